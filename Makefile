@@ -1,0 +1,28 @@
+# make demo: set up, then run the main job on a scan made from real anatomy
+# make test: set up, then run the tests
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+PACKAGES := $(wildcard plugins/tiltkit-*/pyproject.toml)
+
+.PHONY: test lint clean
+
+test: $(VENV)/.ready
+	$(BIN)/pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo
+
+# Made again only when a dependency list changes, so second runs start at once.
+$(VENV)/.ready: pyproject.toml $(PACKAGES)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable . --group dev $(foreach p,$(PACKAGES),--editable $(dir $(p)))
+	touch $@

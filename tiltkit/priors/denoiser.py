@@ -1,0 +1,145 @@
+"""Priors made of denoisers: Tweedie's formula turns a denoiser into a score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.resources import as_file, files
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from tiltkit.priors.weights import load_network
+
+if TYPE_CHECKING:
+    from tiltkit.hookspecs import PriorEntry
+
+__all__ = ["DenoiserPrior", "NetworkOptions", "TvOptions", "network_prior", "tv_prior"]
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiserPrior:
+    """The score of a denoiser ``D``: ``(D(x, sigma) - x) / sigma^2`` (Tweedie's formula).
+
+    Attributes:
+        denoise: Posterior mean of a clean image given ``x = clean + sigma * noise``; takes images
+            (batch, channel, *space) and one noise level.
+        channels: Channels of the images; 0 when any number is fine.
+        sigma_range: Smallest and largest noise level that the denoiser knows.
+        value_range: Where image values lie, as text for people.
+        to_device: Makes the denoiser for another device; None when it follows its input.
+    """
+
+    denoise: Callable[[Tensor, float], Tensor]
+    channels: int
+    sigma_range: tuple[float, float]
+    value_range: str
+    to_device: Callable[[torch.device], Callable[[Tensor, float], Tensor]] | None = None
+
+    def score(self, x: Tensor, sigma: float) -> Tensor:
+        """Score at noise level ``sigma``, shaped as ``x``."""
+        return (self.denoise(x, sigma) - x) / sigma**2
+
+    def to(self, device: torch.device) -> DenoiserPrior:
+        """The same prior on another device."""
+        return self if self.to_device is None else replace(self, denoise=self.to_device(device))
+
+
+class NetworkOptions(BaseModel):
+    """Settings of network priors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the network's inside; auto is bfloat16 where hardware supports it"
+    )
+
+
+def network_prior(options: NetworkOptions, entry: PriorEntry) -> DenoiserPrior:
+    """The network whose weights the plugin ships, checked against the entry's digest."""
+    package, _, path = entry.weights.partition(":")
+    with as_file(files(package).joinpath(path)) as weights:
+        network, metadata = load_network(weights, entry.sha256 or None)
+    network.eval().requires_grad_(requires_grad=False)
+
+    def on(device: torch.device) -> Callable[[Tensor, float], Tensor]:
+        low = options.precision == "bfloat16" or (
+            options.precision == "auto" and _has_bfloat16(device)
+        )
+        moved = network.to(device).to(memory_format=torch.channels_last)
+        return _inference(moved, device, low_precision=low)
+
+    return DenoiserPrior(
+        denoise=on(torch.device("cpu")),
+        channels=network.channels,
+        sigma_range=(network.sigma_min, network.sigma_max),
+        value_range=metadata.get("value_range", ""),
+        to_device=on,
+    )
+
+
+network_prior.Options = NetworkOptions  # type: ignore[attr-defined]
+
+
+def _inference(
+    network: nn.Module, device: torch.device, *, low_precision: bool
+) -> Callable[[Tensor, float], Tensor]:
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=torch.bfloat16, enabled=low_precision),
+        ):
+            clean: Tensor = network(x.float(), sigma)
+        return clean.to(x.dtype)
+
+    return denoise
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is fast there: matrix units of recent CPUs, CUDA since Ampere."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        return bool(torch.cpu._is_amx_tile_supported())
+    return False
+
+
+class TvOptions(BaseModel):
+    """Settings of the total variation prior."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strength: float = Field(
+        1.0, gt=0, description="weight of the total variation, in units of the noise level"
+    )
+    iterations: int = Field(30, ge=1, description="iterations of Chambolle's algorithm")
+
+
+def tv_prior(options: TvOptions, entry: PriorEntry) -> DenoiserPrior:
+    """Total variation as a prior, through scikit-image's denoiser (Chambolle 2004), on the CPU.
+
+    A denoiser that minimises is not a posterior mean: what it gives is a rough guess of the
+    spread, for comparison and for data that no trained prior fits.
+    """
+    from skimage.restoration import denoise_tv_chambolle
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        images = x.detach().cpu().numpy()
+        clean = [
+            denoise_tv_chambolle(
+                image,
+                weight=options.strength * sigma,
+                max_num_iter=options.iterations,
+                channel_axis=0,
+            )
+            for image in images
+        ]
+        return torch.as_tensor(np.stack(clean), dtype=x.dtype, device=x.device)
+
+    return DenoiserPrior(denoise, entry.channels, (0.01, 5.0), "magnitude 0 to about 1")
+
+
+tv_prior.Options = TvOptions  # type: ignore[attr-defined]

@@ -1,0 +1,91 @@
+"""Write and read the weights of a denoiser network: safetensors with a checked digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from tiltkit.errors import TiltkitError
+from tiltkit.priors.network import ScoreUNet
+
+ARCHITECTURE = "tiltkit.ScoreUNet/1"
+
+
+def file_digest(path: str | Path) -> str:
+    """Give the sha256 of a file as hexadecimal text."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_network(path: str | Path, net: ScoreUNet, metadata: Mapping[str, str]) -> None:
+    """Write a network, what is needed to rebuild it and any further notes.
+
+    Args:
+        path: file to write, by custom with the suffix .safetensors.
+        net: the network.
+        metadata: notes such as licence, citation and value range; not "architecture" and
+            "config", which say how to rebuild the network.
+    """
+    taken = {"architecture", "config"} & metadata.keys()
+    if taken:
+        raise TiltkitError(
+            f"The metadata keys {sorted(taken)} are taken.", "choose other names for your notes."
+        )
+    notes = {**metadata, "architecture": ARCHITECTURE, "config": json.dumps(net.config)}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    save_file(tensors, str(path), metadata=notes)
+
+
+def load_network(path: str | Path, sha256: str | None = None) -> tuple[ScoreUNet, dict[str, str]]:
+    """Read a network in evaluation mode on the CPU, and the notes that came with it.
+
+    Args:
+        path: file that `save_network` wrote.
+        sha256: digest that the file must have; None accepts any.
+
+    Raises:
+        TiltkitError: the file is missing, damaged, of another architecture or not the one expected.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise TiltkitError(
+            f"There are no network weights at {path}.",
+            "check the path, or install the plugin that brings them again.",
+        )
+    if sha256 is not None and file_digest(path) != sha256.lower():
+        raise TiltkitError(
+            f"{path.name} is not the expected file: its sha256 differs.",
+            "download or install it again.",
+        )
+    notes, tensors = _read(path)
+    if notes.get("architecture") != ARCHITECTURE:
+        raise TiltkitError(
+            f"{path.name} holds weights of {notes.get('architecture')!r}, not {ARCHITECTURE!r}.",
+            "use weights that tiltkit wrote, or a tiltkit that knows this architecture.",
+        )
+    try:
+        net = ScoreUNet(**json.loads(notes["config"]))
+        net.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise TiltkitError(
+            f"The weights in {path.name} do not fit the network that they describe.",
+            "write them again with tiltkit.priors.weights.save_network.",
+        ) from error
+    return net.eval().requires_grad_(False), notes
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Read notes and tensors of a safetensors file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise TiltkitError(
+            f"{path.name} is damaged or no safetensors file.", "download or install it again."
+        ) from error

@@ -1,0 +1,211 @@
+"""The shapes of the parts: what a prior, an operator, a task, a reader and a metric must offer.
+
+Conventions. Images are real tensors ``(batch, channel, *space)``; complex images carry two
+channels (re, im). Measurements are real or complex tensors ``(batch, *data)``. The batch of
+particles is always the first axis. Noise variances are per real component.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from pydantic import BaseModel
+    from torch import Tensor
+
+    from tiltkit.hookspecs import PriorEntry
+    from tiltkit.problem import Problem
+
+__all__ = [
+    "Axis", "Estimate", "Layout", "LinearOperator", "Metric", "Operator", "Prior", "PriorFactory",
+    "Reader", "Scan", "SpectralOperator", "Task",
+]  # fmt: skip
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """A distribution over images, known through the scores of its noised versions.
+
+    Attributes:
+        channels: Channels of its images; 0 when any number is fine.
+        sigma_range: Smallest and largest noise level at which the score can be trusted.
+        value_range: Where image values lie, as text for people, e.g. ``"magnitude 0 to about 1"``.
+    """
+
+    channels: int
+    sigma_range: tuple[float, float]
+    value_range: str
+
+    def score(self, x: Tensor, sigma: float) -> Tensor:
+        """Gradient of ``log p_sigma`` at ``x`` (batch, channel, *space), same shape and dtype."""
+        ...
+
+    def to(self, device: torch.device) -> Prior:
+        """The same prior on another device."""
+        ...
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """A forward model, an immutable value."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Noise-free measurement of images ``x`` (batch, channel, *space)."""
+        ...
+
+
+@runtime_checkable
+class LinearOperator(Operator, Protocol):
+    """A linear forward model ``A`` with its adjoint."""
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """``A^H y``: images (batch, channel, *space) of measurements (batch, *data)."""
+        ...
+
+    def normal(self, x: Tensor) -> Tensor:
+        """``A^H A x``."""
+        ...
+
+    def solve(self, alpha: float, beta: float, b: Tensor) -> Tensor:
+        """``(alpha I + beta A^H A)^-1 b`` for ``alpha > 0, beta >= 0``."""
+        ...
+
+
+@runtime_checkable
+class SpectralOperator(LinearOperator, Protocol):
+    """A linear operator with ``A^H A = U diag(eigenvalues) U^H``, ``U`` unitary and known.
+
+    Attributes:
+        eigenvalues: Real, nonnegative, of a shape that broadcasts against spectral coordinates.
+    """
+
+    eigenvalues: Tensor
+
+    def to_spectral(self, x: Tensor) -> Tensor:
+        """``U^H x``: coordinates (batch, *spectral), real or complex."""
+        ...
+
+    def from_spectral(self, coordinates: Tensor) -> Tensor:
+        """``U c``: back to images (batch, channel, *space)."""
+        ...
+
+    def spectral_white(self, xi: Tensor) -> Tensor:
+        """Spectral coordinates of white noise, made from white noise images ``xi``.
+
+        ``to_spectral(xi)`` is always right; where ``U`` maps circular white noise to circular
+        white noise of the same shape, a view of ``xi`` is enough and saves a transform.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of the output images: its name, the coordinate of each pixel centre, its unit."""
+
+    name: str
+    coordinates: Sequence[float]
+    units: str = ""
+    long_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the result of a whole scan looks like, known before any sampling.
+
+    Attributes:
+        axes: Slice axis first, then the axes of one image: ``z, y, x``.
+        units: Unit of the image values, empty for arbitrary units.
+        long_name: What the values are, for axis labels: ``"magnitude"``.
+        title: Title of the result.
+        metadata: What is copied from the input into the result: nested mappings of scalars,
+            strings and arrays (``{"ismrmrd_header": "<xml...>"}``).
+    """
+
+    axes: tuple[Axis, ...]
+    units: str = ""
+    long_name: str = "posterior mean"
+    title: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(slices, *image): the shape of the whole result."""
+        return tuple(len(axis.coordinates) for axis in self.axes)
+
+
+class Scan(Protocol):
+    """One input file, opened for one task; slices are read one at a time."""
+
+    layout: Layout
+
+    def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
+        """The inverse problem of slice ``index``; reads just this slice."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """What was found, for ``tiltkit check``: labels to short values, in reading order."""
+        ...
+
+
+class Task(Protocol):
+    """What ``tiltkit run NAME`` does with a file."""
+
+    Options: ClassVar[type[BaseModel]]
+    default_prior: ClassVar[str]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def open(self, path: Path) -> AbstractContextManager[Scan]:
+        """Open a file read-only and check it; raises `tiltkit.errors.InputError`."""
+        ...
+
+
+class Reader(Protocol):
+    """Reads one file layout. What `open` gives is agreed by the entry's ``gives``."""
+
+    @staticmethod
+    def matches(path: Path) -> bool:
+        """Whether the file has this layout; looks at structure, never reads whole arrays."""
+        ...
+
+    @staticmethod
+    def open(path: Path) -> AbstractContextManager[Any]:
+        """Open the file read-only."""
+        ...
+
+
+class PriorFactory(Protocol):
+    """Makes a prior from its options and its entry (which knows the weights file)."""
+
+    Options: ClassVar[type[BaseModel]]
+
+    def __call__(self, options: Any, entry: PriorEntry) -> Prior:
+        """The prior, on the CPU."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """One slice of a result as metrics see it; arrays are (ny, nx), samples (n, ny, nx)."""
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    quantiles: Mapping[float, NDArray[np.float32]]
+    samples: NDArray[np.float32]
+    baseline: NDArray[np.float32]
+    diagnostics: Mapping[str, Any]
+
+
+class Metric(Protocol):
+    """A quality figure of one slice against its truth (ny, nx)."""
+
+    def __call__(self, estimate: Estimate, truth: NDArray[np.float32]) -> float:
+        """One number; both images in the same units, never rescaled to fit."""
+        ...

@@ -1,0 +1,1 @@
+"""Posterior samplers and what they report about themselves."""

@@ -1,0 +1,121 @@
+"""What a run reports about itself: how far its samples can be trusted (algorithm.md, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tiltkit.likelihoods import GaussianLikelihood
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tiltkit.sampling.draw import Draw
+    from tiltkit.sampling.state import Info, Sampler, State
+    from tiltkit.sampling.target import Target
+
+__all__ = ["data_fit", "fisher", "ladder_report", "verdict"]
+
+
+def ladder_report(infos: Sequence[Info], n: int, *, weighted: bool) -> dict[str, Any]:
+    """Per-level arrays and their extremes, from the levels of the ladder.
+
+    Samplers without weights have no effective sample size and no bound: these are left out rather
+    than reported as perfect.
+    """
+    path = [info for info in infos if not info.final]
+    report: dict[str, Any] = {"noise_level": [info.noise_level for info in path]}
+    if weighted:
+        report |= {
+            "ess": [info.ess for info in path],
+            "ess_min": min(info.ess for info in path),
+            "ess_share_min": min(info.ess for info in path) / n,
+            "kl_bound_per_level": [info.kl for info in path],
+            "kl_bound": sum(info.kl for info in path),
+            "log_evidence": sum(info.log_evidence for info in path),
+            "temper": [info.temper for info in path],
+            "temper_min": min(info.temper for info in path),
+            "flattened_levels": sum(info.temper < 1 for info in path),
+            "resamplings": sum(info.resampled for info in path),
+        }
+    return report
+
+
+def fisher(target: Target, sampler: Sampler, state: State) -> float:
+    """Fisher divergence between the prior at the last level and at the smallest one it knows.
+
+    Mean over particles of ``|score_last(x) - score_min(x)|^2 / dim``; exactly 0 when the ladder
+    ends at the smallest level.
+    """
+    x, last = sampler.images(target, state), sampler.scores(target, state)
+    smallest = target.problem.prior.sigma_range[0]
+    total = 0.0
+    for rows in target.chunks():
+        difference = target.score(x[rows], smallest) - last[rows]
+        total += float(difference.double().square().sum())
+    return total / x.numel()
+
+
+def data_fit(
+    target: Target, mean: Tensor, samples: Tensor, tau: float, draw: Draw
+) -> dict[str, float]:
+    """Residual chi-squared of the mean image and of samples, each with its expected value.
+
+    Given the data, a sample of a calibrated posterior is exchangeable with the truth: its chi2 is
+    1 on average, plus what the noise ``tau`` that it carries adds. The mean fits closer, by the
+    spread of the samples in data space.
+
+    Args:
+        target: The problem.
+        mean: Posterior mean (channel, *space).
+        samples: Samples (n, channel, *space).
+        tau: Noise level that the samples carry.
+        draw: Randomness for a trace estimate.
+    """
+    likelihood = target.problem.likelihood
+    chi2 = torch.cat([likelihood.chi2(samples[rows]) for rows in target.chunks()])
+    report = {
+        "chi2": float(chi2.mean()),
+        "chi2_spread": float(chi2.std(correction=0)),
+        "chi2_mean": float(likelihood.chi2(mean[None])),
+    }
+    if not isinstance(likelihood, GaussianLikelihood):
+        return report
+    operator = likelihood.operator
+    per_measurement = likelihood.noise_var * likelihood.measured
+    xi = draw.normal(slice(0, 1), target.problem.shape, target.dtype)
+    trace = _energy(operator.forward(xi))
+    spread = [
+        _energy(operator.forward(samples[rows] - mean)) * (rows.stop - rows.start)
+        for rows in target.chunks()
+    ]
+    inflation = tau**2 * trace / per_measurement
+    report["chi2_expected"] = 1.0 + inflation
+    report["chi2_mean_expected"] = 1.0 + inflation - sum(spread) / target.n / per_measurement
+    return report
+
+
+def _energy(y: Tensor) -> float:
+    """Mean squared norm of a batch of measurements."""
+    return float(y.abs().double().square().sum() / len(y))
+
+
+def verdict(report: Mapping[str, Any]) -> str:
+    """``ok``, or what a user must know before using the result, in one line."""
+    worries = []
+    expected = report.get("chi2_expected", 1.0)
+    chi2 = report.get("chi2", expected)
+    if not 0.8 * expected <= chi2 <= 1.25 * expected:
+        worries.append(
+            f"the samples fit the data with chi2 {chi2:.2f} where {expected:.2f} is expected:"
+            " check the noise level, the operator and whether the prior fits these images"
+        )
+    if report.get("temper_min", 1.0) < 1.0:
+        levels, flat = len(report["temper"]), report["flattened_levels"]
+        worries.append(
+            f"particle weights were flattened at {flat} of {levels} levels: the spread is"
+            " approximate"
+        )
+    return "; ".join(worries) or "ok"

@@ -1,0 +1,39 @@
+"""What the engine gives back for one slice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Outcome"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Posterior of one slice in the user's units, on the host; images are (ny, nx) float32.
+
+    Attributes:
+        mean: Posterior mean.
+        std: Posterior standard deviation (spread).
+        quantiles: Level to image, for 0.05, 0.5 and 0.95.
+        samples: Equally weighted posterior samples (n, ny, nx).
+        baseline: Plain reconstruction without a prior.
+        phase: Phase of the complex posterior mean in radians, or None for real images.
+        diagnostics: The certificate: scalars (int, float, str) and per-level arrays, by name
+            (``"noise_level"``, ``"ess"``, ``"kl_bound_per_level"`` have one value per level;
+            ``"ess_min"``, ``"chi2"``, ``"chi2_expected"``, ``"network_calls"``, ``"seconds"``, ...
+            are scalars).
+    """
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    quantiles: Mapping[float, NDArray[np.float32]]
+    samples: NDArray[np.float32]
+    baseline: NDArray[np.float32]
+    phase: NDArray[np.float32] | None
+    diagnostics: Mapping[str, Any]

@@ -1,0 +1,69 @@
+"""Particle weights: effective sample size, systematic resampling, and flattening."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["ess", "flatten", "log_mean", "normalised", "path_kl", "systematic"]
+
+# All weights are natural logarithms, float64, one per particle, up to a shared constant.
+
+
+def normalised(log_weight: Tensor) -> Tensor:
+    """Weights that sum to one."""
+    return torch.softmax(log_weight, dim=0)
+
+
+def ess(log_weight: Tensor) -> float:
+    """Effective sample size ``1 / sum w^2``, between 1 and the number of particles."""
+    return float(1.0 / normalised(log_weight).square().sum())
+
+
+def log_mean(log_weight: Tensor) -> float:
+    """Logarithm of the mean weight."""
+    return float(torch.logsumexp(log_weight, dim=0)) - float(torch.tensor(len(log_weight)).log())
+
+
+def path_kl(log_increment: Tensor, log_weight: Tensor) -> float:
+    """``log E[w] - E[log w]``: what one level adds to the KL bound of unweighted particles.
+
+    Expectations are over particles weighted by ``log_weight`` before the level. Exact in
+    expectation, noisy for few particles, never negative (algorithm.md, section 5).
+    """
+    w = normalised(log_weight)
+    log_of_mean = torch.logsumexp(log_increment + torch.log_softmax(log_weight, 0), dim=0)
+    return float(log_of_mean - (w * log_increment).sum())
+
+
+def flatten(log_increment: Tensor, log_weight: Tensor, floor: float) -> float:
+    """The largest power ``alpha <= 1`` of the new weights that keeps the ESS above ``floor``.
+
+    In very high dimension a handful of particles cannot carry sharp weights: without flattening
+    one particle would take all. Below 1 the weighting is no longer exact, and the certificate
+    says so.
+    """
+    floor = min(floor, 0.999 * ess(log_weight))
+    if ess(log_weight + log_increment) >= floor:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if ess(log_weight + middle * log_increment) >= floor:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def systematic(log_weight: Tensor, u: float) -> Tensor:
+    """Indices of the particles that survive, by systematic resampling.
+
+    Args:
+        log_weight: (particle,).
+        u: One uniform number in [0, 1).
+    """
+    n = len(log_weight)
+    edges = normalised(log_weight.double().cpu()).cumsum(0)
+    points = (torch.arange(n, dtype=torch.float64) + u) / n
+    return torch.searchsorted(edges, points).clamp_max(n - 1).to(log_weight.device)

@@ -1,0 +1,87 @@
+"""What a sampler hands from level to level, and what it tells about each level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic import BaseModel
+    from torch import Tensor
+
+    from tiltkit.sampling.draw import Draw
+    from tiltkit.sampling.target import Target
+
+__all__ = ["Info", "Sampler", "State"]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Particles on their way down the noise ladder.
+
+    Attributes:
+        c: Particles in the sampler's coordinates (particle, ...).
+        score: Score of the prior at the particles, in the same coordinates.
+        log_weight: (particle,) float64, up to a shared constant.
+        level: Noise level of the targets that the particles follow.
+    """
+
+    c: Tensor
+    score: Tensor
+    log_weight: Tensor
+    level: float
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What happened on one level.
+
+    Attributes:
+        noise_level: Of the prior, in the prior's units (variance-exploding convention).
+        ess: Effective sample size before resampling; that of the exact weights, even when they
+            were flattened.
+        log_evidence: Estimate of the log ratio of normalisers of this level and the one before.
+        kl: What the level adds to the KL bound of unweighted particles.
+        temper: Power of the weights that was used; 1 is exact.
+        resampled: Whether particles were resampled.
+        final: Whether the particles follow the last target, so that they count as samples.
+    """
+
+    noise_level: float
+    ess: float
+    log_evidence: float = 0.0
+    kl: float = 0.0
+    temper: float = 1.0
+    resampled: bool = False
+    final: bool = False
+
+
+class Sampler(Protocol):
+    """A posterior sampler: start, one step per level, and the way back to images."""
+
+    Options: ClassVar[type[BaseModel]]
+    weighted: ClassVar[bool]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def levels(self, target: Target) -> Sequence[float]:
+        """The levels to visit, first one for `init`; repeated last ones collect samples."""
+        ...
+
+    def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
+        """Particles at the first level."""
+        ...
+
+    def step(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
+        """From the state's level to ``level``."""
+        ...
+
+    def images(self, target: Target, state: State) -> Tensor:
+        """Particles as images (particle, channel, *space)."""
+        ...
+
+    def scores(self, target: Target, state: State) -> Tensor:
+        """The state's score of the prior as images."""
+        ...

@@ -1,0 +1,90 @@
+"""Streaming statistics of equally weighted samples, in memory that does not grow with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["Moments", "Quantiles"]
+
+# Samples kept per pixel before the sketch of the quantiles halves itself.
+CAPACITY = 256
+
+
+class Moments:
+    """Mean and standard deviation, by Welford's update in float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mean: Tensor | None = None
+        self._squares: Tensor | None = None
+
+    def add(self, images: Tensor) -> None:
+        """Take in images (n, *image)."""
+        batch = images.double()
+        mean = batch.mean(0)
+        squares = (batch - mean).square().sum(0)
+        if self._mean is not None and self._squares is not None:
+            total = self.count + len(batch)
+            shift = mean - self._mean
+            mean = self._mean + shift * (len(batch) / total)
+            squares = self._squares + squares + shift.square() * (self.count * len(batch) / total)
+        self._mean, self._squares = mean, squares
+        self.count += len(batch)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean image, float64."""
+        if self._mean is None:
+            raise ValueError("no samples yet")
+        return self._mean
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation with Bessel's correction, float64; zero for a single sample."""
+        if self._squares is None:
+            raise ValueError("no samples yet")
+        return (self._squares / max(self.count - 1, 1)).sqrt()
+
+
+class Quantiles:
+    """Quantiles of every pixel: exact up to 256 samples, a sketch beyond.
+
+    When the sketch is full, each pixel's values are sorted, every second one is kept, and from
+    then on only every second image is taken in (after Manku, Rajagopalan and Lindsay 1998).
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[Tensor] = []
+        self._stride = 1
+        self._seen = 0
+
+    def add(self, images: Tensor) -> None:
+        """Take in images (n, *image)."""
+        first = -self._seen % self._stride
+        self._kept.extend(torch.split(images[first :: self._stride], 1))
+        self._seen += len(images)
+        while len(self._kept) >= CAPACITY:
+            ordered = torch.cat(self._kept).sort(dim=0).values
+            # Alternating between odd and even ranks keeps the errors from adding up.
+            offset = self._stride.bit_length() % 2
+            self._kept = list(torch.split(ordered[offset::2], 1))
+            self._stride *= 2
+
+    def at(self, levels: Sequence[float]) -> dict[float, Tensor]:
+        """Quantile images at levels in (0, 1).
+
+        Order statistic ``k`` of ``n`` stands for level ``k / (n + 1)``, so that an interval covers
+        a further draw as often as it says; beyond the outermost ones the extremes are used.
+        """
+        ordered = torch.cat(self._kept).sort(dim=0).values
+        return {level: _interpolate(ordered, level) for level in levels}
+
+
+def _interpolate(ordered: Tensor, level: float) -> Tensor:
+    last = len(ordered) - 1
+    position = min(max(level * (last + 2) - 1, 0.0), float(last))
+    low = int(position)
+    return torch.lerp(ordered[low], ordered[min(low + 1, last)], position - low)

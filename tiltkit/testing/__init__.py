@@ -1,0 +1,1 @@
+"""Checks and problems with known answers, for people who write plugins."""
