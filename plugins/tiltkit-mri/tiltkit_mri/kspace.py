@@ -1,0 +1,72 @@
+"""What readers of Cartesian MRI give: the k-space of a scan, one slice at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiltkit_mri.header import Header
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["KSpace"]
+
+
+@dataclass(frozen=True, slots=True)
+class KSpace:
+    """A checked scan. Rows are the readout, complete; columns are the phase encoding.
+
+    Attributes:
+        path: The file.
+        n_slices: Number of slices.
+        n_coils: Number of coils.
+        shape: Rows and columns of k-space, readout oversampling included.
+        columns: Which columns are measured, bool (columns,).
+        recon: Rows and columns of the reconstructed image, cut from the centre.
+        read: Reads slice ``i`` as complex64 (coil, row, column).
+        header: Geometry.
+        metadata: What a result copies from the file.
+    """
+
+    path: Path
+    n_slices: int
+    n_coils: int
+    shape: tuple[int, int]
+    columns: NDArray[np.bool_]
+    recon: tuple[int, int]
+    read: Callable[[int], NDArray[np.complex64]]
+    header: Header = field(default_factory=Header)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def calibration(self) -> range:
+        """The run of measured columns around the centre of k-space; empty where there is none."""
+        first = last = self.shape[1] // 2
+        if not self.columns[first]:
+            return range(0)
+        while first > 0 and self.columns[first - 1]:
+            first -= 1
+        while last + 1 < len(self.columns) and self.columns[last + 1]:
+            last += 1
+        return range(first, last + 1)
+
+    @property
+    def acceleration(self) -> float:
+        """Columns of k-space per measured column, zero filling at the sides left out."""
+        first, last = self.header.measured_columns or (0, self.shape[1])
+        within = min(last, self.shape[1]) - max(first, 0)
+        return within / int(self.columns.sum())
+
+    @property
+    def pixel_mm(self) -> tuple[float, float] | None:
+        """Height and width of a pixel, where the header tells."""
+        if self.header.encoded_fov is None:
+            return None
+        return (
+            self.header.encoded_fov[0] / self.shape[0],
+            self.header.encoded_fov[1] / self.shape[1],
+        )

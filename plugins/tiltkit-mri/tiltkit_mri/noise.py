@@ -1,0 +1,84 @@
+"""The noise of a scan without a noise measurement, and coils made alike in noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Whitening", "estimate_covariance", "whitening"]
+
+_ROUNDS = 20
+# A row counts as noise while its energy is within so many standard deviations of pure noise.
+_TOLERANCE = 2.5
+
+
+@dataclass(frozen=True, slots=True)
+class Whitening:
+    """Mixes coils so that their noise is white, with the mean noise power kept.
+
+    Attributes:
+        matrix: (coil, coil), complex; the identity where the noise is white already.
+        noise_level: Standard deviation of the noise per real component, before and after, in the
+            file's units.
+    """
+
+    matrix: Tensor
+    noise_level: float
+
+    def apply(self, data: Tensor) -> Tensor:
+        """Mix the first axis of ``data`` (coil, ...)."""
+        return torch.einsum("cd,d...->c...", self.matrix, data)
+
+
+def estimate_covariance(hybrid: Tensor) -> Tensor:
+    """Noise covariance of the coils, from image rows that hold no object.
+
+    After the inverse FFT along the readout, rows of air hold nothing but noise, at every phase
+    encoding step. Rows are sorted by their energy, coils weighted alike; the quietest row starts
+    the set, and all rows whose energy pure noise could have join it until the set stays the same.
+    Only the outer half of the measured columns is used: what an object leaks into the air
+    (ringing, motion) is least there. Where the object fills the whole readout the quietest rows
+    still hold some signal, and the estimate is too high.
+
+    Args:
+        hybrid: Measured columns (coil, image row, column), outer half of k-space, complex.
+
+    Returns:
+        ``E[n n^H]`` (coil, coil), Hermitian and positive, of both real components together.
+    """
+    n_coils, n_rows, n_columns = hybrid.shape
+    power = hybrid.abs().square().double().mean(dim=2)
+    # Coils with a high gain must not decide alone; a dead coil not at all.
+    quiet = power.quantile(0.05, dim=1, keepdim=True)
+    energy = (power / quiet.clamp_min(quiet.max() * 1e-9)).mean(dim=0).sort()
+    spread = 1 / math.sqrt(n_coils * n_columns)
+    least = max(2, math.ceil(2 * n_coils / n_columns))
+    count = least
+    for _ in range(_ROUNDS):
+        level = float(energy.values[:count].median())
+        limit = level * (1 + _TOLERANCE * spread)
+        grown = max(least, int((energy.values <= limit).sum()))
+        if grown == count:
+            break
+        count = grown
+    noise = hybrid[:, energy.indices[:count]].flatten(1)
+    covariance = noise @ noise.mH / noise.shape[1]
+    # Few samples give a covariance with too large a spread of eigenvalues.
+    shrink = min(1.0, n_coils / noise.shape[1])
+    diagonal = torch.diag(covariance.diagonal())
+    return torch.lerp(covariance, diagonal, torch.tensor(shrink, dtype=covariance.dtype))
+
+
+def whitening(covariance: Tensor) -> Whitening:
+    """The whitening of coils with a noise covariance (coil, coil)."""
+    mean = float(covariance.diagonal().real.mean())
+    factor = torch.linalg.cholesky(covariance / mean)
+    identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
+    matrix = torch.linalg.solve_triangular(factor, identity, upper=False)
+    return Whitening(matrix, math.sqrt(mean / 2))

@@ -1,0 +1,164 @@
+"""Forward operators of Cartesian MRI whose normal operator is diagonalised once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from tiltkit.errors import TiltkitError
+from tiltkit.operators.spectral import Diagonalised
+from tiltkit_mri.fourier import fft, ifft
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["CartesianSense", "MaskedFourier"]
+
+# Bytes of blocks that are built and diagonalised at once.
+_BLOCK_BYTES = 2**26
+
+
+class CartesianSense(Diagonalised):
+    """Several coils, k-space undersampled along its columns only.
+
+    The rows of k-space (the readout) are complete, so after an inverse FFT along them every image
+    row is a problem of its own: ``A^H A`` splits into one Hermitian ``nx x nx`` block for each of
+    the ``ny`` rows. The blocks are diagonalised on first use; after that every function of
+    ``A^H A`` costs two batched matrix products, and no FFT.
+
+    Args:
+        maps: Coil sensitivities (coil, ny, nx), complex.
+        columns: Which columns of k-space are measured, bool (nx,).
+
+    Images are (n, 2, ny, nx), measurements complex (n, coil, ny, measured columns), spectral
+    coordinates complex (n, ny, nx).
+    """
+
+    def __init__(self, maps: Tensor, columns: Tensor) -> None:
+        if maps.ndim != 3 or not maps.is_complex():
+            raise TiltkitError(
+                f"Sensitivity maps have shape {tuple(maps.shape)} and type {maps.dtype}.",
+                "give complex maps (coil, ny, nx).",
+            )
+        if columns.shape != maps.shape[-1:] or not bool(columns.any()):
+            raise TiltkitError(
+                f"The sampling has {int(columns.sum())} of {columns.numel()} columns,"
+                f" the maps have {maps.shape[-1]} columns.",
+                "give one bool per column, at least one of them true.",
+            )
+        self.maps = maps
+        self.columns = columns.nonzero().squeeze(1).to(maps.device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Measured k-space (n, coil, ny, measured columns)."""
+        image = _complex(x)
+        # One coil after the other: memory does not grow with the number of coils.
+        coils = [fft(sensitivity * image)[..., self.columns] for sensitivity in self.maps]
+        return torch.stack(coils, dim=1)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Zero-filled images, combined over coils."""
+        n_coils, ny, nx = self.maps.shape
+        image = y.new_zeros(len(y), ny, nx)
+        for c in range(n_coils):
+            full = y.new_zeros(len(y), ny, nx)
+            full[..., self.columns] = y[:, c]
+            image += self.maps[c].conj() * ifft(full)
+        return _real(image)
+
+    @property
+    def eigenvalues(self) -> Tensor:  # type: ignore[override]  # computed on first use
+        """Of the blocks (ny, nx), nonnegative."""
+        return self._eigen[0]
+
+    def to_spectral(self, x: Tensor) -> Tensor:
+        """(n, 2, ny, nx) to complex (n, ny, nx)."""
+        # U^H x as conj(U^T conj(x)): the large matrices are never conjugated.
+        rows = torch.complex(x[:, 0], -x[:, 1]).transpose(0, 1)
+        return torch.bmm(rows, self._eigen[1]).conj_physical_().transpose(0, 1)
+
+    def from_spectral(self, coordinates: Tensor) -> Tensor:
+        """Complex (n, ny, nx) to (n, 2, ny, nx)."""
+        rows = torch.bmm(coordinates.transpose(0, 1), self._eigen[1].mT)
+        return _real(rows.transpose(0, 1))
+
+    def spectral_white(self, xi: Tensor) -> Tensor:
+        """White noise stays white under the blocks' unitary matrices: a view of ``xi``."""
+        n, _, ny, nx = xi.shape
+        return torch.view_as_complex(xi.reshape(n, ny, nx, 2))
+
+    @cached_property
+    def _eigen(self) -> tuple[Tensor, Tensor]:
+        """Eigenvalues (ny, nx) and eigenvectors (ny, nx, nx) of all blocks."""
+        _, ny, nx = self.maps.shape
+        values = torch.empty(ny, nx, dtype=self.maps.real.dtype, device=self.maps.device)
+        vectors = self.maps.new_empty(ny, nx, nx)
+        spread = self._point_spread()
+        step = max(1, _BLOCK_BYTES // (nx * nx * self.maps.element_size()))
+        for first in range(0, ny, step):
+            rows = slice(first, first + step)
+            s = self.maps[:, rows].transpose(0, 1)  # (row, coil, nx)
+            values[rows], vectors[rows] = torch.linalg.eigh(spread * (s.mH @ s))
+        return values.clamp_min_(0), vectors
+
+    def _point_spread(self) -> Tensor:
+        """``F^H M F`` of one row (nx, nx): what undersampling does along the columns."""
+        nx = self.maps.shape[-1]
+        identity = torch.eye(nx, dtype=self.maps.dtype, device=self.maps.device)
+        transform = fft(identity, (0,))[self.columns]
+        return transform.mH @ transform
+
+
+class MaskedFourier(Diagonalised):
+    """One coil with even sensitivity, any points of k-space measured.
+
+    Args:
+        mask: Measured points, bool (ny, nx).
+
+    Images are (n, 2, ny, nx), measurements complex (n, points) in row-major order, spectral
+    coordinates are the k-space (n, ny, nx).
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        if mask.ndim != 2 or mask.dtype != torch.bool or not bool(mask.any()):
+            raise TiltkitError(
+                f"The sampling mask has shape {tuple(mask.shape)}, type {mask.dtype} and"
+                f" {int(mask.count_nonzero())} points.",
+                "give a bool mask (ny, nx) with at least one point.",
+            )
+        self.mask = mask
+        self.eigenvalues = mask.to(torch.float32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Measured points (n, points)."""
+        return self.to_spectral(x)[:, self.mask]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Zero-filled images."""
+        full = y.new_zeros(len(y), *self.mask.shape)
+        full[:, self.mask] = y
+        return self.from_spectral(full)
+
+    def to_spectral(self, x: Tensor) -> Tensor:
+        """(n, 2, ny, nx) to complex (n, ny, nx)."""
+        return fft(_complex(x))
+
+    def from_spectral(self, coordinates: Tensor) -> Tensor:
+        """Complex (n, ny, nx) to (n, 2, ny, nx)."""
+        return _real(ifft(coordinates))
+
+    def spectral_white(self, xi: Tensor) -> Tensor:
+        """White noise stays white under a unitary Fourier transform: a view of ``xi``."""
+        return torch.view_as_complex(xi.reshape(len(xi), *self.mask.shape, 2))
+
+
+def _complex(x: Tensor) -> Tensor:
+    """(n, 2, ny, nx) real to (n, ny, nx) complex."""
+    return torch.complex(x[:, 0], x[:, 1])
+
+
+def _real(z: Tensor) -> Tensor:
+    """(n, ny, nx) complex to (n, 2, ny, nx) real."""
+    return torch.stack([z.real, z.imag], dim=1)

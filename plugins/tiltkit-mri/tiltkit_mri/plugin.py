@@ -1,0 +1,81 @@
+"""What this plugin adds to tiltkit. Imports nothing heavy: targets load on first use."""
+
+from __future__ import annotations
+
+from tiltkit.hookspecs import Entry, PriorEntry, ReaderEntry, hookimpl
+
+__all__ = ["tiltkit_operators", "tiltkit_priors", "tiltkit_readers", "tiltkit_tasks"]
+
+ESPIRIT = (
+    "Uecker et al., ESPIRiT: an eigenvalue approach to autocalibrating parallel MRI, Magn. Reson."
+    " Med. 71 (2014) 990-1001"
+)
+SENSE = (
+    "Pruessmann et al., SENSE: sensitivity encoding for fast MRI, Magn. Reson. Med. 42 (1999)"
+    " 952-962"
+)
+FASTMRI = (
+    "Zbontar et al., fastMRI: an open dataset and benchmarks for accelerated MRI, arXiv:1811.08839"
+)
+
+
+@hookimpl
+def tiltkit_tasks() -> list[Entry]:
+    """Reconstruction of Cartesian scans."""
+    return [
+        Entry(
+            name="mri-recon",
+            target="tiltkit_mri.task:MriRecon",
+            summary="posterior of the image of an undersampled Cartesian MRI scan",
+            cite=(ESPIRIT, SENSE),
+        )
+    ]
+
+
+@hookimpl
+def tiltkit_operators() -> list[Entry]:
+    """Forward models of Cartesian scans."""
+    return [
+        Entry(
+            name="mri.cartesian",
+            target="tiltkit_mri.operators:CartesianSense",
+            summary="several coils, k-space columns left out; solved exactly",
+            cite=(SENSE,),
+        ),
+        Entry(
+            name="mri.masked_fft",
+            target="tiltkit_mri.operators:MaskedFourier",
+            summary="one coil, any k-space points left out; solved exactly",
+        ),
+    ]
+
+
+@hookimpl
+def tiltkit_priors() -> list[PriorEntry]:
+    """The prior that ships with the plugin."""
+    return [
+        PriorEntry(
+            name="mri.brain",
+            target="tiltkit.priors.denoiser:network_prior",
+            summary="complex images of heads, a score network trained on real scans",
+            channels=2,
+            weights="tiltkit_mri:data/prior_brain.safetensors",
+            sha256="",
+            licence="Apache-2.0",
+        )
+    ]
+
+
+@hookimpl
+def tiltkit_readers() -> list[ReaderEntry]:
+    """Layouts of raw data."""
+    return [
+        ReaderEntry(
+            name="mri.fastmri",
+            target="tiltkit_mri.fastmri:FastMri",
+            summary="fastMRI: dataset kspace at the root, single- and multi-coil",
+            gives="mri.kspace",
+            patterns=("*.h5", "*.hdf5"),
+            cite=(FASTMRI,),
+        )
+    ]

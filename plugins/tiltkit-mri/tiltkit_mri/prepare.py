@@ -1,0 +1,140 @@
+"""From the k-space of one slice to white coil data, sensitivities and a scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from tiltkit.errors import InputError, UsageError
+from tiltkit_mri.espirit import Sensitivities, espirit
+from tiltkit_mri.fourier import fft, ifft
+from tiltkit_mri.noise import Whitening, estimate_covariance, whitening
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tiltkit_mri.kspace import KSpace
+
+__all__ = ["Prepared", "centre", "prepare", "robust_maximum"]
+
+# More calibration lines than this do not improve the maps.
+_MOST_LINES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One slice, ready for an operator; file units, noise alike and independent in all coils.
+
+    Attributes:
+        y: Measured k-space (coil, row, measured column), readout oversampling removed.
+        columns: Measured columns, bool (columns,).
+        whitening: How coils were mixed, and the noise level.
+        sensitivities: Coil maps of the mixed coils (coil, row, column).
+        calibration_lines: Columns that the maps come from.
+    """
+
+    y: Tensor
+    columns: Tensor
+    whitening: Whitening
+    sensitivities: Sensitivities
+    calibration_lines: int
+
+
+def prepare(
+    scan: KSpace,
+    index: int,
+    *,
+    noise_level: float | None = None,
+    calibration_lines: int | None = None,
+    kernel: int = 6,
+    threshold: float = 0.02,
+) -> Prepared:
+    """Read a slice, find its noise, make its coils white, and estimate its sensitivities.
+
+    Args:
+        scan: The scan.
+        index: Slice number.
+        noise_level: Standard deviation per real component in all coils, in file units; then the
+            coils are taken as white. None estimates the covariance from rows of air.
+        calibration_lines: Use so many lines at the centre; all there are (up to 32) when None.
+        kernel: ESPIRiT kernel size.
+        threshold: ESPIRiT singular value threshold.
+
+    Raises:
+        InputError: No or too few calibration lines.
+        UsageError: More lines were asked for than there are, or fewer than the kernel needs.
+    """
+    lines = _calibration(scan, calibration_lines, kernel)
+    columns = torch.from_numpy(scan.columns)
+    measured = torch.from_numpy(scan.read(index))[..., columns]
+    hybrid = ifft(measured, (1,))
+    white = _whitening(hybrid, columns, noise_level)
+    y = fft(centre(white.apply(hybrid), scan.recon[0], dim=1), (1,))
+    within = torch.cumsum(columns, 0) - 1  # column of k-space to measured column
+    block = y[..., within[lines.start : lines.stop]]
+    rows = min(block.shape[1], max(len(lines), _MOST_LINES))
+    # The sample at ny // 2 is the centre of k-space: keep it at the centre of the block.
+    first = block.shape[1] // 2 - rows // 2
+    block = block[:, first : first + rows]
+    shape = (y.shape[1], len(columns))
+    return Prepared(
+        y=y,
+        columns=columns,
+        whitening=white,
+        sensitivities=_sensitivities(block, shape, kernel, threshold),
+        calibration_lines=len(lines),
+    )
+
+
+def centre(image: Tensor, size: int, dim: int) -> Tensor:
+    """Cut the middle of one axis, where fastMRI cuts it."""
+    return image.narrow(dim, (image.shape[dim] - size) // 2, size)
+
+
+def robust_maximum(magnitude: Tensor) -> float:
+    """99th percentile of the magnitude over the object: pixels above a tenth of the brightest.
+
+    "Brightest" is the 99.9th percentile. The priors of this plugin have it at 1.
+    """
+    values = magnitude.flatten().double()
+    bright = values[values > 0.1 * values.quantile(0.999)]
+    return float(bright.quantile(0.99)) if len(bright) else 0.0
+
+
+def _calibration(scan: KSpace, wanted: int | None, kernel: int) -> range:
+    """Columns to estimate the maps from, around the centre."""
+    run = scan.calibration
+    if len(run) < kernel:
+        found = f"{len(run)} calibration lines" if run else "no calibration lines"
+        raise InputError(
+            f"{scan.path} has {found} around the centre of k-space (column"
+            f" {scan.shape[1] // 2}); coil maps need at least {kernel}.",
+            "use a scan with a fully sampled centre.",
+        )
+    if wanted is not None and not kernel <= wanted <= len(run):
+        raise UsageError(
+            f"{wanted} calibration lines were asked for, {scan.path} has {len(run)} and the"
+            f" kernel needs {kernel}.",
+            f"set calibration_lines between {kernel} and {len(run)}.",
+        )
+    count = wanted or min(len(run), _MOST_LINES)
+    first = min(max(scan.shape[1] // 2 - count // 2, run.start), run.stop - count)
+    return range(first, first + count)
+
+
+def _whitening(hybrid: Tensor, columns: Tensor, noise_level: float | None) -> Whitening:
+    if noise_level is not None:
+        identity = torch.eye(len(hybrid), dtype=hybrid.dtype)
+        return Whitening(identity, noise_level)
+    distance = (columns.nonzero().squeeze(1) - len(columns) // 2).abs()
+    return whitening(estimate_covariance(hybrid[..., distance >= distance.median()]))
+
+
+def _sensitivities(
+    block: Tensor, shape: tuple[int, int], kernel: int, threshold: float
+) -> Sensitivities:
+    if len(block) == 1:  # one coil: its sensitivity is part of the image
+        return Sensitivities(torch.ones(1, *shape, dtype=block.dtype), torch.ones(shape))
+    return espirit(block, shape, kernel=kernel, threshold=threshold)

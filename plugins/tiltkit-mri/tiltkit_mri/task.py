@@ -1,0 +1,210 @@
+"""The task ``mri-recon``: posterior of the coil-combined image of undersampled Cartesian MRI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from tiltkit.errors import InputError
+from tiltkit.likelihoods import GaussianLikelihood
+from tiltkit.problem import Problem
+from tiltkit.protocols import Axis, Layout
+from tiltkit_mri.fastmri import FastMri
+from tiltkit_mri.operators import CartesianSense, MaskedFourier
+from tiltkit_mri.prepare import Prepared, centre, prepare, robust_maximum
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tiltkit.protocols import Prior
+    from tiltkit_mri.kspace import KSpace
+
+__all__ = ["MriOptions", "MriRecon", "MriScan"]
+
+
+class MriOptions(BaseModel):
+    """Settings of `MriRecon`; what is None is found from the data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    maps: Literal["espirit"] = Field("espirit", description="how coil sensitivities are found")
+    calibration_lines: int | None = Field(
+        None, ge=2, le=1024, description="k-space lines at the centre to use for the maps"
+    )
+    kernel: int = Field(6, ge=2, le=16, description="ESPIRiT kernel size in k-space samples")
+    threshold: float = Field(
+        0.02, gt=0, lt=1, description="ESPIRiT singular value threshold, share of the largest"
+    )
+    noise_level: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="noise standard deviation per real component of k-space, in file units",
+    )
+    scale: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="image value, in file units, that the prior shall see as 1",
+    )
+    crop: bool = Field(True, description="crop to the reconstruction matrix of the header")
+
+
+class MriRecon:
+    """Reconstruct undersampled multi-coil or single-coil Cartesian scans.
+
+    The estimate is the magnitude of the coil-combined image: sensitivities whose squares sum to 1
+    carry the coils, the image carries the rest. Coils are mixed so that their noise is white.
+    """
+
+    Options: ClassVar[type[BaseModel]] = MriOptions
+    default_prior: ClassVar[str] = "mri.brain"
+
+    def __init__(self, options: MriOptions) -> None:
+        self.options = options
+
+    @contextmanager
+    def open(self, path: Path) -> Iterator[MriScan]:
+        """Open a scan read-only and check all of its values.
+
+        Raises:
+            InputError: The file cannot be read, has another layout, or holds unusable values.
+        """
+        with FastMri.open(path) as kspace:
+            scan = MriScan(kspace, self.options)
+            scan.prepare(0)  # too few calibration lines show here, before there is any output
+            yield scan
+
+
+@dataclass(frozen=True)
+class MriScan:
+    """An open scan; see `tiltkit.protocols.Scan`."""
+
+    kspace: KSpace
+    options: MriOptions
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Slices, rows and columns, in mm where the header tells the field of view."""
+        ny, nx = self._output_shape
+        mm = self.kspace.pixel_mm
+        height, width = mm or (1.0, 1.0)
+        units = "mm" if mm else "px"
+        return Layout(
+            axes=(
+                Axis("z", [float(z) for z in range(self.kspace.n_slices)], "px", "slice"),
+                Axis("y", _positions(ny, height), units, "readout"),
+                Axis("x", _positions(nx, width), units, "phase encoding"),
+            ),
+            long_name="magnitude",
+            title=f"MRI reconstruction of {self.kspace.path.name}",
+            metadata=self.kspace.metadata,
+        )
+
+    def prepare(self, index: int) -> Prepared:
+        """White coil data and sensitivities of one slice."""
+        o = self.options
+        return prepare(
+            self.kspace,
+            index,
+            noise_level=o.noise_level,
+            calibration_lines=o.calibration_lines,
+            kernel=o.kernel,
+            threshold=o.threshold,
+        )
+
+    def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
+        """The inverse problem of one slice, scaled to the prior's range."""
+        slice_ = self.prepare(index)
+        operator, y = _operator(slice_, device)
+        zero_filled = operator.adjoint(y)
+        scale = self.options.scale or self._scale(zero_filled, index)
+        width = self._output_shape[1]
+
+        def to_image(x: Tensor) -> Tensor:
+            return centre(torch.hypot(x[:, 0], x[:, 1]) * scale, width, dim=-1)
+
+        def phase(x: Tensor) -> Tensor:
+            return centre(torch.atan2(x[1], x[0]), width, dim=-1)
+
+        noise_level = slice_.whitening.noise_level
+        return Problem(
+            prior=prior,
+            likelihood=GaussianLikelihood(operator, y / scale, (noise_level / scale) ** 2),
+            shape=tuple(zero_filled.shape[1:]),
+            to_image=to_image,
+            baseline=to_image(zero_filled / scale)[0],
+            phase=phase,
+            facts={
+                "data_noise_level": noise_level,
+                "scale": scale,
+                "acceleration": self.kspace.acceleration,
+                "coils": self.kspace.n_coils,
+                "calibration_lines": slice_.calibration_lines,
+            },
+        )
+
+    def describe(self) -> Mapping[str, Any]:
+        """What was found in the file and in its first slice."""
+        k = self.kspace
+        first = self.prepare(0)
+        operator, y = _operator(first, torch.device("cpu"))
+        scale = self._scale(operator.adjoint(y), 0)
+        noise = first.whitening.noise_level
+        rows, columns = k.shape
+        blocks = k.recon[0] * columns**2 * 8 / 1e6 if k.n_coils > 1 else 0.0
+        return {
+            "layout": "fastMRI",
+            "slices": k.n_slices,
+            "coils": k.n_coils,
+            "k-space": f"{rows} x {columns}",
+            "measured columns": f"{int(k.columns.sum())}, acceleration {k.acceleration:.2f}",
+            "calibration lines": f"{len(k.calibration)} found, {first.calibration_lines} used",
+            "image": " x ".join(map(str, self._output_shape)),
+            "pixel": "unknown" if k.pixel_mm is None
+            else " x ".join(f"{size:.3g}" for size in k.pixel_mm) + " mm",
+            "noise level": f"{noise:.3g} per component"
+            + (" (given)" if self.options.noise_level else " (from rows of air, slice 0)"),
+            "signal": f"{scale:.3g}, {scale / noise:.0f} times the noise level",
+            "operator": "mri.cartesian" if k.n_coils > 1 else "mri.masked_fft",
+            "memory for the operator": f"{blocks:.0f} MB",
+        }  # fmt: skip
+
+    @property
+    def _output_shape(self) -> tuple[int, int]:
+        """Rows are cut with the readout oversampling, columns when writing the image."""
+        rows, columns = self.kspace.recon
+        return rows, columns if self.options.crop else self.kspace.shape[1]
+
+    def _scale(self, zero_filled: Tensor, index: int) -> float:
+        """Image value that the prior shall see as 1, from the zero-filled image."""
+        scale = robust_maximum(torch.hypot(zero_filled[0, 0], zero_filled[0, 1]))
+        if not scale > 0:
+            raise InputError(
+                f"Slice {index} of {self.kspace.path} holds no signal.",
+                "leave it out with --slices.",
+            )
+        return scale
+
+
+def _operator(
+    slice_: Prepared, device: torch.device
+) -> tuple[CartesianSense | MaskedFourier, Tensor]:
+    """The operator of a slice, and its measurement as the operator gives it."""
+    y, columns = slice_.y.to(device), slice_.columns.to(device)
+    if len(y) == 1:
+        mask = columns.expand(y.shape[1], -1)
+        return MaskedFourier(mask), y.reshape(1, -1)
+    return CartesianSense(slice_.sensitivities.maps.to(device), columns), y[None]
+
+
+def _positions(n: int, step: float) -> list[float]:
+    """Centres of pixels from the centre of the image."""
+    return [(i - n // 2) * step for i in range(n)]

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tiltkit.errors import InputError, UsageError
+from tiltkit.files.result import ResultWriter
+from tiltkit.protocols import Axis, Layout
+from tiltkit.report import write_report
+from tiltkit.sampling.outcome import Outcome
+
+Start = Callable[..., ResultWriter]
+Make = Callable[..., Outcome]
+
+
+class Page(HTMLParser):
+    """Collects images, outside addresses and text, and checks that tags are balanced."""
+
+    VOID = ("meta", "img", "br", "link")
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.images: list[dict[str, str | None]] = []
+        self.links: list[str] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(path.read_text(encoding="utf-8"))
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.links += [str(found[k]) for k in ("src", "href", "xlink:href") if found.get(k)]
+        if tag == "img":
+            self.images.append(found)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.text += " ".join(data.split()) + " "
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Callable[[Path], Page]:
+    def make(result: Path) -> Page:
+        html = tmp_path / "report.html"
+        write_report(result, html)
+        return Page(html)
+
+    return make
+
+
+@pytest.fixture
+def page_of(start: Start, outcome: Make, page: Callable[[Path], Page]) -> Callable[..., Page]:
+    """The page of three slices with given changes to their diagnostics."""
+
+    def make(**changes: Any) -> Page:
+        with start(overwrite=True) as writer:
+            for index in range(3):
+                one = outcome(index)
+                writer.write(index, outcome(index, diagnostics=dict(one.diagnostics) | changes))
+            writer.finish()
+        return page(writer.path)
+
+    return make
+
+
+def test_the_page_needs_no_other_file(result: Path, page: Callable[[Path], Page]) -> None:
+    found = page(result)
+    assert found.images
+    assert all(link.startswith(("data:image/png;base64,", "#")) for link in found.links)
+
+
+def test_every_image_says_what_it_shows(result: Path, page: Callable[[Path], Page]) -> None:
+    alts = [image["alt"] for image in page(result).images]
+    assert all(alts)
+    assert {"Plain reconstruction", "Posterior sample 4", "Posterior mean of slice 2"} <= {*alts}
+
+
+def test_the_page_tells_settings_and_origin(result: Path, page: Callable[[Path], Page]) -> None:
+    text = page(result).text
+    for part in ("brain", "tiltkit run mri-recon scan.h5", "task.maps", "espirit", "ab" * 32):
+        assert part in text
+
+
+def test_a_clean_run_raises_no_concern(page_of: Callable[..., Page]) -> None:
+    text = page_of().text
+    assert "No problem was found" in text
+    assert "Every sample carried an exact weight" in text
+
+
+def test_flattened_weights_are_said_plainly(page_of: Callable[..., Page]) -> None:
+    temper = np.array([1, 1, 0.4, 0.6, 1, 1, 1])
+    text = page_of(temper=temper, temper_min=0.4, verdict="weights were flattened").text
+    assert "At 2 of 7 noise levels" in text
+    assert "Slices 0, 1, 2: weights were flattened" in text
+    assert "exact weight " not in text
+    assert "No problem was found" not in text
+
+
+@pytest.mark.parametrize(
+    ("chi2", "words"),
+    [(2.0, "miss the data"), (1.02, "as well as its noise allows"), (0.5, "too high")],
+)
+def test_the_fit_to_the_data_is_judged_against_its_expectation(
+    page_of: Callable[..., Page], chi2: float, words: str
+) -> None:
+    assert words in page_of(chi2=chi2 * 1.1, chi2_expected=1.1).text
+
+
+def test_a_sampler_without_weights_is_not_credited_with_them(
+    page: Callable[[Path], Page], start: Start, outcome: Make
+) -> None:
+    with start() as writer:
+        for index in range(3):
+            writer.write(index, outcome(index, diagnostics={"noise_level": [1.0, 0.1]}))
+        writer.finish()
+    text = page(writer.path).text
+    assert "not between modes" in text
+    assert "ESS" not in text.replace("smallest ESS", "")
+
+
+def test_nothing_but_images_is_enough_for_a_page(
+    page: Callable[[Path], Page], start: Start, outcome: Make
+) -> None:
+    with start(provenance={}) as writer:
+        for index in range(3):
+            writer.write(index, outcome(index, diagnostics={}))
+        writer.finish()
+    assert "Posterior mean" in page(writer.path).text
+
+
+def test_a_long_scan_shows_at_most_twelve_slices(
+    page: Callable[[Path], Page], start: Start, outcome: Make
+) -> None:
+    axes = (Axis("z", range(30)), Axis("y", range(12)), Axis("x", range(10)))
+    with start(layout=Layout(axes=axes)) as writer:
+        for index in range(30):
+            writer.write(index, outcome(index))
+        writer.finish()
+    sheet = [i for i in page(writer.path).images if "mean of slice" in str(i["alt"])]
+    assert len(sheet) == 12
+    assert "slice 0" in str(sheet[0]["alt"])
+    assert "slice 29" in str(sheet[-1]["alt"])
+
+
+def test_large_images_do_not_make_a_large_page(
+    page: Callable[[Path], Page], start: Start, outcome: Make, tmp_path: Path
+) -> None:
+    side = 2000
+    noise = np.random.default_rng(0).random((side, side), np.float32)
+    axes = (Axis("z", range(1)), Axis("y", range(side)), Axis("x", range(side)))
+    one = outcome(
+        mean=noise, std=noise, baseline=noise, phase=None,
+        samples=noise[None], quantiles=dict.fromkeys((0.05, 0.5, 0.95), noise),
+    )  # fmt: skip
+    with start(layout=Layout(axes=axes), samples=1) as writer:
+        writer.write(0, one)
+        writer.finish()
+    page(writer.path)
+    assert (tmp_path / "report.html").stat().st_size < 4e6
+
+
+def test_an_unfinished_run_shows_what_it_has(
+    page: Callable[[Path], Page], start: Start, outcome: Make
+) -> None:
+    with start() as writer:
+        writer.write(2, outcome(2))
+    assert re.search(r"1 slice of 3: this run is not finished", page(writer.part).text)
+
+
+def test_titles_from_files_cannot_change_the_page(
+    page: Callable[[Path], Page], start: Start, outcome: Make, layout: Layout
+) -> None:
+    evil = "<script>alert(1)</script>"
+    with start(layout=Layout(axes=layout.axes, title=evil)) as writer:
+        for index in range(3):
+            writer.write(index, outcome(index))
+        writer.finish()
+    assert evil in page(writer.path).text
+
+
+def test_a_page_without_a_result_or_a_folder_is_refused(result: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        write_report(result, tmp_path / "no" / "report.html")
+    text = tmp_path / "text.h5"
+    text.write_text("hello")
+    with pytest.raises(InputError, match="not an HDF5 file"):
+        write_report(text, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()

@@ -1,0 +1,84 @@
+"""Output files that are either whole or not there: ``OUT.part``, flushed, then renamed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tiltkit.errors import TiltkitError, UsageError
+
+__all__ = ["check_output", "part_path", "publish"]
+
+
+def part_path(path: Path) -> Path:
+    """Where an output lies until it is complete: beside it, so that renaming is atomic."""
+    return path.with_name(path.name + ".part")
+
+
+def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
+    """Refuse an output that cannot be written, before any work starts.
+
+    Args:
+        path: The file to be written.
+        overwrite: Whether a file that is there may be replaced.
+        resume: Whether an unfinished file that is there will be continued.
+
+    Raises:
+        UsageError: The file or an unfinished one exists, or its folder is missing or read-only.
+    """
+    _check_folder(path)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder.", "name a file inside it with -o.")
+    if path.exists() and not overwrite:
+        raise UsageError(
+            f"{path} exists.", "use --overwrite to replace it, or -o for another name."
+        )
+    part = part_path(path)
+    if part.exists() and not (overwrite or resume):
+        raise UsageError(
+            f"{part} holds the finished slices of a run that was stopped.",
+            "use --resume to go on with it, or --overwrite to start again.",
+        )
+
+
+def publish(part: Path, path: Path) -> None:
+    """Give a complete file its final name, after it has reached the disk.
+
+    Raises:
+        TiltkitError: The file could not be renamed.
+    """
+    try:
+        _sync(part)
+        part.replace(path)
+    except OSError as error:
+        raise TiltkitError(
+            f"{part} is complete but could not be renamed: {error.strerror}.",
+            f"rename it to {path.name} yourself.",
+        ) from error
+    _sync_folder(path.parent)
+
+
+def _check_folder(path: Path) -> None:
+    folder = path.absolute().parent
+    if not folder.exists():
+        raise UsageError(f"The folder {folder} does not exist.", "make it, or choose one with -o.")
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file, not a folder.", "choose a folder with -o.")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"The folder {folder} is read-only.", "choose another one with -o.")
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; some file systems cannot, and that loses nothing but the name."""
+    try:
+        _sync(folder)
+    except OSError:
+        return

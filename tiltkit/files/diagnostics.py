@@ -1,0 +1,137 @@
+"""The certificate of each slice in a result file: scalars by slice, and curves along the ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+
+__all__ = ["allocated_at_once", "finish_ladder", "read_diagnostics", "write_diagnostics"]
+
+COMPLETE = "complete"
+_TEXT = h5py.string_dtype()
+# Ladders can be adaptive: the next slice may have more levels than this one.
+_LEVELS_PER_CHUNK = 64
+
+
+def write_diagnostics(entry: h5py.Group, index: int, values: Mapping[str, Any]) -> None:
+    """Write the diagnostics of one slice; a name that is new gets a dataset for all slices.
+
+    Args:
+        entry: The NXentry of a result file.
+        index: Position of the slice in the result.
+        values: Scalars, texts and one-dimensional arrays by name; None is left out.
+    """
+    slices = len(entry["diagnostics"][COMPLETE])
+    curves = {name: np.asarray(v, float) for name, v in values.items() if _is_curve(v)}
+    for name, value in values.items():
+        if value is not None and name not in curves:
+            _write_scalar(entry["diagnostics"], name, slices, index, value)
+    if curves:
+        _write_curves(_ladder(entry, slices), slices, index, curves)
+
+
+def read_diagnostics(entry: h5py.Group, index: int) -> dict[str, Any]:
+    """Scalars, texts and arrays of one slice by name; what the slice lacks is left out."""
+    values: dict[str, Any] = {}
+    for name, dataset in entry["diagnostics"].items():
+        if name == COMPLETE:
+            continue
+        value = dataset[index]
+        if isinstance(value, bytes):
+            values |= {name: value.decode()} if value else {}
+        elif not np.isnan(value):
+            values[name] = float(value)
+    for name, dataset in entry.get("ladder", {}).items():
+        if dataset.ndim == 2:
+            curve = dataset[index]
+            known = np.flatnonzero(~np.isnan(curve))
+            if known.size:
+                values[name] = curve[: known[-1] + 1]
+    return values
+
+
+def finish_ladder(entry: h5py.Group) -> None:
+    """Let viewers plot against the noise level, where all slices went down the same ladder."""
+    ladder = entry.get("ladder")
+    if ladder is None or "noise_level" not in ladder:
+        return
+    levels = ladder["noise_level"][:]
+    if np.isfinite(levels).all() and np.allclose(levels, levels[0], rtol=1e-5, atol=0):
+        if "noise" in ladder:  # a run that was stopped right here, and resumed
+            del ladder["noise"]
+        ladder.create_dataset("noise", data=levels[0])
+        ladder["noise"].attrs.update(units="", long_name="noise level")
+        ladder.attrs["axes"] = np.array(["slice", "noise"], dtype=_TEXT)
+        ladder.attrs["noise_indices"] = 1
+
+
+def allocated_at_once() -> h5py.h5p.PropDCID:
+    """Dataset properties that take the space on disk when a dataset is made or grows.
+
+    HDF5 would otherwise take it when it closes the dataset, and h5py cannot raise an error there.
+    """
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    return properties
+
+
+def _is_curve(value: Any) -> bool:
+    return isinstance(value, list | tuple | np.ndarray) and np.ndim(value) == 1
+
+
+def _write_scalar(group: h5py.Group, name: str, slices: int, index: int, value: Any) -> None:
+    number = isinstance(value, bool | int | float | np.number)
+    if name not in group:
+        if number:
+            group.create_dataset(name, data=np.full(slices, np.nan))
+            group[name].attrs["units"] = ""
+        else:
+            group.create_dataset(name, (slices,), dtype=_TEXT)
+    elif number != (group[name].dtype.kind == "f"):
+        return  # the same name for a number in one slice and a text in another: keep the first
+    group[name][index] = float(value) if number else str(value)
+
+
+def _ladder(entry: h5py.Group, slices: int) -> h5py.Group:
+    if "ladder" in entry:
+        return entry["ladder"]
+    group = entry.create_group("ladder")
+    group.attrs["NX_class"] = "NXdata"
+    group.attrs["axes"] = np.array(["slice", "level"], dtype=_TEXT)
+    group.attrs["slice_indices"] = 0
+    group.attrs["level_indices"] = 1
+    group.create_dataset("slice", data=np.arange(slices))
+    group.create_dataset("level", data=np.arange(0), maxshape=(None,), chunks=(_LEVELS_PER_CHUNK,))
+    return group
+
+
+def _write_curves(
+    group: h5py.Group, slices: int, index: int, curves: Mapping[str, np.ndarray[Any, Any]]
+) -> None:
+    """All curves keep one common length, so that they can be plotted over each other."""
+    longest = max(len(group["level"]), *(len(curve) for curve in curves.values()))
+    for name in curves.keys() - group.keys():
+        group.create_dataset(
+            name,
+            (slices, longest),
+            np.float64,
+            maxshape=(slices, None),
+            chunks=(1, _LEVELS_PER_CHUNK),
+            fillvalue=np.nan,
+            dcpl=allocated_at_once(),
+        )
+        group[name].attrs.update(units="", interpretation="spectrum")
+    group["level"].resize((longest,))
+    group["level"][:] = np.arange(1, longest + 1)
+    names = [name for name, dataset in group.items() if dataset.ndim == 2]
+    for name in names:
+        group[name].resize((slices, longest))
+    for name, curve in curves.items():
+        group[name][index, : len(curve)] = curve
+    signal = "ess" if "ess" in names else names[0]
+    group.attrs["signal"] = signal
+    others = [name for name in names if name != signal]
+    group.attrs["auxiliary_signals"] = np.array(others, dtype=_TEXT)

@@ -1,0 +1,74 @@
+"""Failures of the disk, turned into errors that people can act on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tiltkit.errors import TiltkitError, UsageError
+from tiltkit.files.atomic import part_path
+
+__all__ = ["busy", "explained", "need_room", "quiet"]
+
+# A failed write comes out of h5py as any of these, depending on the call.
+_H5PY_ERRORS = (OSError, RuntimeError, ValueError)
+
+
+@contextmanager
+def explained(path: Path, size: int) -> Iterator[None]:
+    """Explain what goes wrong while a file is written.
+
+    Args:
+        path: Its final name.
+        size: How large it will be, about, in bytes.
+
+    Raises:
+        UsageError: Another process writes the same file.
+        TiltkitError: The disk is full or broken.
+    """
+    try:
+        yield
+    except BlockingIOError as error:
+        raise busy(part_path(path)) from error
+    except _H5PY_ERRORS as error:
+        if any(text in str(error) for text in ("No space left", "File too large", "quota")):
+            raise TiltkitError(
+                f"There is not enough disk space for {path}: it needs about {_readable(size)}.",
+                "free some space, or choose another disk with -o.",
+            ) from error
+        if not isinstance(error, OSError):
+            raise  # a mistake in the code, not on the disk
+        raise TiltkitError(
+            f"{path} could not be written: {str(error).splitlines()[0]}.",
+            "check the disk, or choose another one with -o.",
+        ) from error
+
+
+def need_room(path: Path, size: int) -> None:
+    """Raise the error of a full disk when less than ``size`` bytes are free."""
+    if shutil.disk_usage(path.absolute().parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """While an error is on its way already, a second one of the same cause would hide it."""
+    try:
+        yield
+    except _H5PY_ERRORS:
+        return
+
+
+def busy(part: Path) -> UsageError:
+    """The error for a file that another process writes."""
+    return UsageError(
+        f"{part} is being written by another process.", "wait for it, or choose another -o."
+    )
+
+
+def _readable(size: int) -> str:
+    return f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{max(size / 1e6, 1):.0f} MB"

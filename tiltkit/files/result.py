@@ -1,0 +1,226 @@
+"""The result file: written slice by slice beside its final place, renamed when it is complete."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tiltkit.errors import TiltkitError
+from tiltkit.files.atomic import check_output, part_path, publish
+from tiltkit.files.diagnostics import COMPLETE, finish_ladder, write_diagnostics
+from tiltkit.files.disk import busy, explained, need_room, quiet
+from tiltkit.files.nexus import add_phase, build, size_of
+from tiltkit.files.reading import (
+    open_result,
+    read_axes,
+    read_estimate,
+    read_provenance,
+    read_recipe,
+    result_shape,
+    tree,
+)
+from tiltkit.files.resume import check_same_run
+from tiltkit.protocols import Layout
+from tiltkit.sampling.outcome import Outcome
+
+__all__ = [
+    "ResultWriter", "check_output", "copy_result", "read_axes", "read_estimate",
+    "read_provenance", "read_recipe", "result_shape",
+]  # fmt: skip
+
+# Room for the diagnostics of one slice; the images are allocated when the file is made.
+_DIAGNOSTICS_BYTES = 16_384
+
+
+class ResultWriter:
+    """Writes a result slice by slice; a context manager.
+
+    When the block is left early, by an error or an interrupt, ``OUT.part`` stays if it holds at
+    least one finished slice, so that the run can be resumed; otherwise nothing is left.
+
+    Attributes:
+        path: Final name of the file.
+        part: Where it lies until it is complete.
+        finished: Positions of the slices that are in the file.
+    """
+
+    def __init__(self, file: h5py.File, path: Path, layout: Layout, size: int) -> None:
+        self._file = file
+        self._size = size
+        self.path = path
+        self.part = part_path(path)
+        self._layout = layout
+        flags = file["entry/diagnostics"][COMPLETE][:]
+        self.finished: frozenset[int] = frozenset(np.flatnonzero(flags).tolist())
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        layout: Layout,
+        samples: int,
+        recipe: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+        resume: bool,
+        overwrite: bool,
+    ) -> ResultWriter:
+        """Start a result file, or go on with an unfinished one.
+
+        Args:
+            path: The final name of the file.
+            layout: Axes, units, title and metadata of the result.
+            samples: Posterior samples per slice.
+            recipe: The resolved settings; must be the same to resume.
+            provenance: Input with its digest, versions, command; nested mappings of scalars.
+            resume: Go on with ``OUT.part`` where there is one.
+            overwrite: Replace what is there.
+
+        Raises:
+            UsageError: The output exists, its folder cannot be used, or another run made the
+                unfinished file.
+            TiltkitError: The disk is too small, or another process writes the file.
+        """
+        check_output(path, overwrite=overwrite, resume=resume)
+        part, size = part_path(path), size_of(layout, samples)
+        if resume and part.exists():
+            check_same_run(part, layout.shape, recipe, provenance)
+            with explained(path, size):
+                return cls(h5py.File(part, "r+"), path, layout, size)
+        _discard(part)
+        try:
+            with explained(path, size):
+                file = h5py.File(part, "w-")
+                with _closed_on_error(file):
+                    build(file, layout, samples, recipe, provenance)
+                    file.attrs["file_name"] = path.name
+                    file.flush()
+                    need_room(path, layout.shape[0] * _DIAGNOSTICS_BYTES)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return cls(file, path, layout, size)
+
+    def write(self, index: int, outcome: Outcome) -> None:
+        """Write one slice; it counts as finished only after all its data has left the process.
+
+        Args:
+            index: Position of the slice in the result.
+            outcome: Its posterior; images (ny, nx) and samples (n, ny, nx) of the layout's shape.
+
+        Raises:
+            TiltkitError: The disk is full.
+        """
+        entry = self._file["entry"]
+        with explained(self.path, self._size):
+            self._write_images(entry, index, outcome)
+            write_diagnostics(entry, index, outcome.diagnostics)
+            self._file.flush()
+            entry["diagnostics"][COMPLETE][index] = 1
+            self._file.flush()
+        self.finished |= {index}
+
+    def finish(self) -> None:
+        """Close the complete file and give it its final name.
+
+        Raises:
+            TiltkitError: Slices are missing, or the file could not be renamed.
+        """
+        missing = set(range(self._layout.shape[0])) - self.finished
+        if missing:
+            raise TiltkitError(
+                f"{len(missing)} of {self._layout.shape[0]} slices are not done.",
+                "run the same command again with --resume.",
+            )
+        with explained(self.path, self._size):
+            finish_ladder(self._file["entry"])
+            self._file.flush()  # a full disk shows here; closing would hide it
+            self._file.close()
+        _verify(self.part)
+        publish(self.part, self.path)
+
+    def _write_images(self, entry: h5py.Group, index: int, outcome: Outcome) -> None:
+        entry["data/data"][index] = outcome.mean
+        entry["data/data_errors"][index] = outcome.std
+        entry["baseline/baseline"][index] = outcome.baseline
+        entry["samples/samples"][:, index] = outcome.samples
+        for position, level in enumerate(entry["quantiles/level"][:].tolist()):
+            entry["quantiles/quantiles"][position, index] = outcome.quantiles[level]
+        if outcome.phase is not None:
+            if "phase" not in entry:
+                add_phase(entry, self._layout)
+            entry["phase/phase"][index] = outcome.phase
+
+    def __enter__(self) -> ResultWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._file:
+            return
+        with explained(self.path, self._size) if error is None else quiet():
+            self._file.close()
+        if not self.finished:
+            self.part.unlink(missing_ok=True)
+
+
+def copy_result(result: Path, output: Path) -> None:
+    """Write a result as it is to another place, whole or not at all.
+
+    Raises:
+        InputError: ``result`` is not a result of tiltkit.
+        TiltkitError: The disk is full.
+    """
+    with open_result(result):
+        part = part_path(output)
+        with explained(output, result.stat().st_size):
+            try:
+                shutil.copyfile(result, part)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
+    publish(part, output)
+
+
+def _verify(part: Path) -> None:
+    """A file that cannot be read back must not get the final name.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    with open_result(part) as file:
+        tree(file["entry/reconstruction"])
+
+
+def _discard(part: Path) -> None:
+    """Remove an unfinished file, unless another process writes to it right now."""
+    if not part.exists():
+        return
+    try:
+        h5py.File(part, "r+").close()
+    except BlockingIOError as error:
+        raise busy(part) from error
+    except OSError:
+        pass  # damaged: nothing to keep
+    part.unlink()
+
+
+@contextmanager
+def _closed_on_error(file: h5py.File) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with quiet():
+            file.close()
+        raise

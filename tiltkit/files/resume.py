@@ -1,0 +1,58 @@
+"""May an unfinished result be continued? Only with the same settings on the same input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tiltkit.errors import UsageError
+from tiltkit.files.reading import open_result, tree
+
+__all__ = ["check_same_run"]
+
+# They change how fast a run is, not what it gives.
+_FREE = ("device", "memory_gb")
+
+
+def check_same_run(
+    part: Path,
+    shape: tuple[int, ...],
+    recipe: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Refuse to mix two different runs in one file.
+
+    Raises:
+        UsageError: Settings, input or image shape are others than those of the unfinished file.
+    """
+    with open_result(part) as file:
+        entry = file["entry"]
+        old_shape = entry["data/data"].shape
+        old_recipe = json.loads(entry["reconstruction/configuration/data"][()])
+        old = tree(entry["reconstruction/parameters"])
+    start_again = "use --overwrite to start again, or the settings and input of the first run."
+    settings = _changed(old_recipe, json.loads(json.dumps(dict(recipe), default=str)))
+    if settings:
+        raise UsageError(
+            f"{part} was made with other settings: {', '.join(settings)}.", start_again
+        )
+    for key in ("raw_sha256", "weights_sha256"):
+        if old.get(key, "") != provenance.get(key, ""):
+            what = "input file" if key == "raw_sha256" else "prior"
+            raise UsageError(f"{part} was made from another {what} ({key} differs).", start_again)
+    if old_shape != shape:
+        raise UsageError(f"{part} holds {old_shape} images, this run gives {shape}.", start_again)
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the settings that differ."""
+    names: list[str] = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            names += _changed(a, b, f"{prefix}{key}.")
+        elif a != b:
+            names.append(f"{prefix}{key}")
+    return [name for name in names if name not in _FREE]

@@ -1,0 +1,116 @@
+"""Which reader understands an input file."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import h5py
+
+from tiltkit.errors import InputError, PluginError, TiltkitError
+from tiltkit.files.reading import open_hdf5
+from tiltkit.hookspecs import ReaderEntry
+from tiltkit.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from tiltkit.plugins import Plugins
+    from tiltkit.protocols import Reader
+
+__all__ = ["datasets", "find_reader", "readers_of"]
+
+# How many datasets of an unknown file an error message names.
+_NAMED = 6
+
+
+def find_reader(path: Path, plugins: Plugins | None = None, gives: str = "") -> type[Reader]:
+    """The first reader that recognises a file, those with a fitting file name first.
+
+    Args:
+        path: The input file.
+        plugins: Where readers come from; all that are installed when None.
+        gives: What the reader must give (``"mri.kspace"``); anything when empty.
+
+    Raises:
+        InputError: The file is missing, is no HDF5 file, or no reader recognises it.
+    """
+    plugins = load_plugins() if plugins is None else plugins
+    _check_readable(path)
+    found = readers_of(path, plugins, gives)
+    if found:
+        return cast("type[Reader]", plugins.load("reader", found[0]))
+    with open_hdf5(path) as file:  # says so when it is no HDF5 file
+        inside = _inside(file)
+    tried = [entry.name for entry in _candidates(path, plugins, gives)]
+    if not tried:
+        raise PluginError(
+            f"No plugin reads {gives or 'input files'}.", "install one, for MRI: tiltkit-mri."
+        )
+    raise InputError(
+        f"No reader recognises {path}, which holds {inside}; tried: {', '.join(tried)}.",
+        "see its contents with 'tiltkit show', and the layouts with 'tiltkit list reader'.",
+    )
+
+
+def readers_of(path: Path, plugins: Plugins, gives: str = "") -> list[str]:
+    """Names of the readers that recognise a file; a reader that fails does not."""
+    return [
+        entry.name
+        for entry in _candidates(path, plugins, gives)
+        if _recognises(path, plugins, entry)
+    ]
+
+
+def datasets(file: h5py.File) -> dict[str, str]:
+    """Shape and type of every dataset of an HDF5 file by its path, in the file's order."""
+    found: dict[str, str] = {}
+
+    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            shape = " x ".join(str(n) for n in item.shape or ()) or "scalar"
+            found[name] = f"{shape}, {_type_name(item)}"
+
+    file.visititems(visit)
+    return found
+
+
+def _check_readable(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f"There is no file {path}.", "check its name and folder.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder.", "name one file.")
+
+
+def _candidates(path: Path, plugins: Plugins, gives: str) -> list[ReaderEntry]:
+    """Readers that give the right thing, those whose file name pattern fits first."""
+    entries = [
+        entry
+        for entry in plugins.entries("reader")
+        if isinstance(entry, ReaderEntry) and (not gives or entry.gives == gives)
+    ]
+    return sorted(
+        entries, key=lambda entry: not any(fnmatch(path.name.lower(), p) for p in entry.patterns)
+    )
+
+
+def _recognises(path: Path, plugins: Plugins, entry: ReaderEntry) -> bool:
+    """One broken reader must not keep the others from reading their files."""
+    try:
+        reader = cast("type[Reader]", plugins.load("reader", entry.name))
+        return bool(reader.matches(path))
+    except (TiltkitError, OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError):
+        return False
+
+
+def _inside(file: h5py.File) -> str:
+    names = [f"{name} ({kind})" for name, kind in datasets(file).items()]
+    if not names:
+        return "no datasets"
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _type_name(dataset: h5py.Dataset) -> str:
+    if h5py.check_string_dtype(dataset.dtype):
+        return "text"
+    return "table" if dataset.dtype.names else str(dataset.dtype)

@@ -1,0 +1,172 @@
+"""Pictures of the report: images as PNG, curves as SVG, both as text that a page can hold."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Window", "colour_bar", "image", "ladder_plot", "window_of"]
+
+Array = NDArray[np.float32]
+
+# Pixels along the longer side; larger images are averaged down to at most this.
+LARGEST = 640
+# Stands for the page's own text colour, so that curves suit a light and a dark page.
+_INK = "#010203"
+_ACCENT, _SECOND, _WARN = "#2f7fd0", "#1f9e89", "#d9822b"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which values are black and white, and the colours between."""
+
+    low: float
+    high: float
+    colours: str = "gray"
+
+
+def window_of(images: Sequence[Array], colours: str = "gray") -> Window:
+    """A common window of images: from 0 (or their smallest values) to their 99.7th percentile."""
+    values = np.stack([plane(x) for x in images])
+    low, high = np.percentile(values, (0.3, 99.7))
+    low = min(float(low), 0.0)
+    return Window(low, float(high) if high > low else low + 1.0, colours)
+
+
+def plane(x: Array) -> Array:
+    """The middle plane of a volume; an image as it is."""
+    while x.ndim > 2:
+        x = x[len(x) // 2]
+    return x
+
+
+def image(x: Array, window: Window, largest: int = LARGEST) -> str:
+    """A PNG data address, one pixel per value."""
+    from matplotlib.image import imsave
+    from skimage.transform import downscale_local_mean
+
+    flat = plane(x)
+    factor = -(-max(flat.shape) // largest)
+    if factor > 1:
+        shrink: Callable[..., Array] = downscale_local_mean
+        flat = shrink(flat, (factor, factor))
+    buffer = io.BytesIO()
+    imsave(buffer, flat, format="png", cmap=window.colours, vmin=window.low, vmax=window.high)
+    return _address(buffer.getvalue())
+
+
+def colour_bar(window: Window) -> str:
+    """A horizontal strip with the colours of a window, left to right."""
+    ramp = np.linspace(window.low, window.high, 256, dtype=np.float32)[None]
+    return image(ramp, window)
+
+
+def ladder_plot(
+    slices: Sequence[Mapping[str, Any]], shown: Mapping[str, Any], samples: int
+) -> str | None:
+    """Effective sample size and KL bound against the noise level, as an SVG element.
+
+    Args:
+        slices: Diagnostics of all slices, drawn thin.
+        shown: Diagnostics of the slice that the report shows, drawn bold.
+        samples: Samples per slice.
+
+    Returns:
+        None when the sampler reported no effective sample size.
+    """
+    from matplotlib.figure import Figure
+
+    if "ess" not in shown or "noise_level" not in shown:
+        return None
+    both = "kl_bound_per_level" in shown
+    figure = Figure(figsize=(9.2, 3.1 if not both else 4.6), layout="constrained")
+    axes = figure.subplots(2 if both else 1, 1, sharex=True, squeeze=False)[:, 0]
+    _draw_ess(axes[0], slices, shown, samples)
+    if both:
+        _draw_curves(axes[1], slices, shown, "kl_bound_per_level", _SECOND)
+        axes[1].set_ylabel("KL bound per level")
+    axes[-1].set_xlabel("noise level (the run goes from left to right)")
+    axes[0].set_xscale("log")
+    axes[0].invert_xaxis()
+    for ax in axes:
+        _restyle(ax)
+    return _svg(figure)
+
+
+def _draw_ess(
+    ax: Axes, slices: Sequence[Mapping[str, Any]], shown: Mapping[str, Any], samples: int
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    _draw_curves(ax, slices, shown, "ess", _ACCENT)
+    ax.axhline(samples / 2, color=_INK, lw=0.8, ls=(0, (4, 3)), alpha=0.6)
+    ax.annotate(
+        "resampling below this", (0.995, samples / 2), xycoords=("axes fraction", "data"),
+        ha="right", va="bottom", fontsize=9, color=_INK, alpha=0.75,
+    )  # fmt: skip
+    ax.set_ylim(0, samples * 1.06)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_ylabel(f"ESS, of {samples} samples")
+    pairs = zip(shown["ess"], shown.get("temper", ()), strict=False)
+    flat = [k for k, (_, power) in enumerate(pairs) if power < 1]
+    if flat:
+        x, y = _curve(shown, "ess")
+        ax.plot(x[flat], y[flat], "o", color=_WARN, ms=4.5, label="weights flattened")
+        ax.legend(frameon=False, labelcolor=_INK, loc="lower right")
+
+
+def _draw_curves(
+    ax: Axes,
+    slices: Sequence[Mapping[str, Any]],
+    shown: Mapping[str, Any],
+    name: str,
+    colour: str,
+) -> None:
+    for one in slices:
+        if one is not shown and name in one:
+            ax.plot(*_curve(one, name), color=colour, lw=0.8, alpha=0.25)
+    ax.plot(*_curve(shown, name), color=colour, lw=2)
+
+
+def _curve(one: Mapping[str, Any], name: str) -> tuple[Array, Array]:
+    """Noise levels and values, as far as both are known."""
+    pairs = list(zip(one["noise_level"], one[name], strict=False))
+    x, y = np.asarray(pairs, np.float32).reshape(-1, 2).T
+    return x, y
+
+
+def _restyle(ax: Axes) -> None:
+    """Thin axes in the page's colour, a light grid, nothing else."""
+    ax.patch.set_alpha(0)
+    ax.grid(color=_INK, alpha=0.12, lw=0.7)
+    ax.tick_params(which="both", colors=_INK, length=3, width=0.7)
+    ax.xaxis.label.set_color(_INK)
+    ax.yaxis.label.set_color(_INK)
+    for side, spine in ax.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set(color=_INK, alpha=0.5, linewidth=0.8)
+
+
+def _svg(figure: Figure) -> str:
+    """The SVG element alone, with the page's font and text colour."""
+    from matplotlib import rc_context
+
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "tiltkit"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :].replace(_INK, "currentColor")
+
+
+def _address(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -1,0 +1,179 @@
+"""One self-contained HTML page about a result: its images, its certificate, its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tiltkit.errors import InputError, TiltkitError
+from tiltkit.files.atomic import check_output, part_path, publish
+from tiltkit.files.reading import (
+    read_diagnostics_of,
+    read_estimate,
+    read_finished,
+    read_provenance,
+    read_recipe,
+    read_title,
+    read_units,
+    result_shape,
+)
+from tiltkit.protocols import Estimate
+from tiltkit.report import figures, tables, words
+
+__all__ = ["write_report"]
+
+# Samples shown side by side, and slices on the contact sheet.
+_SAMPLES, _THUMBNAILS, _THUMBNAIL_PIXELS = 4, 12, 192
+
+
+def write_report(result: Path, html: Path) -> None:
+    """Write the report of a result as one HTML file that needs no other file and no network.
+
+    Args:
+        result: A result file; of an unfinished one, the slices that it has.
+        html: Where the page goes; an existing one is replaced.
+
+    Raises:
+        InputError: ``result`` is not a result, or holds no finished slice.
+        UsageError: The folder of ``html`` is missing or read-only.
+        TiltkitError: The page could not be written.
+    """
+    check_output(html, overwrite=True, resume=False)
+    text = _render(_gather(result))
+    part = part_path(html)
+    try:
+        part.write_text(text, encoding="utf-8")
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise TiltkitError(
+            f"{html} could not be written: {error.strerror}.", "free some space, or use -o."
+        ) from error
+    publish(part, html)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image with its caption and what it shows, for those who cannot see it."""
+
+    address: str
+    caption: str
+    alt: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A colour bar with the values at its ends."""
+
+    address: str
+    low: str
+    high: str
+    label: str
+
+
+def _gather(result: Path) -> dict[str, Any]:
+    """All that the template shows."""
+    finished = read_finished(result)
+    if not finished:
+        raise InputError(f"{result} holds no finished slice.", "run it again with --resume.")
+    recipe, provenance = read_recipe(result), read_provenance(result)
+    slices = [read_diagnostics_of(result, index) for index in finished]
+    middle = len(finished) // 2
+    estimate = read_estimate(result, finished[middle])
+    total = result_shape(result)[0]
+    one, samples = slices[middle], len(estimate.samples)
+    return {
+        "title": read_title(result),
+        "file": result.name,
+        "subtitle": _subtitle(provenance, len(finished), total),
+        "command": provenance.get("command", ""),
+        "total": total,
+        "shown": finished[middle],
+        "worries": tables.worries(finished, slices),
+        "tiles": tables.tiles(slices, samples),
+        **_pictures(estimate, read_units(result)),
+        "sheet": _contact_sheet(result, finished, estimate),
+        "ladder": figures.ladder_plot(slices, one, samples),
+        "certificate": {
+            "What is guaranteed": words.guaranteed(one, samples),
+            "What was measured": words.measured(one, samples),
+            "What is not known": words.unknown(one, samples),
+        },
+        "rows": [tables.row(i, one) for i, one in zip(finished, slices, strict=True)],
+        "facts": tables.facts(one),
+        "settings": tables.flat(recipe),
+        "provenance": tables.flat(provenance),
+    }
+
+
+def _subtitle(provenance: Mapping[str, Any], finished: int, total: int) -> str:
+    """Where the result comes from, when it was made, and how complete it is."""
+    date = str(provenance.get("date", "")).replace("T", " ").removesuffix("+00:00")
+    parts = [f"from {provenance['raw_file']}"] if provenance.get("raw_file") else []
+    parts += [f"{date} UTC"] if date else []
+    count = "1 slice" if finished == 1 else f"{finished} slices"
+    if finished < total:
+        count += f" of {total}: this run is not finished"
+    return ", ".join([*parts, count])
+
+
+def _render(values: Mapping[str, Any]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("tiltkit.report", "templates")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("report.html.j2").render(values)
+
+
+def _pictures(estimate: Estimate, units: str) -> dict[str, Any]:
+    """Baseline, mean and samples in one grey window; the spread in its own colours."""
+    grey = figures.window_of([estimate.mean])
+    heat = figures.window_of([estimate.std], "magma")
+    baseline = figures.image(estimate.baseline, grey)
+    mean, spread = figures.image(estimate.mean, grey), figures.image(estimate.std, heat)
+    shown = estimate.samples[:_SAMPLES]
+    return {
+        "main": [
+            Picture(baseline, "Without a prior", "Plain reconstruction", "zero-filled, in MRI"),
+            Picture(mean, "Posterior mean", "Mean of the posterior samples", "the best estimate"),
+            Picture(spread, "Spread", "Map of the standard deviation", "bright: less certain"),
+        ],
+        "samples": [
+            Picture(figures.image(x, grey), f"Sample {k}", f"Posterior sample {k}")
+            for k, x in enumerate(shown, start=1)
+        ],
+        "grey_bar": _bar(grey, "image value", units),
+        "heat_bar": _bar(heat, "standard deviation", units),
+    }
+
+
+def _bar(window: figures.Window, label: str, units: str) -> Bar:
+    return Bar(
+        figures.colour_bar(window),
+        words.number(window.low),
+        words.number(window.high),
+        f"{label} ({units})" if units else f"{label}, in the units of the scan",
+    )
+
+
+def _contact_sheet(result: Path, finished: Sequence[int], shown: Estimate) -> list[Picture]:
+    """At most twelve slices over the whole scan, in the window of the slice shown above."""
+    if len(finished) < 2:
+        return []
+    grey = figures.window_of([shown.mean])
+    count = min(_THUMBNAILS, len(finished))
+    chosen = [finished[i] for i in np.linspace(0, len(finished) - 1, count).round().astype(int)]
+    return [
+        Picture(
+            figures.image(read_estimate(result, i).mean, grey, _THUMBNAIL_PIXELS),
+            f"Slice {i}",
+            f"Posterior mean of slice {i}",
+        )
+        for i in chosen
+    ]

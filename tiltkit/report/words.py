@@ -1,0 +1,186 @@
+"""The certificate of a result in words that a scientist understands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Statement", "guaranteed", "measured", "number", "unknown"]
+
+Diagnostics = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One finding: a short heading, its explanation, and whether it is a reason for care."""
+
+    heading: str
+    text: str
+    care: bool = False
+
+
+def number(value: float) -> str:
+    """A number for people: three digits, whole numbers in full, no exponent where avoidable."""
+    if float(value).is_integer() and abs(value) < 1e7:
+        return f"{int(value):,}".replace(",", " ")
+    return f"{value:.3g}"
+
+
+def guaranteed(one: Diagnostics, samples: int) -> list[Statement]:
+    """What follows from the method, given that the measurement model is right."""
+    if "ess" not in one and "ess_min" not in one:
+        return [
+            Statement(
+                "Right within each mode, not between modes",
+                "This sampler carries no weights. Its samples have the right shape around each"
+                " plausible image, but if clearly different images fit the data, their shares may"
+                " be wrong. The sampler walmc weighs them.",
+                care=True,
+            )
+        ]
+    return [_exactness(one, samples), *_stopping(one)]
+
+
+def _exactness(one: Diagnostics, samples: int) -> Statement:
+    if one.get("temper_min", 1.0) >= 1.0:
+        return Statement(
+            "Every sample carried an exact weight",
+            "On the way from noise to image, each sample was weighed by how well it explains the"
+            " measurement, without approximating the measurement model. For the prior as its"
+            " network knows it and fine enough noise steps, the samples, their mean and their"
+            f" spread approach the posterior as their number ({samples} here) grows.",
+        )
+    where = _flattened(one)
+    return Statement(
+        "The weights were flattened, so the result is approximate",
+        f"{where} the weights were so uneven that one sample would have replaced nearly all others."
+        f" They were raised to a power as low as {number(one['temper_min'])} there, which keeps the"
+        " samples varied but gives up the exact weighting. Read the spread as an estimate; more"
+        " samples (--samples) flatten less.",
+        care=True,
+    )
+
+
+def _flattened(one: Diagnostics) -> str:
+    if "temper" not in one:
+        return "At some noise levels"
+    flat = sum(value < 1 for value in one["temper"])
+    return f"At {flat} of {len(one['temper'])} noise levels"
+
+
+def _stopping(one: Diagnostics) -> list[Statement]:
+    levels = one.get("noise_level", ())
+    if not len(levels):
+        return []
+    return [
+        Statement(
+            "The target is the posterior at the last noise level",
+            f"The run ends at noise level {number(float(levels[-1]))} on the prior's own scale, not"
+            " at zero: detail fainter than that is not resolved.",
+        )
+    ]
+
+
+def measured(one: Diagnostics, samples: int) -> list[Statement]:
+    """What the run found out about itself."""
+    found = [_ess(one, samples), _fit(one), _fit_of_mean(one), _fisher(one), _kl(one)]
+    return [statement for statement in found if statement]
+
+
+def _ess(one: Diagnostics, samples: int) -> Statement | None:
+    if "ess_min" not in one:
+        return None
+    smallest = one["ess_min"]
+    times = int(one.get("resamplings", 0))
+    again = "once" if times == 1 else f"{times} times"
+    return Statement(
+        f"At its narrowest, the run had {number(smallest)} effective samples of {samples}",
+        "An effective sample size near the number of samples means that they share the work; near"
+        f" 1, a single one dominates. Samples were redrawn by weight {again} on the way.",
+        care=smallest < 0.1 * samples or smallest < 2,
+    )
+
+
+def _fit(one: Diagnostics) -> Statement | None:
+    if "chi2" not in one:
+        return None
+    chi2, expected = one["chi2"], one.get("chi2_expected", 1.0)
+    ratio = chi2 / expected
+    if ratio > 1.25:
+        meaning = (
+            "They miss the data by more than the noise explains: the noise level may be too low,"
+            " the measurement model wrong, or this object unlike what the prior was trained on."
+        )
+    elif ratio < 0.8:
+        meaning = "They follow the data more closely than its noise allows: the noise level is"
+        meaning += " probably estimated too high."
+    else:
+        meaning = "They reproduce the measurement as well as its noise allows."
+    return Statement(
+        f"The samples fit the data with chi² {chi2:.2f}, expected is {expected:.2f}",
+        f"Squared misfit per measured value, in units of the noise. {meaning}",
+        care=not 0.8 <= ratio <= 1.25,
+    )
+
+
+def _fit_of_mean(one: Diagnostics) -> Statement | None:
+    if "chi2_mean" not in one:
+        return None
+    expected = one.get("chi2_mean_expected")
+    beside = f", expected is {expected:.2f}" if expected is not None else ""
+    return Statement(
+        f"The mean image fits with chi² {one['chi2_mean']:.2f}{beside}",
+        "The mean lies closer to the data than single samples do, by their spread.",
+    )
+
+
+def _fisher(one: Diagnostics) -> Statement | None:
+    if "fisher" not in one:
+        return None
+    if one["fisher"] == 0:
+        return Statement(
+            "The last noise level is the sharpest that the prior knows",
+            "Fisher divergence to the posterior at that level: 0.",
+        )
+    return Statement(
+        f"Fisher divergence to the sharpest level: {number(one['fisher'])}",
+        "How much the prior's slope at the samples would still change if the run went on to the"
+        " smallest noise level that the prior knows, squared, per pixel.",
+    )
+
+
+def _kl(one: Diagnostics) -> Statement | None:
+    if "kl_bound" not in one:
+        return None
+    return Statement(
+        f"Without weights, the samples would be at most {number(one['kl_bound'])} nats off",
+        "A bound on the Kullback-Leibler divergence that the weights had to repair, summed over the"
+        " ladder. It is exact on average but noisy for few samples.",
+    )
+
+
+def unknown(one: Diagnostics, samples: int) -> list[Statement]:
+    """What no figure on this page can tell."""
+    statements = [
+        Statement(
+            "Whether the prior fits this object",
+            "Where the measurement says little, the prior fills in what is usual. Something it has"
+            " never seen can be missing or smoothed away there, with a spread that is too small.",
+        ),
+        Statement(
+            "Errors of the measurement model",
+            "Motion, wrong calibration or a wrong noise level are not part of the spread.",
+        ),
+    ]
+    if samples < 19:
+        share = (samples - 1) / (samples + 1)
+        statements.append(
+            Statement(
+                "The far ends of the intervals",
+                f"With {samples} samples the 5-95 % interval runs from the smallest to the largest"
+                f" one, which covers a further sample in {share:.0%} of cases. 19 or more samples"
+                " give the full 90 %.",
+            )
+        )
+    return statements
