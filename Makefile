@@ -6,7 +6,12 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 PACKAGES := $(wildcard plugins/tiltkit-*/pyproject.toml)
 
-.PHONY: test lint clean
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/.ready
+	$(BIN)/python datasets/make_scan.py demo/scan.h5 --truth demo/truth.h5
+	$(BIN)/tiltkit run mri-recon demo/scan.h5 -o demo/result.h5 --report --overwrite
+	$(BIN)/tiltkit evaluate demo/result.h5 --truth demo/truth.h5
 
 test: $(VENV)/.ready
 	$(BIN)/pytest
@@ -15,6 +20,10 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.ready
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
 	rm -rf $(VENV) demo

@@ -101,7 +101,7 @@ def tiltkit_priors() -> Iterable[PriorEntry]:
 
 @hookspec
 def tiltkit_samplers() -> Iterable[Entry]:
-    """Posterior samplers. Target: a `tiltkit.protocols.Sampler` class."""
+    """Posterior samplers. Target: a `tiltkit.sampling.state.Sampler` class."""
     return ()
 
 

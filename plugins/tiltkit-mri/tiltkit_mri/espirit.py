@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tiltkit_mri.fourier import ifft
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -76,7 +74,8 @@ def _signal_kernels(calibration: Tensor, kernel: int, threshold: float) -> Tenso
     matrix = matrix.to(torch.complex128)
     values, vectors = torch.linalg.eigh(matrix.mH @ matrix)
     kept = vectors[:, values >= threshold**2 * values[-1]].to(calibration.dtype)
-    return kept.T.reshape(-1, n_coils, kernel, kernel)
+    kernels: Tensor = kept.T.reshape(-1, n_coils, kernel, kernel)
+    return kernels
 
 
 def _correlate(kernels: Tensor) -> Tensor:
@@ -88,8 +87,8 @@ def _correlate(kernels: Tensor) -> Tensor:
     size = kernels.shape[-1]
     padded = torch.fft.fft2(kernels, s=(2 * size - 1, 2 * size - 1))
     products = torch.einsum("kcab,kdab->cdab", padded.conj(), padded)
-    taps = torch.fft.fft2(products, norm="forward")
-    return torch.fft.fftshift(taps, dim=(-2, -1)) / size**2
+    taps: Tensor = torch.fft.fftshift(torch.fft.fft2(products, norm="forward"), dim=(-2, -1))
+    return taps / size**2
 
 
 def _evaluate(n: int, kernel: int, like: Tensor) -> Tensor:
@@ -102,9 +101,9 @@ def _evaluate(n: int, kernel: int, like: Tensor) -> Tensor:
 
 def _virtual_coil(calibration: Tensor) -> Tensor:
     """Weights (coil,) of the combination of coils with the most energy."""
-    samples = calibration.flatten(1)
+    samples = calibration.flatten(1).to(torch.complex128)
     vectors: Tensor = torch.linalg.eigh(samples @ samples.mH)[1]
-    return vectors[:, -1]
+    return vectors[:, -1].to(calibration.dtype)
 
 
 def _without_phase(maps: Tensor, weights: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from tiltkit.errors import InputError
+from tiltkit.files import open_hdf5
 from tiltkit_mri.header import Header, parse_header
 from tiltkit_mri.kspace import KSpace
 
@@ -44,41 +45,8 @@ class FastMri:
         Raises:
             InputError: The file cannot be read, has another layout, or holds unusable values.
         """
-        with _open(path) as file:
+        with open_hdf5(path) as file:
             yield _scan(file, path)
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[h5py.File]:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"{path} {what}.", "give the name of a scan file.")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(*_why(path, error)) from error
-    try:
-        with file:
-            yield file
-    except OSError as error:
-        if "read data" not in str(error):
-            raise
-        raise InputError(
-            f"{path} is damaged: its k-space cannot be read.", "copy it again from its source."
-        ) from error
-
-
-def _why(path: Path, error: OSError) -> tuple[str, str]:
-    """Message and hint for a file that does not open."""
-    if isinstance(error, PermissionError):
-        return f"{path} may not be read: permission denied.", "ask its owner for read access."
-    if isinstance(error, BlockingIOError):
-        return f"{path} is being written by another program.", "wait until it has finished."
-    if path.stat().st_size == 0:
-        return f"{path} is empty.", "copy or save it again."
-    if h5py.is_hdf5(path):
-        return f"{path} is a damaged or truncated HDF5 file.", "copy it again from its source."
-    return f"{path} is not an HDF5 file.", "give the .h5 file that the scanner software wrote."
 
 
 def _scan(file: h5py.File, path: Path) -> KSpace:

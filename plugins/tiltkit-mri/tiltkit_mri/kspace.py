@@ -28,6 +28,7 @@ class KSpace:
         columns: Which columns are measured, bool (columns,).
         recon: Rows and columns of the reconstructed image, cut from the centre.
         read: Reads slice ``i`` as complex64 (coil, row, column).
+        layout: Name of the file layout, for people.
         header: Geometry.
         metadata: What a result copies from the file.
     """
@@ -39,6 +40,7 @@ class KSpace:
     columns: NDArray[np.bool_]
     recon: tuple[int, int]
     read: Callable[[int], NDArray[np.complex64]]
+    layout: str = "fastMRI"
     header: Header = field(default_factory=Header)
     metadata: Mapping[str, Any] = field(default_factory=dict)
 

@@ -52,9 +52,9 @@ def estimate_covariance(hybrid: Tensor) -> Tensor:
     Returns:
         ``E[n n^H]`` (coil, coil), Hermitian and positive, of both real components together.
     """
-    n_coils, n_rows, n_columns = hybrid.shape
+    n_coils, _, n_columns = hybrid.shape
     power = hybrid.abs().square().double().mean(dim=2)
-    # Coils with a high gain must not decide alone; a dead coil not at all.
+    # Coils with a high gain must not decide alone.
     quiet = power.quantile(0.05, dim=1, keepdim=True)
     energy = (power / quiet.clamp_min(quiet.max() * 1e-9)).mean(dim=0).sort()
     spread = 1 / math.sqrt(n_coils * n_columns)

@@ -69,7 +69,8 @@ def prepare(
     lines = _calibration(scan, calibration_lines, kernel)
     columns = torch.from_numpy(scan.columns)
     measured = torch.from_numpy(scan.read(index))[..., columns]
-    hybrid = ifft(measured, (1,))
+    # A coil that is switched off says nothing, and its missing noise cannot be made white.
+    hybrid = ifft(measured[(measured != 0).any(dim=(1, 2))], (1,))
     white = _whitening(hybrid, columns, noise_level)
     y = fft(centre(white.apply(hybrid), scan.recon[0], dim=1), (1,))
     within = torch.cumsum(columns, 0) - 1  # column of k-space to measured column

@@ -1,0 +1,206 @@
+"""The fastMRI layout in all its variants, and what is said about files that cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from tiltkit_mri.fastmri import FastMri
+from tiltkit_mri.header import Header, parse_header
+
+from tiltkit.errors import InputError
+
+Write = Callable[..., Path]
+
+
+def kspace(*shape: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=(*shape, 2)) @ np.array([1e-5, 1e-5j])).astype(np.complex64)
+
+
+def test_a_multi_coil_training_file_is_complete(write: Write) -> None:
+    data = kspace(3, 4, 20, 15)
+    path = write(kspace=data, reconstruction_rss=np.ones((3, 10, 11), np.float32))
+    assert FastMri.matches(path)
+    with FastMri.open(path) as scan:
+        assert (scan.n_slices, scan.n_coils, scan.shape) == (3, 4, (20, 15))
+        assert scan.columns.all()
+        assert scan.recon == (10, 11)
+        assert scan.acceleration == 1
+        assert scan.calibration == range(15)
+        for index in range(3):
+            np.testing.assert_array_equal(scan.read(index), data[index])
+
+
+def test_a_single_coil_file_has_one_coil(write: Write) -> None:
+    data = kspace(2, 9, 7)
+    path = write(kspace=data, reconstruction_esc=np.ones((2, 5, 5), np.float32))
+    with FastMri.open(path) as scan:
+        assert (scan.n_slices, scan.n_coils, scan.recon) == (2, 1, (5, 5))
+        np.testing.assert_array_equal(scan.read(1), data[1][None])
+
+
+def test_a_test_file_is_read_with_its_mask(write: Write, sampling: Any) -> None:
+    mask = sampling(31, 4, 9)
+    path = write(kspace=kspace(1, 2, 12, 31) * mask, mask=mask, attrs={"acceleration": 4})
+    with FastMri.open(path) as scan:
+        np.testing.assert_array_equal(scan.columns, mask)
+        assert scan.acceleration == 31 / mask.sum()
+        assert scan.calibration.start <= 15 < scan.calibration.stop
+        assert scan.metadata == {"acceleration": 4}
+
+
+def test_without_a_mask_columns_that_are_zero_everywhere_are_not_measured(
+    write: Write, sampling: Any
+) -> None:
+    mask = sampling(31, 4, 9)
+    data = kspace(2, 2, 12, 31) * mask
+    data[0, 0, :, mask.nonzero()[0][0]] = 0  # one coil of one slice alone does not count
+    with FastMri.open(write(kspace=data)) as scan:
+        np.testing.assert_array_equal(scan.columns, mask)
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.uint8, np.float32])
+def test_a_mask_may_have_any_number_type_and_extra_axes(write: Write, kind: type) -> None:
+    mask = (np.arange(10) % 2 == 0).astype(kind)
+    with FastMri.open(write(kspace=kspace(1, 2, 8, 10), mask=mask[None, None, :, None])) as scan:
+        np.testing.assert_array_equal(scan.columns, mask.astype(bool))
+
+
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_columns_outside_the_encoding_limits_are_zero_filling(
+    write: Write, header: Any, as_bytes: bool
+) -> None:
+    xml = header((24, 20), (12, 16), centre=7, last=14)
+    # padding: 20 // 2 - 7 = 3 on the left, up to 3 + 15 on the right
+    path = write(kspace=kspace(1, 2, 24, 20), ismrmrd_header=xml.encode() if as_bytes else xml)
+    with FastMri.open(path) as scan:
+        np.testing.assert_array_equal(scan.columns.nonzero()[0], np.arange(3, 18))
+        assert scan.acceleration == 1
+        assert scan.recon == (12, 16)
+        assert scan.pixel_mm == (2.0, 2.0)
+        assert scan.metadata["ismrmrd_header"] == xml
+
+
+def test_narrow_scans_are_cut_to_a_square_of_their_width(write: Write, header: Any) -> None:
+    path = write(kspace=kspace(1, 2, 24, 10), ismrmrd_header=header((24, 10), (16, 16)))
+    with FastMri.open(path) as scan:
+        assert scan.recon == (10, 10)
+
+
+def test_without_header_and_reconstruction_the_image_has_the_size_of_k_space(write: Write) -> None:
+    with FastMri.open(write(kspace=kspace(1, 2, 9, 7))) as scan:
+        assert scan.recon == (9, 7)
+        assert scan.header == Header()
+        assert scan.pixel_mm is None
+
+
+@pytest.mark.parametrize("xml", ["", "no xml", "<a/>", "<ismrmrdHeader><encoding></ismrmrdHeader>"])
+def test_a_header_that_says_nothing_is_no_error(xml: str) -> None:
+    assert parse_header(xml) == Header()
+
+
+def test_attributes_become_plain_values(write: Write) -> None:
+    attrs = {"acquisition": b"AXT2", "patient_id": "0", "max": np.float64(1e-4), "norm": "0.1"}
+    with FastMri.open(write(kspace=kspace(1, 2, 9, 7), attrs=attrs)) as scan:
+        assert scan.metadata == {"acquisition": "AXT2", "patient_id": "0", "max": 1e-4,
+                                 "norm": "0.1"}  # fmt: skip
+
+
+def test_reading_leaves_the_file_as_it_is(write: Write) -> None:
+    path = write(kspace=kspace(2, 3, 9, 7))
+    before = hashlib.sha256(path.read_bytes()).digest(), path.stat().st_mtime_ns
+    with FastMri.open(path) as scan:
+        scan.read(1)
+    assert (hashlib.sha256(path.read_bytes()).digest(), path.stat().st_mtime_ns) == before
+
+
+def with_value(value: complex) -> np.ndarray:
+    data = kspace(2, 2, 9, 7)
+    data[1, 0, 3, 4] = value
+    return data
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "other layout": ({"images": np.zeros(3)}, "holds no k-space: its datasets are images"),
+    "empty file": ({}, "holds no k-space: it is empty"),
+    "NaN": ({"kspace": with_value(np.nan)}, "1 NaN or infinite values in slice 1"),
+    "infinite": ({"kspace": with_value(np.inf)}, "1 NaN or infinite values in slice 1"),
+    "real numbers": ({"kspace": np.ones((1, 2, 9, 7))}, "type float64, which is not complex"),
+    "two dimensions": ({"kspace": kspace(9, 7)}, "has 2 dimensions"),
+    "five dimensions": ({"kspace": kspace(1, 1, 2, 9, 7)}, "has 5 dimensions"),
+    "no slices": ({"kspace": kspace(0, 2, 9, 7)}, "has no slices"),
+    "no coils": ({"kspace": kspace(1, 0, 9, 7)}, "has no samples"),
+    "zeros": ({"kspace": 0 * kspace(1, 2, 9, 7)}, "zero everywhere in slice 0"),
+    "empty mask": ({"kspace": kspace(1, 2, 9, 7), "mask": np.zeros(7, bool)}, "marks no column"),
+    "text mask": ({"kspace": kspace(1, 2, 9, 7), "mask": ["a"] * 7}, "marks no column"),
+    "long mask": ({"kspace": kspace(1, 2, 9, 7), "mask": np.ones(8, bool)}, "has 7 columns"),
+    "mask of other columns": (
+        {"kspace": kspace(1, 2, 9, 7) * (np.arange(7) < 3), "mask": np.arange(7) > 3},
+        "no measured column",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_scan_that_cannot_be_used_is_refused_in_two_lines(case: str, write: Write) -> None:
+    datasets, message = BAD[case]
+    path = write(**datasets)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=message) as caught, FastMri.open(path):
+        pass
+    assert str(path) in caught.value.message
+    assert caught.value.hint
+    assert len(str(caught.value).splitlines()) <= 2
+    assert path.read_bytes() == before
+
+
+def test_ismrmrd_files_are_named_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "raw.h5"
+    with h5py.File(path, "w") as file:
+        file["dataset/xml"], file["dataset/data"] = ["<xml/>"], np.zeros(3)
+    assert not FastMri.matches(path)
+    with pytest.raises(InputError, match="ISMRMRD raw data"), FastMri.open(path):
+        pass
+
+
+def test_files_that_are_not_whole_hdf5_files_are_refused(tmp_path: Path, write: Write) -> None:
+    whole = write(kspace=kspace(4, 4, 64, 64))
+    truncated = tmp_path / "truncated.h5"
+    truncated.write_bytes(whole.read_bytes()[:-20000])
+    text = tmp_path / "text.h5"
+    text.write_text("hello")
+    for path, message in ((truncated, "truncated"), (text, "not an HDF5 file"),
+                          (tmp_path, "folder"), (tmp_path / "none.h5", "no file")):  # fmt: skip
+        with pytest.raises(InputError, match=message) as caught, FastMri.open(path):
+            pass
+        assert caught.value.hint
+
+
+def test_flipped_bytes_are_noticed_where_the_file_has_checksums(tmp_path: Path) -> None:
+    path = tmp_path / "scan.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("kspace", data=kspace(1, 2, 64, 64), fletcher32=True)
+        offset = file["kspace"].id.get_chunk_info(0).byte_offset
+    damaged = bytearray(path.read_bytes())
+    damaged[offset + 100] ^= 255
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match="damaged"), FastMri.open(path):
+        pass
+
+
+def test_real_scans_are_read(shared: Path) -> None:
+    with FastMri.open(shared / "brain_8ch_4x.h5") as scan:
+        assert (scan.n_slices, scan.n_coils, scan.shape) == (1, 8, (230, 180))
+        assert scan.recon == (230, 180)
+        assert scan.columns.sum() == 45
+        measured = scan.read(0)[..., scan.columns]
+        columns = scan.columns
+    with FastMri.open(shared / "brain_8ch_raw.h5") as scan:
+        assert scan.columns.all()
+        np.testing.assert_array_equal(scan.read(0)[..., columns], measured)

@@ -1,0 +1,253 @@
+"""The task mri-recon: from a file to the inverse problem of a slice, and back to its image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from tiltkit_mri.operators import CartesianSense, MaskedFourier
+from tiltkit_mri.task import MriOptions, MriRecon, MriScan
+
+from tiltkit.errors import InputError, UsageError
+from tiltkit.priors.closed_form import SmoothGaussian
+from tiltkit.sampling.outcome import Outcome
+from tiltkit.sampling.walmc import Walmc, WalmcOptions
+from tiltkit.solve import solve
+
+CPU = torch.device("cpu")
+PRIOR = SmoothGaussian(0.4, 5.0, 5.0, channels=2)
+LEVEL = 0.02
+
+Write = Callable[..., Path]
+
+
+def opened(path: Path, **options: Any) -> AbstractContextManager[MriScan]:
+    return MriRecon(MriOptions(**options)).open(path)
+
+
+@pytest.fixture
+def undersampled(scan: Any, sampling: Any, write: Write) -> Path:
+    """Every second column, 16 in the centre, noise known."""
+    mask = sampling(56, 2, 12)
+    data = (scan.noisy(LEVEL) * mask).astype(np.complex64)
+    return write(kspace=data[None], mask=mask)
+
+
+def psnr(image: Any, truth: Any) -> float:
+    error = np.mean((np.asarray(image) - np.abs(truth)) ** 2)
+    return float(10 * np.log10(np.abs(truth).max() ** 2 / error))
+
+
+def sampled(problem: Any, n: int = 16, levels: int = 24) -> Outcome:
+    sampler = Walmc(WalmcOptions(levels=levels, collect=2, flatten_below=0.9))
+    *_, outcome = solve(problem, sampler, seed=(0, 0), n=n, device=CPU)
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def test_the_problem_of_a_slice_fits_its_data(undersampled: Path, scan: Any) -> None:
+    with opened(undersampled, noise_level=LEVEL) as opened_scan:
+        problem = opened_scan.problem(0, PRIOR, CPU)
+    assert isinstance(problem.likelihood.operator, CartesianSense)
+    assert problem.shape == (2, 64, 56)
+    maps = problem.likelihood.operator.maps.numpy()
+    image = (maps.conj() * scan.maps * scan.image).sum(0) / problem.facts["scale"]
+    truth = torch.from_numpy(np.stack([image.real, image.imag])[None]).float()
+    assert float(problem.likelihood.chi2(truth)) == pytest.approx(1, abs=0.08)
+
+
+def test_noise_is_estimated_in_file_units(undersampled: Path) -> None:
+    with opened(undersampled) as scan:
+        assert scan.prepare(0).whitening.noise_level == pytest.approx(LEVEL, rel=0.08)
+
+
+def test_a_given_noise_level_is_used(undersampled: Path) -> None:
+    with opened(undersampled, noise_level=0.05, scale=2.0) as scan:
+        problem = scan.problem(0, PRIOR, CPU)
+        assert "(given)" in scan.describe()["noise level"]
+    assert problem.facts["data_noise_level"] == 0.05
+    assert problem.likelihood.noise_var == pytest.approx((0.05 / 2) ** 2)
+
+
+def test_images_have_the_prior_s_range_inside_and_the_file_s_unit_outside(
+    undersampled: Path, scan: Any
+) -> None:
+    with opened(undersampled) as opened_scan:
+        problem = opened_scan.problem(0, PRIOR, CPU)
+    scale = problem.facts["scale"]
+    x = torch.zeros(1, *problem.shape)
+    x[:, 0], x[:, 1] = 0.6, 0.8
+    torch.testing.assert_close(problem.to_image(x), torch.full((1, 64, 56), scale))
+    assert problem.phase is not None
+    torch.testing.assert_close(problem.phase(x[0]), torch.full((64, 56), 0.9272952))
+    assert scale == pytest.approx(float(np.abs(scan.image).max()), rel=0.1)
+
+
+# Powers of two change no digit, so that even the random numbers act alike.
+@pytest.mark.parametrize("factor", [2.0**-20, 2.0**14])
+def test_the_unit_of_k_space_comes_back_in_the_posterior(
+    factor: float, scan: Any, sampling: Any, write: Write
+) -> None:
+    mask = sampling(56, 2, 12)
+    outcomes = []
+    for unit in (1.0, factor):
+        data = (unit * scan.noisy(LEVEL) * mask).astype(np.complex64)
+        with opened(write(kspace=data[None], mask=mask)) as opened_scan:
+            outcomes.append(sampled(opened_scan.problem(0, PRIOR, CPU), n=4, levels=6))
+    one, other = outcomes
+    for name in ("mean", "std", "baseline"):
+        a, b = getattr(one, name), getattr(other, name) / factor
+        assert np.abs(a - b).max() < 1e-4 * np.abs(one.mean).max(), name
+
+
+@pytest.mark.parametrize("factor", [1e-7, 1e4])
+def test_the_prior_sees_the_same_problem_in_any_unit(
+    factor: float, scan: Any, sampling: Any, write: Write
+) -> None:
+    mask = sampling(56, 2, 12)
+    problems = []
+    for unit in (1.0, factor):
+        data = (unit * scan.noisy(LEVEL) * mask).astype(np.complex64)
+        with opened(write(kspace=data[None], mask=mask)) as opened_scan:
+            problems.append(opened_scan.problem(0, PRIOR, CPU))
+    one, other = problems
+    assert other.facts["scale"] == pytest.approx(factor * one.facts["scale"], rel=1e-3)
+    assert other.likelihood.noise_var == pytest.approx(one.likelihood.noise_var, rel=1e-3)
+    x = torch.randn(2, *one.shape)
+    torch.testing.assert_close(
+        other.likelihood.gradient(x), one.likelihood.gradient(x), rtol=1e-2, atol=1e-1
+    )
+    torch.testing.assert_close(other.to_image(x), factor * one.to_image(x), rtol=1e-3, atol=0)
+
+
+def test_the_posterior_mean_beats_the_zero_filled_image(undersampled: Path, scan: Any) -> None:
+    with opened(undersampled) as opened_scan:
+        outcome = sampled(opened_scan.problem(0, PRIOR, CPU))
+    assert psnr(outcome.mean, scan.image) > psnr(outcome.baseline, scan.image) + 3
+    assert outcome.diagnostics["chi2"] == pytest.approx(
+        outcome.diagnostics["chi2_expected"], rel=0.15
+    )
+    assert outcome.mean.shape == outcome.std.shape == (64, 56)
+    assert outcome.phase is not None
+
+
+def test_readout_oversampling_is_cut_away(simulate: Any, header: Any, write: Write) -> None:
+    wide = simulate((96, 40))
+    data = wide.noisy(0.01).astype(np.complex64)[None]
+    path = write(kspace=data, ismrmrd_header=header((96, 40), (64, 32)))
+    with opened(path) as scan:
+        problem = scan.problem(0, PRIOR, CPU)
+        layout = scan.layout
+    assert problem.shape == (2, 64, 40)
+    assert layout.shape == (1, 64, 32)
+    truth = np.abs(wide.image)[16:80, 4:36]
+    assert psnr(problem.baseline, truth) > 30
+    with opened(path, crop=False) as scan:
+        assert scan.layout.shape == (1, 64, 40)
+
+
+@pytest.mark.parametrize(("shape", "n_coils"), [((63, 45), 3), ((48, 40), 1), ((41, 33), 1)])
+def test_odd_sizes_and_single_coils_are_reconstructed(
+    shape: tuple[int, int], n_coils: int, simulate: Any, sampling: Any, write: Write
+) -> None:
+    scan = simulate(shape, n_coils)
+    mask = sampling(shape[1], 2, 16)
+    data = (scan.noisy(LEVEL) * mask).astype(np.complex64)
+    kspace = data if n_coils == 1 else data[None]
+    with opened(write(kspace=kspace, mask=mask), noise_level=LEVEL) as opened_scan:
+        assert opened_scan.layout.shape == (1, *shape)
+        problem = opened_scan.problem(0, PRIOR, CPU)
+    assert isinstance(problem.likelihood.operator, MaskedFourier) == (n_coils == 1)
+    outcome = sampled(problem)
+    assert outcome.mean.shape == shape
+    assert psnr(outcome.mean, scan.image) > 22
+    fit = outcome.diagnostics
+    assert fit["chi2"] == pytest.approx(fit["chi2_expected"], rel=0.15)
+
+
+def test_the_layout_has_positions_in_mm_and_what_the_file_said(
+    scan: Any, header: Any, write: Write
+) -> None:
+    data = np.repeat(scan.noisy(LEVEL).astype(np.complex64)[None], 3, axis=0)
+    xml = header((64, 56), (64, 56))
+    with opened(write(kspace=data, ismrmrd_header=xml, attrs={"acquisition": "AXT2"})) as it:
+        layout = it.layout
+    z, y, x = layout.axes
+    assert (z.name, y.name, x.name) == ("z", "y", "x")
+    assert layout.shape == (3, 64, 56)
+    assert (y.coordinates[32], y.coordinates[33], y.units) == (0.0, 2.0, "mm")
+    assert layout.metadata == {"acquisition": "AXT2", "ismrmrd_header": xml}
+
+
+def test_describe_tells_what_was_found(undersampled: Path) -> None:
+    with opened(undersampled) as scan:
+        found = scan.describe()
+    assert found["layout"] == "fastMRI"
+    assert (found["slices"], found["coils"], found["k-space"]) == (1, 4, "64 x 56")
+    assert found["image"] == "64 x 56"
+    assert found["pixel"] == "unknown"
+    assert found["operator"] == "mri.cartesian"
+    assert all(isinstance(value, str | int) for value in found.values())
+
+
+@pytest.mark.parametrize("lines", [0, 4])
+def test_too_few_calibration_lines_are_an_error(
+    lines: int, scan: Any, sampling: Any, write: Write
+) -> None:
+    mask = sampling(56, 28, lines) if lines else np.arange(56) % 4 == 1
+    path = write(kspace=(scan.noisy(LEVEL) * mask).astype(np.complex64)[None], mask=mask)
+    with pytest.raises(InputError, match="calibration lines around the centre") as caught:
+        opened(path).__enter__()
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("lines", [4, 18])
+def test_calibration_lines_that_are_not_there_cannot_be_used(
+    lines: int, undersampled: Path
+) -> None:
+    with pytest.raises(UsageError, match=f"{lines} calibration lines were asked for") as caught:
+        opened(undersampled, calibration_lines=lines).__enter__()
+    assert "between 6 and" in caught.value.hint
+
+
+def test_a_dead_coil_is_no_hindrance(scan: Any, sampling: Any, write: Write) -> None:
+    mask = sampling(56, 2, 12)
+    data = (scan.noisy(LEVEL) * mask).astype(np.complex64)
+    data[2] = 0
+    with opened(write(kspace=data[None], mask=mask)) as opened_scan:
+        problem = opened_scan.problem(0, PRIOR, CPU)
+    assert torch.isfinite(problem.baseline).all()
+
+
+def test_a_scan_without_noise_is_no_hindrance(scan: Any, write: Write) -> None:
+    with opened(write(kspace=scan.kspace.astype(np.complex64)[None])) as opened_scan:
+        problem = opened_scan.problem(0, PRIOR, CPU)
+    assert problem.likelihood.noise_var > 0
+
+
+def test_options_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(ValidationError, match="nois"):
+        MriOptions(nois=1)  # type: ignore[call-arg]
+
+
+def test_the_network_prior_reconstructs_a_small_scan(undersampled: Path, scan: Any) -> None:
+    from tiltkit.plugins import load_plugins
+
+    prior = load_plugins().create("prior", MriRecon.default_prior, {"precision": "float32"})
+    with opened(undersampled) as opened_scan:
+        outcome = sampled(opened_scan.problem(0, prior, CPU), n=2, levels=10)
+    assert psnr(outcome.mean, scan.image) > psnr(outcome.baseline, scan.image)
+
+
+def test_a_real_scan_gives_a_problem_with_noise_that_fits(shared: Path) -> None:
+    with opened(shared / "brain_8ch_4x.h5") as scan:
+        problem = scan.problem(0, PRIOR, CPU)
+        assert scan.kspace.calibration == range(77, 102)
+    assert problem.facts["coils"] == 8
+    assert problem.shape == (2, 230, 180)

@@ -1,0 +1,176 @@
+"""The main job, end to end on small scans."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from tiltkit.files.reading import read_estimate, read_finished, read_recipe
+
+from .conftest import FAST
+
+Tilt = Callable[..., Any]
+
+
+def samples_of(path: Path) -> np.ndarray:
+    with h5py.File(path) as file:
+        return file["entry/samples/samples"][()]
+
+
+def test_a_scan_becomes_a_result_and_a_page(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
+    before = hashlib.sha256(scan.read_bytes()).digest()
+    done = tilt("run", "mri-recon", scan, "-o", tmp_path / "out.h5", "--report", *FAST)
+    assert done.code == 0, done.err
+    assert "1 slice, 3 samples" in done.out
+    assert "chi2" in done.out
+    assert read_estimate(tmp_path / "out.h5", 0).mean.shape == (40, 36)
+    assert "<html" in (tmp_path / "out.html").read_text()
+    assert hashlib.sha256(scan.read_bytes()).digest() == before
+    assert {p.name for p in tmp_path.iterdir()} == {"scan.h5", "out.h5", "out.html"}
+
+
+def test_the_result_lands_in_the_current_folder_under_the_scans_name(
+    tilt: Tilt, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert tilt("run", "mri-recon", scan, *FAST).code == 0
+    assert Path("scan.posterior.h5").exists()
+
+
+def test_the_json_line_says_all_that_the_sentence_says(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
+    done = tilt("run", "mri-recon", scan, "-o", tmp_path / "out.h5", "--json", *FAST)
+    figures = json.loads(done.out)
+    assert figures["output"] == str(tmp_path / "out.h5")
+    assert {"slices", "samples", "seconds", "ess_min", "chi2", "chi2_expected", "verdict"} <= set(
+        figures
+    )
+
+
+def test_several_scans_go_into_a_folder(tilt: Tilt, scan_of: Any, tmp_path: Path) -> None:
+    a, b = scan_of(tmp_path / "a.h5"), scan_of(tmp_path / "b.h5")
+    (tmp_path / "out").mkdir()
+    assert tilt("run", "mri-recon", a, b, "-o", tmp_path / "out", *FAST).code == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.posterior.h5", "b.posterior.h5"}
+    done = tilt("run", "mri-recon", a, b, "-o", tmp_path / "one.h5", *FAST)
+    assert (done.code, "is not a folder" in done.err) == (2, True)
+
+
+def test_a_result_repeats_itself(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
+    first, second, third = (tmp_path / f"{k}.h5" for k in "123")
+    assert tilt("run", "mri-recon", scan, "-o", first, "--seed", 7, *FAST).code == 0
+    assert tilt("run", "-c", first, "-o", second).code == 0, "the result knows its input"
+    np.testing.assert_array_equal(samples_of(first), samples_of(second))
+    assert read_recipe(first) == read_recipe(second)
+    assert tilt("run", "-c", first, "-o", third, "--seed", 8).code == 0
+    assert not np.allclose(samples_of(first), samples_of(third))
+
+
+def test_a_recipe_file_sets_what_options_do_not(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        'task = "mri-recon"\nprior = "gaussian"\nsamples = 5\n[sampler]\nlevels = 4\n'
+    )
+    done = tilt("run", scan, "-c", recipe, "-o", tmp_path / "out.h5", "-s", "sampler.collect=2")
+    assert done.code == 0, done.err
+    resolved = read_recipe(tmp_path / "out.h5")
+    assert (resolved["samples"], resolved["sampler"]["levels"]) == (5, 4)
+    assert resolved["sampler"]["collect"] == 2
+
+
+def test_chosen_slices_only_are_done(tilt: Tilt, scan_of: Any, tmp_path: Path) -> None:
+    scan, out = scan_of(tmp_path / "scan.h5", n_slices=4), tmp_path / "out.h5"
+    assert tilt("run", "mri-recon", scan, "-o", out, "--slices", "1,3", *FAST).code == 0
+    with h5py.File(out) as file:
+        assert file["entry/data/z"][()].tolist() == [1.0, 3.0]
+    done = tilt("run", "mri-recon", scan, "-o", tmp_path / "no.h5", "--slices", "7", *FAST)
+    assert (done.code, "has 4" in done.err) == (2, True)
+
+
+def test_slices_do_not_depend_on_each_other(tilt: Tilt, scan_of: Any, tmp_path: Path) -> None:
+    scan, some, all_ = (
+        scan_of(tmp_path / "scan.h5", n_slices=3),
+        tmp_path / "s.h5",
+        tmp_path / "a.h5",
+    )
+    tilt("run", "mri-recon", scan, "-o", some, "--slices", "2", *FAST)
+    tilt("run", "mri-recon", scan, "-o", all_, *FAST)
+    np.testing.assert_array_equal(samples_of(some)[:, 0], samples_of(all_)[:, 2])
+
+
+def test_the_published_algorithm_runs_on_a_scan(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
+    done = tilt(
+        "run", "mri-recon", scan, "-o", tmp_path / "out.h5", "--sampler", "almc", "--prior",
+        "gaussian", "--samples", 2, "-s", "sampler.warm_steps=5", "-s", "sampler.kappa=0.001",
+        "-s", "sampler.T=1.5",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+
+
+def test_a_met_gate_gives_exit_code_three_and_keeps_the_result(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.h5"
+    done = tilt("run", "mri-recon", scan, "-o", out, "--fail-if", "chi2>1e-9", *FAST)
+    assert (done.code, out.exists()) == (3, True)
+    assert "chi2>1e-9" in done.err
+    assert tilt("evaluate", out, "--truth", out, "--fail-if", "nrmse>0.5").code == 0
+    wrong = tilt("evaluate", out, "--truth", out, "--fail-if", "psnrr<3")
+    assert (wrong.code, "did you mean 'psnr'" in wrong.err) == (2, True)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_goes_on_and_gives_the_same_samples(
+    tilt: Tilt, scan_of: Any, tmp_path: Path, how: signal.Signals
+) -> None:
+    scan, out, whole = scan_of(tmp_path / "s.h5", n_slices=4), tmp_path / "o.h5", tmp_path / "w.h5"
+    slow = (*FAST[:5], "sampler.levels=400", *FAST[6:])
+    arguments = [sys.executable, "-m", "tiltkit", "run", "mri-recon", str(scan), *slow, "-o"]
+    with subprocess.Popen(
+        [*arguments, str(out)], stderr=subprocess.PIPE, text=True, env={**os.environ}
+    ) as run:
+        assert run.stderr is not None
+        first = run.stderr.readline()
+        run.send_signal(how)
+        rest = run.stderr.read()
+    assert "done in" in first
+    assert run.returncode == 130
+    assert "--resume" in rest
+    assert not out.exists()
+    part = tmp_path / "o.h5.part"
+    done = len(read_finished(part))
+    assert 1 <= done < 4
+    assert tilt("run", "mri-recon", scan, "-o", out, *slow).code == 2, "needs --resume"
+    resumed = tilt("run", "mri-recon", scan, "-o", out, "--resume", *slow)
+    assert resumed.code == 0
+    assert resumed.err.count("done in") == 4 - done
+    assert not part.exists()
+    assert tilt("run", "mri-recon", scan, "-o", whole, *slow).code == 0
+    np.testing.assert_array_equal(samples_of(out), samples_of(whole))
+
+
+def test_an_interrupt_before_the_first_slice_leaves_nothing(scan: Path, tmp_path: Path) -> None:
+    slow = (*FAST[:5], "sampler.levels=9999", *FAST[6:])
+    arguments = [sys.executable, "-m", "tiltkit", "run", "mri-recon", str(scan), *slow]
+    out = tmp_path / "out.h5"
+    with subprocess.Popen([*arguments, "-o", str(out)], stderr=subprocess.PIPE, text=True) as run:
+        limit = time.monotonic() + 60
+        while not (tmp_path / "out.h5.part").exists() and time.monotonic() < limit:
+            time.sleep(0.05)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(60) == 130
+    assert [p.name for p in tmp_path.iterdir()] == ["scan.h5"]

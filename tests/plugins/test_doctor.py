@@ -1,0 +1,88 @@
+"""The doctor: finds what is wrong with plugins that load."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from tiltkit.doctor import Finding, doctor
+from tiltkit.plugins import load_plugins
+
+Install = Callable[..., str]
+Code = Callable[..., str]
+
+PRIOR = """
+@hookimpl
+def tiltkit_priors():
+    return [PriorEntry(name="p.net", target="p_target:make", summary="s",
+                       weights="p_data:net.safetensors", sha256={digest!r})]
+"""
+PRIOR_TARGET = """
+import good_target
+def make(options, entry): ...
+make.Options = good_target.Options
+"""
+
+
+def test_nothing_is_found_in_healthy_and_blocked_plugins(good: str, install: Install) -> None:
+    assert _found("good") == []
+    install("bad", "1 / 0")
+    assert _found("bad", blocked="bad") == []
+
+
+def test_broken_plugins_are_found_with_their_reason(good: str, install: Install) -> None:
+    install("bad", "1 / 0")
+    [bad] = _found("bad")
+    assert (bad.level, bad.subject) == ("error", "")
+    assert "ZeroDivisionError" in bad.message
+    assert bad.hint
+
+
+def test_targets_that_cannot_be_used_are_found(
+    good: str, install: Install, task_plugin: Code
+) -> None:
+    install("gone", task_plugin("gone", "good_target:Gone"))
+    install("bare", task_plugin("bare", "good_target:metric"))
+    install("needy", task_plugin("needy", more="requires=('no_such_package',)"))
+    loose = "from pydantic import BaseModel\nclass Task:\n    Options = BaseModel\n"
+    install("loose", task_plugin("loose", "loose_target:Task"), loose_target=loose)
+    assert "no attribute 'Gone'" in _found("gone")[0].message
+    assert "has no Options" in _found("bare")[-1].message
+    [needy] = _found("needy")
+    assert (needy.level, needy.hint) == ("warning", "pip install no_such_package")
+    members, keys = _found("loose")
+    assert (members.level, keys.level) == ("error", "warning")
+    assert "task loose lacks default_prior, open" in members.message
+    assert "forbid" in keys.hint
+
+
+def test_names_that_two_plugins_use_are_found(
+    good: str, install: Install, task_plugin: Code
+) -> None:
+    install("other", task_plugin("good-task"))
+    [finding] = _found("good")
+    assert "a name that other (other) uses, too" in finding.message
+    assert "say good:good-task" in finding.hint
+    assert _found("other")[0].level == "warning"
+
+
+def test_weights_must_be_there_and_have_the_digest_of_their_entry(
+    good: str, install: Install, site: Path
+) -> None:
+    right = hashlib.sha256(b"net").hexdigest()
+    for name, digest in (("right", right), ("wrong", "0" * 64), ("none", "")):
+        install(name, PRIOR.format(digest=digest), p_target=PRIOR_TARGET)
+    # The same name in three plugins is a finding, too; here only the weights matter.
+    assert "prior p.net has weights that cannot be read" in _found("right")[0].message
+    (site / "p_data").mkdir()
+    (site / "p_data" / "__init__.py").touch()
+    (site / "p_data" / "net.safetensors").write_bytes(b"net")
+    assert "has a name that" in _found("right")[0].message
+    assert "another sha256" in _found("wrong")[0].message
+    assert right in _found("none")[0].hint
+
+
+def _found(distribution: str, blocked: str = "") -> list[Finding]:
+    plugins = load_plugins([blocked] if blocked else [])
+    return [f for f in doctor(plugins) if f.plugin == f"{distribution} ({distribution})"]

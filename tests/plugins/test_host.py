@@ -1,0 +1,249 @@
+"""The host: names, blocking, loading, and the plugin that is always there."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import tiltkit
+from tiltkit.errors import PluginError, UsageError
+from tiltkit.plugins import Plugin, Plugins, load_plugins
+
+Install = Callable[..., str]
+Named = Callable[[Plugins, str], Plugin]
+Code = Callable[..., str]
+
+
+def test_built_in_things_are_there_and_come_first(good: str) -> None:
+    plugins = load_plugins()
+    assert plugins.plugins[0].label == "core (tiltkit)"
+    assert [entry.name for entry in plugins.entries("sampler")][:2] == ["almc", "walmc"]
+    assert [entry.name for entry in plugins.entries("prior")][:2] == ["gaussian", "tv"]
+    names = [entry.name for entry in plugins.entries("metric")]
+    assert names.index("spread_ratio") < names.index("good.metric")
+    assert plugins.plugin_of("metric", "good.metric").distribution == "good"
+
+
+@pytest.mark.parametrize("kind", ["sampler", "prior", "metric", "writer"])
+def test_every_built_in_thing_can_be_loaded(kind: str, site: Path) -> None:
+    plugins = load_plugins(["*"])
+    for entry in plugins.entries(kind):
+        assert callable(plugins.load(kind, entry.name))
+        if kind in ("sampler", "prior"):
+            assert plugins.create(kind, entry.name, {})
+
+
+def test_the_built_in_plugin_needs_no_metadata_and_is_never_there_twice(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [p.builtin for p in load_plugins().plugins].count(True) == 1
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: iter(()))
+    [core] = load_plugins().plugins
+    assert (core.status, core.version) == ("ok", tiltkit.__version__)
+
+
+def test_two_distributions_with_one_entry_point_name_both_load(
+    good: str, install: Install, task_plugin: Code
+) -> None:
+    install("one", task_plugin("task-one"), entry="same = one")
+    install("two", task_plugin("task-two"), entry="same = two")
+    plugins = load_plugins()
+    assert plugins.plugin_of("task", "task-one").distribution == "one"
+    assert plugins.plugin_of("task", "task-two").distribution == "two"
+
+
+def test_a_name_that_two_plugins_use_is_an_error_only_when_it_is_asked_for(
+    good: str, install: Install, task_plugin: Code
+) -> None:
+    install("other", task_plugin("good-task", "other_target:x"), other_target="x = 'other'")
+    plugins = load_plugins()
+    with pytest.raises(UsageError) as caught:
+        plugins.load("task", "good-task")
+    for text in ("good (good)", "other (other)", "good:good-task", "other:good-task"):
+        assert text in str(caught.value)
+    assert "--no-plugins=other" in caught.value.hint
+    assert plugins.load("task", "other:good-task") == "other"
+    assert plugins.create("task", "good:good-task", {}).options.size == 3
+    assert load_plugins(["good"]).load("task", "good-task") == "other"
+
+
+def test_everything_that_is_listed_can_be_asked_for(
+    good: str, install: Install, task_plugin: Code
+) -> None:
+    code = task_plugin("good-task")
+    install("other", code, entry="x = other\ny = other_y", other_y=_with_imports(code))
+    install("third", code, entry="good = third")
+    plugins = load_plugins()
+    names = [entry.name for entry in plugins.entries("task")]
+    assert {"good:good-task", "x:good-task", "y:good-task", "third:good-task"} <= set(names)
+    for name in names:
+        assert plugins.get("task", name).name == name
+
+
+def test_a_thing_can_always_be_named_with_its_distribution(good: str) -> None:
+    plugins = load_plugins()
+    assert plugins.get("task", "good:good-task") == plugins.get("task", "good-task")
+    assert plugins.get("sampler", "tiltkit:walmc").name == "walmc"
+    with pytest.raises(UsageError, match="no task 'elsewhere:good-task'"):
+        plugins.get("task", "elsewhere:good-task")
+
+
+def test_a_wrong_name_gives_the_nearest_one_and_all_there_are(good: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_plugins(["*"]).get("sampler", "wlamc")
+    assert caught.value.message.startswith("There is no sampler 'wlamc'.")
+    assert "did you mean 'walmc'?" in caught.value.hint
+    assert "almc, walmc" in caught.value.hint
+
+
+def test_a_wrong_kind_gives_the_nearest_one(site: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean 'prior'"):
+        load_plugins().entries("priors")
+
+
+def test_a_name_that_is_not_there_may_be_in_a_broken_or_blocked_plugin(
+    good: str, install: Install
+) -> None:
+    install("bad", "raise RuntimeError('no licence')")
+    with pytest.raises(UsageError) as caught:
+        load_plugins(["good"]).get("task", "good-task")
+    assert "Plugin bad (bad) is broken: importing bad failed: RuntimeError: no licence" in str(
+        caught.value
+    )
+    assert "tiltkit plugins doctor" in caught.value.message
+    assert "Plugin good (good) is blocked." in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["short", "long-name", "Long_Name", "*", "all", "1"])
+def test_a_blocked_plugin_is_never_imported(
+    install: Install, named: Named, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    install("long-name", "raise SystemExit", entry="short = long_name")
+    assert named(load_plugins([]), "long-name").status == "broken"
+    assert named(load_plugins([name]), "long-name").status == "blocked"
+    monkeypatch.setenv("TILTKIT_NO_PLUGINS", f"nothing, {name},")
+    plugins = load_plugins()
+    assert named(plugins, "long-name").status == "blocked"
+    assert plugins.unknown_blocked == ("nothing",)
+    assert plugins.entries("sampler")
+
+
+def test_built_ins_cannot_be_blocked(site: Path) -> None:
+    plugins = load_plugins(["core", "tiltkit"])
+    assert plugins.plugins[0].status == "ok"
+    assert plugins.unknown_blocked == ("core", "tiltkit")
+
+
+def test_a_distribution_that_is_found_twice_counts_once(
+    install: Install, named: Named, task_plugin: Code, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    install("twice", task_plugin("old"), folder=tmp_path / "old", version="0.9")
+    install("twice", task_plugin("new"))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "old")])
+    plugins = load_plugins()
+    assert named(plugins, "twice").version == "1.0"
+    assert plugins.get("task", "new")
+
+
+@pytest.mark.parametrize(
+    ("target", "said", "hint"),
+    [
+        ("gone_module:Task", "No module named 'gone_module'", "--force-reinstall lazy"),
+        ("good_target:Gone", "no attribute 'Gone'", "--upgrade lazy"),
+        ("needy_target:x", "No module named 'no_such_package'", "pip install no_such_package"),
+        ("exit_target:x", "SystemExit: 3", "--upgrade lazy"),
+    ],
+)
+def test_a_target_that_cannot_be_loaded_names_its_plugin(
+    good: str, install: Install, task_plugin: Code, target: str, said: str, hint: str
+) -> None:
+    install(
+        "lazy", task_plugin("lazy-task", target),
+        needy_target="import no_such_package", exit_target="raise SystemExit(3)",
+    )  # fmt: skip
+    plugins = load_plugins()
+    with pytest.raises(PluginError) as caught:
+        plugins.load("task", "lazy-task")
+    assert caught.value.message.startswith("Plugin lazy (lazy) cannot load its task lazy-task: ")
+    assert said in caught.value.message
+    assert hint in caught.value.hint
+    assert plugins.create("task", "good-task", {})
+
+
+@pytest.mark.parametrize("package", ["no_such_package", "no_such_package.part"])
+def test_a_missing_requirement_says_what_to_install(
+    good: str, install: Install, task_plugin: Code, package: str
+) -> None:
+    install("needy", task_plugin("needy-task", more=f"requires=('numpy', {package!r})"))
+    with pytest.raises(PluginError, match=f"needs {package}, which is not") as caught:
+        load_plugins().load("task", "needy-task")
+    assert caught.value.hint == f"pip install {package}"
+
+
+def test_code_is_imported_on_first_use_and_once(
+    install: Install, task_plugin: Code, tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace"
+    target = f"with open({str(trace)!r}, 'a') as file:\n    file.write('x')\nx = 1"
+    install("lazy", task_plugin("lazy-task", "lazy_target:x"), lazy_target=target)
+    plugins = load_plugins()
+    assert not trace.exists()
+    assert plugins.load("task", "lazy-task") == plugins.load("task", "lazy-task") == 1
+    assert trace.read_text() == "x"
+
+
+def test_options_are_checked_and_errors_name_the_nearest_key(good: str) -> None:
+    plugins = load_plugins()
+    assert plugins.options("task", "good-task", {}).model_dump() == {"size": 3}
+    with pytest.raises(UsageError, match=r"task\.siz") as caught:
+        plugins.create("task", "good-task", {"siz": 3})
+    assert "size" in caught.value.hint
+    with pytest.raises(UsageError, match=r"sampler\.levels"):
+        plugins.options("sampler", "walmc", {"levels": -1})
+
+
+def test_a_target_without_options_is_its_plugins_fault(
+    good: str, install: Install, task_plugin: Code
+) -> None:
+    install("bare", task_plugin("bare-task", "good_target:metric"))
+    with pytest.raises(PluginError, match=r"bare-task of plugin bare \(bare\) has no Options"):
+        load_plugins().create("task", "bare-task", {})
+
+
+def test_a_constructor_that_fails_is_its_plugins_fault(
+    good: str, install: Install, task_plugin: Code
+) -> None:
+    target = (
+        "import good_target\nclass Task:\n    Options = good_target.Options\n"
+        "    def __init__(self, options): raise ValueError('no')"
+    )
+    install("fails", task_plugin("fails", "fails_target:Task"), fails_target=target)
+    with pytest.raises(PluginError, match=r"fails \(fails\) could not make .* ValueError: no"):
+        load_plugins().create("task", "fails", {})
+
+
+def test_finding_plugins_imports_nothing_heavy(good: str, site: Path) -> None:
+    code = (
+        "import sys, tiltkit.plugins, tiltkit.builtin\n"
+        "plugins = tiltkit.plugins.load_plugins(['tiltkit-mri'])\n"
+        "assert plugins.get('task', 'good-task') and plugins.entries('prior')\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'h5py', 'scipy', 'matplotlib', 'rich', 'click'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{_root()}"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def _root() -> Path:
+    return Path(tiltkit.__file__).parents[1]
+
+
+def _with_imports(code: str) -> str:
+    return f"from tiltkit.hookspecs import Entry, hookimpl\n{code}"

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+
+from tiltkit.config import Recipe, nearest, read_toml, resolve, validated, with_setting
+from tiltkit.errors import InputError, UsageError
+
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    levels: int = Field(48, ge=2, description="noise levels")
+    step: float = 0.5
+
+
+class Plugins:
+    """Just enough of a host: every part has the same options."""
+
+    def load(self, kind: str, name: str) -> Any:
+        return SimpleNamespace(default_prior="lab.prior")
+
+    def options(self, kind: str, name: str, values: dict[str, Any]) -> BaseModel:
+        return validated(Options, values, kind)
+
+
+def test_a_complete_recipe_has_every_option_filled_in() -> None:
+    recipe = resolve({"task": "t", "sampler": {"name": "s", "levels": 9}}, Plugins())  # type: ignore[arg-type]
+    assert recipe.prior == {"name": "lab.prior", "levels": 48, "step": 0.5}
+    assert recipe.sampler == {"name": "s", "levels": 9, "step": 0.5}
+    assert (recipe.samples, recipe.seed, recipe.device) == (16, 0, "auto")
+
+
+def test_a_resolved_recipe_resolves_to_itself() -> None:
+    once = resolve({"task": "t", "seed": 4}, Plugins())  # type: ignore[arg-type]
+    assert resolve(once.model_dump(), Plugins()) == once  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"sample": 3}, "no setting 'sample'.*\n.*did you mean 'samples'"),
+        ({"samples": 0}, "samples is 0, but must be greater"),
+        ({"samples": "many"}, "samples is 'many', but must be a valid integer"),
+        ({"seed": -1}, "seed is -1"),
+        ({"memory_gb": float("nan")}, "memory_gb is nan"),
+        ({"sampler": 3}, "must be a name, or a table with a name"),
+        ({"sampler": {"name": "s", "level": 3}}, "no option 'sampler.level'.*\n.*'levels'"),
+        ({"sampler": {"name": "s", "levels": 1}}, "sampler.levels is 1, but must be greater"),
+        ({"prior": 3}, "must be a name"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(
+    values: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(UsageError, match=complaint) as caught:
+        resolve({"task": "t"} | values, Plugins())  # type: ignore[arg-type]
+    assert str(caught.value).count("\n") == 1
+
+
+def test_a_recipe_without_a_task_is_refused() -> None:
+    with pytest.raises(UsageError, match="No task"):
+        resolve({}, Plugins())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("60", 60), ("0.5", 0.5), ("true", True), ("[1, 2]", [1, 2]), ("walmc", "walmc"),
+     ("0,3,5:9", "0,3,5:9"), ('"a=b"', "a=b"), ("", "")],
+)  # fmt: skip
+def test_settings_are_read_as_toml_or_text(text: str, value: object) -> None:
+    assert with_setting({"a": 1}, f"sampler.levels={text}") == {
+        "a": 1,
+        "sampler": {"levels": value},
+    }
+
+
+def test_one_setting_leaves_the_others_and_the_original_alone() -> None:
+    before = {"sampler": {"name": "walmc", "levels": 3}}
+    after = with_setting(before, "sampler.step=0.1")
+    assert after == {"sampler": {"name": "walmc", "levels": 3, "step": 0.1}}
+    assert before == {"sampler": {"name": "walmc", "levels": 3}}
+    assert with_setting({"prior": "tv"}, "prior.strength=2")["prior"] == {
+        "name": "tv",
+        "strength": 2,
+    }
+
+
+@pytest.mark.parametrize("setting", ["levels", "=3", "sampler.=3", ".x=3"])
+def test_a_setting_of_another_form_is_refused(setting: str) -> None:
+    with pytest.raises(UsageError, match="key=value"):
+        with_setting({}, setting)
+
+
+def test_a_recipe_file_that_cannot_be_read_says_where(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        read_toml(tmp_path / "no.toml")
+    (tmp_path / "bad.toml").write_text("a = \n")
+    with pytest.raises(InputError, match=r"bad\.toml is not valid TOML: .*line 1"):
+        read_toml(tmp_path / "bad.toml")
+
+
+def test_the_nearest_name_is_offered_only_when_there_is_one() -> None:
+    assert nearest("walnc", ["almc", "walmc"]) == "did you mean 'walmc'? There are: almc, walmc."
+    assert nearest("zzz", ["almc"]) == "there are: almc."
+    assert nearest("zzz", []) == ""
+
+
+def test_recipes_cannot_be_changed() -> None:
+    recipe = Recipe.model_validate({"task": "t", "prior": "p", "sampler": "s"})
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.samples = 3  # type: ignore[misc]

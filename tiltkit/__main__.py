@@ -1,0 +1,5 @@
+"""``python -m tiltkit``."""
+
+from tiltkit.cli import main
+
+main()

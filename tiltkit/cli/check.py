@@ -1,0 +1,40 @@
+"""``tiltkit check``: what a run would do, without sampling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tiltkit.cli.shared import (
+    call_plugins,
+    json_option,
+    print_json,
+    print_tree,
+    recipe_options,
+    recipe_values,
+    resolved,
+)
+from tiltkit.errors import UsageError
+
+__all__ = ["check"]
+
+
+@click.command(short_help="Say what a run would do, without sampling.")
+@click.argument("words", nargs=-1, metavar="TASK FILE")
+@recipe_options
+@json_option
+def check(words: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Read FILE as the run would, and say what was found and what the run would cost.
+
+    \b
+    tiltkit check mri-recon scan.h5
+    """
+    values, files = recipe_values(words, **options)
+    if len(files) != 1:
+        raise UsageError(f"{len(files)} input files are named.", "give one: check TASK FILE.")
+    recipe = resolved(values)
+    from tiltkit.scans import check_scan
+
+    found = check_scan(recipe, call_plugins(), files[0])
+    print_json(found) if as_json else print_tree(found)

@@ -1,0 +1,55 @@
+"""``tiltkit evaluate``: compare a result with the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from tiltkit.cli.shared import call_plugins, fail_if_option, gates_met, json_option, print_json
+
+__all__ = ["evaluate"]
+
+
+@click.command(short_help="Compare a result with the truth.")
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option(
+    "--truth",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="HDF5 file with the true images, in the units of the scan.",
+)
+@click.option("--dataset", metavar="PATH", help="Where they are in it; usual names when not given.")
+@fail_if_option
+@json_option
+def evaluate(
+    result: Path, truth: Path, dataset: str | None, fail_if: tuple[str, ...], as_json: bool
+) -> int:
+    """Score the posterior mean and the intervals of RESULT, beside those of no prior.
+
+    \b
+    tiltkit evaluate out.h5 --truth truth.h5 --fail-if 'psnr<30'
+    """  # fmt: skip
+    from tiltkit.metrics import evaluate as measure
+
+    figures = measure(result, truth, dataset, call_plugins())
+    if as_json:
+        print_json(figures)
+    else:
+        _print_table(figures)
+    missed = gates_met(fail_if, figures)
+    for condition in missed:
+        click.echo(f"Not good enough: {condition}.", err=True)
+    return 3 if missed else 0
+
+
+def _print_table(figures: Mapping[str, float]) -> None:
+    names = [name for name in figures if not name.endswith("_baseline")]
+    width = max(map(len, names), default=0)
+    click.echo(f"{'':<{width}}  {'posterior':>10}  {'no prior':>10}")
+    for name in names:
+        base = figures.get(f"{name}_baseline")
+        beside = "" if base is None else f"{base:10.4g}"
+        click.echo(f"{name:<{width}}  {figures[name]:10.4g}  {beside}".rstrip())

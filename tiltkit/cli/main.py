@@ -1,0 +1,128 @@
+"""The group of all commands, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from tiltkit.cli.shared import call_plugins
+from tiltkit.errors import TiltkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+__all__ = ["cli", "main"]
+
+# Name, where the command is, one line of help. Kept here so that --help imports no command.
+COMMANDS = {
+    "run": ("tiltkit.cli.run:run", "Sample the posterior of a scan into a result file."),
+    "check": ("tiltkit.cli.check:check", "Say what a run would do, without sampling."),
+    "show": ("tiltkit.cli.show:show", "Say what is in a scan or a result."),
+    "evaluate": ("tiltkit.cli.evaluate:evaluate", "Compare a result with the truth."),
+    "report": ("tiltkit.cli.report:report", "Write a result's HTML page."),
+    "list": ("tiltkit.cli.listing:listing", "List tasks, priors, samplers and other parts."),
+    "plugins": ("tiltkit.cli.plugins:plugins", "List and examine plugins."),
+}
+
+
+class Commands(click.Group):
+    """Built-in commands by name, then those of plugins; each imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands."""
+        return [*COMMANDS, *(entry.name for entry in call_plugins(ctx).entries("command"))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name; plugins are asked only when it is no built-in one."""
+        if cmd_name in COMMANDS:
+            module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+            return command
+        if cmd_name in {entry.name for entry in call_plugins(ctx).entries("command")}:
+            loaded: click.Command = call_plugins(ctx).load("command", cmd_name)
+            return loaded
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Like click's, but a wrong name gets the nearest one."""
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            from tiltkit.config import nearest
+            from tiltkit.errors import UsageError
+
+            hint = nearest(name, self.list_commands(ctx))
+            raise UsageError(f"There is no command {name!r}.", hint)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands of ``--help``, without importing any."""
+        rows = [(name, text) for name, (_, text) in COMMANDS.items()]
+        rows += [(entry.name, entry.summary) for entry in call_plugins(ctx).entries("command")]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tiltkit", message="%(prog)s %(version)s")
+@click.option(
+    "--no-plugins",
+    metavar="[NAME,...]",
+    is_flag=False,
+    flag_value="all",
+    help="Leave out plugins: all of them, or those named (--no-plugins=NAME).",
+    callback=lambda _ctx, _param, value: None if value is None else tuple(value.split(",")),
+)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(no_plugins: tuple[str, ...] | None, debug: bool) -> None:
+    """Posterior samples, uncertainty maps and a certificate from instrument files.
+
+    \b
+    tiltkit run mri-recon scan.h5
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong use, 3 a --fail-if was met."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    # A flag with an optional value must not swallow the command behind it.
+    args = ["--no-plugins=all" if arg == "--no-plugins" else arg for arg in args]
+    try:
+        code = cli.main(args, prog_name="tiltkit", standalone_mode=False)
+    except TiltkitError as error:
+        _fail(args, str(error), error.exit_code)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "tiltkit"
+        _fail(args, f"{error.format_message()}\nTry: {command} --help", 2)
+    except click.ClickException as error:
+        _fail(args, error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail(args, "Stopped.", 130, label="")
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone, for example `head`
+        sys.exit(1)
+    except Exception as error:
+        text = f"Something unexpected happened: {type(error).__name__}: {error}"
+        _fail(args, f"{text}\nTry: add --debug in front of the command and report it.", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(args: Sequence[str], text: str, code: int, label: str = "Error: ") -> NoReturn:
+    if "--debug" in args:
+        import traceback
+
+        click.echo(traceback.format_exc(), err=True)
+    click.echo(f"{label}{text}", err=True)
+    sys.exit(code)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> Any:
+    """Lab pipelines stop jobs by SIGTERM: leave as cleanly as on Ctrl-C."""
+    raise KeyboardInterrupt

@@ -1,0 +1,77 @@
+"""``tiltkit plugins``: which plugins there are, what each adds, and what is wrong with them."""
+
+from __future__ import annotations
+
+import click
+
+from tiltkit.cli.shared import call_plugins, json_option, print_json
+from tiltkit.errors import UsageError
+
+__all__ = ["plugins"]
+
+
+@click.group(short_help="List and examine plugins.")
+def plugins() -> None:
+    """List and examine plugins."""
+
+
+@plugins.command(name="list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List all plugins with their state."""
+    found = call_plugins().plugins
+    rows = [
+        {"name": p.name, "distribution": p.distribution, "version": p.version,
+         "status": p.status, "reason": p.reason}
+        for p in found
+    ]  # fmt: skip
+    if as_json:
+        print_json({"plugins": rows})
+        return
+    width = max(len(p.distribution) for p in found)
+    for p in found:
+        reason = f"  {p.reason}" if p.reason else ""
+        click.echo(f"{p.distribution:<{width}}  {p.version:<10}  {p.status}{reason}".rstrip())
+
+
+@plugins.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Show what the plugin NAME adds."""
+    found = call_plugins().plugins
+    chosen = [p for p in found if name in (p.name, p.distribution)]
+    if not chosen:
+        from tiltkit.config import nearest
+
+        hint = nearest(name, [p.distribution for p in found])
+        raise UsageError(f"There is no plugin {name!r}.", hint)
+    for plugin in chosen:
+        click.echo(f"{plugin.distribution} {plugin.version}: {plugin.status} ({plugin.target})")
+        if plugin.reason:
+            click.echo(f"  {plugin.reason}\n  Try: {plugin.hint}")
+        for kind, entry in plugin.entries:
+            click.echo(f"  {kind:<8}  {entry.name}: {entry.summary}")
+
+
+@plugins.command()
+@json_option
+def doctor(as_json: bool) -> int:
+    """Load everything that plugins bring and say what is broken; exit code 1 for errors."""
+    from tiltkit.doctor import doctor as examine
+
+    findings = examine(call_plugins())
+    if as_json:
+        print_json({"findings": [vars_of(f) for f in findings]})
+    for finding in findings if not as_json else ():
+        click.echo(f"{finding.plugin}, {finding.level}: {finding.subject} {finding.message}")
+        click.echo(f"  Try: {finding.hint}")
+    if not findings and not as_json:
+        click.echo(f"{len(call_plugins().plugins)} plugins, nothing is wrong.")
+    return 1 if any(finding.level == "error" for finding in findings) else 0
+
+
+def vars_of(finding: object) -> dict[str, str]:
+    """A finding as plain values."""
+    from dataclasses import asdict
+
+    return asdict(finding)  # type: ignore[call-overload,no-any-return]

@@ -1,0 +1,204 @@
+"""What several commands share: the plugins of a call, recipes, output and quality gates."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tiltkit.errors import UsageError
+from tiltkit.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from tiltkit.config import Recipe
+    from tiltkit.plugins import Plugins
+
+__all__ = [
+    "call_plugins", "fail_if_option", "gates_met", "json_option", "print_json", "print_tree",
+    "recipe_options", "recipe_values", "resolved",
+]  # fmt: skip
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Settings that have an option of their own, by the option's name.
+_DIRECT = ("samples", "seed", "slices", "device")
+
+
+def call_plugins(ctx: click.Context | None = None) -> Plugins:
+    """The plugins of this call, less those that ``--no-plugins`` names; found once."""
+    root = (ctx or click.get_current_context()).find_root()
+    if "plugins" not in root.meta:
+        found = root.meta["plugins"] = load_plugins(root.params.get("no_plugins"))
+        for name in found.unknown_blocked:
+            click.echo(f"Note: there is no plugin {name!r} to leave out.", err=True)
+    plugins: Plugins = root.meta["plugins"]
+    return plugins
+
+
+def json_option(command: Command) -> Command:
+    """``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")(command)
+
+
+def fail_if_option(command: Command) -> Command:
+    """``--fail-if``."""
+    return click.option(
+        "--fail-if",
+        "fail_if",
+        multiple=True,
+        metavar="NAME<VALUE",
+        help="Exit with 3 when a figure of the last line is so, such as 'chi2>1.5'; repeatable.",
+    )(command)
+
+
+def recipe_options(command: Command) -> Command:
+    """The options that change a recipe, in the order in which help shows them."""
+    options = [
+        click.option("-c", "--recipe", type=click.Path(path_type=Path), metavar="FILE",
+                     help="Settings from a TOML recipe, or those of an earlier result."),
+        click.option("-s", "--set", "settings", multiple=True, metavar="KEY=VALUE",
+                     help="Change one setting, such as sampler.levels=60; repeatable."),
+        click.option("--prior", metavar="NAME", help="Prior; see 'tiltkit list prior'."),
+        click.option("--sampler", metavar="NAME", help="Sampler; see 'tiltkit list sampler'."),
+        click.option("--samples", type=int, metavar="N", help="Posterior samples per slice."),
+        click.option("--seed", type=int, metavar="N", help="The same seed, the same samples."),
+        click.option("--slices", metavar="LIST", help="Slices to do, such as 0,3,5:9."),
+        click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def recipe_values(
+    words: Sequence[str], recipe: Path | None, settings: Sequence[str], **direct: Any
+) -> tuple[dict[str, Any], list[Path]]:
+    """Settings and input files of a call.
+
+    Args:
+        words: Task and files; the task may be left out when the recipe names one.
+        recipe: TOML file, or a result file.
+        settings: ``key=value`` each.
+        direct: Values of the options of their own; None where not given.
+
+    Raises:
+        UsageError: A setting of the wrong form.
+        InputError: The recipe cannot be read.
+    """
+    from tiltkit.config import with_setting
+
+    values, raw = _from_file(recipe) if recipe else ({}, None)
+    rest = list(words)
+    if rest and ("task" not in values or rest[0] in _task_names()):
+        values = _renamed(values, "task", rest.pop(0))
+    for kind in ("prior", "sampler"):
+        if direct[kind] is not None:
+            values = _renamed(values, kind, direct[kind])
+    for setting in settings:
+        values = with_setting(values, setting)
+    values |= {name: direct[name] for name in _DIRECT if direct[name] is not None}
+    files = [Path(word) for word in rest] or ([raw] if raw else [])
+    return values, files
+
+
+def resolved(values: Mapping[str, Any]) -> Recipe:
+    """The complete, checked recipe."""
+    from tiltkit.config import resolve
+
+    return resolve(values, call_plugins())
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """One line; numbers that JSON does not know become null."""
+    click.echo(json.dumps(_plain(values), default=str))
+
+
+def print_tree(values: Mapping[str, Any], indent: str = "") -> None:
+    """Nested mappings as an aligned, indented list."""
+    leaves = [str(key) for key, value in values.items() if not _is_branch(value)]
+    width = max((len(key) for key in leaves), default=0)
+    for key, value in values.items():
+        if _is_branch(value):
+            click.echo(f"{indent}{key}")
+            print_tree(value, indent + "  ")
+        else:
+            click.echo(f"{indent}{key:<{width}}  {_short(value)}".rstrip())
+
+
+def gates_met(conditions: Sequence[str], figures: Mapping[str, Any]) -> list[str]:
+    """Those of the ``NAME<VALUE`` conditions that hold; a figure that is NaN counts as holding.
+
+    Raises:
+        UsageError: Not such a condition, or no such figure.
+    """
+    return [text for text in conditions if _holds(text, figures)]
+
+
+def _holds(text: str, figures: Mapping[str, Any]) -> bool:
+    match = re.fullmatch(r"\s*([\w.]+)\s*([<>])\s*([-+.\deE]+)\s*", text)
+    try:
+        limit = float(match[3]) if match else math.nan
+    except ValueError:
+        match = None
+    if match is None:
+        raise UsageError(f"The condition {text!r} is not understood.", "write it like 'chi2>1.5'.")
+    value = figures.get(match[1])
+    if not isinstance(value, int | float):
+        from tiltkit.config import nearest
+
+        known = [name for name, v in figures.items() if isinstance(v, int | float)]
+        raise UsageError(f"There is no figure {match[1]!r}.", nearest(match[1], known))
+    if math.isnan(value):
+        return True
+    return value < limit if match[2] == "<" else value > limit
+
+
+def _from_file(path: Path) -> tuple[dict[str, Any], Path | None]:
+    """Settings of a recipe or result, and for a result the file that it was made from."""
+    from tiltkit.config import read_toml
+
+    if path.suffix.lower() == ".toml":
+        return read_toml(path), None
+    from tiltkit.files.reading import read_provenance, read_recipe
+
+    raw = read_provenance(path).get("raw_path")
+    return read_recipe(path), Path(raw) if raw else None
+
+
+def _task_names() -> set[str]:
+    return {entry.name for entry in call_plugins().entries("task")}
+
+
+def _renamed(values: Mapping[str, Any], kind: str, name: str) -> dict[str, Any]:
+    """Another part takes none of the options of the one it replaces."""
+    table = values.get(kind)
+    same = isinstance(table, Mapping) and table.get("name") == name
+    return {**values, kind: table if same else {"name": name}}
+
+
+def _is_branch(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_short, value)) or "none"
+    text = "not set" if value is None else str(value)
+    return text if len(text) <= 200 else f"{text[:200]} ... ({len(text)} characters)"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

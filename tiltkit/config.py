@@ -1,0 +1,177 @@
+"""Recipes: the settings of a run, from TOML and ``key=value``, checked with helpful errors."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from tiltkit.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    from tiltkit.plugins import Plugins
+
+__all__ = ["Recipe", "nearest", "read_toml", "resolve", "validated", "with_setting"]
+
+DEFAULT_SAMPLER = "walmc"
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _table(value: Any) -> Any:
+    """``prior = "tv"`` is short for ``[prior]`` with ``name = "tv"``."""
+    table = {"name": value} if isinstance(value, str) else value
+    if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
+        raise ValueError("must be a name, or a table with a name")
+    return dict(table)
+
+
+Table = Annotated[dict[str, Any], BeforeValidator(_table)]
+
+
+class Recipe(BaseModel):
+    """All settings of a run; ``task``, ``prior`` and ``sampler`` hold a name and their options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: Table
+    prior: Table
+    sampler: Table
+    samples: int = Field(16, ge=1, le=100_000, description="posterior samples per slice")
+    seed: int = Field(0, ge=0, lt=2**63, description="the same seed gives the same samples")
+    slices: str | None = Field(None, description="slices to do, such as 0,3,5:9; all when unset")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    memory_gb: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="memory for samples handled side by side"
+    )
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file.
+
+    Raises:
+        InputError: No such file, or no valid TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise InputError(
+            f"The recipe {path} cannot be read: {error.strerror}.", "check its name and folder."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"The recipe {path} is not valid TOML: {error}.", "correct it at that place."
+        ) from error
+
+
+def with_setting(values: Mapping[str, Any], setting: str) -> dict[str, Any]:
+    """Settings with one ``key=value`` or ``table.key=value`` changed.
+
+    The value is read as TOML (``60``, ``0.1``, ``true``, ``"text"``); what is no TOML is a text.
+
+    Raises:
+        UsageError: Not of that form.
+    """
+    key, equals, text = setting.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise UsageError(
+            f"The setting {setting!r} is not of the form key=value.",
+            "write for example -s sampler.levels=60.",
+        )
+    try:
+        value = tomllib.loads(f"x = {text.strip()}")["x"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    return _set(values, parts, value)
+
+
+def resolve(values: Mapping[str, Any], plugins: Plugins) -> Recipe:
+    """The complete recipe: the task's own prior where none is named, every option filled in.
+
+    Raises:
+        UsageError: A setting, a name or an option that does not exist or has a wrong value.
+    """
+    if "task" not in values:
+        raise UsageError("No task is named.", "see what there is with 'tiltkit list task'.")
+    filled = dict(values)
+    filled["sampler"] = {"name": DEFAULT_SAMPLER, **_as_table(filled.get("sampler", {}))}
+    if "name" not in _as_table(filled.get("prior", {})):
+        task = plugins.load("task", _table(filled["task"])["name"])
+        filled["prior"] = {"name": task.default_prior, **_as_table(filled.get("prior", {}))}
+    recipe = validated(Recipe, filled, "")
+    complete = {}
+    for kind in ("task", "prior", "sampler"):
+        name, options = named(getattr(recipe, kind))
+        checked = plugins.options(kind, name, options)
+        complete[kind] = {"name": name, **checked.model_dump()}
+    return recipe.model_copy(update=complete)
+
+
+def named(table: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and options of a table of a recipe."""
+    return table["name"], {key: value for key, value in table.items() if key != "name"}
+
+
+def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
+    """An options model from plain values.
+
+    Args:
+        model: The model.
+        values: What the user gave.
+        where: Prefix of the names in messages, such as ``sampler``; empty at the top level.
+
+    Raises:
+        UsageError: An unknown option (names the nearest one) or a value that is not allowed.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise UsageError(*_explained(error.errors()[0], model, where)) from None
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """``did you mean ...? There are: ...`` for a name that does not exist; empty without names."""
+    known = sorted(names)
+    close = difflib.get_close_matches(name, known, n=1)
+    there = f"there are: {', '.join(known)}." if known else ""
+    return f"did you mean {close[0]!r}? {there[0].upper()}{there[1:]}" if close else there
+
+
+def _explained(error: ErrorDetails, model: type[BaseModel], where: str) -> tuple[str, str]:
+    """Message and hint of one validation error."""
+    path = [str(part) for part in error["loc"]]
+    name = ".".join([where, *path] if where else path)
+    if error["type"] == "extra_forbidden":
+        what = "option" if where else "setting"
+        return f"There is no {what} {name!r}.", nearest(path[-1], model.model_fields)
+    if error["type"] == "missing":
+        return f"The setting {name!r} is missing.", f"set it with -s {name}=VALUE."
+    text = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    must = text if text.startswith("must") else f"must be {text}"
+    field = model.model_fields.get(path[0])
+    about = f"{name} is the {field.description}." if field and field.description else ""
+    hint = about or "correct it in the recipe or with -s."
+    return f"The setting {name} is {error['input']!r}, but {must}.", hint
+
+
+def _as_table(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"name": value}
+    return dict(value) if isinstance(value, Mapping) else {"name": value}
+
+
+def _set(values: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    first, *rest = path
+    if not rest:
+        # A new name for a part keeps no options of the old one.
+        return {**values, first: value}
+    inner = _as_table(values.get(first, {}))
+    return {**values, first: _set(inner, rest, value)}

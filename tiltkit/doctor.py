@@ -1,0 +1,152 @@
+"""Examines every plugin closely: imports all that it adds, and tells what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Literal
+
+from tiltkit.errors import PluginError
+from tiltkit.hookspecs import KINDS, PriorEntry
+from tiltkit.plugins.isolate import isolated
+from tiltkit.plugins.names import offers, plain, rivals
+from tiltkit.plugins.targets import import_target, missing, options_of
+
+if TYPE_CHECKING:
+    from tiltkit.hookspecs import Entry
+    from tiltkit.plugins import Plugin, Plugins
+
+__all__ = ["Finding", "doctor"]
+
+# What the target of an entry must have; targets without a line must be callable.
+_MEMBERS = {
+    "task": ("default_prior", "open"),
+    "sampler": ("weighted", "levels", "init", "step", "images", "scores"),
+    "reader": ("matches", "open"),
+    "operator": ("forward",),
+}
+_WITH_OPTIONS = ("task", "sampler", "prior")
+_CHUNK = 2**20
+
+# Level, what is wrong (after the name of the thing), what to do.
+Problem = tuple[Literal["warning", "error"], str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong with a plugin.
+
+    Attributes:
+        plugin: The plugin, as ``name (distribution)``.
+        level: ``error``: does not work; ``warning``: works, but not always or not safely.
+        subject: What it is about, such as ``task mri-recon``; empty for the plugin as a whole.
+        message: What is wrong, one line that tells the subject, too.
+        hint: What to do about it, one line.
+    """
+
+    plugin: str
+    level: Literal["warning", "error"]
+    subject: str
+    message: str
+    hint: str
+
+
+def doctor(plugins: Plugins) -> list[Finding]:
+    """What is wrong with every plugin, in the order of ``plugins.plugins``; nothing when healthy.
+
+    Unlike all other commands it imports everything, so it takes as long as that takes. Blocked
+    plugins are not looked into.
+    """
+    return [finding for plugin in plugins.plugins for finding in _examine(plugin, plugins)]
+
+
+def _examine(plugin: Plugin, plugins: Plugins) -> Iterator[Finding]:
+    if plugin.status == "broken":
+        yield Finding(plugin.label, "error", "", plugin.reason, plugin.hint)
+    for kind, entry in plugin.entries:
+        subject = f"{kind} {entry.name}"
+        try:
+            for level, problem, hint in _problems(plugin, kind, entry):
+                yield Finding(plugin.label, level, subject, f"{subject} {problem}", hint)
+        except PluginError as error:
+            yield Finding(plugin.label, "error", subject, error.message, error.hint)
+    yield from _collisions(plugin, plugins)
+
+
+def _problems(plugin: Plugin, kind: str, entry: Entry) -> Iterator[Problem]:
+    """What is wrong with one thing.
+
+    Raises:
+        PluginError: It cannot be loaded.
+    """
+    absent = " ".join(missing(entry))
+    if absent:
+        yield "warning", f"needs {absent}, which is not installed", f"pip install {absent}"
+        return
+    target = import_target(plugin, kind, entry)
+    yield from _shape(kind, entry, target)
+    if kind in _WITH_OPTIONS:
+        options = options_of(plugin, kind, entry, target)
+        if options.model_config.get("extra") != "forbid":
+            yield (
+                "warning",
+                "has Options that take any key, so that typing errors vanish",
+                'its authors must set model_config = ConfigDict(extra="forbid").',
+            )
+    if isinstance(entry, PriorEntry) and entry.weights:
+        yield from _weights(plugin, entry)
+
+
+def _shape(kind: str, entry: Entry, target: Any) -> Iterator[Problem]:
+    """What a protocol asks for and the target lacks."""
+    hint = "its authors find what it needs in tiltkit.protocols."
+    lacks = [name for name in _MEMBERS.get(kind, ()) if not hasattr(target, name)]
+    if lacks:
+        yield "error", f"lacks {', '.join(lacks)} ({entry.target})", hint
+    if not callable(target):
+        yield "error", f"is a {type(target).__name__}, no class or function", hint
+
+
+def _weights(plugin: Plugin, entry: PriorEntry) -> Iterator[Problem]:
+    """Whether the file is there, and is the one that the plugin means."""
+    package, _, path = entry.weights.partition(":")
+    again = f"install it again: pip install --force-reinstall {plugin.distribution}"
+    try:
+        with isolated(f"has weights that cannot be read ({entry.weights})", plugin.distribution):
+            digest = _digest(package, path)
+    except PluginError as error:
+        yield "error", error.message, again
+        return
+    if not entry.sha256:
+        hint = f'its authors must set sha256="{digest}".'
+        yield "warning", "has weights without a digest to check them against", hint
+    elif digest != entry.sha256.lower():
+        yield "error", "has weights of another sha256 than it states", again
+
+
+def _digest(package: str, path: str) -> str:
+    digest = hashlib.sha256()
+    with files(package).joinpath(path).open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _collisions(plugin: Plugin, plugins: Plugins) -> Iterator[Finding]:
+    """Names that another plugin uses, too."""
+    for kind in KINDS:
+        there = offers(plugins.plugins, kind)
+        for owner, entry in there:
+            if owner is not plugin or ":" not in entry.name:
+                continue
+            name = plain(entry.name)
+            others = ", ".join(p.label for p, _ in rivals(there, name) if p is not plugin)
+            yield Finding(
+                plugin.label,
+                "warning",
+                f"{kind} {name}",
+                f"{kind} {name} has a name that {others} uses, too",
+                f"say {entry.name}, or block one with --no-plugins=NAME.",
+            )

@@ -1,0 +1,89 @@
+"""Whether a record that a plugin returned can be used; messages are for plugin authors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+from tiltkit.errors import PluginError
+from tiltkit.hookspecs import Entry, PriorEntry, ReaderEntry, WriterEntry
+
+__all__ = ["check_entry"]
+
+_RECORDS: dict[str, type[Entry]] = {
+    "prior": PriorEntry,
+    "reader": ReaderEntry,
+    "writer": WriterEntry,
+}
+_WORD = r"[a-z][a-z0-9-]*"
+_PART = r"[a-z0-9][a-z0-9_-]*"
+_NAMES = {
+    "short": (re.compile(_WORD), "one short word such as mri-recon"),
+    "long": (re.compile(rf"[a-z][a-z0-9_-]*(\.{_PART})+"), "prefix.thing, such as mri.cartesian"),
+    "builtin": (re.compile(r"[a-z][a-z0-9_.-]*"), "a lower-case word"),
+}
+_DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
+_TARGET = re.compile(rf"{_DOTTED}:{_DOTTED}")
+_WEIGHTS = re.compile(rf"{_DOTTED}:[^/\\:][^\\:]*")
+
+
+def check_entry(kind: str, hook: str, entry: Any, *, builtin: bool) -> Entry:
+    """The entry, when it is as it must be.
+
+    Raises:
+        PluginError: What is wrong with it, and how it must be.
+    """
+    record = _RECORDS.get(kind, Entry)
+    if not isinstance(entry, record):
+        raise PluginError(
+            f"{hook}() returned a {type(entry).__name__} where a {record.__name__} must be",
+            f"return a list of tiltkit.hookspecs.{record.__name__} records.",
+        )
+    problem = next(_problems(kind, entry, builtin=builtin), None)
+    if problem:
+        raise PluginError(f"{hook}(): {problem[0]}", f"{problem[1]}.")
+    return entry
+
+
+def _problems(kind: str, entry: Entry, *, builtin: bool) -> Iterator[tuple[str, str]]:
+    yield from _types(kind, entry)
+    style = "builtin" if builtin else "short" if kind in ("task", "command") else "long"
+    pattern, example = _NAMES[style]
+    if not pattern.fullmatch(entry.name):
+        yield f"{entry.name!r} cannot be the name of a {kind}", f"it must be {example}"
+    if not _TARGET.fullmatch(entry.target):
+        yield (
+            f"the target {entry.target!r} of {entry.name} cannot be understood",
+            "it must be of the form package.module:attribute",
+        )
+    if isinstance(entry, PriorEntry):
+        yield from _weights(entry)
+    if isinstance(entry, WriterEntry) and not entry.suffix.startswith("."):
+        yield f"the suffix {entry.suffix!r} of {entry.name} has no dot", "write it like .h5"
+
+
+def _types(kind: str, entry: Entry) -> Iterator[tuple[str, str]]:
+    """Dataclasses do not check types, and ``requires=("a")`` is a text, not a tuple."""
+    for field in fields(_RECORDS.get(kind, Entry)):
+        value = getattr(entry, field.name)
+        name = f"{field.name} of {kind} {entry.name!r}"
+        if str(field.type).startswith("tuple"):
+            if not isinstance(value, tuple) or not all(isinstance(v, str) for v in value):
+                yield f"{name} is {value!r}", 'it must be a tuple of texts such as ("one",)'
+        elif str(field.type) == "int":
+            if not isinstance(value, int) or value < 0:
+                yield f"{name} is {value!r}", "it must be a number, 0 or more"
+        elif not isinstance(value, str):
+            yield f"{name} is {value!r}", "it must be a text"
+
+
+def _weights(entry: PriorEntry) -> Iterator[tuple[str, str]]:
+    if entry.weights and not _WEIGHTS.fullmatch(entry.weights):
+        yield (
+            f"the weights {entry.weights!r} of {entry.name} cannot be understood",
+            "they must be of the form package:path/inside.safetensors",
+        )
+    if entry.sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", entry.sha256):
+        yield f"the sha256 of {entry.name} is not one", "it must have 64 hexadecimal digits"

@@ -1,0 +1,53 @@
+"""Turns whatever foreign code raises into an error that names the plugin's fault."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+
+from tiltkit.errors import PluginError
+
+__all__ = ["isolated", "one_line"]
+
+_LONGEST = 200
+
+
+@contextmanager
+def isolated(what: str, distribution: str, module: str = "") -> Iterator[None]:
+    """Run foreign code; anything but Ctrl-C becomes a `PluginError`.
+
+    What the code prints goes to stderr: stdout belongs to the command's answer (``--json``).
+
+    Args:
+        what: Start of the message.
+        distribution: The package that the code comes from, for the hint.
+        module: The module that is imported, if any.
+    """
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, too: a plugin must not end the program
+        raise PluginError(
+            f"{what}: {one_line(error)}", _hint(error, distribution, module)
+        ) from error
+
+
+def one_line(error: BaseException) -> str:
+    """Type and first line of an error."""
+    text = next(iter(str(error).strip().splitlines()), "")
+    name = type(error).__name__
+    return f"{name}: {text[:_LONGEST]}" if text else name
+
+
+def _hint(error: BaseException, distribution: str, module: str) -> str:
+    """A missing package can be installed; anything else is for the plugin's authors."""
+    absent = error.name if isinstance(error, ModuleNotFoundError) and error.name else ""
+    package = absent.partition(".")[0]
+    if not absent:
+        return f"update it: pip install --upgrade {distribution}, or tell its authors."
+    if f"{module}.".startswith(f"{absent}.") or package in sys.modules:
+        return f"install it again: pip install --force-reinstall {distribution}"
+    return f"install what is missing: pip install {package}"

@@ -1,0 +1,56 @@
+"""Where a result comes from: the input, the software, the weights and the command."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tiltkit.config import Recipe
+    from tiltkit.plugins import Plugins
+
+__all__ = ["provenance"]
+
+_PACKAGES = ("tiltkit", "torch", "numpy", "h5py")
+
+
+def provenance(
+    source: Path, slices: Sequence[int], plugins: Plugins, recipe: Recipe, command: str
+) -> dict[str, Any]:
+    """Plain values for the result file.
+
+    Args:
+        source: The input file.
+        slices: Numbers, in the input, of the slices that the result holds.
+        plugins: All plugins.
+        recipe: The resolved recipe.
+        command: The command line.
+    """
+    stat = source.stat()
+    prior = plugins.get("prior", recipe.prior["name"])
+    return {
+        "command": command,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "raw_file": source.name,
+        "raw_path": str(source.resolve()),
+        "raw_size": stat.st_size,
+        "raw_modified": datetime.fromtimestamp(stat.st_mtime, UTC).isoformat(timespec="seconds"),
+        "raw_sha256": _digest(source),
+        "slices": list(slices),
+        "weights_sha256": getattr(prior, "sha256", ""),
+        "versions": {name: version(name) for name in _PACKAGES}
+        | {"python": sys.version.split()[0]},
+        "plugins": {p.distribution: p.version for p in plugins.plugins if p.status == "ok"},
+        "platform": platform.platform(),
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,214 @@
+"""From a recipe and a file to a result file, slice by slice: where all parts meet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tiltkit.config import named
+from tiltkit.errors import UsageError
+from tiltkit.files.reading import read_diagnostics_of
+from tiltkit.files.result import ResultWriter, check_output
+from tiltkit.provenance import provenance
+from tiltkit.sampling.outcome import Outcome
+from tiltkit.sampling.target import Target, chunk_size
+from tiltkit.solve import DEFAULT_MEMORY_GB, LevelDone, pick_device, solve
+
+if TYPE_CHECKING:
+    from tiltkit.config import Recipe
+    from tiltkit.plugins import Plugins
+    from tiltkit.protocols import Layout, Prior, Task
+    from tiltkit.sampling.state import Sampler
+
+__all__ = [
+    "Event", "LevelDone", "ScanDone", "SliceDone", "SliceStarted", "check_scan", "choose_slices",
+    "run_scan",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SliceStarted:
+    """A slice begins: its index in the file, and its place among those to do."""
+
+    index: int
+    position: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class SliceDone:
+    """A slice is in the result file."""
+
+    index: int
+    diagnostics: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanDone:
+    """The result file is complete."""
+
+    output: Path
+    summary: Mapping[str, Any]
+
+
+Event = SliceStarted | LevelDone | SliceDone | ScanDone
+
+
+def run_scan(
+    recipe: Recipe,
+    plugins: Plugins,
+    source: Path,
+    output: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    command: str,
+) -> Generator[Event, None, None]:
+    """Sample every chosen slice of a file into a result file, slice by slice.
+
+    Closing the generator leaves the finished slices in ``OUTPUT.part`` for ``resume``.
+    """
+    check_output(output, overwrite=overwrite, resume=resume)
+    if output.exists() and output.samefile(source):
+        raise UsageError(f"{output} is the input itself.", "choose another name with -o.")
+    start = time.perf_counter()
+    device = pick_device(recipe.device)
+    task, prior, sampler = _parts(recipe, plugins, device)
+    with task.open(source) as scan:
+        chosen = choose_slices(recipe.slices, scan.layout.shape[0])
+        layout = _only(scan.layout, chosen)
+        writer = ResultWriter.open(
+            output,
+            layout=layout,
+            samples=recipe.samples,
+            recipe=recipe.model_dump(),
+            provenance=provenance(source, chosen, plugins, recipe, command),
+            resume=resume,
+            overwrite=overwrite,
+        )
+        with writer:
+            todo = [i for i in range(len(chosen)) if i not in writer.finished]
+            for position, i in enumerate(todo):
+                index = chosen[i]
+                yield SliceStarted(index, position, len(todo))
+                problem = scan.problem(index, prior, device)
+                steps = solve(
+                    problem,
+                    sampler,
+                    seed=(recipe.seed, index),
+                    n=recipe.samples,
+                    device=device,
+                    memory_gb=recipe.memory_gb or DEFAULT_MEMORY_GB,
+                    index=index,
+                )
+                for step in steps:
+                    if isinstance(step, Outcome):
+                        writer.write(i, step)
+                        yield SliceDone(index, step.diagnostics)
+                    else:
+                        yield step
+            writer.finish()
+    reports = [read_diagnostics_of(output, i) for i in range(len(chosen))]
+    yield ScanDone(output, _summary(reports, recipe, time.perf_counter() - start))
+
+
+def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]:
+    """What a run would do, without sampling: the scan's own facts, then the engine's."""
+    device = pick_device(recipe.device)
+    task, prior, sampler = _parts(recipe, plugins, device)
+    with task.open(source) as scan:
+        chosen = choose_slices(recipe.slices, scan.layout.shape[0])
+        problem = scan.problem(chosen[0], prior, device)
+        memory = recipe.memory_gb or DEFAULT_MEMORY_GB
+        chunk = chunk_size(problem.shape, recipe.samples, memory)
+        target = Target(problem, recipe.samples, chunk, device)
+        seconds = _seconds_of_call(target, sampler)
+        levels = sampler.levels(target)
+        return dict(scan.describe()) | {
+            "prior": f"{recipe.prior['name']}, noise {prior.sigma_range[0]:g} to"
+            f" {prior.sigma_range[1]:g}, {prior.value_range}",
+            "sampler": f"{recipe.sampler['name']}, {len(levels)} levels, {recipe.samples} samples",
+            "slices to do": len(chosen),
+            "device": str(device),
+            "memory for particles": f"{chunk} side by side",
+            "time per network call": f"{seconds:.2f} s for all samples",
+        }
+
+
+def choose_slices(text: str | None, total: int) -> list[int]:
+    """Slice numbers of ``"0,3,5:9"``; all when None. Ranges leave out their end, as in Python.
+
+    Raises:
+        UsageError: Not such a list, or a slice that is not there.
+    """
+    if not text:
+        return list(range(total))
+    chosen: list[int] = []
+    try:
+        for part in text.split(","):
+            first, colon, last = part.partition(":")
+            chosen += range(int(first or 0), int(last or total)) if colon else [int(first)]
+    except ValueError:
+        raise UsageError(
+            f"The slices {text!r} are not a list like 0,3,5:9.", "use numbers and FIRST:END."
+        ) from None
+    wrong = [i for i in chosen if not 0 <= i < total]
+    if wrong or not chosen:
+        raise UsageError(
+            f"The slices {text!r} are not all in the file, which has {total}.",
+            f"choose among 0 to {total - 1}.",
+        )
+    return sorted(set(chosen))
+
+
+def _parts(recipe: Recipe, plugins: Plugins, device: torch.device) -> tuple[Task, Prior, Sampler]:
+    """Task, prior and sampler of a recipe, made by the plugins that bring them."""
+    task = plugins.create("task", *named(recipe.task))
+    prior = plugins.create("prior", *named(recipe.prior))
+    sampler = plugins.create("sampler", *named(recipe.sampler))
+    return task, prior.to(device), sampler
+
+
+def _only(layout: Layout, chosen: Sequence[int]) -> Layout:
+    """The layout of a result that holds just the chosen slices."""
+    slices = layout.axes[0]
+    kept = replace(slices, coordinates=[slices.coordinates[i] for i in chosen])
+    return replace(layout, axes=(kept, *layout.axes[1:]))
+
+
+def _summary(
+    reports: Sequence[Mapping[str, Any]], recipe: Recipe, seconds: float
+) -> dict[str, Any]:
+    """Figures of a whole scan for the last line: the worst ESS, the mean fit, the first worry."""
+
+    def values(name: str) -> list[float]:
+        return [float(report[name]) for report in reports if name in report]
+
+    summary: dict[str, Any] = {
+        "slices": len(reports),
+        "samples": recipe.samples,
+        "seconds": seconds,
+        "verdict": next((r["verdict"] for r in reports if r["verdict"] != "ok"), "ok"),
+    }
+    if values("ess_min"):
+        summary["ess_min"] = min(values("ess_min"))
+    for name in ("chi2", "chi2_expected"):
+        if values(name):
+            summary[name] = sum(values(name)) / len(values(name))
+    return summary
+
+
+def _seconds_of_call(target: Target, sampler: Sampler) -> float:
+    """Time of one network call for all particles, measured on one chunk."""
+    rows = next(target.chunks())
+    x = torch.zeros((rows.stop - rows.start, *target.problem.shape), device=target.device)
+    sigma = target.problem.prior.sigma_range[1]
+    target.score(x, sigma)  # the first call also warms caches up
+    start = time.perf_counter()
+    target.score(x, sigma)
+    return (time.perf_counter() - start) * target.n / len(x)
