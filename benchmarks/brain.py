@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage import metrics
 from tiltkit_mri.fastmri import FastMri
 from tiltkit_mri.fourier import ifft
 from tiltkit_mri.prepare import Prepared
@@ -30,7 +30,6 @@ from tiltkit_mri.task import MriOptions, MriRecon
 from tiltkit.plugins import load_plugins
 from tiltkit.problem import Problem
 from tiltkit.sampling.outcome import Outcome
-from tiltkit.sampling.walmc import Walmc, WalmcOptions
 from tiltkit.solve import solve
 
 Image = NDArray[np.float64]
@@ -62,7 +61,7 @@ def main() -> None:
             print(f"  {label}: {value}")
     preparation = time.perf_counter() - start
     reference, truth = full_scan(args.folder / "brain_8ch_raw.h5", prepared)
-    sampler = Walmc(WalmcOptions(**dict(args.set)))
+    sampler = host.create("sampler", "walmc", dict(args.set))
     outcome = last(solve(problem, sampler, seed=(args.seed, 0), n=args.samples, device=CPU))
     print(f"\n{'':44}PSNR dB   SSIM")
     row("zero-filled", problem.baseline.numpy(), reference)
@@ -121,13 +120,15 @@ def best_sense(problem: Problem, reference: Image) -> tuple[float, Image]:
 
 def psnr(image: Any, reference: Image) -> float:
     """In dB, the peak is the largest value of the reference."""
-    return float(peak_signal_noise_ratio(reference, np.float64(image), data_range=reference.max()))
+    error = np.mean(np.square(np.float64(image) - reference))
+    return float(20 * np.log10(reference.max()) - 10 * np.log10(error))
 
 
 def row(label: str, image: Any, reference: Image) -> None:
     """One line of the table."""
-    ssim = structural_similarity(reference, np.float64(image), data_range=reference.max())
-    print(f"{label:44}{psnr(image, reference):7.2f}  {ssim:5.3f}")
+    ssim: Any = metrics.structural_similarity  # it has no types
+    value = ssim(reference, np.float64(image), data_range=reference.max())
+    print(f"{label:44}{psnr(image, reference):7.2f}  {value:5.3f}")
 
 
 def certificate(outcome: Outcome, reference: Image, problem: Problem, truth: torch.Tensor) -> None:

@@ -12,8 +12,6 @@ from tiltkit.sampling.run import run
 from tiltkit.sampling.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from torch import Tensor
 
     from tiltkit.likelihoods import GaussianLikelihood
@@ -88,19 +86,13 @@ def sample(
 ) -> tuple[Tensor, float, list[Info]]:
     """Images at the last level, network calls, and what happened on the way."""
     target = Target(problem, n, n, dtype=dtype)
-    steps = list(_last(run(target, sampler, Draw([seed], n, target.device))))
-    state, infos = steps[0]
+    infos = []
+    for state, info in run(target, sampler, Draw([seed], n, target.device)):  # noqa: B007
+        infos.append(info)
     return sampler.images(target, state), target.network_calls, infos
 
 
-def _last(steps: Iterable) -> Iterable:
-    infos = []
-    for state, info in steps:  # noqa: B007
-        infos.append(info)
-    yield state, infos
-
-
-def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 2000) -> float:
+def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 400) -> float:
     """Sliced Wasserstein-2 distance of two equally large sample sets, fixed directions."""
     g = torch.Generator().manual_seed(0)
     theta = torch.randn(a[0].numel(), directions, generator=g, dtype=a.dtype)

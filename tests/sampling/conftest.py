@@ -92,7 +92,7 @@ def sample(
     **options: float,
 ) -> Tensor:
     """Samples of the default sampler, as matrix (n, pixel)."""
-    defaults = {"levels": 60, "start_moves": 10, "collect": 1, "flatten_below": 0.0}
+    defaults = {"levels": 60, "start_moves": 10, "collect": 1, "least_ess": 0.0}
     sampler = Walmc(WalmcOptions.model_validate(defaults | options))
     target = Target(known.problem, n, chunk or n, dtype=dtype)
     *_, (state, _) = run(target, sampler, Draw([seed], n, target.device))

@@ -35,12 +35,6 @@ class Draw:
             item.normal_(generator=generator)
         return xi
 
-    def uniforms(self, rows: slice) -> Tensor:
-        """One number in [0, 1) for each of the particles ``rows``, float64."""
-        u = [torch.rand((), generator=g, dtype=torch.float64, device=self.device)
-             for g in self._own[rows]]  # fmt: skip
-        return torch.stack(u)
-
     def uniform(self) -> float:
         """One number in [0, 1), shared by all particles."""
         return float(torch.rand((), generator=self._shared, dtype=torch.float64))

@@ -7,6 +7,8 @@ from torch import Tensor
 
 __all__ = ["ess", "flatten", "log_mean", "normalised", "path_kl", "systematic"]
 
+LEAST_POWER = 0.5
+
 # All weights are natural logarithms, float64, one per particle, up to a shared constant.
 
 
@@ -39,14 +41,17 @@ def path_kl(log_increment: Tensor, log_weight: Tensor) -> float:
 def flatten(log_increment: Tensor, log_weight: Tensor, floor: float) -> float:
     """The largest power ``alpha <= 1`` of the new weights that keeps the ESS above ``floor``.
 
-    In very high dimension a handful of particles cannot carry sharp weights: without flattening
-    one particle would take all. Below 1 the weighting is no longer exact, and the certificate
+    0 where that would be below 1/2: in very high dimension nearly all of the spread of the
+    weights is noise, so that flattened ones would choose at random, level after level, until all
+    particles have one ancestor. Below 1 the weighting is no longer exact, and the certificate
     says so.
     """
     floor = min(floor, 0.999 * ess(log_weight))
     if ess(log_weight + log_increment) >= floor:
         return 1.0
-    low, high = 0.0, 1.0
+    low, high = LEAST_POWER, 1.0
+    if ess(log_weight + low * log_increment) < floor:
+        return 0.0
     for _ in range(40):
         middle = (low + high) / 2
         if ess(log_weight + middle * log_increment) >= floor:

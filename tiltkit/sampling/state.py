@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from tiltkit.sampling.draw import Draw
     from tiltkit.sampling.target import Target
+    from tiltkit.sampling.tilt import Fresh
 
 __all__ = ["Info", "Sampler", "State"]
 
@@ -26,12 +27,14 @@ class State:
         score: Score of the prior at the particles, in the same coordinates.
         log_weight: (particle,) float64, up to a shared constant.
         level: Noise level of the targets that the particles follow.
+        fresh: The newest noise in the particles, where the sampler uses it.
     """
 
     c: Tensor
     score: Tensor
     log_weight: Tensor
     level: float
+    fresh: Fresh | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,10 @@ class Info:
     Attributes:
         noise_level: Of the prior, in the prior's units (variance-exploding convention).
         ess: Effective sample size before resampling; that of the exact weights, even when they
-            were flattened.
+            were flattened or left out.
         log_evidence: Estimate of the log ratio of normalisers of this level and the one before.
         kl: What the level adds to the KL bound of unweighted particles.
-        temper: Power of the weights that was used; 1 is exact.
+        temper: Power of the weights that was used; 1 is exact, 0 leaves them out.
         resampled: Whether particles were resampled.
         final: Whether the particles follow the last target, so that they count as samples.
     """

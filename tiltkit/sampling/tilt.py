@@ -1,13 +1,15 @@
 """The linear-Gaussian algebra of one noise level: tilted prediction, its weight, Langevin moves.
 
 Names follow the mathematics: ``N = A^H A``, potentials ``R_s`` with covariance
-``S_s = noise_var I + s^2 A A^H``. Particles are held in the tilt's own coordinates: spectral
-where ``N`` is diagonalised (then everything is elementwise), plain images elsewhere.
+``S_s = noise_var I + s^2 A A^H``; ``b`` is the noise level of the prior. Particles are held in
+the tilt's own coordinates: spectral where ``N`` is diagonalised (then everything is elementwise),
+plain images elsewhere.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
@@ -21,7 +23,42 @@ if TYPE_CHECKING:
     from tiltkit.likelihoods import GaussianLikelihood
     from tiltkit.sampling.draw import Draw
 
-__all__ = ["SolveTilt", "SpectralTilt", "Tilt", "tilt_of"]
+__all__ = ["Fresh", "SolveTilt", "SpectralTilt", "Step", "Tilt", "tilt_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """The newest noise in particles, independent of all that was there before: ``spread * xi``.
+
+    Attributes:
+        spread: Standard deviation, of a shape that broadcasts against the particles.
+        xi: White noise (particle, ...); coloured by `SolveTilt`, with a spread of 1.
+        kernel: Variance ``v`` of the prediction that it comes from.
+    """
+
+    spread: Tensor
+    xi: Tensor
+    kernel: float
+
+    def at(self, rows: slice | Tensor) -> Fresh:
+        """That of some particles."""
+        return replace(self, xi=self.xi[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The Gaussian of one step: ``N(m, v I) exp(-R_s)``, normalised.
+
+    Attributes:
+        v: Variance of the prior's kernel; ``b^2`` for Langevin moves at noise level ``b``.
+        s: Level of the potential.
+        length: Of a Langevin move, in relaxation times of a Gaussian with the covariance
+            ``P = (I / v + A^H S_s^-1 A)^-1``.
+    """
+
+    v: float
+    s: float
+    length: float = 0.0
 
 
 class Tilt(Protocol):
@@ -45,25 +82,25 @@ class Tilt(Protocol):
         """
         ...
 
-    def predict(self, m: Tensor, v: float, b: float, draw: Draw, rows: slice) -> Tensor:
-        """A draw from ``N(m, v I) exp(-R_b)``, normalised."""
+    def predict(
+        self, m: Tensor, step: Step, draw: Draw, rows: slice
+    ) -> tuple[Tensor, Fresh, Tensor]:
+        """A draw from ``N(m, v I) exp(-R_s)``, the noise in it, and the log of its normaliser.
+
+        The logarithm is float64 (particle,), up to the constant of `potential`.
+        """
         ...
 
-    def log_z(self, m: Tensor, v: float, b: float) -> Tensor:
-        """``log`` of the normaliser of `predict`, up to a shared constant, float64 (particle,)."""
-        ...
+    def move(
+        self, c: Tensor, score: Tensor, step: Step, fresh: Fresh | None, draw: Draw, rows: slice
+    ) -> tuple[Tensor, Fresh | None]:
+        """One preconditioned Langevin step towards ``p_b exp(-R_s)``, and its newest noise.
 
-    def move(self, c: Tensor, score: Tensor, b: float, h: float, draw: Draw, rows: slice) -> Tensor:
-        """One preconditioned Langevin step of length ``h`` towards ``p_b exp(-R_b)``."""
-        ...
-
-    def log_accept(
-        self, old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor], b: float, h: float
-    ) -> Tensor:
-        """Log Metropolis ratio of a `move` between ``(c, score)`` pairs, float64 (particle,).
-
-        The prior's log-density difference is the trapezoidal line integral of its score, exact
-        for Gaussians; no density is needed.
+        ``x + e P grad + K n + rest``, where ``n`` is the newest noise in ``x`` and ``K n`` has
+        the covariance ``e P / 2`` with it: then the variance of the target is kept in every
+        direction of a Gaussian, however much wider than ``P`` it is, and not only where ``P``
+        fits, as without ``n``. This is Leimkuhler and Matthews' scheme (Appl. Math. Res. Express
+        2013) for any ``n``.
         """
         ...
 
@@ -120,37 +157,39 @@ class SpectralTilt:
         energy = residual.square_().mul_(precision).flatten(1).sum(1, dtype=torch.float64)
         return 0.5 * (energy + spread[seen].log().sum(dtype=torch.float64))
 
-    def log_z(self, m: Tensor, v: float, b: float) -> Tensor:
-        """See `Tilt`: the potential of ``m`` with the kernel's spread added to the noise."""
-        return -self.potential(m, math.sqrt(b**2 + v))
-
-    def predict(self, m: Tensor, v: float, b: float, draw: Draw, rows: slice) -> Tensor:
-        """See `Tilt`."""
-        noise_var, eig = self._noise_var, self._eig
-        c = noise_var + (b**2 + v) * eig
-        spread = torch.sqrt(v * (noise_var + b**2 * eig) / c)
+    def predict(
+        self, m: Tensor, step: Step, draw: Draw, rows: slice
+    ) -> tuple[Tensor, Fresh, Tensor]:
+        """See `Tilt`; the normaliser is the potential of ``m`` with ``v`` added to the noise."""
+        noise_var, eig, v, s = self._noise_var, self._eig, step.v, step.s
+        c = noise_var + (s**2 + v) * eig
+        log_z = -self.potential(m, math.sqrt(s**2 + v))
+        spread = torch.sqrt(v * (noise_var + s**2 * eig) / c)
+        fresh = Fresh(spread, self._white(draw, rows), v)
         x = torch.addcmul(v * self._z / c, 1 - v * eig / c, m)
-        return x.addcmul_(spread, self._white(draw, rows))
+        return x.addcmul_(fresh.spread, fresh.xi), fresh, log_z
 
-    def move(self, c: Tensor, score: Tensor, b: float, h: float, draw: Draw, rows: slice) -> Tensor:
+    def move(
+        self, c: Tensor, score: Tensor, step: Step, fresh: Fresh | None, draw: Draw, rows: slice
+    ) -> tuple[Tensor, Fresh]:
         """See `Tilt`."""
-        noise_var, eig = self._noise_var, self._eig
-        s_b = noise_var + b**2 * eig
-        p = b**2 * s_b / (s_b + b**2 * eig)  # (I/b^2 + A^H S_b^-1 A)^-1
-        drift = -math.expm1(-h) * p
-        x = torch.addcmul(drift * self._z / s_b, 1 - drift * eig / s_b, c)
+        eig = self._eig
+        s_s = self._noise_var + step.s**2 * eig
+        p = step.v * s_s / (s_s + step.v * eig)
+        e = torch.full_like(p, -math.expm1(-step.length))
+        if fresh is None:
+            keep, rest = torch.zeros_like(p), 2 * e - e**2
+        else:
+            v = fresh.spread**2 / p
+            e = torch.minimum(e, 2 * v)
+            keep, rest = e / (2 * v) * fresh.spread, e - e**2 / (4 * v)
+        drift = e * p
+        x = torch.addcmul(drift * self._z / s_s, 1 - drift * eig / s_s, c)
         x.addcmul_(drift, score)
-        return x.addcmul_(math.sqrt(-math.expm1(-2 * h)) * p.sqrt(), self._white(draw, rows))
-
-    def log_accept(
-        self, old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor], b: float, h: float
-    ) -> Tensor:
-        """See `Tilt`."""
-        noise_var, eig = self._noise_var, self._eig
-        s_b = noise_var + b**2 * eig
-        p = b**2 * s_b / (s_b + b**2 * eig)
-        (x, g), (x_new, g_new) = ((c, score + (self._z - eig * c) / s_b) for c, score in (old, new))
-        return _log_metropolis(x_new - x, g, g_new, p * g, p * g_new, h)
+        if fresh is not None:
+            x.addcmul_(keep, fresh.xi)
+        newest = Fresh((rest * p).clamp_min_(0).sqrt_(), self._white(draw, rows), step.v)
+        return x.addcmul_(newest.spread, newest.xi), newest
 
     def _white(self, draw: Draw, rows: slice) -> Tensor:
         xi = self._operator.spectral_white(draw.normal(rows, self._shape, self._dtype))
@@ -160,7 +199,8 @@ class SpectralTilt:
 class SolveTilt:
     """Algebra for any linear operator, through batched solves with ``noise_var I + c N``.
 
-    Draws with covariance ``(..)^-1`` come from noise in data space pulled back through ``A^H``.
+    Draws with covariance ``(I / v + A^H S_s^-1 A)^-1`` are ``P`` applied to noise of its inverse:
+    white noise, and noise of covariance ``S_s`` in data space pulled back by ``A^H S_s^-1``.
     """
 
     normalised: ClassVar[bool] = False  # determinants are out of reach of iterative solves
@@ -189,77 +229,76 @@ class SolveTilt:
     def potential(self, c: Tensor, s: float) -> Tensor:
         """See `Tilt`; algorithm.md, section 4, "step 2"."""
         r = self._y - self._operator.forward(c)
-        u = r - s**2 * self._operator.forward(self._solve(s**2, self._operator.adjoint(r)))
+        return self._energy(r, s**2, self._solve(s**2, self._operator.adjoint(r)))
+
+    def predict(
+        self, m: Tensor, step: Step, draw: Draw, rows: slice
+    ) -> tuple[Tensor, Fresh, Tensor]:
+        """See `Tilt`; algorithm.md, section 4, "step 1": one solve for mean and normaliser."""
+        v, c = step.v, step.s**2 + step.v
+        r = self._y - self._operator.forward(m)
+        solved = self._solve(c, self._operator.adjoint(r))
+        one = torch.ones((), dtype=m.dtype, device=m.device)
+        fresh = Fresh(one, self._noise(v, step.s, draw, rows), v)
+        return m + v * solved + fresh.xi, fresh, -self._energy(r, c, solved)
+
+    def move(
+        self, c: Tensor, score: Tensor, step: Step, fresh: Fresh | None, draw: Draw, rows: slice
+    ) -> tuple[Tensor, None]:
+        """See `Tilt`.
+
+        With ``n ~ N(0, Q^-1)``, ``Q = I / kernel + A^H S_s^-1 A``, ``K`` is ``e/2 P Q`` and the
+        rest has the covariance ``e P - e^2/4 P Q P``. It is not known apart from the drift, so
+        that a second move has no noise to reuse.
+        """
+        v, s2 = step.v, step.s**2
+        e = -math.expm1(-step.length)
+        if fresh is not None:
+            e = min(e, 2 * fresh.kernel / v)
+        q, kept = e * score, torch.zeros_like(c)
+        pull = e * (self._back - self._operator.normal(c))
+        if fresh is None:
+            prior, data = (2 * e - e**2) / v, 2 * e - e**2
+        else:
+            kept = e / 2 * fresh.xi
+            q = q + e / 2 * (1 / fresh.kernel - 1 / v) * fresh.xi
+            prior, data = e / v - e**2 / (4 * fresh.kernel), e - e**2 / 4
+        q = q + math.sqrt(prior) * draw.normal(rows, self._shape, self._dtype)
+        pull = pull + math.sqrt(data) * self._operator.adjoint(self._data(step.s, draw, rows))
+        # P q = v (s^2 q + v noise_var M^-1 q) / (v + s^2) and P A^H S_s^-1 = v M^-1 A^H
+        share = v / (v + s2)
+        solved = self._solve(v + s2, share * v * self._noise_var * q + v * pull)
+        return c + kept + share * s2 * q + solved, None
+
+    def _energy(self, r: Tensor, c: float, solved: Tensor) -> Tensor:
+        """``r^H (noise_var I + c A A^H)^-1 r / 2``, with ``solved = M_c^-1 A^H r``."""
+        u = r - c * self._operator.forward(solved)
         energy = (u.conj() * r).real if r.is_complex() else u * r
         return energy.flatten(1).sum(1, dtype=torch.float64) / (2 * self._noise_var)
 
-    def log_z(self, m: Tensor, v: float, b: float) -> Tensor:
-        """See `Tilt`: the potential of ``m`` with the kernel's spread added to the noise."""
-        return -self.potential(m, math.sqrt(b**2 + v))
+    def _noise(self, v: float, s: float, draw: Draw, rows: slice) -> Tensor:
+        """Noise of covariance ``(I / v + A^H S_s^-1 A)^-1``."""
+        data = self._operator.adjoint(self._data(s, draw, rows))
+        q = draw.normal(rows, self._shape, self._dtype) / math.sqrt(v)
+        share = v / (v + s**2)
+        return share * s**2 * q + self._solve(v + s**2, share * v * self._noise_var * q + v * data)
 
-    def predict(self, m: Tensor, v: float, b: float, draw: Draw, rows: slice) -> Tensor:
-        """See `Tilt`; algorithm.md, section 4, "step 1"."""
-        c = b**2 + v
-        pull = v * (self._back - self._operator.normal(m))
-        pull += (v / math.sqrt(c)) * self._data_noise(c, draw, rows)
-        xi = draw.normal(rows, self._shape, self._dtype)
-        return m + self._solve(c, pull) + math.sqrt(v * b**2 / c) * xi
-
-    def move(self, c: Tensor, score: Tensor, b: float, h: float, draw: Draw, rows: slice) -> Tensor:
-        """See `Tilt`; algorithm.md, section 4, "step 4"."""
-        doubled = 2 * b**2
-        drift, spread = -math.expm1(-h), math.sqrt(-math.expm1(-2 * h))
-        noise = self._data_noise(doubled, draw, rows)
-        pull = (drift * b**2) * (self._noise_var / 2 * score + self._back)
-        pull -= (drift * b**2) * self._operator.normal(c)
-        pull += (spread * b / math.sqrt(2)) * noise
-        xi = draw.normal(rows, self._shape, self._dtype)
-        half = drift * b**2 / 2 * score + spread * b / math.sqrt(2) * xi
-        return c + half + self._solve(doubled, pull)
-
-    def log_accept(
-        self, old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor], b: float, h: float
-    ) -> Tensor:
-        """See `Tilt`."""
-        (x, g, pg), (x_new, g_new, pg_new) = (
-            (c, *self._gradient(c, score, b)) for c, score in (old, new)
-        )
-        return _log_metropolis(x_new - x, g, g_new, pg, pg_new, h)
-
-    def _gradient(self, c: Tensor, score: Tensor, b: float) -> tuple[Tensor, Tensor]:
-        """Gradient of the log target, plain and preconditioned."""
-        residual = self._back - self._operator.normal(c)
-        pull = self._solve(2 * b**2, self._noise_var / 2 * score + residual)
-        return score + self._solve(b**2, residual), b**2 * (score / 2 + pull)
+    def _data(self, s: float, draw: Draw, rows: slice) -> Tensor:
+        """Noise of covariance ``S_s`` in data space."""
+        shape = tuple(self._y.shape[1:])
+        if self._y.is_complex():
+            xi = torch.view_as_complex(draw.normal(rows, (*shape, 2), self._dtype))
+        else:
+            xi = draw.normal(rows, shape, self._dtype)
+        noise = math.sqrt(self._noise_var) * xi
+        if s == 0:
+            return noise
+        return noise + s * self._operator.forward(draw.normal(rows, self._shape, self._dtype))
 
     def _solve(self, c: float, b: Tensor) -> Tensor:
+        """``(noise_var I + c A^H A)^-1 b``."""
         x, iterations = conjugate_gradient(
             self._operator.normal, b, self._noise_var, c, rtol=self._rtol
         )
         self.iterations += iterations
         return x
-
-    def _data_noise(self, c: float, draw: Draw, rows: slice) -> Tensor:
-        """Noise with covariance ``noise_var (noise_var I + c N)``, in image space."""
-        xi_image = draw.normal(rows, self._shape, self._dtype)
-        shape = tuple(self._y.shape[1:])
-        if self._y.is_complex():
-            xi_data = torch.view_as_complex(draw.normal(rows, (*shape, 2), self._dtype))
-        else:
-            xi_data = draw.normal(rows, shape, self._dtype)
-        pulled = self._operator.adjoint(xi_data)
-        return self._noise_var * xi_image + math.sqrt(self._noise_var * c) * pulled
-
-
-def _log_metropolis(
-    step: Tensor, g: Tensor, g_new: Tensor, pg: Tensor, pg_new: Tensor, h: float
-) -> Tensor:
-    """Metropolis ratio of ``x -> x + e P g + sqrt(e (2 - e)) P^(1/2) xi``, ``e = 1 - exp(-h)``.
-
-    ``1/2 <step, g + g_new>`` for the target and the two Gaussian proposals together leave
-    ``-e / (2 (2 - e)) (<step, g + g_new> + <g_new, P g_new> - <g, P g>)``: zero where the target
-    is the Gaussian with covariance ``P``.
-    """
-    e = -math.expm1(-h)
-    terms = step * (g + g_new) + g_new * pg_new - g * pg
-    return -e / (2 * (2 - e)) * terms.flatten(1).sum(1, dtype=torch.float64)

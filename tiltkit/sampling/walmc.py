@@ -3,12 +3,15 @@
 Annealed Langevin (Parulekar et al., arXiv:2508.07631) on a variance-exploding path, with particle
 weights that are exact without any density of the prior, twisted predictions (Wu et al.,
 arXiv:2306.17775), systematic resampling, and Langevin moves preconditioned by the measurement.
-Targets at noise level s: ``mu_s ~ p_s exp(-R_s)``, ``R_s`` with covariance
-``noise_var I + s^2 A A^H`` (algorithm.md, section 4).
+Targets at noise level b: ``mu_b ~ p_b exp(-R_s)``, ``R_s`` with covariance
+``noise_var I + s^2 A A^H`` and ``s^2 = b^2 - tau^2``, so that the last one, at ``tau``, has the
+measurement's own potential.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -17,8 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from tiltkit.sampling.ladder import bounds, ladder
 from tiltkit.sampling.particles import ess, flatten, path_kl, systematic
 from tiltkit.sampling.state import Info, State
+from tiltkit.sampling.tilt import Fresh, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from tiltkit.sampling.draw import Draw
@@ -35,9 +41,6 @@ class WalmcOptions(BaseModel):
     levels: int = Field(48, ge=2, le=10000, description="noise levels of the ladder")
     moves: int = Field(1, ge=0, le=100, description="Langevin moves per level")
     step: float = Field(0.5, gt=0, le=5, description="length of a move, in relaxation times")
-    adjust_above: float = Field(
-        0.3, ge=0, le=1.1, description="use the Metropolis test where at least this share passes"
-    )
     start_moves: int = Field(3, ge=0, le=1000, description="Langevin moves at the first level")
     collect: int = Field(4, ge=0, le=10000, description="rounds of moves at the last level that "
                          "count towards mean, spread and quantiles")  # fmt: skip
@@ -49,8 +52,11 @@ class WalmcOptions(BaseModel):
     resample_below: float = Field(
         0.5, gt=0, le=1, description="resample when the ESS falls below this share"
     )
-    flatten_below: float = Field(
-        0.25, ge=0, lt=1, description="flatten weights that would take the ESS below this share"
+    least_ess: float = Field(
+        8.0,
+        ge=0,
+        description="weights are flattened, or left out, where they would leave fewer "
+        "effective particles than this (or half of all, if that is less)",
     )
 
 
@@ -71,18 +77,18 @@ class Walmc:
 
     def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
         """Draw from the tilted Gaussian around the prior's mean, then let the particles relax."""
-        shape = (1, *target.problem.shape)
-        zero = torch.zeros(shape, dtype=target.dtype, device=target.device)
+        zero = torch.zeros((1, *target.problem.shape), dtype=target.dtype, device=target.device)
         mean = target.tilt.coordinates(level**2 * target.problem.prior.score(zero, level))
-        c = torch.cat(
-            [
-                target.tilt.predict(mean.expand(rows.stop - rows.start, *mean.shape[1:]),
-                                    level**2, level, draw, rows)
-                for rows in target.chunks()
-            ]
-        )  # fmt: skip
+        first = Step(level**2, self._potential_level(target, level))
+        parts = []
+        for rows in target.chunks():
+            m = mean.expand(rows.stop - rows.start, *mean.shape[1:])
+            c, fresh, _ = target.tilt.predict(m, first, draw, rows)
+            parts.append((c, fresh))
+        c, noise = _joined(parts)
         log_weight = torch.zeros(target.n, dtype=torch.float64, device=target.device)
-        state = self._relax(target, c, log_weight, level, self.options.start_moves, draw)
+        state = State(c, torch.empty_like(c), log_weight, level, noise)
+        state = self._relax(target, state, self.options.start_moves, draw)
         return state, Info(noise_level=level, ess=float(target.n))
 
     def step(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
@@ -92,8 +98,8 @@ class Walmc:
         """
         if level == state.level:
             return self._collect(target, state, draw)
-        c, increment = self._predict(target, state, level, draw)
-        power = flatten(increment, state.log_weight, self.options.flatten_below * target.n)
+        c, fresh, increment = self._predict(target, state, level, draw)
+        power = flatten(increment, state.log_weight, min(self.options.least_ess, target.n / 2))
         log_weight = state.log_weight + power * increment
         resample = ess(log_weight) < self.options.resample_below * target.n
         info = Info(
@@ -104,9 +110,10 @@ class Walmc:
             temper=power,
             resampled=resample,
         )
+        state = State(c, state.score, log_weight, level, fresh)
         if resample:
-            c, log_weight = _resampled(c, log_weight, draw)
-        return self._relax(target, c, log_weight, level, self.options.moves, draw), info
+            state = _resampled(state, draw)
+        return self._relax(target, state, self.options.moves, draw), info
 
     def images(self, target: Target, state: State) -> Tensor:
         """See `Sampler`."""
@@ -116,48 +123,45 @@ class Walmc:
         """See `Sampler`."""
         return torch.cat([target.tilt.image(state.score[rows]) for rows in target.chunks()])
 
+    def _potential_level(self, target: Target, level: float) -> float:
+        """``s`` of the potential that belongs to a noise level of the prior; 0 at the last one."""
+        _, tau = bounds(target.problem.prior.sigma_range, self.options.sigma_max, self.options.tau)
+        return math.sqrt(level**2 - tau**2)
+
     def _predict(
         self, target: Target, state: State, level: float, draw: Draw
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Fresh | None, Tensor]:
         """Twisted reverse step of every particle, and the log of its exact weight."""
         a, b, tilt = state.level, level, target.tilt
+        s = self._potential_level(target, a)
         gap = a**2 - b**2
-        v = b**2 * gap / a**2
-        c = torch.empty_like(state.c)
+        step = Step(b**2 * gap / a**2, self._potential_level(target, b))
         increment = torch.empty_like(state.log_weight)
+        parts = []
         for rows in target.chunks():
             x = state.c[rows]
             m = torch.add(x, state.score[rows], alpha=gap)
-            increment[rows] = tilt.log_z(m, v, b) + tilt.potential(x, a)
-            c[rows] = tilt.predict(m, v, b, draw, rows)
-        return c, increment
+            new, fresh, log_z = tilt.predict(m, step, draw, rows)
+            increment[rows] = log_z + tilt.potential(x, s)
+            parts.append((new, fresh))
+        return *_joined(parts), increment
 
-    def _relax(
-        self, target: Target, c: Tensor, log_weight: Tensor, level: float, moves: int, draw: Draw
-    ) -> State:
-        """Langevin moves that leave the level's target nearly invariant; the score goes along."""
-        score = torch.empty_like(c)
+    def _relax(self, target: Target, state: State, moves: int, draw: Draw) -> State:
+        """Langevin moves that leave the level's target nearly invariant, and the new score."""
+        level = state.level
+        step = Step(level**2, self._potential_level(target, level), self.options.step)
+        score = torch.empty_like(state.c)
+        parts = []
         for rows in target.chunks():
-            x = c[rows]
+            x, fresh = state.c[rows], state.fresh and state.fresh.at(rows)
             s = self._score(target, x, level)
             for _ in range(moves):
-                x, s = self._move(target, x, s, level, draw, rows)
-            c[rows], score[rows] = x, s
-        return State(c, score, log_weight, level)
-
-    def _move(
-        self, target: Target, c: Tensor, s: Tensor, level: float, draw: Draw, rows: slice
-    ) -> tuple[Tensor, Tensor]:
-        """One Langevin step, with a Metropolis test where particles can pass it."""
-        h = self.options.step
-        new = target.tilt.move(c, s, level, h, draw, rows)
-        s_new = self._score(target, new, level)
-        log_accept = target.tilt.log_accept((c, s), (new, s_new), level, h)
-        u = draw.uniforms(rows)
-        if float(log_accept.exp().clamp_max(1).mean()) < self.options.adjust_above:
-            return new, s_new
-        stay = (u.log() > log_accept).view(-1, *[1] * (c.ndim - 1))
-        return torch.where(stay, c, new), torch.where(stay, s, s_new)
+                x, fresh = target.tilt.move(x, s, step, fresh, draw, rows)
+                s = self._score(target, x, level)
+            score[rows] = s
+            parts.append((x, fresh))
+        c, noise = _joined(parts)
+        return State(c, score, state.log_weight, level, noise)
 
     def _score(self, target: Target, c: Tensor, level: float) -> Tensor:
         tilt = target.tilt
@@ -165,16 +169,31 @@ class Walmc:
 
     def _collect(self, target: Target, state: State, draw: Draw) -> tuple[State, Info]:
         """A round of moves with equal weights at the last level."""
-        c, log_weight = state.c.clone(), state.log_weight
-        info = Info(noise_level=state.level, ess=ess(log_weight), final=True)
-        if bool((log_weight != log_weight[0]).any()):
-            c, log_weight = _resampled(c, log_weight, draw)
-        return self._relax(target, c, log_weight, state.level, 1, draw), info
+        info = Info(noise_level=state.level, ess=ess(state.log_weight), final=True)
+        if bool((state.log_weight != state.log_weight[0]).any()):
+            state = _resampled(state, draw)
+        return self._relax(target, state, 1, draw), info
 
 
-def _resampled(c: Tensor, log_weight: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-    survivors = systematic(log_weight, draw.uniform())
-    return c[survivors], torch.zeros_like(log_weight)
+def _joined(parts: Sequence[tuple[Tensor, Fresh | None]]) -> tuple[Tensor, Fresh | None]:
+    """Chunks of particles and of their newest noise as one."""
+    if len(parts) == 1:
+        return parts[0]
+    first, noises = parts[0][1], [fresh.xi for _, fresh in parts if fresh is not None]
+    c = torch.cat([x for x, _ in parts])
+    return c, replace(first, xi=torch.cat(noises)) if first is not None else None
+
+
+def _resampled(state: State, draw: Draw) -> State:
+    """Equally weighted particles, by systematic resampling."""
+    survivors = systematic(state.log_weight, draw.uniform())
+    return State(
+        state.c[survivors],
+        state.score[survivors],
+        torch.zeros_like(state.log_weight),
+        state.level,
+        state.fresh and state.fresh.at(survivors),
+    )
 
 
 def _log_ratio(increment: Tensor, log_weight: Tensor) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from tiltkit_mri.fastmri import FastMri
+from tiltkit_mri.kspace import KSpace
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
 from tiltkit_mri.task import MriOptions, MriRecon, MriScan
 
@@ -45,7 +48,7 @@ def psnr(image: Any, truth: Any) -> float:
 
 
 def sampled(problem: Any, n: int = 16, levels: int = 24) -> Outcome:
-    sampler = Walmc(WalmcOptions(levels=levels, collect=2, flatten_below=0.9))
+    sampler = Walmc(WalmcOptions(levels=levels, collect=2, least_ess=0.9))
     *_, outcome = solve(problem, sampler, seed=(0, 0), n=n, device=CPU)
     assert isinstance(outcome, Outcome)
     return outcome
@@ -214,6 +217,30 @@ def test_calibration_lines_that_are_not_there_cannot_be_used(
     with pytest.raises(UsageError, match=f"{lines} calibration lines were asked for") as caught:
         opened(undersampled, calibration_lines=lines).__enter__()
     assert "between 6 and" in caught.value.hint
+
+
+def test_a_reader_of_another_plugin_serves_the_task(
+    undersampled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(FastMri):
+        @staticmethod
+        @contextmanager
+        def open(path: Path) -> Iterator[KSpace]:
+            with FastMri.open(path) as kspace:
+                yield replace(kspace, layout="other")
+
+    def find(path: Path, gives: str) -> type[FastMri]:
+        assert gives == "mri.kspace"
+        return Other
+
+    monkeypatch.setattr("tiltkit_mri.task.find_reader", find)
+    with opened(undersampled) as scan:
+        assert scan.describe()["layout"] == "other"
+
+
+def test_a_file_that_no_reader_knows_is_explained(write: Write) -> None:
+    with pytest.raises(InputError, match="holds no k-space: its datasets are images"):
+        opened(write(images=np.zeros(3))).__enter__()
 
 
 def test_a_dead_coil_is_no_hindrance(scan: Any, sampling: Any, write: Write) -> None:
