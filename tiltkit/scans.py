@@ -197,6 +197,9 @@ def _summary(
     }
     if values("ess_min"):
         summary["ess_min"] = min(values("ess_min"))
+    for name in ("levels", "weighted_levels"):
+        if values(name):
+            summary[name] = int(min(values(name)))
     for name in ("chi2", "chi2_expected"):
         if values(name):
             summary[name] = sum(values(name)) / len(values(name))

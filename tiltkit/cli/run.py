@@ -135,7 +135,8 @@ def _sentence(summary: dict[str, Any]) -> str:
     text = f"{summary['output']}: {slices} slice{'s' * (slices != 1)}"
     text += f", {summary['samples']} samples, {seconds:.0f} s"
     if "ess_min" in summary:
-        text += f", ESS at least {summary['ess_min']:.1f}"
+        text += f", ESS of exact weights at least {summary['ess_min']:.1f}"
+        text += f" (used at {summary['weighted_levels']} of {summary['levels']} levels)"
     if "chi2" in summary:
         text += f", chi2 {summary['chi2']:.2f} (expected {summary['chi2_expected']:.2f})"
     if "report" in summary:

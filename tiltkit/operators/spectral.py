@@ -63,7 +63,8 @@ class Dense(Diagonalised):
 
     def to_spectral(self, x: Tensor) -> Tensor:
         """(batch, *shape) to (batch, pixel)."""
-        return x.flatten(1) @ self._vectors
+        coordinates: Tensor = x.flatten(1) @ self._vectors
+        return coordinates
 
     def from_spectral(self, coordinates: Tensor) -> Tensor:
         """(batch, pixel) to (batch, *shape)."""

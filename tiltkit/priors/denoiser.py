@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -16,6 +17,9 @@ from tiltkit.priors.weights import load_network
 
 if TYPE_CHECKING:
     from tiltkit.hookspecs import PriorEntry
+
+# Names of torch's own checks; they are private, so a version without one must do.
+_CPU_UNITS = ("amx_tile", "avx512_bf16")
 
 __all__ = ["DenoiserPrior", "NetworkOptions", "TvOptions", "network_prior", "tv_prior"]
 
@@ -99,11 +103,12 @@ def _inference(
 
 
 def _has_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is fast there: matrix units of recent CPUs, CUDA since Ampere."""
+    """Whether bfloat16 is fast there: CPUs with AMX or AVX512-BF16, CUDA since Ampere."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        return bool(torch.cpu._is_amx_tile_supported())
+        checks = (getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in _CPU_UNITS)
+        return any(check() for check in checks if check is not None)
     return False
 
 
@@ -126,10 +131,12 @@ def tv_prior(options: TvOptions, entry: PriorEntry) -> DenoiserPrior:
     """
     from skimage.restoration import denoise_tv_chambolle
 
+    chambolle: Callable[..., NDArray[np.float32]] = denoise_tv_chambolle
+
     def denoise(x: Tensor, sigma: float) -> Tensor:
         images = x.detach().cpu().numpy()
         clean = [
-            denoise_tv_chambolle(
+            chambolle(
                 image,
                 weight=options.strength * sigma,
                 max_num_iter=options.iterations,

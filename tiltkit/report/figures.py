@@ -121,7 +121,7 @@ def _draw_ess(
     flat = [k for k, (_, power) in enumerate(pairs) if power < 1]
     if flat:
         x, y = _curve(shown, "ess")
-        ax.plot(x[flat], y[flat], "o", color=_WARN, ms=4.5, label="weights flattened")
+        ax.plot(x[flat], y[flat], "o", color=_WARN, ms=4.5, label="weights left out")
         ax.legend(frameon=False, labelcolor=_INK, loc="lower right")
 
 

@@ -51,18 +51,17 @@ def _exactness(one: Diagnostics, samples: int) -> Statement:
             " network knows it and fine enough noise steps, the samples, their mean and their"
             f" spread approach the posterior as their number ({samples} here) grows.",
         )
-    where = _flattened(one)
     return Statement(
-        "The weights were flattened, so the result is approximate",
-        f"{where} the weights were so uneven that one sample would have replaced nearly all others."
-        f" They were raised to a power as low as {number(one['temper_min'])} there, which keeps the"
-        " samples varied but gives up the exact weighting. Read the spread as an estimate; more"
-        " samples (--samples) flatten less.",
+        "Right around each plausible image; shares between different ones are not guaranteed",
+        f"{_unweighted(one)} the exact weights were so uneven that a few samples would have"
+        " replaced all others: an image has more pixels than so few samples can weigh. There the"
+        " samples went on unweighted, each following the measurement by itself. If clearly"
+        " different images fit the data, how many samples show which one may be off.",
         care=True,
     )
 
 
-def _flattened(one: Diagnostics) -> str:
+def _unweighted(one: Diagnostics) -> str:
     if "temper" not in one:
         return "At some noise levels"
     flat = sum(value < 1 for value in one["temper"])
@@ -95,9 +94,10 @@ def _ess(one: Diagnostics, samples: int) -> Statement | None:
     times = int(one.get("resamplings", 0))
     again = "once" if times == 1 else f"{times} times"
     return Statement(
-        f"At its narrowest, the run had {number(smallest)} effective samples of {samples}",
+        f"At its narrowest, exact weights left {number(smallest)} effective samples of {samples}",
         "An effective sample size near the number of samples means that they share the work; near"
-        f" 1, a single one dominates. Samples were redrawn by weight {again} on the way.",
+        " 1, a single one would dominate, and weights are left out. Samples were redrawn by weight"
+        f" {again} on the way.",
         care=smallest < 0.1 * samples or smallest < 2,
     )
 

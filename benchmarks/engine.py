@@ -1,0 +1,129 @@
+"""What the engine costs beside the network: a whole run over its bare network calls.
+
+A real brain slice, 256x256, simulated 8 coils, every 4th column measured and 24 calibration
+columns; the shipped prior. Runs and bare calls of the same network on the same chunks take turns,
+and the fastest of each counts. The one-off eigendecomposition is printed apart.
+
+    python benchmarks/engine.py --precision bfloat16
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tiltkit.hookspecs import PriorEntry
+from tiltkit.likelihoods import GaussianLikelihood
+from tiltkit.priors.denoiser import NetworkOptions, network_prior
+from tiltkit.problem import Problem
+from tiltkit.sampling.draw import Draw
+from tiltkit.sampling.run import run
+from tiltkit.sampling.target import Target, chunk_size
+from tiltkit.sampling.walmc import Walmc, WalmcOptions
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "plugins" / "tiltkit-mri"))
+
+from tiltkit_mri.operators import CartesianSense  # noqa: E402
+
+SIDE, COILS, NOISE = 256, 8, 0.02
+WEIGHTS = "tiltkit_mri:data/prior_brain.safetensors"
+
+
+def image() -> torch.Tensor:
+    """A slice in the middle of 256x256, (1, 2, ny, nx)."""
+    picture = np.load(ROOT / "datasets" / "colin27.npz")["image"][4] / 140
+    x = torch.zeros(1, 2, SIDE, SIDE)
+    top, left = ((SIDE - n) // 2 for n in picture.shape)
+    x[0, 0, top : top + picture.shape[0], left : left + picture.shape[1]] = torch.from_numpy(picture)
+    return x
+
+
+def operator() -> CartesianSense:
+    """Coils on a ring around the head; undersampled columns."""
+    line = torch.linspace(-1, 1, SIDE)
+    angle = torch.arange(COILS) * (2 * torch.pi / COILS)
+    y = line[None, :, None] - 1.2 * angle.sin()[:, None, None]
+    x = line[None, None, :] - 1.2 * angle.cos()[:, None, None]
+    maps = torch.polar(torch.exp(-(x**2 + y**2) / 1.5), x + angle[:, None, None])
+    maps /= maps.abs().square().sum(0).sqrt()
+    columns = torch.zeros(SIDE, dtype=torch.bool)
+    columns[::4] = True
+    columns[SIDE // 2 - 12 : SIDE // 2 + 12] = True
+    return CartesianSense(maps, columns)
+
+
+def main() -> None:
+    """Print the costs and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--particles", type=int, default=16)
+    parser.add_argument("--levels", type=int, default=6)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
+    parser.add_argument("--memory-gb", type=float, default=1.0)
+    parser.add_argument("--profile", action="store_true", help="where the time goes, by operation")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    entry = PriorEntry(name="", target="", summary="", channels=2, weights=WEIGHTS)
+    prior = network_prior(NetworkOptions(precision=args.precision), entry)
+    physics, truth, g = operator(), image(), torch.Generator().manual_seed(0)
+    y = physics.forward(truth)
+    y = y + NOISE * torch.view_as_complex(torch.randn(*y.shape, 2, generator=g))
+    start = time.perf_counter()
+    _ = physics.eigenvalues
+    decomposition = time.perf_counter() - start
+    problem = Problem(prior, GaussianLikelihood(physics, y, NOISE**2), truth.shape[1:],
+                      lambda x: x, truth[0])  # fmt: skip
+    n, chunk = args.particles, chunk_size(problem.shape, args.particles, args.memory_gb)
+    sampler = Walmc(WalmcOptions(levels=args.levels, start_moves=1, collect=0))
+
+    def whole() -> float:
+        target = Target(problem, n, chunk)
+        for _ in run(target, sampler, Draw([0], n, target.device)):
+            pass
+        return target.network_calls
+
+    def bare(calls: float) -> None:
+        x = torch.randn(n, *problem.shape, generator=g)
+        with torch.inference_mode():
+            for _ in range(round(calls)):
+                for rows in Target(problem, n, chunk).chunks():
+                    prior.score(x[rows], 1.0)
+
+    if args.profile:
+        with torch.profiler.profile() as profile:
+            whole()
+        print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=22,
+                                           max_name_column_width=30))  # fmt: skip
+    runs, calls_only = [], []
+    for _ in range(args.repeats):
+        start = time.perf_counter()
+        calls = whole()
+        runs.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        bare(calls)
+        calls_only.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    ratio = min(runs) / min(calls_only)
+    print(f"{n} particles in chunks of {chunk}, {calls:.0f} network calls")
+    print("run s  bare calls s  ratio  call ms/particle  eigendecomposition s  peak MB/particle")
+    print(f"{min(runs):5.2f} {min(calls_only):13.2f} {ratio:6.3f}"
+          f" {1e3 * min(calls_only) / calls / n:17.1f} {decomposition:21.2f}"
+          f" {(peak - _idle()) / n:17.1f}")  # fmt: skip
+
+
+def _idle() -> float:
+    """Memory in MB of what does not grow with the particles: Python, torch, the blocks."""
+    return IMPORTS + SIDE**3 * 8 / 2**20
+
+
+IMPORTS = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+if __name__ == "__main__":
+    main()

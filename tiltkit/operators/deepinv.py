@@ -1,0 +1,126 @@
+"""deepinv's linear physics as operators of tiltkit.
+
+Only `A` and `A_adjoint` of a private copy are ever called, and never with keywords: those would
+change the physics (deepinv 0.5). The noise model is left out: tiltkit's likelihood owns the noise.
+deepinv's masked measurements lie on the full grid with zeros; here they hold what was measured
+only, so that the noise model and chi2 count the right number of values.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import torch
+
+from tiltkit.errors import TiltkitError
+from tiltkit.operators.cg import conjugate_gradient
+
+if TYPE_CHECKING:
+    from deepinv.physics import LinearPhysics
+    from torch import Tensor
+
+__all__ = ["DeepinvOperator"]
+
+
+class DeepinvOperator:
+    """A linear forward model made of a deepinv physics.
+
+    Args:
+        physics: Any ``deepinv.physics.LinearPhysics``. It is copied: later changes to it, such as
+            ``physics.update(mask=...)``, have no effect here.
+        shape: Image shape ``(channel, *space)``; complex images have two channels, as in deepinv.
+        rtol: How far ``<A x, y>`` and ``<x, A^H y>`` may differ, relative to their typical size.
+        device: Where the copy lives.
+
+    Raises:
+        TiltkitError: No linear physics, the images do not fit, or the adjoint is none.
+    """
+
+    def __init__(
+        self,
+        physics: LinearPhysics,
+        shape: tuple[int, ...],
+        *,
+        rtol: float = 1e-3,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        for name in ("A", "A_adjoint", "clone"):
+            if not callable(getattr(physics, name, None)):
+                raise TiltkitError(
+                    f"{type(physics).__name__} is no linear physics: it has no {name}.",
+                    "give a deepinv.physics.LinearPhysics.",
+                )
+        self.shape = shape
+        self._physics = physics.clone().to(device).eval().requires_grad_(requires_grad=False)
+        g = torch.Generator().manual_seed(0)
+        x = torch.randn(1, *shape, generator=g).to(device)
+        full = self._measure(x)
+        self._grid = tuple(full.shape[1:])
+        self._seen = (full[0] != 0).flatten().nonzero().squeeze(1)
+        self._check_adjoint(x, g, rtol)
+
+    def gather(self, y: Tensor) -> Tensor:
+        """A measurement of the physics as `forward` lays it out, (batch, measured values)."""
+        if y.shape[1:] != self._grid:
+            raise TiltkitError(
+                f"The measurement has shape {tuple(y.shape[1:])}, but the physics gives"
+                f" {self._grid}.",
+                "check that the measurement belongs to this physics.",
+            )
+        return y.flatten(1)[:, self._seen]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Noise-free measurement (batch, measured values): without what is always zero."""
+        return self._measure(x).flatten(1)[:, self._seen]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """``A^H y``: images (batch, channel, *space)."""
+        # Tomography differentiates its forward operator, which inference mode forbids.
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            full = y.new_zeros(len(y), prod(self._grid))
+            full[:, self._seen] = y
+            x: Tensor = self._physics.A_adjoint(full.view(-1, *self._grid))
+        return x.detach()
+
+    def normal(self, x: Tensor) -> Tensor:
+        """``A^H A x``."""
+        return self.adjoint(self.forward(x))
+
+    def solve(self, alpha: float, beta: float, b: Tensor) -> Tensor:
+        """``(alpha I + beta A^H A)^-1 b`` by batched conjugate gradients."""
+        return conjugate_gradient(self.normal, b, alpha, beta)[0]
+
+    def _measure(self, x: Tensor) -> Tensor:
+        try:
+            y: Tensor = self._physics.A(x)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise TiltkitError(
+                f"{type(self._physics).__name__} cannot measure images of shape {self.shape}:"
+                f" {error}.",
+                "give the image shape (channel, *space) that the physics was made for.",
+            ) from error
+        return y
+
+    def _check_adjoint(self, x: Tensor, g: torch.Generator, rtol: float) -> None:
+        name = type(self._physics).__name__
+        ax = self.forward(x)
+        y = torch.randn(ax.shape, generator=g, dtype=ax.dtype).to(ax.device)
+        aty = self.adjoint(y)
+        if aty.shape != x.shape:
+            raise TiltkitError(
+                f"The adjoint of {name} gives images of shape {tuple(aty.shape[1:])},"
+                f" not {self.shape}.",
+                "give the image shape (channel, *space) that the physics was made for.",
+            )
+        there = float(torch.vdot(y.flatten(), ax.flatten()).real)
+        back = float(torch.vdot(aty.flatten(), x.flatten()).real)
+        # Random vectors are nearly orthogonal: the size of a typical product is the measure.
+        typical = float(ax.norm() * y.norm()) / ax.numel() ** 0.5
+        mismatch = abs(there - back) / max(typical, torch.finfo(x.dtype).tiny)
+        if not mismatch <= rtol:
+            raise TiltkitError(
+                f"A_adjoint of {name} is not the adjoint of A: inner products differ by"
+                f" {mismatch:.1e} of their typical size.",
+                "use adjoint_via_backprop=True for tomography, or correct the physics.",
+            )
