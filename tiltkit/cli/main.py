@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -13,7 +15,7 @@ from tiltkit.cli.shared import call_plugins
 from tiltkit.errors import TiltkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
 __all__ = ["cli", "main"]
@@ -86,6 +88,10 @@ def cli(no_plugins: tuple[str, ...] | None, debug: bool) -> None:
     \b
     tiltkit run mri-recon scan.h5
     """
+    if no_plugins is not None:
+        # Tasks that look for a reader leave the same plugins out.
+        block = _environment("TILTKIT_NO_PLUGINS", ",".join(no_plugins))
+        click.get_current_context().with_resource(block)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -112,6 +118,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         text = f"Something unexpected happened: {type(error).__name__}: {error}"
         _fail(args, f"{text}\nTry: add --debug in front of the command and report it.", 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable for the time of a command."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def _fail(args: Sequence[str], text: str, code: int, label: str = "Error: ") -> NoReturn:

@@ -58,7 +58,7 @@ def conjugate_gradient(
     rz = _dot(r, z)
     limit = (rtol**2) * _dot(b, b)
     for iteration in range(max_iter + 1):
-        running = _dot(r, r) > limit
+        running = ~(_dot(r, r) <= limit)  # NaN keeps running, into the error below
         if not bool(running.any()):
             return x, iteration
         q = system(p)

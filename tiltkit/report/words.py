@@ -154,8 +154,8 @@ def _kl(one: Diagnostics) -> Statement | None:
     if "kl_bound" not in one:
         return None
     return Statement(
-        f"Without weights, the samples would be at most {number(one['kl_bound'])} nats off",
-        "A bound on the Kullback-Leibler divergence that the weights had to repair, summed over the"
+        f"Without weights, samples are at most {number(one['kl_bound'])} nats off",
+        "A bound on the Kullback-Leibler divergence that weights have to repair, summed over the"
         " ladder. It is exact on average but noisy for few samples.",
     )
 

@@ -64,9 +64,9 @@ class Quantiles:
     def add(self, images: Tensor) -> None:
         """Take in images (n, *image)."""
         first = -self._seen % self._stride
-        self._kept.extend(torch.split(images[first :: self._stride], 1))
+        self._kept.extend(image[None] for image in images[first :: self._stride])
         self._seen += len(images)
-        while len(self._kept) >= CAPACITY:
+        while len(self._kept) > CAPACITY:
             ordered = torch.cat(self._kept).sort(dim=0).values
             # Alternating between odd and even ranks keeps the errors from adding up.
             offset = self._stride.bit_length() % 2

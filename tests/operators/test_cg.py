@@ -1,0 +1,92 @@
+"""Batched conjugate gradients against dense solves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tiltkit.errors import TiltkitError
+from tiltkit.operators.cg import conjugate_gradient
+
+ALPHA, BETA = 0.2, 1.5
+
+
+def system(dtype=torch.float64, n=20):
+    g = torch.Generator().manual_seed(0)
+    matrix = torch.randn(3 * n // 5, n, generator=g, dtype=dtype) * (20 / n) ** 0.5
+    normal = matrix.T @ matrix
+    b = torch.randn(5, 1, n, generator=g, dtype=dtype) * 10.0 ** torch.arange(-4, 1).view(5, 1, 1)
+    return normal, b.to(dtype)
+
+
+def exact(normal, b):
+    full = ALPHA * torch.eye(len(normal), dtype=normal.dtype) + BETA * normal
+    return torch.linalg.solve(full.double(), b.double().flatten(1).T).T.reshape(b.shape)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rtol"), [(torch.float32, 1e-5), (torch.float64, 1e-5), (torch.float64, 1e-11)]
+)
+def test_every_item_is_solved_to_the_asked_relative_residual(dtype, rtol):
+    normal, b = system(dtype)
+    x, _ = conjugate_gradient(lambda v: v @ normal, b, ALPHA, BETA, rtol=rtol)
+    assert x.dtype == dtype
+    residual = (ALPHA * x + BETA * x @ normal - b).flatten(1).norm(dim=1)
+    assert (residual <= 3 * rtol * b.flatten(1).norm(dim=1)).all()
+    condition = 1 + BETA * float(torch.linalg.matrix_norm(normal, 2)) / ALPHA
+    error = (x.double() - exact(normal, b)).flatten(1).norm(dim=1)
+    assert (error <= 3 * rtol * condition * exact(normal, b).flatten(1).norm(dim=1)).all()
+
+
+def test_an_item_s_answer_does_not_depend_on_its_neighbours():
+    normal, b = system()
+    together, _ = conjugate_gradient(lambda v: v @ normal, b, ALPHA, BETA)
+    for i in range(len(b)):
+        alone, _ = conjugate_gradient(lambda v: v @ normal, b[i : i + 1], ALPHA, BETA)
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-9, atol=0)
+
+
+def test_a_start_at_the_solution_needs_no_iterations():
+    normal, b = system()
+    x, iterations = conjugate_gradient(
+        lambda v: v @ normal, b, ALPHA, BETA, x0=exact(normal, b), rtol=1e-8
+    )
+    assert iterations == 0
+    torch.testing.assert_close(x, exact(normal, b))
+
+
+def test_a_start_at_a_neighbouring_solution_saves_iterations():
+    normal, b = system(n=300)
+    _, cold = conjugate_gradient(lambda v: v @ normal, b, ALPHA, BETA)
+    near = 1.0001 * exact(normal, b)
+    x, warm = conjugate_gradient(lambda v: v @ normal, b, ALPHA, BETA, x0=near)
+    assert warm < cold
+    torch.testing.assert_close(x, exact(normal, b), rtol=1e-3, atol=1e-6)
+
+
+def test_the_exact_inverse_as_preconditioner_needs_one_iteration():
+    normal, b = system()
+    x, iterations = conjugate_gradient(
+        lambda v: v @ normal, b, ALPHA, BETA, precondition=lambda r: exact(normal, r)
+    )
+    assert iterations == 1
+    torch.testing.assert_close(x, exact(normal, b))
+
+
+def test_a_zero_right_hand_side_has_the_zero_solution():
+    normal, b = system()
+    x, iterations = conjugate_gradient(lambda v: v @ normal, 0 * b, ALPHA, BETA)
+    assert iterations == 0
+    assert not x.any()
+
+
+def test_too_few_iterations_are_an_error_that_names_the_residual():
+    normal, b = system()
+    with pytest.raises(TiltkitError, match=r"relative residual of .* after 2 iterations"):
+        conjugate_gradient(lambda v: v @ normal, b, ALPHA, BETA, max_iter=2)
+
+
+def test_an_operator_that_gives_nan_is_an_error_and_no_answer():
+    normal, b = system()
+    with pytest.raises(TiltkitError):
+        conjugate_gradient(lambda v: v @ normal * float("nan"), b, ALPHA, BETA)
