@@ -21,7 +21,7 @@ class Plugins:
     """Just enough of a host: every part has the same options."""
 
     def load(self, kind: str, name: str) -> Any:
-        return SimpleNamespace(default_prior="lab.prior")
+        return SimpleNamespace(default_prior="lab.prior", presets={"draft": {"levels": 12}})
 
     def options(self, kind: str, name: str, values: dict[str, Any]) -> BaseModel:
         return validated(Options, values, kind)
@@ -32,6 +32,17 @@ def test_a_complete_recipe_has_every_option_filled_in() -> None:
     assert recipe.prior == {"name": "lab.prior", "levels": 48, "step": 0.5}
     assert recipe.sampler == {"name": "s", "levels": 9, "step": 0.5}
     assert (recipe.samples, recipe.seed, recipe.device) == (16, 0, "auto")
+
+
+def test_a_quality_sets_what_the_user_does_not() -> None:
+    values = {"task": "t", "quality": "draft", "sampler": {"name": "s", "step": 0.1}}
+    assert resolve(values, Plugins()).sampler == {"name": "s", "levels": 12, "step": 0.1}  # type: ignore[arg-type]
+    values["sampler"] = {"name": "s", "levels": 7}
+    recipe = resolve(values, Plugins())  # type: ignore[arg-type]
+    assert recipe.sampler["levels"] == 7
+    assert resolve(recipe.model_dump(), Plugins()) == recipe  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no setting for --quality high"):
+        resolve({"task": "t", "quality": "high"}, Plugins())  # type: ignore[arg-type]
 
 
 def test_a_resolved_recipe_resolves_to_itself() -> None:

@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -43,6 +43,9 @@ class Recipe(BaseModel):
     task: Table
     prior: Table
     sampler: Table
+    quality: Literal["draft", "standard", "high"] = Field(
+        "standard", description="budget of the sampler, for what its options do not set"
+    )
     samples: int = Field(16, ge=1, le=100_000, description="posterior samples per slice")
     seed: int = Field(0, ge=0, lt=2**63, description="the same seed gives the same samples")
     slices: str | None = Field(None, description="slices to do, such as 0,3,5:9; all when unset")
@@ -110,9 +113,22 @@ def resolve(values: Mapping[str, Any], plugins: Plugins) -> Recipe:
     complete = {}
     for kind in ("task", "prior", "sampler"):
         name, options = named(getattr(recipe, kind))
+        if kind == "sampler":
+            options = {**_preset(plugins.load(kind, name), name, recipe.quality), **options}
         checked = plugins.options(kind, name, options)
         complete[kind] = {"name": name, **checked.model_dump()}
     return recipe.model_copy(update=complete)
+
+
+def _preset(sampler: Any, name: str, quality: str) -> dict[str, Any]:
+    """What a quality means for a sampler."""
+    presets = getattr(sampler, "presets", {})
+    if quality != "standard" and quality not in presets:
+        raise UsageError(
+            f"The sampler {name} has no setting for --quality {quality}.",
+            f"set its options; see 'tiltkit list sampler {name}'.",
+        )
+    return dict(presets.get(quality, {}))
 
 
 def named(table: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

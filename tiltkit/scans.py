@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import torch
 
 from tiltkit.config import named
 from tiltkit.errors import UsageError
+from tiltkit.files.atomic import checkpoint_path
 from tiltkit.files.reading import read_diagnostics_of
 from tiltkit.files.result import ResultWriter, check_output
 from tiltkit.provenance import provenance
@@ -79,7 +81,8 @@ def run_scan(
     start = time.perf_counter()
     device = pick_device(recipe.device)
     task, prior, sampler = _parts(recipe, plugins, device)
-    with task.open(source) as scan:
+    kept = checkpoint_path(output)
+    with task.open(source) as scan, _cleared_on_error(kept):
         chosen = choose_slices(recipe.slices, scan.layout.shape[0])
         layout = _only(scan.layout, chosen)
         writer = ResultWriter.open(
@@ -105,16 +108,28 @@ def run_scan(
                     device=device,
                     memory_gb=recipe.memory_gb or DEFAULT_MEMORY_GB,
                     index=index,
+                    checkpoint=kept,
                 )
                 for step in steps:
                     if isinstance(step, Outcome):
                         writer.write(i, step)
+                        kept.unlink(missing_ok=True)
                         yield SliceDone(index, step.diagnostics)
                     else:
                         yield step
             writer.finish()
     reports = [read_diagnostics_of(output, i) for i in range(len(chosen))]
     yield ScanDone(output, _summary(reports, recipe, time.perf_counter() - start))
+
+
+@contextmanager
+def _cleared_on_error(checkpoint: Path) -> Iterator[None]:
+    """A stopped run goes on from its checkpoint; one that failed would only fail again."""
+    try:
+        yield
+    except Exception:
+        checkpoint.unlink(missing_ok=True)
+        raise
 
 
 def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]:

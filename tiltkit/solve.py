@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tiltkit.errors import UsageError
+from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.sampling.certificate import data_fit, fisher, ladder_report, verdict
 from tiltkit.sampling.draw import Draw
 from tiltkit.sampling.outcome import Outcome
+from tiltkit.sampling.progress import Progress, load, save
 from tiltkit.sampling.run import run
-from tiltkit.sampling.summary import Moments, Quantiles
 from tiltkit.sampling.target import Target, chunk_size
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tiltkit.problem import Problem
-    from tiltkit.sampling.state import Info, Sampler, State
+    from tiltkit.sampling.state import Sampler, State
 
 __all__ = ["DEFAULT_MEMORY_GB", "LevelDone", "pick_device", "solve"]
 
@@ -50,76 +52,95 @@ def solve(
     device: torch.device,
     memory_gb: float = DEFAULT_MEMORY_GB,
     index: int = 0,
+    checkpoint: Path | None = None,
 ) -> Iterator[LevelDone | Outcome]:
-    """Sample the posterior of one slice; the last item is its `Outcome`."""
-    start = time.perf_counter()
+    """Sample the posterior of one slice; the last item is its `Outcome`.
+
+    Args:
+        problem: The slice.
+        sampler: The sampler.
+        seed: Of all randomness; the same seed gives the same samples on the same kind of device.
+        n: Number of samples.
+        device: Where to compute.
+        memory_gb: For particles handled side by side.
+        index: Number of the slice, for messages.
+        checkpoint: A file that is kept up to date after every level; where it is there already,
+            of the same slice and seed, the run goes on from it.
+    """
     target = Target(problem, n, chunk_size(problem.shape, n, memory_gb), device)
     draw = Draw(seed, n, device)
-    particles, images, quantiles = Moments(), Moments(), Quantiles()
-    infos: list[Info] = []
+    key = f"{type(sampler).__name__} {list(seed)} {n} {problem.shape}"
+    progress = (load(checkpoint, draw, key) if checkpoint else None) or Progress()
+    target.network_calls = progress.network_calls
+    start = time.perf_counter() - progress.seconds
     total = len(sampler.levels(target))
-    for level, (state, info) in enumerate(run(target, sampler, draw), start=1):
-        infos.append(info)
-        if info.final:
-            x = sampler.images(target, state)
-            particles.add(x)
-            images.add(problem.to_image(x))
-            quantiles.add(problem.to_image(x))
-        left = (time.perf_counter() - start) / level * (total - level)
-        yield LevelDone(index, level, total, info.noise_level, info.ess, left)
-    diagnostics = _certificate(target, sampler, state, infos, particles, draw)
+    for state, info in run(target, sampler, draw, progress.state, progress.infos):
+        _take_in(progress, problem, sampler.images(target, state) if info.final else None)
+        progress.state, progress.network_calls = state, target.network_calls
+        progress.infos.append(info)
+        progress.seconds = time.perf_counter() - start
+        if checkpoint:
+            save(checkpoint, progress, draw, key)
+        done = len(progress.infos)
+        left = progress.seconds / done * max(total - done, 0)
+        yield LevelDone(index, done, max(total, done), info.noise_level, info.ess, left)
+    diagnostics = _certificate(target, sampler, progress, draw)
     diagnostics |= dict(problem.facts) | {
         "seconds": time.perf_counter() - start,
         "peak_memory_mb": _peak_memory_mb(device),
         "device": str(device),
         "seed": seed[0],
     }
-    x = sampler.images(target, state)
-    yield _outcome(problem, x, particles, images, quantiles, diagnostics)
+    yield _outcome(problem, sampler.images(target, _last(progress)), progress, diagnostics)
+
+
+def _take_in(progress: Progress, problem: Problem, x: torch.Tensor | None) -> None:
+    """Add samples (n, channel, *space) to the statistics."""
+    if x is not None:
+        progress.particles.add(x)
+        progress.images.add(problem.to_image(x))
+        progress.quantiles.add(problem.to_image(x))
+
+
+def _last(progress: Progress) -> State:
+    if progress.state is None:
+        raise TiltkitError("The sampler visited no level.", "check the sampler's levels.")
+    return progress.state
 
 
 def _certificate(
-    target: Target,
-    sampler: Sampler,
-    state: State,
-    infos: Sequence[Info],
-    particles: Moments,
-    draw: Draw,
+    target: Target, sampler: Sampler, progress: Progress, draw: Draw
 ) -> dict[str, Any]:
     """All diagnostics that do not depend on the machine."""
+    infos, state = progress.infos, _last(progress)
     report = ladder_report(infos, target.n, weighted=sampler.weighted)
     with torch.inference_mode():
-        mean = particles.mean.to(target.dtype)
+        mean = progress.particles.mean.to(target.dtype)
         samples = sampler.images(target, state)
         report |= data_fit(target, mean, samples, infos[-1].noise_level, draw)
         report["fisher"] = fisher(target, sampler, state)
     report |= {
         "network_calls": target.network_calls,
-        "samples_averaged": particles.count,
+        "samples_averaged": progress.particles.count,
         "verdict": verdict(report),
     }
     return report
 
 
 def _outcome(
-    problem: Problem,
-    x: torch.Tensor,
-    particles: Moments,
-    images: Moments,
-    quantiles: Quantiles,
-    diagnostics: Mapping[str, Any],
+    problem: Problem, x: torch.Tensor, progress: Progress, diagnostics: Mapping[str, Any]
 ) -> Outcome:
     def host(image: torch.Tensor) -> Any:
         return image.float().cpu().numpy()
 
     phase = problem.phase
     return Outcome(
-        mean=host(images.mean),
-        std=host(images.std),
-        quantiles={q: host(image) for q, image in quantiles.at(QUANTILES).items()},
+        mean=host(progress.images.mean),
+        std=host(progress.images.std),
+        quantiles={q: host(image) for q, image in progress.quantiles.at(QUANTILES).items()},
         samples=host(problem.to_image(x)),
         baseline=host(problem.baseline),
-        phase=None if phase is None else host(phase(particles.mean.to(x.dtype))),
+        phase=None if phase is None else host(phase(progress.particles.mean.to(x.dtype))),
         diagnostics=diagnostics,
     )
 

@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from tiltkit.files.reading import read_estimate, read_finished, read_recipe
 
@@ -163,14 +164,28 @@ def test_a_stopped_run_goes_on_and_gives_the_same_samples(
     np.testing.assert_array_equal(samples_of(out), samples_of(whole))
 
 
-def test_an_interrupt_before_the_first_slice_leaves_nothing(scan: Path, tmp_path: Path) -> None:
-    slow = (*FAST[:5], "sampler.levels=9999", *FAST[6:])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_slice_that_was_stopped_goes_on_at_its_last_level(
+    tilt: Tilt, scan: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    slow = (*FAST[:5], "sampler.levels=300", "-s", "sampler.collect=40")
+    out, whole = tmp_path / "out.h5", tmp_path / "whole.h5"
+    checkpoint = tmp_path / "out.h5.part.checkpoint"
     arguments = [sys.executable, "-m", "tiltkit", "run", "mri-recon", str(scan), *slow]
-    out = tmp_path / "out.h5"
     with subprocess.Popen([*arguments, "-o", str(out)], stderr=subprocess.PIPE, text=True) as run:
         limit = time.monotonic() + 60
-        while not (tmp_path / "out.h5.part").exists() and time.monotonic() < limit:
-            time.sleep(0.05)
-        run.send_signal(signal.SIGINT)
-        assert run.wait(60) == 130
-    assert [p.name for p in tmp_path.iterdir()] == ["scan.h5"]
+        while not checkpoint.exists() and time.monotonic() < limit:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        run.send_signal(how)
+        run.wait(60)
+    assert checkpoint.exists()
+    with safe_open(checkpoint, "numpy") as file:
+        levels = len(json.loads(file.metadata()["notes"])["infos"])
+    assert 0 < levels < 340, "the run was stopped on its way"
+    assert tilt("run", "mri-recon", scan, "-o", out, "--resume", *slow).code == 0
+    assert tilt("run", "mri-recon", scan, "-o", whole, *slow).code == 0
+    for name in ("samples/samples", "data/data", "data/data_errors", "quantiles/quantiles"):
+        with h5py.File(out) as a, h5py.File(whole) as b:
+            np.testing.assert_array_equal(a[f"entry/{name}"][()], b[f"entry/{name}"][()])
+    assert {p.name for p in tmp_path.iterdir()} == {"scan.h5", "out.h5", "whole.h5"}

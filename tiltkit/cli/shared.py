@@ -26,7 +26,7 @@ __all__ = [
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 # Settings that have an option of their own, by the option's name.
-_DIRECT = ("samples", "seed", "slices", "device")
+_DIRECT = ("quality", "samples", "seed", "slices", "device")
 
 
 def call_plugins(ctx: click.Context | None = None) -> Plugins:
@@ -65,6 +65,7 @@ def recipe_options(command: Command) -> Command:
                      help="Change one setting, such as sampler.levels=60; repeatable."),
         click.option("--prior", metavar="NAME", help="Prior; see 'tiltkit list prior'."),
         click.option("--sampler", metavar="NAME", help="Sampler; see 'tiltkit list sampler'."),
+        click.option("--quality", metavar="NAME", help="draft, standard or high."),
         click.option("--samples", type=int, metavar="N", help="Posterior samples per slice."),
         click.option("--seed", type=int, metavar="N", help="The same seed, the same samples."),
         click.option("--slices", metavar="LIST", help="Slices to do, such as 0,3,5:9."),

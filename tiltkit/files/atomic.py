@@ -7,12 +7,17 @@ from pathlib import Path
 
 from tiltkit.errors import TiltkitError, UsageError
 
-__all__ = ["check_output", "part_path", "publish"]
+__all__ = ["check_output", "checkpoint_path", "part_path", "publish"]
 
 
 def part_path(path: Path) -> Path:
     """Where an output lies until it is complete: beside it, so that renaming is atomic."""
     return path.with_name(path.name + ".part")
+
+
+def checkpoint_path(path: Path) -> Path:
+    """Where the state of the slice in work lies while an output is not complete."""
+    return part_path(path).with_name(part_path(path).name + ".checkpoint")
 
 
 def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
@@ -36,7 +41,7 @@ def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
     part = part_path(path)
     if part.exists() and not (overwrite or resume):
         raise UsageError(
-            f"{part} holds the finished slices of a run that was stopped.",
+            f"{part} holds what was finished of a run that was stopped.",
             "use --resume to go on with it, or --overwrite to start again.",
         )
 

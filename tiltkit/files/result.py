@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from tiltkit.errors import TiltkitError
-from tiltkit.files.atomic import check_output, part_path, publish
+from tiltkit.files.atomic import check_output, checkpoint_path, part_path, publish
 from tiltkit.files.diagnostics import COMPLETE, finish_ladder, write_diagnostics
 from tiltkit.files.disk import busy, explained, need_room, quiet
 from tiltkit.files.nexus import add_phase, build, size_of
@@ -43,7 +43,8 @@ class ResultWriter:
     """Writes a result slice by slice; a context manager.
 
     When the block is left early, by an error or an interrupt, ``OUT.part`` stays if it holds at
-    least one finished slice, so that the run can be resumed; otherwise nothing is left.
+    least one finished slice, or a checkpoint lies beside it, so that the run can be resumed;
+    otherwise nothing is left.
 
     Attributes:
         path: Final name of the file.
@@ -95,6 +96,7 @@ class ResultWriter:
             with explained(path, size):
                 return cls(h5py.File(part, "r+"), path, layout, size)
         _discard(part)
+        checkpoint_path(path).unlink(missing_ok=True)
         try:
             with explained(path, size):
                 file = h5py.File(part, "w-")
@@ -171,7 +173,7 @@ class ResultWriter:
             return
         with explained(self.path, self._size) if error is None else quiet():
             self._file.close()
-        if not self.finished:
+        if not self.finished and not checkpoint_path(self.path).exists():
             self.part.unlink(missing_ok=True)
 
 

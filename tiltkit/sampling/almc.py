@@ -17,9 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tiltkit.errors import UsageError
 from tiltkit.likelihoods import GaussianLikelihood
-from tiltkit.sampling.state import Info, State
+from tiltkit.sampling.state import Info, State, planned
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from tiltkit.sampling.draw import Draw
@@ -71,6 +73,12 @@ class Almc:
             )
         times = np.linspace(o.T, o.tau, o.reports + 1)
         return [float(t) for t in times] + [o.tau] * o.collect
+
+    def next_level(
+        self, target: Target, state: State | None, infos: Sequence[Info]
+    ) -> float | None:
+        """See `Sampler`."""
+        return planned(self.levels(target), infos)
 
     def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
         """Warm start: Langevin on ``N(0, I) exp(-R)``, strongly log-concave for convex ``R``."""

@@ -35,6 +35,20 @@ class Draw:
             item.normal_(generator=generator)
         return xi
 
+    def dump(self) -> Tensor:
+        """The state of all generators (particle + 1, bytes), to go on with the same numbers."""
+        states = [g.get_state() for g in (self._shared, *self._own)]
+        width = max(len(state) for state in states)
+        # The shared generator lives on the CPU, whose state is longer than that of a GPU.
+        padded = [torch.nn.functional.pad(state, (0, width - len(state))) for state in states]
+        return torch.stack(padded)
+
+    def restore(self, states: Tensor) -> None:
+        """Put back what `dump` gave."""
+        # A copy: torch wants the state aligned, and that of a file may not be.
+        for generator, state in zip((self._shared, *self._own), states, strict=True):
+            generator.set_state(state[: len(generator.get_state())].cpu().clone())
+
     def uniform(self) -> float:
         """One number in [0, 1), shared by all particles."""
         return float(torch.rand((), generator=self._shared, dtype=torch.float64))

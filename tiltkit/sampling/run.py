@@ -9,7 +9,7 @@ import torch
 from tiltkit.errors import TiltkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tiltkit.sampling.draw import Draw
     from tiltkit.sampling.state import Info, Sampler, State
@@ -18,19 +18,33 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-def run(target: Target, sampler: Sampler, draw: Draw) -> Iterator[tuple[State, Info]]:
+def run(
+    target: Target,
+    sampler: Sampler,
+    draw: Draw,
+    state: State | None = None,
+    infos: Sequence[Info] = (),
+) -> Iterator[tuple[State, Info]]:
     """Yield the state after every level.
+
+    Args:
+        target: The problem, made ready.
+        sampler: The sampler.
+        draw: Randomness.
+        state: After the last of the levels that are done already; None to start.
+        infos: Of these levels.
 
     Raises:
         TiltkitError: A prior or operator gave NaN or infinite values.
     """
-    first, *others = sampler.levels(target)
+    visited = list(infos)
     with torch.inference_mode():
-        state, info = sampler.init(target, first, draw)
-        _check_finite(state, info)
-        yield state, info
-        for level in others:
-            state, info = sampler.step(target, state, level, draw)
+        while (level := sampler.next_level(target, state, visited)) is not None:
+            if state is None:
+                state, info = sampler.init(target, level, draw)
+            else:
+                state, info = sampler.step(target, state, level, draw)
+            visited.append(info)
             _check_finite(state, info)
             yield state, info
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tiltkit.sampling.target import Target
     from tiltkit.sampling.tilt import Fresh
 
-__all__ = ["Info", "Sampler", "State"]
+__all__ = ["Info", "Sampler", "State", "planned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,11 @@ class Info:
     final: bool = False
 
 
+def planned(levels: Sequence[float], infos: Sequence[Info]) -> float | None:
+    """The next of the planned levels; None at the end."""
+    return levels[len(infos)] if len(infos) < len(levels) else None
+
+
 class Sampler(Protocol):
     """A posterior sampler: start, one step per level, and the way back to images."""
 
@@ -70,7 +75,21 @@ class Sampler(Protocol):
     def __init__(self, options: Any) -> None: ...
 
     def levels(self, target: Target) -> Sequence[float]:
-        """The levels to visit, first one for `init`; repeated last ones collect samples."""
+        """The levels as planned, first one for `init`; repeated last ones collect samples."""
+        ...
+
+    def next_level(
+        self, target: Target, state: State | None, infos: Sequence[Info]
+    ) -> float | None:
+        """The level to visit next; None at the end.
+
+        Samplers that follow their plan to the letter return `planned`.
+
+        Args:
+            target: The problem.
+            state: After the last level; None before the first.
+            infos: Of all levels so far.
+        """
         ...
 
     def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -33,6 +33,17 @@ class Moments:
             squares = self._squares + squares + shift.square() * (self.count * len(batch) / total)
         self._mean, self._squares = mean, squares
         self.count += len(batch)
+
+    def dump(self) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Tensors and numbers that `restore` takes."""
+        if self._mean is None or self._squares is None:
+            return {}, {"count": 0}
+        return {"mean": self._mean, "squares": self._squares}, {"count": self.count}
+
+    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, int]) -> None:
+        """Put back what `dump` gave."""
+        self._mean, self._squares = tensors.get("mean"), tensors.get("squares")
+        self.count = numbers["count"]
 
     @property
     def mean(self) -> Tensor:
@@ -72,6 +83,16 @@ class Quantiles:
             offset = self._stride.bit_length() % 2
             self._kept = list(torch.split(ordered[offset::2], 1))
             self._stride *= 2
+
+    def dump(self) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Tensors and numbers that `restore` takes."""
+        kept = {"kept": torch.cat(self._kept)} if self._kept else {}
+        return kept, {"stride": self._stride, "seen": self._seen}
+
+    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, int]) -> None:
+        """Put back what `dump` gave."""
+        self._kept = list(torch.split(tensors["kept"], 1)) if "kept" in tensors else []
+        self._stride, self._seen = numbers["stride"], numbers["seen"]
 
     def at(self, levels: Sequence[float]) -> dict[float, Tensor]:
         """Quantile images at levels in (0, 1).

@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from tiltkit.sampling.ladder import bounds, ladder
 from tiltkit.sampling.particles import ess, flatten, path_kl, systematic
-from tiltkit.sampling.state import Info, State
+from tiltkit.sampling.state import Info, State, planned
 from tiltkit.sampling.tilt import Fresh, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -65,6 +65,10 @@ class Walmc:
 
     Options = WalmcOptions
     weighted: ClassVar[bool] = True
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "draft": {"levels": 24, "collect": 2},
+        "high": {"levels": 120, "collect": 8},
+    }
 
     def __init__(self, options: WalmcOptions) -> None:
         self.options = options
@@ -74,6 +78,12 @@ class Walmc:
         o = self.options
         first, last = bounds(target.problem.prior.sigma_range, o.sigma_max, o.tau)
         return ladder(first, last, o.levels, o.rho) + [last] * o.collect
+
+    def next_level(
+        self, target: Target, state: State | None, infos: Sequence[Info]
+    ) -> float | None:
+        """See `Sampler`."""
+        return planned(self.levels(target), infos)
 
     def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
         """Draw from the tilted Gaussian around the prior's mean, then let the particles relax."""

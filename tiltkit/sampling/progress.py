@@ -1,0 +1,119 @@
+"""How far the sampling of one slice is: all that a stopped run needs to go on, and its file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from tiltkit.sampling.state import Info, State
+from tiltkit.sampling.summary import Moments, Quantiles
+from tiltkit.sampling.tilt import Fresh
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tiltkit.sampling.draw import Draw
+
+__all__ = ["Progress", "load", "save"]
+
+
+@dataclass
+class Progress:
+    """A slice on its way.
+
+    Attributes:
+        state: After the last finished level; None before the first.
+        infos: Of all finished levels.
+        particles: Statistics of the samples so far, as the prior sees them.
+        images: Statistics of the samples so far, in the user's units.
+        quantiles: The same, for quantiles.
+        network_calls: Score evaluations so far.
+        seconds: Time spent so far.
+    """
+
+    state: State | None = None
+    infos: list[Info] = field(default_factory=list)
+    particles: Moments = field(default_factory=Moments)
+    images: Moments = field(default_factory=Moments)
+    quantiles: Quantiles = field(default_factory=Quantiles)
+    network_calls: float = 0.0
+    seconds: float = 0.0
+
+
+def save(path: Path, progress: Progress, draw: Draw, key: str) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        path: The file; what is there is replaced.
+        progress: After at least one level.
+        draw: Its generators are saved, too, so that the run goes on with the same numbers.
+        key: Says what the checkpoint belongs to; `load` asks for the same.
+    """
+    state = progress.state
+    assert state is not None  # noqa: S101  (a checkpoint is made after a level)
+    tensors = {"c": state.c, "score": state.score, "log_weight": state.log_weight}
+    notes: dict[str, Any] = {"key": key, "level": state.level}
+    if state.fresh is not None:
+        tensors |= {"fresh.spread": state.fresh.spread, "fresh.xi": state.fresh.xi}
+        notes["kernel"] = state.fresh.kernel
+    for name in ("particles", "images", "quantiles"):
+        own, counts = getattr(progress, name).dump()
+        tensors |= {f"{name}.{key}": value for key, value in own.items()}
+        notes[name] = counts
+    tensors["draw"] = draw.dump()
+    notes |= {
+        "infos": [asdict(info) for info in progress.infos],
+        "network_calls": progress.network_calls,
+        "seconds": progress.seconds,
+    }
+    part = path.with_name(path.name + ".new")
+    # A tensor that shares memory with another one cannot be saved as it is.
+    whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    save_file(whole, part, metadata={"notes": json.dumps(notes)})
+    part.replace(path)
+
+
+def load(path: Path, draw: Draw, key: str) -> Progress | None:
+    """The progress of a checkpoint, its generators put into ``draw``.
+
+    None where there is no checkpoint, or one of something else, or a damaged one: then the slice
+    starts again, which costs time and changes nothing.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = json.loads((file.metadata() or {}).get("notes", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError):
+        return None
+    if notes.get("key") != key:
+        return None
+    draw.restore(tensors["draw"])
+    device = draw.device
+    progress = Progress(
+        state=_state(notes, {name: value.to(device) for name, value in tensors.items()}),
+        infos=[Info(**info) for info in notes["infos"]],
+        network_calls=notes["network_calls"],
+        seconds=notes["seconds"],
+    )
+    for name in ("particles", "images", "quantiles"):
+        prefix = f"{name}."
+        own = {
+            key.removeprefix(prefix): value.to(device)
+            for key, value in tensors.items()
+            if key.startswith(prefix)
+        }
+        getattr(progress, name).restore(own, notes[name])
+    return progress
+
+
+def _state(notes: dict[str, Any], tensors: dict[str, Tensor]) -> State:
+    state = State(tensors["c"], tensors["score"], tensors["log_weight"], notes["level"])
+    if "kernel" not in notes:
+        return state
+    fresh = Fresh(tensors["fresh.spread"], tensors["fresh.xi"], notes["kernel"])
+    return replace(state, fresh=fresh)
