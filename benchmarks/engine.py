@@ -40,8 +40,8 @@ def image() -> torch.Tensor:
     """A slice in the middle of 256x256, (1, 2, ny, nx)."""
     picture = np.load(ROOT / "datasets" / "colin27.npz")["image"][4] / 140
     x = torch.zeros(1, 2, SIDE, SIDE)
-    top, left = ((SIDE - n) // 2 for n in picture.shape)
-    x[0, 0, top : top + picture.shape[0], left : left + picture.shape[1]] = torch.from_numpy(picture)
+    rows, columns = (slice((SIDE - n) // 2, (SIDE - n) // 2 + n) for n in picture.shape)
+    x[0, 0, rows, columns] = torch.from_numpy(picture)
     return x
 
 
@@ -63,7 +63,7 @@ def main() -> None:
     """Print the costs and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--particles", type=int, default=16)
-    parser.add_argument("--levels", type=int, default=6)
+    parser.add_argument("--levels", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
     parser.add_argument("--memory-gb", type=float, default=1.0)

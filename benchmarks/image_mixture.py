@@ -56,13 +56,16 @@ def pictures(seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.stack(views))
 
 
-def make(means: torch.Tensor, spread: float, noise: float, seed: int) -> tuple[Problem, torch.Tensor]:
+def make(
+    means: torch.Tensor, spread: float, noise: float, seed: int
+) -> tuple[Problem, torch.Tensor]:
     """One case: a truth from the prior, a random mask denser in the middle, a measurement."""
     g = torch.Generator().manual_seed(seed)
     frequency = torch.arange(SIDE) - SIDE // 2
     radius = (frequency[:, None].square() + frequency.square()).double().sqrt()
-    density = torch.exp(-radius / 9)
-    order = density.log() - torch.rand(SIDE, SIDE, generator=g, dtype=torch.float64).log().neg().log()
+    # The largest of log density + Gumbel noise: draws without replacement.
+    gumbel = -torch.rand(SIDE, SIDE, generator=g, dtype=torch.float64).log().neg().log()
+    order = gumbel - radius / 9
     mask = torch.zeros(SIDE * SIDE, dtype=torch.bool)
     mask[order.flatten().topk(round(SIDE**2 / 4.6)).indices] = True
     operator = MaskedFourier(mask.view(SIDE, SIDE))
@@ -99,7 +102,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=1, help="runs per case, other seeds")
     parser.add_argument("--particles", type=int, default=64)
-    parser.add_argument("--spread", type=float, default=0.1, help="of each mode, per component")
+    parser.add_argument("--spread", type=float, default=0.05, help="of each mode, per component")
     parser.add_argument("--noise", type=float, default=0.7, help="of the measurement")
     parser.add_argument("--no-almc", action="store_true", help="leave out the published sampler")
     parser.add_argument("-s", nargs="*", default=[], metavar="KEY=VALUE", help="walmc options")
@@ -109,7 +112,7 @@ def main() -> None:
     options |= dict(item.split("=") for item in args.s)
     samplers = {"walmc": Walmc(WalmcOptions.model_validate(options))}
     if not args.no_almc:
-        samplers["almc"] = Almc(AlmcOptions(T=2.0, tau=0.0002, delta=1e-3, kappa=0.5, collect=0))
+        samplers["almc"] = Almc(AlmcOptions(T=2.0, tau=0.0002, delta=1e-3, kappa=0.1, collect=0))
     means = pictures()
     rows: dict[str, list[tuple[float, ...]]] = {}
     calls = {"exact": 0.0}

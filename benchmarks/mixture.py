@@ -45,7 +45,7 @@ def make(d: int, data: int, seed: int) -> Problem:
     truth = means[torch.multinomial(weights, 1, generator=g)] + normal(1, d)
     y = truth @ matrix.T + noise * normal(1, data)
     return Problem(
-        # Modes reach 16 sqrt(d) from the middle; at several times that the prior is all but Gaussian.
+        # Modes reach 16 sqrt(d) from the middle: at five times that all is but Gaussian.
         prior=Mixture(means, 1.0, weights, (0.02, 5 * 16 * d**0.5)),
         likelihood=GaussianLikelihood(Dense(matrix, (d,)), y, noise**2),
         shape=(d,),

@@ -118,7 +118,9 @@ def _certificate(
         mean = progress.particles.mean.to(target.dtype)
         samples = sampler.images(target, state)
         report |= data_fit(target, mean, samples, infos[-1].noise_level, draw)
-        report["fisher"] = fisher(target, sampler, state)
+        divergence = fisher(target, sampler, state)
+    if divergence is not None:
+        report["fisher"] = divergence
     report |= {
         "network_calls": target.network_calls,
         "samples_averaged": progress.particles.count,

@@ -135,8 +135,8 @@ def test_a_run_with_a_blur_reaches_the_exact_gaussian_posterior():
     covariance = torch.linalg.inv(2 * torch.eye(16) + a.T @ a / noise**2)
     mean = covariance @ (2 * prior.means.double().flatten() + a.T @ y[0].double() / noise**2)
 
-    n = 600
-    sampler = Walmc(WalmcOptions(levels=30, collect=1))
+    n = 300
+    sampler = Walmc(WalmcOptions(levels=60, collect=1))
     target = Target(problem, n, n)
     *_, (state, _) = run(target, sampler, Draw([0], n, target.device))
     x = sampler.images(target, state).flatten(1).double()

@@ -93,7 +93,8 @@ def _inference(
 ) -> Callable[[Tensor, float], Tensor]:
     def denoise(x: Tensor, sigma: float) -> Tensor:
         with (
-            torch.inference_mode(),
+            # gradients for who asked for them, such as DPS; elsewhere the faster mode
+            torch.inference_mode(mode=not (x.requires_grad and torch.is_grad_enabled())),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=low_precision),
         ):
             clean: Tensor = network(x.float(), sigma)

@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from tiltkit.errors import UsageError
-from tiltkit.likelihoods import GaussianLikelihood
+from tiltkit.likelihoods import linear_gaussian
 from tiltkit.sampling.state import Info, State, planned
 
 if TYPE_CHECKING:
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from tiltkit.likelihoods import GaussianLikelihood
     from tiltkit.sampling.draw import Draw
     from tiltkit.sampling.target import Target
 
-__all__ = ["Almc", "AlmcOptions", "noise_level"]
+__all__ = ["Almc", "AlmcOptions", "noise_level", "norm_squared"]
 
 
 class AlmcOptions(BaseModel):
@@ -89,7 +90,7 @@ class Almc:
             particles = draw.normal(rows, shape, target.dtype)
             for _ in range(self.options.warm_steps):
                 drift = -particles - likelihood.gradient(particles)
-                particles = _langevin(particles, drift, delta, draw, rows)
+                particles = _langevin(target, particles, drift, delta, draw, rows)
             x[rows] = particles
         return self._state(target, x, level), _info(target, level)
 
@@ -106,7 +107,7 @@ class Almc:
             for t in times:
                 drift = _score(target, particles, float(t))
                 drift = drift - target.problem.likelihood.gradient(particles)
-                particles = _langevin(particles, drift, delta, draw, rows)
+                particles = _langevin(target, particles, drift, delta, draw, rows)
             x[rows] = particles
         return self._state(target, x, level), _info(target, level, final=final)
 
@@ -125,14 +126,14 @@ class Almc:
     def _step_size(self, target: Target) -> float:
         """``delta``, or half of the limit ``2 / (L_prior(tau) + ||A||^2 / noise_var)``."""
         if self._delta is None:
-            likelihood = target.problem.likelihood
-            if not isinstance(likelihood, GaussianLikelihood):
+            linear = linear_gaussian(target.problem.likelihood)
+            if linear is None:
                 raise UsageError(
                     "The step size cannot be derived for this likelihood.",
                     "give it: -s sampler.delta=1e-4.",
                 )
             prior = 1 / -math.expm1(-2 * self.options.tau)
-            data = _norm_squared(target, likelihood) / likelihood.noise_var
+            data = norm_squared(target, linear) / linear.noise_var
             self._delta = 1 / (prior + data)
         return self._delta
 
@@ -143,16 +144,20 @@ def _score(target: Target, x: Tensor, t: float) -> Tensor:
     return scale * target.score(scale * x, noise_level(t))
 
 
-def _langevin(x: Tensor, drift: Tensor, delta: float, draw: Draw, rows: slice) -> Tensor:
+def _langevin(
+    target: Target, x: Tensor, drift: Tensor, delta: float, draw: Draw, rows: slice
+) -> Tensor:
     xi = draw.normal(rows, tuple(x.shape[1:]), x.dtype)
-    return x + delta * drift + math.sqrt(2 * delta) * xi
+    x = x + delta * drift + math.sqrt(2 * delta) * xi
+    constraint = target.problem.constraint
+    return x if constraint is None else constraint.apply(x)
 
 
 def _info(target: Target, t: float, *, final: bool = False) -> Info:
     return Info(noise_level=noise_level(t), ess=float(target.n), final=final)
 
 
-def _norm_squared(target: Target, likelihood: GaussianLikelihood) -> float:
+def norm_squared(target: Target, likelihood: GaussianLikelihood) -> float:
     """Largest eigenvalue of ``A^H A`` by power iteration from a constant image."""
     x = torch.ones((1, *target.problem.shape), dtype=target.dtype, device=target.device)
     norm = 1.0

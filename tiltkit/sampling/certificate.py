@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tiltkit.likelihoods import GaussianLikelihood
+from tiltkit.likelihoods import linear_gaussian
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,16 +41,27 @@ def ladder_report(infos: Sequence[Info], n: int, *, weighted: bool) -> dict[str,
             "weighted_levels": sum(info.temper == 1 for info in path),
             "resamplings": sum(info.resampled for info in path),
         }
-    return report
+    return report | _swap_rates(infos)
 
 
-def fisher(target: Target, sampler: Sampler, state: State) -> float:
+def _swap_rates(infos: Sequence[Info]) -> dict[str, Any]:
+    """Share of accepted swaps per pair of levels, for samplers that swap."""
+    rounds = [torch.tensor(list(info.swaps), dtype=torch.float64) for info in infos if info.swaps]
+    if not rounds:
+        return {}
+    rates = torch.stack(rounds).nanmean(0).tolist()
+    return {"swap_rate": rates, "swap_rate_min": min(rates)}
+
+
+def fisher(target: Target, sampler: Sampler, state: State) -> float | None:
     """Fisher divergence between the prior at the last level and at the smallest one it knows.
 
     Mean over particles of ``|score_last(x) - score_min(x)|^2 / dim``; exactly 0 when the ladder
-    ends at the smallest level.
+    ends at the smallest level. None for samplers that follow no score.
     """
     x, last = sampler.images(target, state), sampler.scores(target, state)
+    if last is None:
+        return None
     smallest = target.problem.prior.sigma_range[0]
     total = 0.0
     for rows in target.chunks():
@@ -66,7 +77,8 @@ def data_fit(
 
     Given the data, a sample of a calibrated posterior is exchangeable with the truth: its chi2 is
     1 on average, plus what the noise ``tau`` that it carries adds. The mean fits closer, by the
-    spread of the samples in data space.
+    spread of the samples in data space. Where the likelihood is not Gaussian, these additions are
+    those of its approximation.
 
     Args:
         target: The problem.
@@ -82,10 +94,11 @@ def data_fit(
         "chi2_spread": float(chi2.std(correction=0)),
         "chi2_mean": float(likelihood.chi2(mean[None])),
     }
-    if not isinstance(likelihood, GaussianLikelihood):
+    linear = linear_gaussian(likelihood)
+    if linear is None:
         return report
-    operator = likelihood.operator
-    per_measurement = likelihood.noise_var * likelihood.measured
+    operator = linear.operator
+    per_measurement = linear.noise_var * linear.measured
     xi = draw.normal(slice(0, 1), target.problem.shape, target.dtype)
     trace = _energy(operator.forward(xi))
     spread = [

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from tiltkit.errors import UsageError
 
-__all__ = ["bounds", "ladder"]
+__all__ = ["bounds", "ladder", "pace"]
 
 
 def ladder(sigma_max: float, tau: float, levels: int, rho: float = 7.0) -> list[float]:
@@ -18,6 +21,42 @@ def ladder(sigma_max: float, tau: float, levels: int, rho: float = 7.0) -> list[
     steps = np.linspace(sigma_max ** (1 / rho), tau ** (1 / rho), levels)
     # The ends exactly, so that they compare equal to what was asked for.
     return [sigma_max, *(float(s) for s in steps[1:-1] ** rho), tau]
+
+
+def pace(
+    path: Sequence[float],
+    unevenness: Sequence[float],
+    kl_of: Callable[[float], float],
+    plan: Sequence[float],
+    rho: float,
+) -> float:
+    """The next noise level, so that all levels make the weights about equally uneven.
+
+    What a level adds to the KL of the weights grows with the square of its length, so its sum
+    over a given number of levels is least where all levels add the same. Levels are a quarter to
+    four times as long as planned, and as many as planned.
+
+    Args:
+        path: Noise levels so far.
+        unevenness: What each of them added to the KL; 0 for the first.
+        kl_of: What a level would add that goes to the given noise level.
+        plan: The ladder as planned, with equal lengths in ``sigma^(1/rho)``.
+        rho: Its shape.
+    """
+    u = [level ** (1 / rho) for level in (*path, plan[-1])]
+    length = (plan[0] ** (1 / rho) - u[-1]) / (len(plan) - 1)
+    left = len(plan) - len(path)
+    if left <= 1:
+        return plan[-1]
+    even = (u[-2] - u[-1]) / (left * length)  # planned lengths for each level that is left
+    past = [math.sqrt(max(kl, 0.0)) * length / (a - b) for a, b, kl in
+            zip(u[:-2], u[1:-1], unevenness[1:], strict=True)]  # fmt: skip
+    ahead = math.sqrt(max(kl_of(max(u[-2] - length, u[-1]) ** rho), 1e-12))
+    usual = (sum(past) + ahead) / (len(past) + 1)
+    factor = even * min(max(usual / ahead, 0.25), 4.0)
+    # Never so long that a level is too few for what is left.
+    chosen = u[-2] - min(factor, 0.5 * even * left) * length
+    return max(float(chosen**rho), plan[-1])
 
 
 def bounds(

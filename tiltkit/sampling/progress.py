@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from tiltkit.sampling.state import Info, State
+from tiltkit.sampling.state import Info, State, Twist
 from tiltkit.sampling.summary import Moments, Quantiles
 from tiltkit.sampling.tilt import Fresh
 
@@ -61,6 +61,9 @@ def save(path: Path, progress: Progress, draw: Draw, key: str) -> None:
     if state.fresh is not None:
         tensors |= {"fresh.spread": state.fresh.spread, "fresh.xi": state.fresh.xi}
         notes["kernel"] = state.fresh.kernel
+    if state.twist is not None:
+        tensors |= {"twist.potential": state.twist.potential, "twist.pull": state.twist.pull}
+        notes["twist"] = [state.twist.variance, state.twist.breadth]
     for name in ("particles", "images", "quantiles"):
         own, counts = getattr(progress, name).dump()
         tensors |= {f"{name}.{key}": value for key, value in own.items()}
@@ -113,7 +116,10 @@ def load(path: Path, draw: Draw, key: str) -> Progress | None:
 
 def _state(notes: dict[str, Any], tensors: dict[str, Tensor]) -> State:
     state = State(tensors["c"], tensors["score"], tensors["log_weight"], notes["level"])
-    if "kernel" not in notes:
-        return state
-    fresh = Fresh(tensors["fresh.spread"], tensors["fresh.xi"], notes["kernel"])
-    return replace(state, fresh=fresh)
+    if "kernel" in notes:
+        fresh = Fresh(tensors["fresh.spread"], tensors["fresh.xi"], notes["kernel"])
+        state = replace(state, fresh=fresh)
+    if "twist" in notes:
+        twist = Twist(tensors["twist.potential"], tensors["twist.pull"], *notes["twist"])
+        state = replace(state, twist=twist)
+    return state

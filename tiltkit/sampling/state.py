@@ -15,7 +15,24 @@ if TYPE_CHECKING:
     from tiltkit.sampling.target import Target
     from tiltkit.sampling.tilt import Fresh
 
-__all__ = ["Info", "Sampler", "State", "planned"]
+__all__ = ["Info", "Sampler", "State", "Twist", "planned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Twist:
+    """The data seen from denoised particles: ``h(x) = N(y; A D(x), noise + variance A A^H)``.
+
+    Attributes:
+        potential: (particle,) float64, ``-log h``, up to a shared constant.
+        pull: (particle, ...), gradient of ``log h`` by the denoised particle.
+        variance: What ``h`` allows the denoised particle to be wrong, per pixel.
+        breadth: Of the prior given a particle: mean diagonal of the denoiser's Jacobian.
+    """
+
+    potential: Tensor
+    pull: Tensor
+    variance: float
+    breadth: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +45,7 @@ class State:
         log_weight: (particle,) float64, up to a shared constant.
         level: Noise level of the targets that the particles follow.
         fresh: The newest noise in the particles, where the sampler uses it.
+        twist: Of targets that see the data from denoised particles.
     """
 
     c: Tensor
@@ -35,6 +53,7 @@ class State:
     log_weight: Tensor
     level: float
     fresh: Fresh | None = None
+    twist: Twist | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +69,8 @@ class Info:
         temper: Power of the weights that was used; 1 is exact, 0 leaves them out.
         resampled: Whether particles were resampled.
         final: Whether the particles follow the last target, so that they count as samples.
+        swaps: Share of particles that swapped between each pair of neighbouring levels, for
+            samplers that do; NaN where it was not tried.
     """
 
     noise_level: float
@@ -59,6 +80,7 @@ class Info:
     temper: float = 1.0
     resampled: bool = False
     final: bool = False
+    swaps: Sequence[float] = ()
 
 
 def planned(levels: Sequence[float], infos: Sequence[Info]) -> float | None:
@@ -104,6 +126,6 @@ class Sampler(Protocol):
         """Particles as images (particle, channel, *space)."""
         ...
 
-    def scores(self, target: Target, state: State) -> Tensor:
-        """The state's score of the prior as images."""
+    def scores(self, target: Target, state: State) -> Tensor | None:
+        """The state's score of the prior as images; None for samplers that follow no score."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from tiltkit.errors import TiltkitError
-from tiltkit.likelihoods import GaussianLikelihood
-from tiltkit.sampling.tilt import Tilt, tilt_of
+from tiltkit.likelihoods import GaussianLikelihood, linear_gaussian
+from tiltkit.sampling.correction import Correction
+from tiltkit.sampling.tilt import Fresh, Tilt, tilt_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,16 +64,42 @@ class Target:
         return self.problem.prior.score(x, sigma)
 
     @cached_property
-    def tilt(self) -> Tilt:
-        """Linear-Gaussian algebra of the likelihood.
+    def linear(self) -> GaussianLikelihood:
+        """The linear-Gaussian likelihood, or the one that approximates the problem's own.
 
         Raises:
-            TiltkitError: The likelihood is of another kind.
+            TiltkitError: There is none.
         """
         likelihood = self.problem.likelihood
-        if not isinstance(likelihood, GaussianLikelihood):
+        linear = linear_gaussian(likelihood)
+        if linear is None:
             raise TiltkitError(
                 f"The sampler needs a Gaussian likelihood, not {type(likelihood).__name__}.",
-                "use --sampler almc, which takes any differentiable likelihood.",
+                "give it an approximation(), or use --sampler almc, which takes any"
+                " differentiable likelihood.",
             )
-        return tilt_of(likelihood, self.problem.shape, self.dtype)
+        return linear
+
+    @cached_property
+    def tilt(self) -> Tilt:
+        """Linear-Gaussian algebra of the likelihood or its approximation."""
+        return tilt_of(self.linear, self.problem.shape, self.dtype)
+
+    @cached_property
+    def correction(self) -> Correction | None:
+        """From the approximation to the likelihood; None where the likelihood is Gaussian."""
+        likelihood = self.problem.likelihood
+        if likelihood is self.linear:
+            return None
+        return Correction.of(likelihood, self.linear, self.problem.shape, self.dtype, self.device)
+
+    def constrained(self, c: Tensor, fresh: Fresh | None) -> tuple[Tensor, Fresh | None]:
+        """Particles in the tilt's coordinates, and the noise in them, within the constraint."""
+        constraint = self.problem.constraint
+        if constraint is None:
+            return c, fresh
+        x = self.tilt.image(c)
+        if fresh is not None:
+            noise = constraint.carry(self.tilt.image(fresh.spread * fresh.xi), x)
+            fresh = replace(fresh, xi=self.tilt.coordinates(noise) / fresh.spread)
+        return self.tilt.coordinates(constraint.apply(x)), fresh

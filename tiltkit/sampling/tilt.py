@@ -82,6 +82,14 @@ class Tilt(Protocol):
         """
         ...
 
+    def pull(self, c: Tensor, s: float) -> tuple[Tensor, Tensor]:
+        """``A^H S_s^-1 (y - A x)``, minus the gradient of `potential`; and the potential."""
+        ...
+
+    def white(self, draw: Draw, rows: slice) -> Tensor:
+        """White noise."""
+        ...
+
     def predict(
         self, m: Tensor, step: Step, draw: Draw, rows: slice
     ) -> tuple[Tensor, Fresh, Tensor]:
@@ -157,6 +165,11 @@ class SpectralTilt:
         energy = residual.square_().mul_(precision).flatten(1).sum(1, dtype=torch.float64)
         return 0.5 * (energy + spread[seen].log().sum(dtype=torch.float64))
 
+    def pull(self, c: Tensor, s: float) -> tuple[Tensor, Tensor]:
+        """See `Tilt`."""
+        residual = torch.addcmul(self._z, self._eig, c, value=-1)
+        return residual.div_(self._noise_var + s**2 * self._eig), self.potential(c, s)
+
     def predict(
         self, m: Tensor, step: Step, draw: Draw, rows: slice
     ) -> tuple[Tensor, Fresh, Tensor]:
@@ -165,7 +178,7 @@ class SpectralTilt:
         c = noise_var + (s**2 + v) * eig
         log_z = -self.potential(m, math.sqrt(s**2 + v))
         spread = torch.sqrt(v * (noise_var + s**2 * eig) / c)
-        fresh = Fresh(spread, self._white(draw, rows), v)
+        fresh = Fresh(spread, self.white(draw, rows), v)
         x = torch.addcmul(v * self._z / c, 1 - v * eig / c, m)
         return x.addcmul_(fresh.spread, fresh.xi), fresh, log_z
 
@@ -188,10 +201,11 @@ class SpectralTilt:
         x.addcmul_(drift, score)
         if fresh is not None:
             x.addcmul_(keep, fresh.xi)
-        newest = Fresh((rest * p).clamp_min_(0).sqrt_(), self._white(draw, rows), step.v)
+        newest = Fresh((rest * p).clamp_min_(0).sqrt_(), self.white(draw, rows), step.v)
         return x.addcmul_(newest.spread, newest.xi), newest
 
-    def _white(self, draw: Draw, rows: slice) -> Tensor:
+    def white(self, draw: Draw, rows: slice) -> Tensor:
+        """See `Tilt`."""
         xi = self._operator.spectral_white(draw.normal(rows, self._shape, self._dtype))
         return torch.view_as_real(xi) if self._complex else xi
 
@@ -227,9 +241,18 @@ class SolveTilt:
         return c
 
     def potential(self, c: Tensor, s: float) -> Tensor:
-        """See `Tilt`; algorithm.md, section 4, "step 2"."""
+        """See `Tilt`."""
+        return self.pull(c, s)[1]
+
+    def pull(self, c: Tensor, s: float) -> tuple[Tensor, Tensor]:
+        """See `Tilt`; algorithm.md, section 4, "step 2": one solve for both."""
         r = self._y - self._operator.forward(c)
-        return self._energy(r, s**2, self._solve(s**2, self._operator.adjoint(r)))
+        solved = self._solve(s**2, self._operator.adjoint(r))
+        return solved, self._energy(r, s**2, solved)
+
+    def white(self, draw: Draw, rows: slice) -> Tensor:
+        """See `Tilt`."""
+        return draw.normal(rows, self._shape, self._dtype)
 
     def predict(
         self, m: Tensor, step: Step, draw: Draw, rows: slice

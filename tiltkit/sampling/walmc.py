@@ -1,11 +1,12 @@
-"""Weighted annealed Langevin Monte Carlo: the default sampler for linear-Gaussian measurements.
+"""Weighted annealed Langevin Monte Carlo: the default sampler.
 
 Annealed Langevin (Parulekar et al., arXiv:2508.07631) on a variance-exploding path, with particle
 weights that are exact without any density of the prior, twisted predictions (Wu et al.,
 arXiv:2306.17775), systematic resampling, and Langevin moves preconditioned by the measurement.
 Targets at noise level b: ``mu_b ~ p_b exp(-R_s)``, ``R_s`` with covariance
 ``noise_var I + s^2 A A^H`` and ``s^2 = b^2 - tau^2``, so that the last one, at ``tau``, has the
-measurement's own potential.
+measurement's own potential. Likelihoods that are not Gaussian bring a Gaussian approximation for
+``R_s``; what it misses is part of targets, weights and moves (`Correction`).
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from tiltkit.sampling.ladder import bounds, ladder
-from tiltkit.sampling.particles import ess, flatten, path_kl, systematic
+from tiltkit.sampling.ladder import bounds, ladder, pace
+from tiltkit.sampling.particles import along_widest, ess, flatten, path_kl, systematic
+from tiltkit.sampling.start import tilted_gaussian
 from tiltkit.sampling.state import Info, State, planned
 from tiltkit.sampling.tilt import Fresh, Step
 
@@ -49,8 +51,9 @@ class WalmcOptions(BaseModel):
     rho: float = Field(
         7.0, ge=1, le=1000, description="shape of the ladder: larger gives a more constant ratio"
     )
+    adapt: bool = Field(False, description="place levels so that weights are equally uneven")
     resample_below: float = Field(
-        0.5, gt=0, le=1, description="resample when the ESS falls below this share"
+        0.7, gt=0, le=1, description="resample when the ESS falls below this share"
     )
     least_ess: float = Field(
         8.0,
@@ -82,20 +85,22 @@ class Walmc:
     def next_level(
         self, target: Target, state: State | None, infos: Sequence[Info]
     ) -> float | None:
-        """See `Sampler`."""
-        return planned(self.levels(target), infos)
+        """As planned, or where weights are used, so that all levels make them equally uneven."""
+        levels = self.levels(target)
+        plan = levels[: self.options.levels]
+        if state is None or not self.options.adapt or not target.tilt.normalised:
+            return planned(levels, infos)
+        if state.level == plan[-1]:
+            return plan[-1] if len(infos) < len(levels) else None
+        path = [info.noise_level for info in infos]
+        return pace(path, [info.kl for info in infos],
+                    lambda level: self._kl(target, state, level), plan, self.options.rho)
 
     def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
         """Draw from the tilted Gaussian around the prior's mean, then let the particles relax."""
-        zero = torch.zeros((1, *target.problem.shape), dtype=target.dtype, device=target.device)
-        mean = target.tilt.coordinates(level**2 * target.problem.prior.score(zero, level))
         first = Step(level**2, self._potential_level(target, level))
-        parts = []
-        for rows in target.chunks():
-            m = mean.expand(rows.stop - rows.start, *mean.shape[1:])
-            c, fresh, _ = target.tilt.predict(m, first, draw, rows)
-            parts.append((c, fresh))
-        c, noise = _joined(parts)
+        start = tilted_gaussian(target, first, draw)
+        c, noise = _joined([(c, fresh) for _, c, fresh in start])
         log_weight = torch.zeros(target.n, dtype=torch.float64, device=target.device)
         state = State(c, torch.empty_like(c), log_weight, level, noise)
         state = self._relax(target, state, self.options.start_moves, draw)
@@ -151,10 +156,30 @@ class Walmc:
         for rows in target.chunks():
             x = state.c[rows]
             m = torch.add(x, state.score[rows], alpha=gap)
-            new, fresh, log_z = tilt.predict(m, step, draw, rows)
+            passage = None
+            if target.correction is not None:
+                passage = target.correction.along(tilt, x, m, s, step)
+                m = m + passage.shift
+            predicted, noise, log_z = tilt.predict(m, step, draw, rows)
+            new, fresh = target.constrained(predicted, noise)
             increment[rows] = log_z + tilt.potential(x, s)
+            if passage is not None:
+                increment[rows] += passage.log_weight(new)
             parts.append((new, fresh))
         return *_joined(parts), increment
+
+    def _kl(self, target: Target, state: State, level: float) -> float:
+        """What a level would add to the KL bound, without a draw or a network call."""
+        gap = state.level**2 - level**2
+        s, s_new = (self._potential_level(target, b) for b in (state.level, level))
+        spread = math.sqrt(s_new**2 + level**2 * gap / state.level**2)
+        tilt = target.tilt
+        increment = torch.cat([
+            tilt.potential(state.c[rows], s)
+            - tilt.potential(state.c[rows] + gap * state.score[rows], spread)
+            for rows in target.chunks()
+        ])  # fmt: skip
+        return path_kl(increment, state.log_weight)
 
     def _relax(self, target: Target, state: State, moves: int, draw: Draw) -> State:
         """Langevin moves that leave the level's target nearly invariant, and the new score."""
@@ -166,7 +191,9 @@ class Walmc:
             x, fresh = state.c[rows], state.fresh and state.fresh.at(rows)
             s = self._score(target, x, level)
             for _ in range(moves):
-                x, fresh = target.tilt.move(x, s, step, fresh, draw, rows)
+                drift = self._drift(target, x, s, step)
+                x, fresh = target.tilt.move(x, drift, step, fresh, draw, rows)
+                x, fresh = target.constrained(x, fresh)
                 s = self._score(target, x, level)
             score[rows] = s
             parts.append((x, fresh))
@@ -176,6 +203,13 @@ class Walmc:
     def _score(self, target: Target, c: Tensor, level: float) -> Tensor:
         tilt = target.tilt
         return tilt.coordinates(target.score(tilt.image(c), level))
+
+    def _drift(self, target: Target, c: Tensor, score: Tensor, step: Step) -> Tensor:
+        """The prior's score, plus the force of what a Gaussian likelihood misses."""
+        if target.correction is None:
+            return score
+        force = target.correction.force(target.tilt.image(c), math.sqrt(step.v), step.s)
+        return score + target.tilt.coordinates(force)
 
     def _collect(self, target: Target, state: State, draw: Draw) -> tuple[State, Info]:
         """A round of moves with equal weights at the last level."""
@@ -196,7 +230,8 @@ def _joined(parts: Sequence[tuple[Tensor, Fresh | None]]) -> tuple[Tensor, Fresh
 
 def _resampled(state: State, draw: Draw) -> State:
     """Equally weighted particles, by systematic resampling."""
-    survivors = systematic(state.log_weight, draw.uniform())
+    order = along_widest(state.c)
+    survivors = order[systematic(state.log_weight[order], draw.uniform())]
     return State(
         state.c[survivors],
         state.score[survivors],

@@ -1,0 +1,21 @@
+"""Likelihoods: the measurement, its noise model, and the potential ``R(x) = -log p(y | x)``."""
+
+from tiltkit.likelihoods.camera import PoissonGaussianLikelihood
+from tiltkit.likelihoods.counts import CountLikelihood
+from tiltkit.likelihoods.gaussian import GaussianLikelihood, gaussian
+from tiltkit.likelihoods.poisson import PoissonLikelihood
+from tiltkit.likelihoods.protocol import Approximable, Likelihood, Softenable, linear_gaussian
+from tiltkit.likelihoods.transmission import TransmissionPoissonLikelihood
+
+__all__ = [
+    "Approximable",
+    "CountLikelihood",
+    "GaussianLikelihood",
+    "Likelihood",
+    "PoissonGaussianLikelihood",
+    "PoissonLikelihood",
+    "Softenable",
+    "TransmissionPoissonLikelihood",
+    "gaussian",
+    "linear_gaussian",
+]

@@ -1,0 +1,297 @@
+"""Twisted diffusion with potentials at the denoised particle, and no back-propagation.
+
+Weighted particles on a variance-exploding path (twisted diffusion sampler: Wu et al.,
+arXiv:2306.17775) towards the last target of annealed Langevin (Parulekar et al.,
+arXiv:2508.07631). Targets at noise level a > tau, with the denoiser ``D``:
+
+    mu_a ~ p_a(x) h_a(x),   h_a(x) = N(y; A D_a(x), noise + c_a A A^H),   0 <= c_a <= a^2
+    mu_tau ~ p_tau(x) exp(-R(x)),  the last one, that of `Walmc`
+
+``D_a(x)`` sees the data through all that the prior knows, so that ``h_a`` decides between modes
+long before the particle itself is close to any: weights stay flat where those of ``R_s(x)`` do
+not. From a to b, with ``gap = a^2 - b^2`` and the prior's reverse kernel ``N(m, v I)``,
+``m = x + gap score_a(x)``:
+
+    x' = m + gap g + sqrt(v) xi,   log w += log [h_b(x') N(x'; m, v I)]
+                                          - log [h_a(x) N(x'; m + gap g, v I)]
+
+Whatever ``g`` is, integrating out ``x`` leaves ``h_b(x') int p_a(x) N(x'; m(x), v I) dx``, which
+is ``mu_b`` as far as the kernel carries ``p_a`` to ``p_b``. The best ``g`` is the gradient of
+``log h_a``, ``J^H u`` with ``u = A^H S_a^-1 (y - A D_a(x))`` and ``J`` the Jacobian of ``D_a``.
+That of a posterior mean is symmetric (it is its covariance over a^2), so that one more forward
+call stands in for back-propagation: ``J u ~ (D_a(x + delta u / |u|) - D_a(x)) |u| / delta``. For a
+network whose Jacobian is not symmetric, or where the difference is coarse, guidance is not the
+best, and the weights, which use the density of what was really drawn, are as exact as before.
+
+Two numbers are averages over all particles of the level before, fixed before any weight of their
+level is computed: ``c_b / a^2 = u^H J u / u^H u``, the curvature of the prior along the residual,
+and the breadth ``j`` in ``v = (b^2 + gap j) gap / a^2``, the part of the reverse kernel's variance
+that comes from what ``D_a(x)`` leaves open, measured by the newest noise without another call.
+
+Cost: two network calls per level (``J u`` before the step, the score after it), none per move as
+there are none, and one per collected round, a Langevin move of `Walmc` at ``tau``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from tiltkit.sampling.ladder import bounds, ladder
+from tiltkit.sampling.start import images_of, refuse_corrections, score_at
+from tiltkit.sampling.state import State, Twist, planned
+from tiltkit.sampling.tilt import Fresh, Step
+from tiltkit.sampling.walmc import Walmc, WalmcOptions
+from tiltkit.sampling.weighing import survivors, weigh
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from tiltkit.sampling.draw import Draw
+    from tiltkit.sampling.state import Info
+    from tiltkit.sampling.target import Target
+
+__all__ = ["Twisted", "TwistedOptions"]
+
+
+class TwistedOptions(BaseModel):
+    """Settings of `Twisted`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    levels: int = Field(48, ge=2, le=10000, description="noise levels of the ladder")
+    collect: int = Field(4, ge=0, le=10000, description="rounds of moves at the last level that "
+                         "count towards mean, spread and quantiles")  # fmt: skip
+    step: float = Field(
+        0.5, gt=0, le=5, description="length of a collected move, in relaxation times"
+    )
+    sigma_max: float | None = Field(None, gt=0, description="first noise level; the prior's own")
+    tau: float | None = Field(None, gt=0, description="last noise level; the prior's smallest")
+    rho: float = Field(
+        20.0, ge=1, le=1000, description="shape of the ladder: larger gives a more constant ratio"
+    )
+    probe: float = Field(
+        0.3, gt=0, le=10, description="length of the finite difference, in noise levels"
+    )
+    resample_below: float = Field(
+        0.5, gt=0, le=1, description="resample when the ESS falls below this share"
+    )
+    least_ess: float = Field(
+        8.0,
+        ge=0,
+        description="weights are flattened, or left out, where they would leave fewer "
+        "effective particles than this (or half of all, if that is less)",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Particles at a new level, before the data are seen from there.
+
+    Attributes:
+        c: Particles.
+        score: Of the prior at the new level.
+        log_ratio: (particle,) float64, prior's kernel over proposal, over the old ``h``.
+        variance: ``c_b`` of the new ``h``.
+        breadth: See `Twist`.
+    """
+
+    c: Tensor
+    score: Tensor
+    log_ratio: Tensor
+    variance: float
+    breadth: float
+
+
+class Twisted:
+    """The sampler."""
+
+    Options = TwistedOptions
+    weighted: ClassVar[bool] = True
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "draft": {"levels": 24, "collect": 2},
+        "high": {"levels": 120, "collect": 8},
+    }
+
+    def __init__(self, options: TwistedOptions) -> None:
+        self.options = options
+        self._collector = Walmc(
+            WalmcOptions(step=options.step, sigma_max=options.sigma_max, tau=options.tau)
+        )
+
+    def levels(self, target: Target) -> list[float]:
+        """The ladder; its last level repeated to collect samples."""
+        o = self.options
+        first, last = bounds(target.problem.prior.sigma_range, o.sigma_max, o.tau)
+        return ladder(first, last, o.levels, o.rho) + [last] * o.collect
+
+    def next_level(
+        self, target: Target, state: State | None, infos: Sequence[Info]
+    ) -> float | None:
+        """See `Sampler`."""
+        return planned(self.levels(target), infos)
+
+    def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
+        """Draw from the prior, all but Gaussian at the first level, and weigh."""
+        refuse_corrections(target)
+        zero = torch.zeros((1, *target.problem.shape), dtype=target.dtype, device=target.device)
+        mean = target.tilt.coordinates(level**2 * target.problem.prior.score(zero, level))
+        parts, breadth = [], _Ratio(target)
+        for rows in target.chunks():
+            fresh = _noise(target, level**2, draw, rows)
+            c, _ = target.constrained(mean + level * fresh.xi, fresh)
+            score = score_at(target, c, level)
+            breadth.add(rows, fresh.xi, c + level**2 * score - mean, level)
+            parts.append((c, score))
+        c, score = (torch.cat(both) for both in zip(*parts, strict=True))
+        log_weight = torch.zeros(target.n, dtype=torch.float64, device=target.device)
+        reached = Reached(c, score, log_weight, level**2, breadth.value)
+        return self._seen(target, reached, level, log_weight, draw)
+
+    def step(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
+        """From noise level a to b < a: guided prediction, weights, resampling.
+
+        ``b == a`` is a round of moves at the last level; its particles are samples.
+        """
+        if level == state.level:
+            return self._collector.step(target, state, level, draw)
+        _, last = bounds(target.problem.prior.sigma_range, self.options.sigma_max, self.options.tau)
+        if level == last:
+            return self._arrive(target, state, level, draw)
+        reached = self._guided(target, state, level, draw)
+        return self._seen(target, reached, level, state.log_weight, draw)
+
+    def images(self, target: Target, state: State) -> Tensor:
+        """See `Sampler`."""
+        return images_of(target, state.c)
+
+    def scores(self, target: Target, state: State) -> Tensor:
+        """See `Sampler`."""
+        return images_of(target, state.score)
+
+    def _guided(self, target: Target, state: State, level: float, draw: Draw) -> Reached:
+        """Predictions shifted towards the data, their densities, and the score there."""
+        a, b, twist = state.level, level, _twist(state)
+        gap = a**2 - b**2
+        v = (b**2 + gap * twist.breadth) * gap / a**2
+        log_ratio = twist.potential.clone()
+        curvature, breadth = _Ratio(target), _Ratio(target)
+        parts = []
+        for rows in target.chunks():
+            x, score, u = state.c[rows], state.score[rows], twist.pull[rows]
+            denoised = torch.add(x, score, alpha=a**2)
+            ju = self._jacobian(target, x, denoised, u, a)
+            curvature.add(rows, u, ju)
+            shift = gap * ju
+            fresh = _noise(target, v, draw, rows)
+            # log N(x'; m, v I) - log N(x'; m + shift, v I)
+            log_ratio[rows] -= _dot(shift, fresh.xi / math.sqrt(v) + shift / (2 * v))
+            new = torch.add(x, score, alpha=gap).add_(shift).add_(fresh.xi, alpha=math.sqrt(v))
+            c, _ = target.constrained(new, fresh)
+            score = score_at(target, c, b)
+            breadth.add(rows, fresh.xi, torch.add(c, score, alpha=b**2) - denoised, math.sqrt(v))
+            parts.append((c, score))
+        c, score = (torch.cat(both) for both in zip(*parts, strict=True))
+        return Reached(c, score, log_ratio, min(curvature.value * a**2, b**2), breadth.value)
+
+    def _jacobian(self, target: Target, x: Tensor, denoised: Tensor, u: Tensor, a: float) -> Tensor:
+        """``J u``, by a finite difference of the denoiser along ``u``."""
+        length = u.flatten(1).norm(dim=1).clamp_min(torch.finfo(u.dtype).tiny)
+        length = length.view(-1, *[1] * (u.ndim - 1))
+        delta = self.options.probe * a
+        moved = torch.addcmul(x, u, delta / length)
+        difference: Tensor = torch.add(moved, score_at(target, moved, a), alpha=a**2) - denoised
+        difference *= length / delta
+        return difference
+
+    def _seen(
+        self, target: Target, reached: Reached, level: float, log_weight: Tensor, draw: Draw
+    ) -> tuple[State, Info]:
+        """Weigh particles by the data as seen from the denoised ones; resample."""
+        c, score, pull = reached.c, reached.score, torch.empty_like(reached.c)
+        potential = torch.empty_like(reached.log_ratio)
+        for rows in target.chunks():
+            denoised = torch.add(c[rows], score[rows], alpha=level**2)
+            pull[rows], potential[rows] = target.tilt.pull(denoised, math.sqrt(reached.variance))
+        twist = Twist(potential, pull, reached.variance, reached.breadth)
+        new = State(c, score, log_weight, level, twist=twist)
+        return self._weighed(new, reached.log_ratio - potential, draw)
+
+    def _arrive(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
+        """The last step, to the target with the data seen from the particle itself.
+
+        Twisted by that target as in `Walmc`: a draw from ``N(m, v I) exp(-R)``, whose normaliser
+        over the old ``h`` is the weight.
+        """
+        twist = _twist(state)
+        gap = state.level**2 - level**2
+        step = Step((level**2 + gap * twist.breadth) * gap / state.level**2, 0.0)
+        increment, score = twist.potential.clone(), torch.empty_like(state.c)
+        parts = []
+        for rows in target.chunks():
+            m = torch.add(state.c[rows], state.score[rows], alpha=gap)
+            predicted, noise, log_z = target.tilt.predict(m, step, draw, rows)
+            c, fresh = target.constrained(predicted, noise)
+            increment[rows] += log_z
+            score[rows] = score_at(target, c, level)
+            parts.append((c, (fresh or noise).xi))
+        c, xi = (torch.cat(both) for both in zip(*parts, strict=True))
+        new = State(c, score, state.log_weight, level, replace(noise, xi=xi))
+        return self._weighed(new, increment, draw)
+
+    def _weighed(self, state: State, increment: Tensor, draw: Draw) -> tuple[State, Info]:
+        """New weights; equal ones after resampling."""
+        o = self.options
+        log_weight, info = weigh(
+            state.level, increment, state.log_weight,
+            least_ess=o.least_ess, resample_below=o.resample_below,
+        )  # fmt: skip
+        if not info.resampled:
+            return replace(state, log_weight=log_weight), info
+        rows, twist = survivors(state.c, log_weight, draw), state.twist
+        if twist is not None:
+            twist = replace(twist, potential=twist.potential[rows], pull=twist.pull[rows])
+        fresh = state.fresh and state.fresh.at(rows)
+        zero = torch.zeros_like(log_weight)
+        return State(state.c[rows], state.score[rows], zero, state.level, fresh, twist), info
+
+
+class _Ratio:
+    """``sum <a, b> / (scale sum <a, a>)`` over all particles, clamped to [0, 1].
+
+    The sums of particles are added in the same order for any chunk size.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._sums = torch.zeros((2, target.n), dtype=torch.float64, device=target.device)
+
+    def add(self, rows: slice, a: Tensor, b: Tensor, scale: float = 1.0) -> None:
+        self._sums[0, rows] = _dot(a, b) / scale
+        self._sums[1, rows] = _dot(a, a)
+
+    @property
+    def value(self) -> float:
+        top, bottom = self._sums.sum(1).tolist()
+        return min(max(top / bottom, 0.0), 1.0) if bottom > 0 else 0.0
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products of particles, float64 (particle,)."""
+    return (a * b).flatten(1).sum(1, dtype=torch.float64)
+
+
+def _noise(target: Target, v: float, draw: Draw, rows: slice) -> Fresh:
+    """White noise of variance ``v``."""
+    spread = torch.full((), math.sqrt(v), dtype=target.dtype, device=target.device)
+    return Fresh(spread, target.tilt.white(draw, rows), v)
+
+
+def _twist(state: State) -> Twist:
+    assert state.twist is not None  # noqa: S101  (all levels but the last have one)
+    return state.twist
