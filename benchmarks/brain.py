@@ -65,7 +65,7 @@ def main() -> None:
             print(f"  {label}: {value}")
     preparation = time.perf_counter() - start
     reference, truth = full_scan(args.folder / "brain_8ch_raw.h5", prepared)
-    sampler = host.create("sampler", "walmc", dict(args.set))
+    sampler = host.create("sampler", args.sampler, dict(args.set))
     outcome = last(solve(problem, sampler, seed=(args.seed, 0), n=args.samples, device=CPU))
     print(f"\n{'':44}PSNR dB   SSIM")
     row("zero-filled", problem.baseline.numpy(), reference)
@@ -91,6 +91,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--sampler", default="walmc")
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--noise-level", type=float, help="leave coils and reference unwhitened")
     parser.add_argument("--pictures", type=Path)

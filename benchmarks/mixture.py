@@ -20,6 +20,7 @@ from tiltkit.operators.spectral import Dense
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
 from tiltkit.sampling.almc import Almc, AlmcOptions
+from tiltkit.sampling.twisted import Twisted, TwistedOptions
 from tiltkit.sampling.walmc import Walmc, WalmcOptions
 
 
@@ -58,7 +59,7 @@ def row(d: int, data: int, problems: int, samplers: dict, n: int) -> list[str]:
     """Mean distances of all problems of one cell."""
     distances: dict[str, list[float]] = {name: [] for name in ("exact", *samplers)}
     calls = dict.fromkeys(samplers, 0.0)
-    ess = []
+    ess: dict[str, list[float]] = {name: [] for name in samplers}
     for seed in range(problems):
         problem = make(d, data, seed)
         posterior = Posterior.of(problem.prior, problem.likelihood)
@@ -68,13 +69,15 @@ def row(d: int, data: int, problems: int, samplers: dict, n: int) -> list[str]:
         for name, sampler in samplers.items():
             x, calls[name], infos = sample(problem, sampler(), n, seed)
             distances[name] += [sliced_wasserstein(x, reference) for reference in exact]
-            if name == "walmc":
-                ess.append(min(info.ess for info in infos) / n)
+            ess[name].append(min(info.ess for info in infos) / n)
     mean = {name: sum(values) / len(values) for name, values in distances.items()}
     cells = [f"{d:4d} {data:4d} {mean['exact']:7.3f}"]
     for name in samplers:
-        cells.append(f"{mean[name]:7.3f} {mean[name] / mean['exact']:6.2f} {calls[name]:6.0f}")
-    return [*cells, f"{min(ess):5.2f}"]
+        cells.append(
+            f"{mean[name]:7.3f} {mean[name] / mean['exact']:6.2f} {calls[name]:6.0f}"
+            f" {min(ess[name]):5.2f}"
+        )
+    return cells
 
 
 def main() -> None:
@@ -85,21 +88,26 @@ def main() -> None:
     parser.add_argument("--particles", type=int, default=1000)
     parser.add_argument("--no-almc", action="store_true", help="leave out the published sampler")
     parser.add_argument("-s", nargs="*", default=[], metavar="KEY=VALUE", help="walmc options")
+    parser.add_argument("-t", nargs="*", default=[], metavar="KEY=VALUE", help="twisted options")
     args = parser.parse_args()
     torch.set_num_threads(1)
     options = {"levels": 96, "collect": 1, "least_ess": 0.0}
-    options |= dict(item.split("=") for item in args.s)
-    samplers = {"walmc": lambda: Walmc(WalmcOptions.model_validate(options))}
+    walmc = options | dict(item.split("=") for item in args.s)
+    twisted = options | dict(item.split("=") for item in args.t)
+    samplers = {
+        "walmc": lambda: Walmc(WalmcOptions.model_validate(walmc)),
+        "twisted": lambda: Twisted(TwistedOptions.model_validate(twisted)),
+    }
     if not args.no_almc:
         published = AlmcOptions(T=3.0, warm_steps=300, reports=1000, collect=0)
         samplers["almc"] = lambda: Almc(published)
-    heads = "".join(f" | {name:>7}  ratio  calls" for name in samplers)
-    print(f"   d dim y  exact{heads} | ess  seconds", flush=True)
+    heads = "".join(f" | {name:>7}  ratio  calls   ess" for name in samplers)
+    print(f"   d dim y  exact{heads} | seconds", flush=True)
     for cell in args.cells:
         d, data = map(int, cell.split(","))
         start = time.perf_counter()
         cells = row(d, data, args.problems, samplers, args.particles)
-        print(" | ".join(cells), f"{time.perf_counter() - start:7.1f}", flush=True)
+        print(" | ".join(cells), f"| {time.perf_counter() - start:7.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,12 @@ def tiltkit_samplers() -> list[Entry]:
             cite=(ALMC, TDS),
         ),
         Entry(
+            name="twisted",
+            target="tiltkit.sampling.twisted:Twisted",
+            summary="weighted particles that see the data through the denoiser: right mode weights",
+            cite=(TDS, ALMC),
+        ),
+        Entry(
             name="almc",
             target="tiltkit.sampling.almc:Almc",
             summary="annealed Langevin as published: any differentiable potential, no weights",

@@ -84,7 +84,7 @@ def solve(
         done = len(progress.infos)
         left = progress.seconds / done * max(total - done, 0)
         yield LevelDone(index, done, max(total, done), info.noise_level, info.ess, left)
-    diagnostics = _certificate(target, sampler, progress, draw)
+    diagnostics = _certificate(target, sampler, progress)
     diagnostics |= dict(problem.facts) | {
         "seconds": time.perf_counter() - start,
         "peak_memory_mb": _peak_memory_mb(device),
@@ -108,16 +108,14 @@ def _last(progress: Progress) -> State:
     return progress.state
 
 
-def _certificate(
-    target: Target, sampler: Sampler, progress: Progress, draw: Draw
-) -> dict[str, Any]:
+def _certificate(target: Target, sampler: Sampler, progress: Progress) -> dict[str, Any]:
     """All diagnostics that do not depend on the machine."""
     infos, state = progress.infos, _last(progress)
     report = ladder_report(infos, target.n, weighted=sampler.weighted)
     with torch.inference_mode():
         mean = progress.particles.mean.to(target.dtype)
         samples = sampler.images(target, state)
-        report |= data_fit(target, mean, samples, infos[-1].noise_level, draw)
+        report |= data_fit(target, mean, samples)
         divergence = fisher(target, sampler, state)
     if divergence is not None:
         report["fisher"] = divergence

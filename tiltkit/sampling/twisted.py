@@ -80,7 +80,7 @@ class TwistedOptions(BaseModel):
         0.3, gt=0, le=10, description="length of the finite difference, in noise levels"
     )
     resample_below: float = Field(
-        0.5, gt=0, le=1, description="resample when the ESS falls below this share"
+        1.0, gt=0, le=1, description="resample when the ESS falls below this share"
     )
     least_ess: float = Field(
         8.0,

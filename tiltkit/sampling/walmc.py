@@ -93,8 +93,13 @@ class Walmc:
         if state.level == plan[-1]:
             return plan[-1] if len(infos) < len(levels) else None
         path = [info.noise_level for info in infos]
-        return pace(path, [info.kl for info in infos],
-                    lambda level: self._kl(target, state, level), plan, self.options.rho)
+        return pace(
+            path,
+            [info.kl for info in infos],
+            lambda level: self._kl(target, state, level),
+            plan,
+            self.options.rho,
+        )
 
     def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
         """Draw from the tilted Gaussian around the prior's mean, then let the particles relax."""
