@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recipe", "nearest", "read_toml", "resolve", "validated", "with_setting"]
 
-DEFAULT_SAMPLER = "walmc"
+DEFAULT_SAMPLER = "twisted"
 
 Model = TypeVar("Model", bound=BaseModel)
 

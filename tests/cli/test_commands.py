@@ -49,7 +49,7 @@ def test_check_tells_what_would_be_done_and_writes_nothing(
 ) -> None:
     done = tilt("check", "mri-recon", scan, "--prior", "gaussian")
     assert done.code == 0, done.err
-    for part in ("coils", "noise level", "measured columns", "walmc", "time per network call"):
+    for part in ("coils", "noise level", "measured columns", "twisted", "time per network call"):
         assert part in done.out
     assert [p.name for p in tmp_path.iterdir()] == ["scan.h5"]
     found = json.loads(tilt("check", "mri-recon", scan, "--prior", "gaussian", "--json").out)

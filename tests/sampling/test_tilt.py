@@ -79,6 +79,24 @@ def test_diagonalised_potentials_share_one_constant_over_all_levels():
 
 
 @ALL
+@pytest.mark.parametrize("s", [0.0, 0.7])
+def test_the_pull_of_the_data_is_minus_the_gradient_of_the_potential(kind, s):
+    tilt = make(kind)
+    x = torch.randn(8, PIXELS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    pull, potential = tilt.pull(tilt.coordinates(x), s)
+    expected = torch.linalg.solve(spread(s), (Y - x @ matrix().T).T).T @ matrix()
+    torch.testing.assert_close(tilt.image(pull), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(potential, tilt.potential(tilt.coordinates(x), s))
+
+
+@ALL
+def test_white_noise_is_white(kind):
+    tilt, n = make(kind), 20_000
+    xi = tilt.white(Draw([0], n, torch.device("cpu")), slice(0, n))
+    assert_law(tilt.image(xi), torch.zeros(PIXELS), EYE)
+
+
+@ALL
 def test_predictions_follow_the_tilted_kernel(kind):
     tilt, n, step = make(kind), 20_000, Step(v=0.4, s=0.6)
     m = torch.linspace(-1, 1, PIXELS, dtype=torch.float64)

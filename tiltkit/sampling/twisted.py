@@ -7,9 +7,9 @@ arXiv:2508.07631). Targets at noise level a > tau, with the denoiser ``D``:
     mu_a ~ p_a(x) h_a(x),   h_a(x) = N(y; A D_a(x), noise + c_a A A^H),   0 <= c_a <= a^2
     mu_tau ~ p_tau(x) exp(-R(x)),  the last one, that of `Walmc`
 
-``D_a(x)`` sees the data through all that the prior knows, so that ``h_a`` decides between modes
-long before the particle itself is close to any: weights stay flat where those of ``R_s(x)`` do
-not. From a to b, with ``gap = a^2 - b^2`` and the prior's reverse kernel ``N(m, v I)``,
+The data see the particle through all that the prior knows, so that ``h_a`` decides between modes
+while they still overlap. Below, where ``R_s(x)`` would go on to weigh noise, weights stay flat.
+From a to b, with ``gap = a^2 - b^2`` and the prior's reverse kernel ``N(m, v I)``,
 ``m = x + gap score_a(x)``:
 
     x' = m + gap g + sqrt(v) xi,   log w += log [h_b(x') N(x'; m, v I)]
@@ -28,8 +28,8 @@ level is computed: ``c_b / a^2 = u^H J u / u^H u``, the curvature of the prior a
 and the breadth ``j`` in ``v = (b^2 + gap j) gap / a^2``, the part of the reverse kernel's variance
 that comes from what ``D_a(x)`` leaves open, measured by the newest noise without another call.
 
-Cost: two network calls per level (``J u`` before the step, the score after it), none per move as
-there are none, and one per collected round, a Langevin move of `Walmc` at ``tau``.
+Cost: two network calls per level (``J u`` before a step, the score after it) and one per collected
+round, which is a Langevin move of `Walmc` at ``tau``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from tiltkit.sampling.ladder import bounds, ladder
+from tiltkit.sampling.ladder import bounds, ladder, pace
 from tiltkit.sampling.start import images_of, refuse_corrections, score_at
 from tiltkit.sampling.state import State, Twist, planned
 from tiltkit.sampling.tilt import Fresh, Step
@@ -76,8 +76,12 @@ class TwistedOptions(BaseModel):
     rho: float = Field(
         20.0, ge=1, le=1000, description="shape of the ladder: larger gives a more constant ratio"
     )
+    adapt: bool = Field(False, description="place levels so that weights are equally uneven")
     probe: float = Field(
-        0.3, gt=0, le=10, description="length of the finite difference, in noise levels"
+        0.3,
+        gt=0,
+        le=10,
+        description="length of the finite difference, in spreads of what a particle leaves open",
     )
     resample_below: float = Field(
         1.0, gt=0, le=1, description="resample when the ESS falls below this share"
@@ -134,8 +138,23 @@ class Twisted:
     def next_level(
         self, target: Target, state: State | None, infos: Sequence[Info]
     ) -> float | None:
-        """See `Sampler`."""
-        return planned(self.levels(target), infos)
+        """As planned, or so that all levels make the weights about equally uneven.
+
+        The level ahead is taken to be as uneven as the one before.
+        """
+        levels, rho = self.levels(target), self.options.rho
+        plan = levels[: self.options.levels]
+        if len(infos) < 2 or not self.options.adapt or len(infos) >= len(plan):
+            return planned(levels, infos)
+        path = [info.noise_level for info in infos]
+        done, step = (u ** (1 / rho) for u in path[-2:])
+        length = done - step
+
+        def ahead(level: float) -> float:
+            share: float = (step - level ** (1 / rho)) / length
+            return infos[-1].kl * share**2
+
+        return pace(path, [info.kl for info in infos], ahead, plan, rho)
 
     def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
         """Draw from the prior, all but Gaussian at the first level, and weigh."""
@@ -186,7 +205,7 @@ class Twisted:
         for rows in target.chunks():
             x, score, u = state.c[rows], state.score[rows], twist.pull[rows]
             denoised = torch.add(x, score, alpha=a**2)
-            ju = self._jacobian(target, x, denoised, u, a)
+            ju = self._jacobian(target, x, denoised, u, state)
             curvature.add(rows, u, ju)
             shift = gap * ju
             fresh = _noise(target, v, draw, rows)
@@ -200,11 +219,19 @@ class Twisted:
         c, score = (torch.cat(both) for both in zip(*parts, strict=True))
         return Reached(c, score, log_ratio, min(curvature.value * a**2, b**2), breadth.value)
 
-    def _jacobian(self, target: Target, x: Tensor, denoised: Tensor, u: Tensor, a: float) -> Tensor:
-        """``J u``, by a finite difference of the denoiser along ``u``."""
+    def _jacobian(
+        self, target: Target, x: Tensor, denoised: Tensor, u: Tensor, state: State
+    ) -> Tensor:
+        """``J u``, by a finite difference of the denoiser along ``u``.
+
+        Its length is measured by ``a sqrt(j dim)``, the spread of the prior given a particle: over
+        that ``D`` bends. A fixed share of ``a`` alone, though fine in few dimensions, would be
+        lost in the rounding of networks at low precision in many.
+        """
+        a = state.level
         length = u.flatten(1).norm(dim=1).clamp_min(torch.finfo(u.dtype).tiny)
         length = length.view(-1, *[1] * (u.ndim - 1))
-        delta = self.options.probe * a
+        delta = self.options.probe * a * math.sqrt(max(_twist(state).breadth * u[0].numel(), 1.0))
         moved = torch.addcmul(x, u, delta / length)
         difference: Tensor = torch.add(moved, score_at(target, moved, a), alpha=a**2) - denoised
         difference *= length / delta

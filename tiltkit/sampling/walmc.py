@@ -19,10 +19,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from tiltkit.sampling.ladder import bounds, ladder, pace
-from tiltkit.sampling.particles import along_widest, ess, flatten, path_kl, systematic
+from tiltkit.sampling.particles import ess, path_kl
 from tiltkit.sampling.start import tilted_gaussian
 from tiltkit.sampling.state import Info, State, planned
 from tiltkit.sampling.tilt import Fresh, Step
+from tiltkit.sampling.weighing import survivors, weigh
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -119,19 +120,12 @@ class Walmc:
         if level == state.level:
             return self._collect(target, state, draw)
         c, fresh, increment = self._predict(target, state, level, draw)
-        power = flatten(increment, state.log_weight, min(self.options.least_ess, target.n / 2))
-        log_weight = state.log_weight + power * increment
-        resample = ess(log_weight) < self.options.resample_below * target.n
-        info = Info(
-            noise_level=level,
-            ess=ess(state.log_weight + increment),
-            log_evidence=_log_ratio(increment, state.log_weight),
-            kl=path_kl(increment, state.log_weight),
-            temper=power,
-            resampled=resample,
-        )
+        log_weight, info = weigh(
+            level, increment, state.log_weight,
+            least_ess=self.options.least_ess, resample_below=self.options.resample_below,
+        )  # fmt: skip
         state = State(c, state.score, log_weight, level, fresh)
-        if resample:
+        if info.resampled:
             state = _resampled(state, draw)
         return self._relax(target, state, self.options.moves, draw), info
 
@@ -186,15 +180,20 @@ class Walmc:
         ])  # fmt: skip
         return path_kl(increment, state.log_weight)
 
-    def _relax(self, target: Target, state: State, moves: int, draw: Draw) -> State:
-        """Langevin moves that leave the level's target nearly invariant, and the new score."""
+    def _relax(
+        self, target: Target, state: State, moves: int, draw: Draw, *, known: bool = False
+    ) -> State:
+        """Langevin moves that leave the level's target nearly invariant, and the new score.
+
+        ``known`` says that the state's score is that of its particles already.
+        """
         level = state.level
         step = Step(level**2, self._potential_level(target, level), self.options.step)
         score = torch.empty_like(state.c)
         parts = []
         for rows in target.chunks():
             x, fresh = state.c[rows], state.fresh and state.fresh.at(rows)
-            s = self._score(target, x, level)
+            s = state.score[rows] if known else self._score(target, x, level)
             for _ in range(moves):
                 drift = self._drift(target, x, s, step)
                 x, fresh = target.tilt.move(x, drift, step, fresh, draw, rows)
@@ -221,7 +220,7 @@ class Walmc:
         info = Info(noise_level=state.level, ess=ess(state.log_weight), final=True)
         if bool((state.log_weight != state.log_weight[0]).any()):
             state = _resampled(state, draw)
-        return self._relax(target, state, 1, draw), info
+        return self._relax(target, state, 1, draw, known=True), info
 
 
 def _joined(parts: Sequence[tuple[Tensor, Fresh | None]]) -> tuple[Tensor, Fresh | None]:
@@ -235,16 +234,11 @@ def _joined(parts: Sequence[tuple[Tensor, Fresh | None]]) -> tuple[Tensor, Fresh
 
 def _resampled(state: State, draw: Draw) -> State:
     """Equally weighted particles, by systematic resampling."""
-    order = along_widest(state.c)
-    survivors = order[systematic(state.log_weight[order], draw.uniform())]
+    chosen = survivors(state.c, state.log_weight, draw)
     return State(
-        state.c[survivors],
-        state.score[survivors],
+        state.c[chosen],
+        state.score[chosen],
         torch.zeros_like(state.log_weight),
         state.level,
-        state.fresh and state.fresh.at(survivors),
+        state.fresh and state.fresh.at(chosen),
     )
-
-
-def _log_ratio(increment: Tensor, log_weight: Tensor) -> float:
-    return float(torch.logsumexp(increment + torch.log_softmax(log_weight, 0), 0))
