@@ -169,12 +169,12 @@ def test_an_adaptive_ladder_spends_its_levels_where_weights_are_uneven():
     assert worst(adapted) < worst(fixed)
 
 
-def test_two_network_calls_per_level_and_per_collected_round():
+def test_two_network_calls_per_level_and_one_per_collected_round():
     n, levels, collect = 8, 12, 3
     _, infos, calls = follow(gaussian(), n=n, levels=levels, collect=collect)
     assert [info.final for info in infos] == [False] * levels + [True] * collect
     # The first level has no guidance behind it, and the step to the last one needs none.
-    assert calls == pytest.approx(1 + 2 * (levels - 2) + 1 + 2 * collect)
+    assert calls == pytest.approx(1 + 2 * (levels - 2) + 1 + collect)
 
 
 def test_weights_are_left_out_where_they_would_leave_too_few_particles():
