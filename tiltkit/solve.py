@@ -15,7 +15,7 @@ from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.sampling.certificate import data_fit, fisher, ladder_report, verdict
 from tiltkit.sampling.draw import Draw
 from tiltkit.sampling.outcome import Outcome
-from tiltkit.sampling.progress import Progress, load, save
+from tiltkit.sampling.progress import Keeper, Progress, load
 from tiltkit.sampling.run import run
 from tiltkit.sampling.target import Target, chunk_size
 
@@ -64,8 +64,8 @@ def solve(
         device: Where to compute.
         memory_gb: For particles handled side by side.
         index: Number of the slice, for messages.
-        checkpoint: A file that is kept up to date after every level; where it is there already,
-            of the same slice and seed, the run goes on from it.
+        checkpoint: A file that is kept up to date; where it is there already, of the same slice
+            and seed, the run goes on from it.
     """
     target = Target(problem, n, chunk_size(problem.shape, n, memory_gb), device)
     draw = Draw(seed, n, device)
@@ -74,16 +74,17 @@ def solve(
     target.network_calls = progress.network_calls
     start = time.perf_counter() - progress.seconds
     total = len(sampler.levels(target))
-    for state, info in run(target, sampler, draw, progress.state, progress.infos):
-        _take_in(progress, problem, sampler.images(target, state) if info.final else None)
-        progress.state, progress.network_calls = state, target.network_calls
-        progress.infos.append(info)
-        progress.seconds = time.perf_counter() - start
-        if checkpoint:
-            save(checkpoint, progress, draw, key)
-        done = len(progress.infos)
-        left = progress.seconds / done * max(total - done, 0)
-        yield LevelDone(index, done, max(total, done), info.noise_level, info.ess, left)
+    with Keeper(checkpoint, progress, key) as keeper:
+        for state, info in run(target, sampler, draw, progress.state, progress.infos):
+            _take_in(progress, problem, sampler.images(target, state) if info.final else None)
+            progress.state, progress.network_calls = state, target.network_calls
+            progress.infos.append(info)
+            progress.seconds = time.perf_counter() - start
+            progress.draw = draw.dump()
+            keeper.level_done()
+            done = len(progress.infos)
+            left = progress.seconds / done * max(total - done, 0)
+            yield LevelDone(index, done, max(total, done), info.noise_level, info.ess, left)
     diagnostics = _certificate(target, sampler, progress)
     diagnostics |= dict(problem.facts) | {
         "seconds": time.perf_counter() - start,

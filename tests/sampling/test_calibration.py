@@ -1,4 +1,4 @@
-"""Simulation-based calibration of the default sampler: benchmarks/sbc.py in small."""
+"""Simulation-based calibration of the weighted samplers: benchmarks/sbc.py in small."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from tiltkit.problem import Problem
 from tiltkit.sampling.draw import Draw
 from tiltkit.sampling.run import run
 from tiltkit.sampling.target import Target
-from tiltkit.sampling.walmc import Walmc, WalmcOptions
+from tiltkit.sampling.twisted import Twisted
+from tiltkit.sampling.walmc import Walmc
 
-PROBLEMS, PARTICLES, RANKED, NOISE = 100, 64, 9, 0.8
+PROBLEMS, PARTICLES, RANKED, NOISE = 100, 32, 9, 0.8
 
 MEANS = torch.tensor([[4, 0, 2, -3], [-4, 3, 0, 1], [0, -5, 3, 3], [2, 4, -4, 0], [-3, -3, -3, 4]])
 PRIORS = {
@@ -41,20 +42,21 @@ def functions(problem: Problem, x: Tensor) -> Tensor:
     return torch.stack([x[:, 0], x.sum(1), x.norm(dim=1), -problem.likelihood.potential(x)])
 
 
-def rank(prior: Mixture, seed: int) -> Tensor:
+def rank(prior: Mixture, kind: type, seed: int) -> Tensor:
     """How many of a few particles of a run, picked at random, are below the truth."""
     problem, truth = draw_problem(prior, seed)
     target = Target(problem, PARTICLES, PARTICLES)
-    sampler = Walmc(WalmcOptions(levels=32, collect=2))
+    sampler = kind(kind.Options(levels=24, collect=2))
     *_, (state, _) = run(target, sampler, Draw([seed], PARTICLES, target.device))
     picked = torch.randperm(PARTICLES, generator=torch.Generator().manual_seed(seed))[:RANKED]
     values = functions(problem, sampler.images(target, state)[picked])
     return (values < functions(problem, truth)).sum(1)
 
 
+@pytest.mark.parametrize("kind", [Walmc, Twisted])
 @pytest.mark.parametrize("prior", PRIORS)
-def test_the_truth_is_as_likely_to_have_any_rank_among_posterior_samples(prior):
-    ranks = torch.stack([rank(PRIORS[prior], seed) for seed in range(PROBLEMS)], 1)
+def test_the_truth_is_as_likely_to_have_any_rank_among_posterior_samples(prior, kind):
+    ranks = torch.stack([rank(PRIORS[prior], kind, seed) for seed in range(PROBLEMS)], 1)
     for of_function in ranks:
         counts = torch.bincount(of_function, minlength=RANKED + 1)
         assert stats.chisquare(counts.numpy()).pvalue > 0.001

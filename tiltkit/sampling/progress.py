@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,13 @@ from tiltkit.sampling.summary import Moments, Quantiles
 from tiltkit.sampling.tilt import Fresh
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from torch import Tensor
 
     from tiltkit.sampling.draw import Draw
 
-__all__ = ["Progress", "load", "save"]
+__all__ = ["Keeper", "Progress", "load", "save"]
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Progress:
         quantiles: The same, for quantiles.
         network_calls: Score evaluations so far.
         seconds: Time spent so far.
+        draw: State of the random generators after the last finished level.
     """
 
     state: State | None = None
@@ -43,19 +47,19 @@ class Progress:
     quantiles: Quantiles = field(default_factory=Quantiles)
     network_calls: float = 0.0
     seconds: float = 0.0
+    draw: Tensor | None = None
 
 
-def save(path: Path, progress: Progress, draw: Draw, key: str) -> None:
+def save(path: Path, progress: Progress, key: str) -> None:
     """Write a checkpoint, whole or not at all.
 
     Args:
         path: The file; what is there is replaced.
         progress: After at least one level.
-        draw: Its generators are saved, too, so that the run goes on with the same numbers.
         key: Says what the checkpoint belongs to; `load` asks for the same.
     """
-    state = progress.state
-    assert state is not None  # noqa: S101  (a checkpoint is made after a level)
+    state, draw = progress.state, progress.draw
+    assert state is not None and draw is not None  # noqa: S101, PT018  (made after a level)
     tensors = {"c": state.c, "score": state.score, "log_weight": state.log_weight}
     notes: dict[str, Any] = {"key": key, "level": state.level}
     if state.fresh is not None:
@@ -68,7 +72,7 @@ def save(path: Path, progress: Progress, draw: Draw, key: str) -> None:
         own, counts = getattr(progress, name).dump()
         tensors |= {f"{name}.{key}": value for key, value in own.items()}
         notes[name] = counts
-    tensors["draw"] = draw.dump()
+    tensors["draw"] = draw
     notes |= {
         "infos": [asdict(info) for info in progress.infos],
         "network_calls": progress.network_calls,
@@ -112,6 +116,43 @@ def load(path: Path, draw: Draw, key: str) -> Progress | None:
         }
         getattr(progress, name).restore(own, notes[name])
     return progress
+
+
+class Keeper:
+    """Keeps a checkpoint up to date at no more than a twentieth of the run's time.
+
+    A run that is interrupted leaves its last finished level; one that is killed loses at most
+    that share of its time.
+    """
+
+    def __init__(self, path: Path | None, progress: Progress, key: str) -> None:
+        self._path, self._progress, self._key = path, progress, key
+        self._saved, self._cost, self._levels = time.perf_counter(), 0.0, len(progress.infos)
+
+    def __enter__(self) -> Keeper:
+        return self
+
+    def level_done(self) -> None:
+        """Save, unless that was done a moment ago."""
+        if time.perf_counter() - self._saved >= 20 * self._cost:
+            self._save()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        if interrupted and len(self._progress.infos) > self._levels:
+            self._save()
+
+    def _save(self) -> None:
+        if self._path is not None:
+            start = time.perf_counter()
+            save(self._path, self._progress, self._key)
+            self._saved, self._levels = time.perf_counter(), len(self._progress.infos)
+            self._cost = self._saved - start
 
 
 def _state(notes: dict[str, Any], tensors: dict[str, Tensor]) -> State:

@@ -171,7 +171,7 @@ def test_odd_sizes_and_single_coils_are_reconstructed(
     assert outcome.mean.shape == shape
     assert psnr(outcome.mean, scan.image) > 22
     fit = outcome.diagnostics
-    assert fit["chi2"] == pytest.approx(fit["chi2_expected"], rel=0.15)
+    assert fit["chi2"] == pytest.approx(fit["chi2_expected"], rel=0.2)
 
 
 def test_the_layout_has_positions_in_mm_and_what_the_file_said(
