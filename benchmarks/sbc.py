@@ -237,6 +237,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=400)
     parser.add_argument("--samples", type=int, default=64, help="particles of a run")
     parser.add_argument("--sampler", default="walmc", help="its name, or exact")
+    parser.add_argument("--seed", type=int, default=0, help="of the first problem")
     parser.add_argument("--independent", action="store_true", help="rank among 19 runs: slow")
     parser.add_argument("-s", nargs="*", default=[], metavar="KEY=VALUE", help="sampler options")
     args = parser.parse_args()
@@ -253,7 +254,7 @@ def main() -> None:
         case, start = CASES[name](), time.perf_counter()
         results = [
             one(case, sampler, args.samples, seed, independent=args.independent)
-            for seed in range(args.problems)
+            for seed in range(args.seed, args.seed + args.problems)
         ]
         ranks, covered = (torch.stack(both) for both in zip(*results, strict=True))
         report(name, case, ranks, covered)

@@ -85,6 +85,8 @@ def solve(
             done = len(progress.infos)
             left = progress.seconds / done * max(total - done, 0)
             yield LevelDone(index, done, max(total, done), info.noise_level, info.ess, left)
+    if not progress.particles.count:
+        raise TiltkitError("The sampler collected no samples.", "set sampler.collect to 1 or more.")
     diagnostics = _certificate(target, sampler, progress)
     diagnostics |= dict(problem.facts) | {
         "seconds": time.perf_counter() - start,

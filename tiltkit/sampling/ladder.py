@@ -70,6 +70,11 @@ def bounds(
     low, high = known
     first = high if sigma_max is None else sigma_max
     last = low if tau is None else tau
+    if first > 1e18:  # its square must fit single precision
+        raise UsageError(
+            f"The first noise level is {first:g}, beyond single precision.",
+            "give the prior and the data other units, so that images are about 1.",
+        )
     if not low <= last < first <= high:
         raise UsageError(
             f"The noise ladder from {first:g} to {last:g} does not lie within {high:g} to {low:g},"

@@ -47,9 +47,7 @@ def tilted_gaussian(
         step: Variance of the noised prior, and the level of the potential.
         draw: Randomness.
     """
-    level = step.v**0.5
-    zero = torch.zeros((1, *target.problem.shape), dtype=target.dtype, device=target.device)
-    mean = target.tilt.coordinates(step.v * target.problem.prior.score(zero, level))
+    mean = target.tilt.coordinates(target.prior_mean(step.v**0.5))
     for rows in target.chunks():
         m = mean.expand(rows.stop - rows.start, *mean.shape[1:])
         c, fresh, _ = target.tilt.predict(m, step, draw, rows)

@@ -9,6 +9,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from tiltkit.errors import TiltkitError
 from tiltkit.likelihoods import GaussianLikelihood, linear_gaussian
@@ -16,8 +17,6 @@ from tiltkit.sampling.correction import Correction
 from tiltkit.sampling.tilt import Fresh, Tilt, tilt_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from tiltkit.problem import Problem
 
 __all__ = ["Target", "chunk_size"]
@@ -61,7 +60,29 @@ class Target:
     def score(self, x: Tensor, sigma: float) -> Tensor:
         """The prior's score of a chunk of images, counted."""
         self.network_calls += len(x) / self.n
-        return self.problem.prior.score(x, sigma)
+        return self._score(x, sigma)
+
+    def prior_mean(self, level: float) -> Tensor:
+        """Mean of the prior (1, channel, *space), as a high noise level shows it."""
+        zero = torch.zeros((1, *self.problem.shape), dtype=self.dtype, device=self.device)
+        return level**2 * self._score(zero, level)
+
+    def _score(self, x: Tensor, sigma: float) -> Tensor:
+        """What the prior gives, checked.
+
+        Raises:
+            TiltkitError: It is no score of these images.
+        """
+        score: object = self.problem.prior.score(x, sigma)
+        if isinstance(score, Tensor) and score.shape == x.shape and score.dtype == x.dtype:
+            return score
+        what = type(score).__name__
+        if isinstance(score, Tensor):
+            what = f"{score.dtype} {tuple(score.shape)}"
+        raise TiltkitError(
+            f"The prior's score of {x.dtype} {tuple(x.shape)} images is {what}.",
+            "correct the prior: the score has the shape and type of its images.",
+        )
 
     @cached_property
     def linear(self) -> GaussianLikelihood:
@@ -82,8 +103,28 @@ class Target:
 
     @cached_property
     def tilt(self) -> Tilt:
-        """Linear-Gaussian algebra of the likelihood or its approximation."""
+        """Linear-Gaussian algebra of the likelihood or its approximation.
+
+        Raises:
+            TiltkitError: The measurement has another type or shape than the operator's.
+        """
+        self._check_measurement()
         return tilt_of(self.linear, self.problem.shape, self.dtype)
+
+    def _check_measurement(self) -> None:
+        y = self.linear.y
+        if y.real.dtype != self.dtype:
+            raise TiltkitError(
+                f"The measurement has type {y.dtype}, but samples are {self.dtype}.",
+                f"convert operator, measurement and prior to {self.dtype}.",
+            )
+        blank = torch.zeros((1, *self.problem.shape), dtype=self.dtype, device=self.device)
+        expected = tuple(self.linear.operator.forward(blank).shape)
+        if tuple(y.shape) != expected:
+            raise TiltkitError(
+                f"The measurement has shape {tuple(y.shape)}, but the operator gives {expected}.",
+                "check that measurement, operator and image shape belong together.",
+            )
 
     @cached_property
     def correction(self) -> Correction | None:

@@ -142,7 +142,11 @@ class SpectralTilt:
         self._z = torch.view_as_real(z) if self._complex else z
         eig = operator.eigenvalues.to(dtype)
         # One value per real component, so that all arithmetic is plain real arithmetic.
-        self._eig = eig[..., None].expand(*eig.shape, 2).contiguous() if self._complex else eig
+        eig = eig[..., None].expand(*eig.shape, 2).contiguous() if self._complex else eig
+        # Directions that A hardly sees carry only rounding errors, of eigenvalues and of z.
+        self._seen = eig > eig.max() * torch.finfo(eig.dtype).eps * 10
+        self._eig = torch.where(self._seen, eig, 0.0)
+        self._z = torch.where(self._seen, self._z, 0.0)
         self._noise_var = likelihood.noise_var
 
     def coordinates(self, x: Tensor) -> Tensor:
@@ -156,9 +160,7 @@ class SpectralTilt:
 
     def potential(self, c: Tensor, s: float) -> Tensor:
         """See `Tilt`."""
-        eig = self._eig
-        # Directions that A hardly sees carry only rounding errors of z.
-        seen = eig > eig.max() * torch.finfo(eig.dtype).eps * 10
+        eig, seen = self._eig, self._seen
         spread = self._noise_var + s**2 * eig
         precision = torch.where(seen, 1 / (eig * spread), 0.0)
         residual = torch.addcmul(self._z, eig, c, value=-1)

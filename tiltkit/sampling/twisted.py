@@ -159,8 +159,7 @@ class Twisted:
     def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
         """Draw from the prior, all but Gaussian at the first level, and weigh."""
         refuse_corrections(target)
-        zero = torch.zeros((1, *target.problem.shape), dtype=target.dtype, device=target.device)
-        mean = target.tilt.coordinates(level**2 * target.problem.prior.score(zero, level))
+        mean = target.tilt.coordinates(target.prior_mean(level))
         parts, breadth = [], _Ratio(target)
         for rows in target.chunks():
             fresh = _noise(target, level**2, draw, rows)
@@ -229,7 +228,8 @@ class Twisted:
         lost in the rounding of networks at low precision in many.
         """
         a = state.level
-        length = u.flatten(1).norm(dim=1).clamp_min(torch.finfo(u.dtype).tiny)
+        # Where the data ask for nothing, u and with it the difference are zero.
+        length = u.flatten(1).norm(dim=1).clamp_min(1e-20)
         length = length.view(-1, *[1] * (u.ndim - 1))
         delta = self.options.probe * a * math.sqrt(max(_twist(state).breadth * u[0].numel(), 1.0))
         moved = torch.addcmul(x, u, delta / length)
