@@ -91,6 +91,11 @@ def test_a_run_that_fits_its_data_is_ok():
     assert verdict({}) == "ok"
 
 
+def test_few_measurements_may_scatter_by_chance():
+    assert verdict({"chi2": 1.6, "chi2_expected": 1.0, "measured": 10}) == "ok"
+    assert verdict({"chi2": 1.6, "chi2_expected": 1.0, "measured": 10_000}) != "ok"
+
+
 @pytest.mark.parametrize("chi2", [0.5, 1.6])
 def test_a_run_that_does_not_fit_its_data_says_what_to_check(chi2):
     text = verdict({"chi2": chi2, "chi2_expected": 1.0})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,7 @@ def data_fit(target: Target, mean: Tensor, samples: Tensor) -> dict[str, float]:
     linear = linear_gaussian(likelihood)
     if linear is None:
         return report
+    report["measured"] = linear.measured
     operator = linear.operator
     per_measurement = linear.noise_var * linear.measured
     spread = [
@@ -116,7 +118,9 @@ def verdict(report: Mapping[str, Any]) -> str:
     worries = []
     expected = report.get("chi2_expected", 1.0)
     chi2 = report.get("chi2", expected)
-    if not 0.8 * expected <= chi2 <= 1.25 * expected:
+    # Four standard deviations of chi-squared: few measurements scatter by themselves.
+    chance = 4 * math.sqrt(2 / report["measured"]) if report.get("measured") else 0.0
+    if not 0.8 * expected - chance <= chi2 <= 1.25 * expected + chance:
         worries.append(
             f"the samples fit the data with chi2 {chi2:.2f} where {expected:.2f} is expected:"
             " check the noise level, the operator and whether the prior fits these images"

@@ -73,7 +73,14 @@ class Target:
         Raises:
             TiltkitError: It is no score of these images.
         """
-        score: object = self.problem.prior.score(x, sigma)
+        try:
+            score: object = self.problem.prior.score(x, sigma)
+        except (RuntimeError, ValueError, ArithmeticError) as error:
+            reason = str(error).split("\n")[0]
+            raise TiltkitError(
+                f"The prior failed on {tuple(x.shape)} images at noise {sigma:.3g}: {reason}",
+                "check that it is a prior for images of this shape and this device.",
+            ) from error
         if isinstance(score, Tensor) and score.shape == x.shape and score.dtype == x.dtype:
             return score
         what = type(score).__name__
