@@ -67,7 +67,7 @@ def tiltkit_samplers() -> list[Entry]:
         Entry(
             name="walmc",
             target="tiltkit.sampling.walmc:Walmc",
-            summary="weighted annealed Langevin: exact particle weights, Gaussian noise",
+            summary="weighted annealed Langevin: exact particle weights, also for counts",
             cite=(ALMC, TDS),
         ),
         Entry(
