@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tiltkit.sampling.outcome import GOOD_FIT
+
 __all__ = ["Statement", "guaranteed", "measured", "number", "unknown"]
 
 Diagnostics = Mapping[str, Any]
@@ -107,12 +109,12 @@ def _fit(one: Diagnostics) -> Statement | None:
         return None
     chi2, expected = one["chi2"], one.get("chi2_expected", 1.0)
     ratio = chi2 / expected
-    if ratio > 1.25:
+    if ratio > GOOD_FIT[1]:
         meaning = (
             "They miss the data by more than the noise explains: the noise level may be too low,"
             " the measurement model wrong, or this object unlike what the prior was trained on."
         )
-    elif ratio < 0.8:
+    elif ratio < GOOD_FIT[0]:
         meaning = "They follow the data more closely than its noise allows: the noise level is"
         meaning += " probably estimated too high."
     else:
@@ -120,7 +122,7 @@ def _fit(one: Diagnostics) -> Statement | None:
     return Statement(
         f"The samples fit the data with chi² {chi2:.2f}, expected is {expected:.2f}",
         f"Squared misfit per measured value, in units of the noise. {meaning}",
-        care=not 0.8 <= ratio <= 1.25,
+        care=not GOOD_FIT[0] <= ratio <= GOOD_FIT[1],
     )
 
 

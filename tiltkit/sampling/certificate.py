@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tiltkit.likelihoods import linear_gaussian
+from tiltkit.sampling.outcome import GOOD_FIT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,9 +121,11 @@ def verdict(report: Mapping[str, Any]) -> str:
     chi2 = report.get("chi2", expected)
     # Four standard deviations of chi-squared: few measurements scatter by themselves.
     chance = 4 * math.sqrt(2 / report["measured"]) if report.get("measured") else 0.0
-    if not 0.8 * expected - chance <= chi2 <= 1.25 * expected + chance:
+    low, high = GOOD_FIT
+    if not low * expected - chance <= chi2 <= high * expected + chance:
         worries.append(
             f"the samples fit the data with chi2 {chi2:.2f} where {expected:.2f} is expected:"
-            " check the noise level, the operator and whether the prior fits these images"
+            " intervals may be too narrow; check the noise level, the operator and whether the"
+            " prior fits these images"
         )
     return "; ".join(worries) or "ok"

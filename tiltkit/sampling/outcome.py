@@ -10,7 +10,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Outcome"]
+__all__ = ["GOOD_FIT", "Outcome"]
+
+# Samples of a good run have a chi2 of the expected one times something in this range. Above it,
+# measured: a real scan with 1.13 had 90 % intervals that cover 77 %.
+GOOD_FIT = (0.85, 1.1)
 
 
 @dataclass(frozen=True, slots=True)
