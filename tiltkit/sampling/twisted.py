@@ -36,20 +36,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from tiltkit.sampling.ladder import bounds, ladder, pace
+from tiltkit.sampling.ladder import bounds, pace
 from tiltkit.sampling.start import images_of, refuse_corrections, score_at
 from tiltkit.sampling.state import State, Twist, planned
 from tiltkit.sampling.tilt import Fresh, Step
 from tiltkit.sampling.walmc import Walmc, WalmcOptions
-from tiltkit.sampling.weighing import survivors, weigh
+from tiltkit.sampling.weighing import resampled, weigh
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
@@ -58,6 +58,9 @@ if TYPE_CHECKING:
     from tiltkit.sampling.target import Target
 
 __all__ = ["Twisted", "TwistedOptions"]
+
+
+_SHARED = ("levels", "collect", "step", "sigma_max", "tau", "rho")
 
 
 class TwistedOptions(BaseModel):
@@ -118,22 +121,17 @@ class Twisted:
 
     Options = TwistedOptions
     weighted: ClassVar[bool] = True
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "draft": {"levels": 24, "collect": 2},
-        "high": {"levels": 120, "collect": 8},
-    }
+    presets = Walmc.presets
 
     def __init__(self, options: TwistedOptions) -> None:
         self.options = options
-        self._collector = Walmc(
-            WalmcOptions(step=options.step, sigma_max=options.sigma_max, tau=options.tau)
-        )
+        # The ladder and its last level are those of annealed Langevin.
+        shared = options.model_dump(include=set(_SHARED))
+        self._langevin = Walmc(WalmcOptions.model_validate(shared))
 
     def levels(self, target: Target) -> list[float]:
         """The ladder; its last level repeated to collect samples."""
-        o = self.options
-        first, last = bounds(target.problem.prior.sigma_range, o.sigma_max, o.tau)
-        return ladder(first, last, o.levels, o.rho) + [last] * o.collect
+        return self._langevin.levels(target)
 
     def next_level(
         self, target: Target, state: State | None, infos: Sequence[Info]
@@ -178,7 +176,7 @@ class Twisted:
         ``b == a`` is a round of moves at the last level; its particles are samples.
         """
         if level == state.level:
-            return self._collector.step(target, state, level, draw)
+            return self._langevin.step(target, state, level, draw)
         _, last = bounds(target.problem.prior.sigma_range, self.options.sigma_max, self.options.tau)
         if level == last:
             return self._arrive(target, state, level, draw)
@@ -279,14 +277,8 @@ class Twisted:
             state.level, increment, state.log_weight,
             least_ess=o.least_ess, resample_below=o.resample_below,
         )  # fmt: skip
-        if not info.resampled:
-            return replace(state, log_weight=log_weight), info
-        rows, twist = survivors(state.c, log_weight, draw), state.twist
-        if twist is not None:
-            twist = replace(twist, potential=twist.potential[rows], pull=twist.pull[rows])
-        fresh = state.fresh and state.fresh.at(rows)
-        zero = torch.zeros_like(log_weight)
-        return State(state.c[rows], state.score[rows], zero, state.level, fresh, twist), info
+        state = replace(state, log_weight=log_weight)
+        return (resampled(state, draw) if info.resampled else state), info
 
 
 class _Ratio:

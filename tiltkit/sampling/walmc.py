@@ -20,10 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tiltkit.sampling.ladder import bounds, ladder, pace
 from tiltkit.sampling.particles import ess, path_kl
-from tiltkit.sampling.start import tilted_gaussian
+from tiltkit.sampling.start import images_of, score_at, tilted_gaussian
 from tiltkit.sampling.state import Info, State, planned
 from tiltkit.sampling.tilt import Fresh, Step
-from tiltkit.sampling.weighing import survivors, weigh
+from tiltkit.sampling.weighing import resampled, uneven, weigh
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -126,16 +126,16 @@ class Walmc:
         )  # fmt: skip
         state = State(c, state.score, log_weight, level, fresh)
         if info.resampled:
-            state = _resampled(state, draw)
+            state = resampled(state, draw)
         return self._relax(target, state, self.options.moves, draw), info
 
     def images(self, target: Target, state: State) -> Tensor:
         """See `Sampler`."""
-        return torch.cat([target.tilt.image(state.c[rows]) for rows in target.chunks()])
+        return images_of(target, state.c)
 
     def scores(self, target: Target, state: State) -> Tensor:
         """See `Sampler`."""
-        return torch.cat([target.tilt.image(state.score[rows]) for rows in target.chunks()])
+        return images_of(target, state.score)
 
     def _potential_level(self, target: Target, level: float) -> float:
         """``s`` of the potential that belongs to a noise level of the prior; 0 at the last one."""
@@ -193,20 +193,16 @@ class Walmc:
         parts = []
         for rows in target.chunks():
             x, fresh = state.c[rows], state.fresh and state.fresh.at(rows)
-            s = state.score[rows] if known else self._score(target, x, level)
+            s = state.score[rows] if known else score_at(target, x, level)
             for _ in range(moves):
                 drift = self._drift(target, x, s, step)
                 x, fresh = target.tilt.move(x, drift, step, fresh, draw, rows)
                 x, fresh = target.constrained(x, fresh)
-                s = self._score(target, x, level)
+                s = score_at(target, x, level)
             score[rows] = s
             parts.append((x, fresh))
         c, noise = _joined(parts)
         return State(c, score, state.log_weight, level, noise)
-
-    def _score(self, target: Target, c: Tensor, level: float) -> Tensor:
-        tilt = target.tilt
-        return tilt.coordinates(target.score(tilt.image(c), level))
 
     def _drift(self, target: Target, c: Tensor, score: Tensor, step: Step) -> Tensor:
         """The prior's score, plus the force of what a Gaussian likelihood misses."""
@@ -218,8 +214,8 @@ class Walmc:
     def _collect(self, target: Target, state: State, draw: Draw) -> tuple[State, Info]:
         """A round of moves with equal weights at the last level."""
         info = Info(noise_level=state.level, ess=ess(state.log_weight), final=True)
-        if bool((state.log_weight != state.log_weight[0]).any()):
-            state = _resampled(state, draw)
+        if uneven(state.log_weight):
+            state = resampled(state, draw)
         return self._relax(target, state, 1, draw, known=True), info
 
 
@@ -230,15 +226,3 @@ def _joined(parts: Sequence[tuple[Tensor, Fresh | None]]) -> tuple[Tensor, Fresh
     first, noises = parts[0][1], [fresh.xi for _, fresh in parts if fresh is not None]
     c = torch.cat([x for x, _ in parts])
     return c, replace(first, xi=torch.cat(noises)) if first is not None else None
-
-
-def _resampled(state: State, draw: Draw) -> State:
-    """Equally weighted particles, by systematic resampling."""
-    chosen = survivors(state.c, state.log_weight, draw)
-    return State(
-        state.c[chosen],
-        state.score[chosen],
-        torch.zeros_like(state.log_weight),
-        state.level,
-        state.fresh and state.fresh.at(chosen),
-    )

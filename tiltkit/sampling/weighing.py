@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from tiltkit.sampling.particles import along_widest, ess, flatten, path_kl, systematic
-from tiltkit.sampling.state import Info
+from tiltkit.sampling.state import Info, State
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tiltkit.sampling.draw import Draw
 
-__all__ = ["survivors", "weigh"]
+__all__ = ["resampled", "uneven", "weigh"]
 
 
 def weigh(
@@ -44,12 +45,28 @@ def weigh(
         log_evidence=float(torch.logsumexp(increment + torch.log_softmax(log_weight, 0), 0)),
         kl=path_kl(increment, log_weight),
         temper=power,
-        resampled=ess(new) < resample_below * n,
+        resampled=uneven(new) and ess(new) < resample_below * n,
     )
     return new, info
 
 
-def survivors(c: Tensor, log_weight: Tensor, draw: Draw) -> Tensor:
-    """Indices of particles ``c`` that then count equally, by systematic resampling."""
-    order = along_widest(c)
-    return order[systematic(log_weight[order], draw.uniform())]
+def uneven(log_weight: Tensor) -> bool:
+    """Whether particles count differently, so that resampling has something to do."""
+    return bool((log_weight != log_weight[0]).any())
+
+
+def resampled(state: State, draw: Draw) -> State:
+    """Particles that count equally, with all that belongs to them, by systematic resampling."""
+    order = along_widest(state.c)
+    rows = order[systematic(state.log_weight[order], draw.uniform())]
+    twist = state.twist
+    if twist is not None:
+        twist = replace(twist, potential=twist.potential[rows], pull=twist.pull[rows])
+    return State(
+        state.c[rows],
+        state.score[rows],
+        torch.zeros_like(state.log_weight),
+        state.level,
+        state.fresh and state.fresh.at(rows),
+        twist,
+    )

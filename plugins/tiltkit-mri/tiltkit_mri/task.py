@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -113,8 +113,15 @@ class MriScan:
             metadata=self.kspace.metadata,
         )
 
-    def prepare(self, index: int) -> Prepared:
-        """White coil data and sensitivities of one slice."""
+    @cached_property
+    def prepare(self) -> Callable[[int], Prepared]:
+        """White coil data and sensitivities of one slice; the last one is kept.
+
+        Opening a scan prepares its first slice to find faults early, and sampling needs it again.
+        """
+        return lru_cache(maxsize=1)(self._prepare)
+
+    def _prepare(self, index: int) -> Prepared:
         o = self.options
         return prepare(
             self.kspace,
