@@ -61,13 +61,13 @@ def save(path: Path, progress: Progress, key: str) -> None:
     state, draw = progress.state, progress.draw
     assert state is not None and draw is not None  # noqa: S101, PT018  (made after a level)
     tensors = {"c": state.c, "score": state.score, "log_weight": state.log_weight}
-    notes: dict[str, Any] = {"key": key, "level": state.level}
+    notes: dict[str, Any] = {"key": key, "level": state.level, "breadth": state.breadth}
     if state.fresh is not None:
         tensors |= {"fresh.spread": state.fresh.spread, "fresh.xi": state.fresh.xi}
         notes["kernel"] = state.fresh.kernel
     if state.twist is not None:
         tensors |= {"twist.potential": state.twist.potential, "twist.pull": state.twist.pull}
-        notes["twist"] = [state.twist.variance, state.twist.breadth]
+        notes["twist"] = state.twist.variance
     for name in ("particles", "images", "quantiles"):
         own, counts = getattr(progress, name).dump()
         tensors |= {f"{name}.{key}": value for key, value in own.items()}
@@ -156,11 +156,14 @@ class Keeper:
 
 
 def _state(notes: dict[str, Any], tensors: dict[str, Tensor]) -> State:
-    state = State(tensors["c"], tensors["score"], tensors["log_weight"], notes["level"])
+    state = State(
+        tensors["c"], tensors["score"], tensors["log_weight"], notes["level"],
+        breadth=notes["breadth"],
+    )  # fmt: skip
     if "kernel" in notes:
         fresh = Fresh(tensors["fresh.spread"], tensors["fresh.xi"], notes["kernel"])
         state = replace(state, fresh=fresh)
     if "twist" in notes:
-        twist = Twist(tensors["twist.potential"], tensors["twist.pull"], *notes["twist"])
+        twist = Twist(tensors["twist.potential"], tensors["twist.pull"], notes["twist"])
         state = replace(state, twist=twist)
     return state

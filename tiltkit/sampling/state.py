@@ -26,13 +26,11 @@ class Twist:
         potential: (particle,) float64, ``-log h``, up to a shared constant.
         pull: (particle, ...), gradient of ``log h`` by the denoised particle.
         variance: What ``h`` allows the denoised particle to be wrong, per pixel.
-        breadth: Of the prior given a particle: mean diagonal of the denoiser's Jacobian.
     """
 
     potential: Tensor
     pull: Tensor
     variance: float
-    breadth: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +44,9 @@ class State:
         level: Noise level of the targets that the particles follow.
         fresh: The newest noise in the particles, where the sampler uses it.
         twist: Of targets that see the data from denoised particles.
+        breadth: Of the prior given a particle: mean diagonal of the denoiser's Jacobian; 0 where
+            it was not measured. The prior's reverse kernel from this level a to b has the variance
+            ``(b^2 + gap breadth) gap / a^2``, ``gap = a^2 - b^2``: exact for Gaussian priors.
     """
 
     c: Tensor
@@ -54,6 +55,12 @@ class State:
     level: float
     fresh: Fresh | None = None
     twist: Twist | None = None
+    breadth: float = 0.0
+
+    def kernel(self, level: float) -> float:
+        """Variance of the prior's reverse kernel from here to a lower level."""
+        gap = self.level**2 - level**2
+        return (level**2 + gap * self.breadth) * gap / self.level**2
 
 
 @dataclass(frozen=True, slots=True)

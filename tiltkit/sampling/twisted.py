@@ -42,6 +42,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from tiltkit.sampling.ladder import bounds, pace
+from tiltkit.sampling.ratio import Ratio, inner
 from tiltkit.sampling.start import images_of, refuse_corrections, score_at
 from tiltkit.sampling.state import State, Twist, planned
 from tiltkit.sampling.tilt import Fresh, Step
@@ -106,7 +107,7 @@ class Reached:
         score: Of the prior at the new level.
         log_ratio: (particle,) float64, prior's kernel over proposal, over the old ``h``.
         variance: ``c_b`` of the new ``h``.
-        breadth: See `Twist`.
+        breadth: See `State`.
     """
 
     c: Tensor
@@ -158,7 +159,7 @@ class Twisted:
         """Draw from the prior, all but Gaussian at the first level, and weigh."""
         refuse_corrections(target)
         mean = target.tilt.coordinates(target.prior_mean(level))
-        parts, breadth = [], _Ratio(target)
+        parts, breadth = [], Ratio(target)
         for rows in target.chunks():
             fresh = _noise(target, level**2, draw, rows)
             c, _ = target.constrained(mean + level * fresh.xi, fresh)
@@ -195,9 +196,9 @@ class Twisted:
         """Predictions shifted towards the data, their densities, and the score there."""
         a, b, twist = state.level, level, _twist(state)
         gap = a**2 - b**2
-        v = (b**2 + gap * twist.breadth) * gap / a**2
+        v = state.kernel(b)
         log_ratio = twist.potential.clone()
-        curvature, breadth = _Ratio(target), _Ratio(target)
+        curvature, breadth = Ratio(target), Ratio(target)
         parts = []
         for rows in target.chunks():
             x, score, u = state.c[rows], state.score[rows], twist.pull[rows]
@@ -207,7 +208,7 @@ class Twisted:
             shift = gap * ju
             fresh = _noise(target, v, draw, rows)
             # log N(x'; m, v I) - log N(x'; m + shift, v I)
-            log_ratio[rows] -= _dot(shift, fresh.xi / math.sqrt(v) + shift / (2 * v))
+            log_ratio[rows] -= inner(shift, fresh.xi / math.sqrt(v) + shift / (2 * v))
             new = torch.add(x, score, alpha=gap).add_(shift).add_(fresh.xi, alpha=math.sqrt(v))
             c, _ = target.constrained(new, fresh)
             score = score_at(target, c, b)
@@ -229,7 +230,7 @@ class Twisted:
         # Where the data ask for nothing, u and with it the difference are zero.
         length = u.flatten(1).norm(dim=1).clamp_min(1e-20)
         length = length.view(-1, *[1] * (u.ndim - 1))
-        delta = self.options.probe * a * math.sqrt(max(_twist(state).breadth * u[0].numel(), 1.0))
+        delta = self.options.probe * a * math.sqrt(max(state.breadth * u[0].numel(), 1.0))
         moved = torch.addcmul(x, u, delta / length)
         difference: Tensor = torch.add(moved, score_at(target, moved, a), alpha=a**2) - denoised
         difference *= length / delta
@@ -244,8 +245,8 @@ class Twisted:
         for rows in target.chunks():
             denoised = torch.add(c[rows], score[rows], alpha=level**2)
             pull[rows], potential[rows] = target.tilt.pull(denoised, math.sqrt(reached.variance))
-        twist = Twist(potential, pull, reached.variance, reached.breadth)
-        new = State(c, score, log_weight, level, twist=twist)
+        twist = Twist(potential, pull, reached.variance)
+        new = State(c, score, log_weight, level, twist=twist, breadth=reached.breadth)
         return self._weighed(new, reached.log_ratio - potential, draw)
 
     def _arrive(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
@@ -256,7 +257,7 @@ class Twisted:
         """
         twist = _twist(state)
         gap = state.level**2 - level**2
-        step = Step((level**2 + gap * twist.breadth) * gap / state.level**2, 0.0)
+        step = Step(state.kernel(level), 0.0)
         increment, score = twist.potential.clone(), torch.empty_like(state.c)
         parts = []
         for rows in target.chunks():
@@ -279,30 +280,6 @@ class Twisted:
         )  # fmt: skip
         state = replace(state, log_weight=log_weight)
         return (resampled(state, draw) if info.resampled else state), info
-
-
-class _Ratio:
-    """``sum <a, b> / (scale sum <a, a>)`` over all particles, clamped to [0, 1].
-
-    The sums of particles are added in the same order for any chunk size.
-    """
-
-    def __init__(self, target: Target) -> None:
-        self._sums = torch.zeros((2, target.n), dtype=torch.float64, device=target.device)
-
-    def add(self, rows: slice, a: Tensor, b: Tensor, scale: float = 1.0) -> None:
-        self._sums[0, rows] = _dot(a, b) / scale
-        self._sums[1, rows] = _dot(a, a)
-
-    @property
-    def value(self) -> float:
-        top, bottom = self._sums.sum(1).tolist()
-        return min(max(top / bottom, 0.0), 1.0) if bottom > 0 else 0.0
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner products of particles, float64 (particle,)."""
-    return (a * b).flatten(1).sum(1, dtype=torch.float64)
 
 
 def _noise(target: Target, v: float, draw: Draw, rows: slice) -> Fresh:

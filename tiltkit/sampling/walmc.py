@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tiltkit.sampling.ladder import bounds, ladder, pace
 from tiltkit.sampling.particles import ess, path_kl
+from tiltkit.sampling.ratio import Ratio
 from tiltkit.sampling.start import images_of, score_at, tilted_gaussian
 from tiltkit.sampling.state import Info, State, planned
 from tiltkit.sampling.tilt import Fresh, Step
@@ -124,7 +125,7 @@ class Walmc:
             level, increment, state.log_weight,
             least_ess=self.options.least_ess, resample_below=self.options.resample_below,
         )  # fmt: skip
-        state = State(c, state.score, log_weight, level, fresh)
+        state = State(c, state.score, log_weight, level, fresh, breadth=state.breadth)
         if info.resampled:
             state = resampled(state, draw)
         return self._relax(target, state, self.options.moves, draw), info
@@ -149,7 +150,7 @@ class Walmc:
         a, b, tilt = state.level, level, target.tilt
         s = self._potential_level(target, a)
         gap = a**2 - b**2
-        step = Step(b**2 * gap / a**2, self._potential_level(target, b))
+        step = Step(state.kernel(b), self._potential_level(target, b))
         increment = torch.empty_like(state.log_weight)
         parts = []
         for rows in target.chunks():
@@ -171,7 +172,7 @@ class Walmc:
         """What a level would add to the KL bound, without a draw or a network call."""
         gap = state.level**2 - level**2
         s, s_new = (self._potential_level(target, b) for b in (state.level, level))
-        spread = math.sqrt(s_new**2 + level**2 * gap / state.level**2)
+        spread = math.sqrt(s_new**2 + state.kernel(level))
         tilt = target.tilt
         increment = torch.cat([
             tilt.potential(state.c[rows], s)
@@ -189,20 +190,25 @@ class Walmc:
         """
         level = state.level
         step = Step(level**2, self._potential_level(target, level), self.options.step)
-        score = torch.empty_like(state.c)
+        score, breadth = torch.empty_like(state.c), Ratio(target)
         parts = []
         for rows in target.chunks():
             x, fresh = state.c[rows], state.fresh and state.fresh.at(rows)
             s = state.score[rows] if known else score_at(target, x, level)
             for _ in range(moves):
+                old, old_score = x, s
                 drift = self._drift(target, x, s, step)
                 x, fresh = target.tilt.move(x, drift, step, fresh, draw, rows)
                 x, fresh = target.constrained(x, fresh)
                 s = score_at(target, x, level)
+            if moves and not known:
+                moved = x - old
+                # Of the denoised particle, by as much as the particle moved.
+                breadth.add(rows, moved, torch.add(moved, s - old_score, alpha=level**2))
             score[rows] = s
             parts.append((x, fresh))
         c, noise = _joined(parts)
-        return State(c, score, state.log_weight, level, noise)
+        return State(c, score, state.log_weight, level, noise, breadth=breadth.value)
 
     def _drift(self, target: Target, c: Tensor, score: Tensor, step: Step) -> Tensor:
         """The prior's score, plus the force of what a Gaussian likelihood misses."""

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from tiltkit.sampling.particles import along_widest, ess, flatten, path_kl, systematic
-from tiltkit.sampling.state import Info, State
+from tiltkit.sampling.state import Info
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tiltkit.sampling.draw import Draw
+    from tiltkit.sampling.state import State
 
 __all__ = ["resampled", "uneven", "weigh"]
 
@@ -62,11 +63,11 @@ def resampled(state: State, draw: Draw) -> State:
     twist = state.twist
     if twist is not None:
         twist = replace(twist, potential=twist.potential[rows], pull=twist.pull[rows])
-    return State(
-        state.c[rows],
-        state.score[rows],
-        torch.zeros_like(state.log_weight),
-        state.level,
-        state.fresh and state.fresh.at(rows),
-        twist,
+    return replace(
+        state,
+        c=state.c[rows],
+        score=state.score[rows],
+        log_weight=torch.zeros_like(state.log_weight),
+        fresh=state.fresh and state.fresh.at(rows),
+        twist=twist,
     )
