@@ -66,7 +66,7 @@ def main() -> None:
     preparation = time.perf_counter() - start
     reference, truth = full_scan(args.folder / "brain_8ch_raw.h5", prepared)
     sampler = host.create("sampler", args.sampler, dict(args.set))
-    outcome = last(solve(problem, sampler, seed=(args.seed, 0), n=args.samples, device=CPU))
+    outcome = last(solve([problem], sampler, seed=(args.seed, 0), n=args.samples, devices=[CPU]))
     print(f"\n{'':44}PSNR dB   SSIM")
     row("zero-filled", problem.baseline.numpy(), reference)
     damping, sense = best_sense(problem, reference)

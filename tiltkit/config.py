@@ -47,9 +47,11 @@ class Recipe(BaseModel):
         "standard", description="budget of the sampler, for what its options do not set"
     )
     samples: int = Field(16, ge=1, le=100_000, description="posterior samples per slice")
+    runs: int = Field(1, ge=1, le=1000, description="independent runs that the samples are divided "
+                      "into; two or more give R-hat, and use as many devices")  # fmt: skip
     seed: int = Field(0, ge=0, lt=2**63, description="the same seed gives the same samples")
     slices: str | None = Field(None, description="slices to do, such as 0,3,5:9; all when unset")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    device: str = Field("auto", description="auto, cpu, mps, cuda, or several as cuda:0,cuda:1")
     memory_gb: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="memory for samples handled side by side"
     )
@@ -110,6 +112,11 @@ def resolve(values: Mapping[str, Any], plugins: Plugins) -> Recipe:
         task = plugins.load("task", _table(filled["task"])["name"])
         filled["prior"] = {"name": task.default_prior, **_as_table(filled.get("prior", {}))}
     recipe = validated(Recipe, filled, "")
+    if recipe.runs > recipe.samples:
+        raise UsageError(
+            f"{recipe.runs} runs cannot share {recipe.samples} samples.",
+            "ask for as many samples as runs, or more.",
+        )
     complete = {}
     for kind in ("task", "prior", "sampler"):
         name, options = named(getattr(recipe, kind))

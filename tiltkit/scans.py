@@ -13,13 +13,13 @@ import torch
 
 from tiltkit.config import named
 from tiltkit.errors import UsageError
-from tiltkit.files.atomic import checkpoint_path
+from tiltkit.files.atomic import checkpoint_path, clear_checkpoints
 from tiltkit.files.reading import read_diagnostics_of
 from tiltkit.files.result import ResultWriter, check_output
 from tiltkit.provenance import provenance
 from tiltkit.sampling.outcome import Outcome
 from tiltkit.sampling.target import Target, chunk_size
-from tiltkit.solve import DEFAULT_MEMORY_GB, LevelDone, pick_device, solve
+from tiltkit.solve import DEFAULT_MEMORY_GB, LevelDone, pick_devices, solve
 
 if TYPE_CHECKING:
     from tiltkit.config import Recipe
@@ -79,10 +79,10 @@ def run_scan(
     if output.exists() and output.samefile(source):
         raise UsageError(f"{output} is the input itself.", "choose another name with -o.")
     start = time.perf_counter()
-    device = pick_device(recipe.device)
-    task, prior, sampler = _parts(recipe, plugins, device)
+    devices = pick_devices(recipe.device)[: recipe.runs]
+    task, priors, sampler = _parts(recipe, plugins, devices)
     kept = checkpoint_path(output)
-    with task.open(source) as scan, _cleared_on_error(kept):
+    with task.open(source) as scan, _cleared_on_error(output):
         chosen = choose_slices(recipe.slices, scan.layout.shape[0])
         layout = _only(scan.layout, chosen)
         writer = ResultWriter.open(
@@ -99,13 +99,16 @@ def run_scan(
             for position, i in enumerate(todo):
                 index = chosen[i]
                 yield SliceStarted(index, position, len(todo))
-                problem = scan.problem(index, prior, device)
                 steps = solve(
-                    problem,
+                    [
+                        scan.problem(index, prior, device)
+                        for prior, device in zip(priors, devices, strict=True)
+                    ],
                     sampler,
                     seed=(recipe.seed, index),
                     n=recipe.samples,
-                    device=device,
+                    devices=devices,
+                    runs=recipe.runs,
                     memory_gb=recipe.memory_gb or DEFAULT_MEMORY_GB,
                     index=index,
                     checkpoint=kept,
@@ -113,7 +116,7 @@ def run_scan(
                 for step in steps:
                     if isinstance(step, Outcome):
                         writer.write(i, step)
-                        kept.unlink(missing_ok=True)
+                        clear_checkpoints(output)
                         yield SliceDone(index, step.diagnostics)
                     else:
                         yield step
@@ -123,19 +126,19 @@ def run_scan(
 
 
 @contextmanager
-def _cleared_on_error(checkpoint: Path) -> Iterator[None]:
+def _cleared_on_error(output: Path) -> Iterator[None]:
     """A stopped run goes on from its checkpoint; one that failed would only fail again."""
     try:
         yield
     except Exception:
-        checkpoint.unlink(missing_ok=True)
+        clear_checkpoints(output)
         raise
 
 
 def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]:
     """What a run would do, without sampling: the scan's own facts, then the engine's."""
-    device = pick_device(recipe.device)
-    task, prior, sampler = _parts(recipe, plugins, device)
+    device = pick_devices(recipe.device)[0]
+    task, (prior,), sampler = _parts(recipe, plugins, [device])
     with task.open(source) as scan:
         chosen = choose_slices(recipe.slices, scan.layout.shape[0])
         problem = scan.problem(chosen[0], prior, device)
@@ -147,7 +150,8 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
         return dict(scan.describe()) | {
             "prior": f"{recipe.prior['name']}, noise {prior.sigma_range[0]:g} to"
             f" {prior.sigma_range[1]:g}, {prior.value_range}",
-            "sampler": f"{recipe.sampler['name']}, {len(levels)} levels, {recipe.samples} samples",
+            "sampler": f"{recipe.sampler['name']}, {len(levels)} levels, {recipe.samples} samples"
+            + (f" in {recipe.runs} independent runs" if recipe.runs > 1 else ""),
             "slices to do": len(chosen),
             "device": str(device),
             "memory for particles": f"{chunk} side by side",
@@ -181,12 +185,14 @@ def choose_slices(text: str | None, total: int) -> list[int]:
     return sorted(set(chosen))
 
 
-def _parts(recipe: Recipe, plugins: Plugins, device: torch.device) -> tuple[Task, Prior, Sampler]:
-    """Task, prior and sampler of a recipe, made by the plugins that bring them."""
+def _parts(
+    recipe: Recipe, plugins: Plugins, devices: Sequence[torch.device]
+) -> tuple[Task, list[Prior], Sampler]:
+    """Task, sampler, and the prior on every device, made by the plugins that bring them."""
     task = plugins.create("task", *named(recipe.task))
-    prior = plugins.create("prior", *named(recipe.prior))
+    priors = [plugins.create("prior", *named(recipe.prior)).to(device) for device in devices]
     sampler = plugins.create("sampler", *named(recipe.sampler))
-    return task, prior.to(device), sampler
+    return task, priors, sampler
 
 
 def _only(layout: Layout, chosen: Sequence[int]) -> Layout:
@@ -212,6 +218,8 @@ def _summary(
     }
     if values("ess_min"):
         summary["ess_min"] = min(values("ess_min"))
+    if values("rhat"):
+        summary["rhat"] = max(values("rhat"))
     for name in ("levels", "weighted_levels"):
         if values(name):
             summary[name] = int(min(values(name)))

@@ -5,27 +5,29 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tiltkit.errors import TiltkitError, UsageError
+from tiltkit.errors import UsageError
+from tiltkit.sampling.agreement import agreement, together
 from tiltkit.sampling.certificate import data_fit, fisher, ladder_report, verdict
-from tiltkit.sampling.draw import Draw
+from tiltkit.sampling.group import Group
+from tiltkit.sampling.lanes import side_by_side
 from tiltkit.sampling.outcome import Outcome
-from tiltkit.sampling.progress import Keeper, Progress, load
-from tiltkit.sampling.run import run
+from tiltkit.sampling.summary import Moments, Quantiles
 from tiltkit.sampling.target import Target, chunk_size
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tiltkit.problem import Problem
-    from tiltkit.sampling.state import Sampler, State
+    from tiltkit.sampling.state import Sampler
 
-__all__ = ["DEFAULT_MEMORY_GB", "LevelDone", "pick_device", "solve"]
+__all__ = ["DEFAULT_MEMORY_GB", "LevelDone", "pick_devices", "solve"]
 
 QUANTILES = (0.05, 0.5, 0.95)
 DEFAULT_MEMORY_GB = 1.0
@@ -44,12 +46,13 @@ class LevelDone:
 
 
 def solve(
-    problem: Problem,
+    problems: Sequence[Problem],
     sampler: Sampler,
     *,
-    seed: Sequence[int],
+    seed: tuple[int, ...],
     n: int,
-    device: torch.device,
+    devices: Sequence[torch.device],
+    runs: int = 1,
     memory_gb: float = DEFAULT_MEMORY_GB,
     index: int = 0,
     checkpoint: Path | None = None,
@@ -57,103 +60,113 @@ def solve(
     """Sample the posterior of one slice; the last item is its `Outcome`.
 
     Args:
-        problem: The slice.
+        problems: The slice, once per device and on it.
         sampler: The sampler.
-        seed: Of all randomness; the same seed gives the same samples on the same kind of device.
+        seed: Of all randomness; the same seed and number of runs give the same samples on the
+            same kind of device, however many devices there are.
         n: Number of samples.
-        device: Where to compute.
-        memory_gb: For particles handled side by side.
+        devices: Where to compute; several ones share the runs out.
+        runs: Independent groups that the samples are divided into, at most ``n``.
+        memory_gb: For particles handled side by side on a device.
         index: Number of the slice, for messages.
-        checkpoint: A file that is kept up to date; where it is there already, of the same slice
-            and seed, the run goes on from it.
+        checkpoint: A file that is kept up to date, with a number behind its name for every run
+            but the first; where it is there already, of the same slice and seed, the run goes on
+            from it.
     """
-    target = Target(problem, n, chunk_size(problem.shape, n, memory_gb), device)
-    draw = Draw(seed, n, device)
-    key = f"{type(sampler).__name__} {list(seed)} {n} {problem.shape}"
-    progress = (load(checkpoint, draw, key) if checkpoint else None) or Progress()
-    target.network_calls = progress.network_calls
-    start = time.perf_counter() - progress.seconds
-    total = len(sampler.levels(target))
-    with Keeper(checkpoint, progress, key) as keeper:
-        for state, info in run(target, sampler, draw, progress.state, progress.infos):
-            _take_in(progress, problem, sampler.images(target, state) if info.final else None)
-            progress.state, progress.network_calls = state, target.network_calls
-            progress.infos.append(info)
-            progress.seconds = time.perf_counter() - start
-            progress.draw = draw.dump()
-            keeper.level_done()
-            done = len(progress.infos)
-            left = progress.seconds / done * max(total - done, 0)
-            yield LevelDone(index, done, max(total, done), info.noise_level, info.ess, left)
-    if not progress.particles.count:
-        raise TiltkitError("The sampler collected no samples.", "set sampler.collect to 1 or more.")
-    diagnostics = _certificate(target, sampler, progress)
+    start = time.perf_counter()
+    groups = []
+    for run in range(runs):
+        problem, device = problems[run % len(problems)], devices[run % len(devices)]
+        share = n // runs + (run < n % runs)
+        target = Target(problem, share, chunk_size(problem.shape, share, memory_gb), device)
+        own = _checkpoint(checkpoint, run)
+        groups.append(Group.start(target, sampler, (*seed, run) if run else seed, own))
+    total = runs * len(sampler.levels(groups[0].target))
+    lanes = [_in_turn(groups[lane :: len(devices)]) for lane in range(min(len(devices), runs))]
+    for group in side_by_side(lanes):
+        done = sum(len(one.progress.infos) for one in groups)
+        seconds = sum(one.progress.seconds for one in groups) / len(lanes)
+        info = group.progress.infos[-1]
+        left = seconds / done * max(total - done, 0)
+        yield LevelDone(index, done, max(total, done), info.noise_level, info.ess, left)
+    yield _outcome(groups, seed, start)
+
+
+def _checkpoint(first: Path | None, run: int) -> Path | None:
+    return first.with_name(f"{first.name}.{run}") if first and run else first
+
+
+def _in_turn(groups: Sequence[Group]) -> Iterator[Group]:
+    """All levels of one group after the other."""
+    for group in groups:
+        yield from group.levels()
+
+
+def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outcome:
+    """Images and certificate of all groups together."""
+    device = groups[0].target.device
+    problem = groups[0].target.problem
+    with torch.inference_mode():
+        x = torch.cat([group.samples().to(device) for group in groups])
+        images = reduce(Moments.merged, (group.progress.images for group in groups))
+        particles = reduce(Moments.merged, (group.progress.particles for group in groups))
+        quantiles = reduce(Quantiles.merged, (group.progress.quantiles for group in groups))
+        diagnostics = _certificate(groups, x, particles)
     diagnostics |= dict(problem.facts) | {
-        "seconds": time.perf_counter() - start,
-        "peak_memory_mb": _peak_memory_mb(device),
-        "device": str(device),
+        "seconds": _seconds(groups, start),
+        "peak_memory_mb": _peak_memory_mb(groups),
+        "device": ", ".join(dict.fromkeys(str(group.target.device) for group in groups)),
         "seed": seed[0],
     }
-    yield _outcome(problem, sampler.images(target, _last(progress)), progress, diagnostics)
 
-
-def _take_in(progress: Progress, problem: Problem, x: torch.Tensor | None) -> None:
-    """Add samples (n, channel, *space) to the statistics."""
-    if x is not None:
-        progress.particles.add(x)
-        progress.images.add(problem.to_image(x))
-        progress.quantiles.add(problem.to_image(x))
-
-
-def _last(progress: Progress) -> State:
-    if progress.state is None:
-        raise TiltkitError("The sampler visited no level.", "check the sampler's levels.")
-    return progress.state
-
-
-def _certificate(target: Target, sampler: Sampler, progress: Progress) -> dict[str, Any]:
-    """All diagnostics that do not depend on the machine."""
-    infos, state = progress.infos, _last(progress)
-    report = ladder_report(infos, target.n, weighted=sampler.weighted)
-    with torch.inference_mode():
-        mean = progress.particles.mean.to(target.dtype)
-        samples = sampler.images(target, state)
-        report |= data_fit(target, mean, samples)
-        divergence = fisher(target, sampler, state)
-    if divergence is not None:
-        report["fisher"] = divergence
-    report |= {
-        "network_calls": target.network_calls,
-        "samples_averaged": progress.particles.count,
-        "verdict": verdict(report),
-    }
-    return report
-
-
-def _outcome(
-    problem: Problem, x: torch.Tensor, progress: Progress, diagnostics: Mapping[str, Any]
-) -> Outcome:
     def host(image: torch.Tensor) -> Any:
         return image.float().cpu().numpy()
 
     phase = problem.phase
     return Outcome(
-        mean=host(progress.images.mean),
-        std=host(progress.images.std),
-        quantiles={q: host(image) for q, image in progress.quantiles.at(QUANTILES).items()},
+        mean=host(images.mean),
+        std=host(images.std),
+        quantiles={q: host(image) for q, image in quantiles.at(QUANTILES).items()},
         samples=host(problem.to_image(x)),
         baseline=host(problem.baseline),
-        phase=None if phase is None else host(phase(progress.particles.mean.to(x.dtype))),
+        phase=None if phase is None else host(phase(particles.mean.to(x.dtype))),
         diagnostics=diagnostics,
     )
 
 
-def pick_device(name: str) -> torch.device:
-    """The device of a name; ``auto`` is the fastest there is.
+def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -> dict[str, Any]:
+    """All diagnostics that do not depend on the machine."""
+    first, sampler = groups[0].target, groups[0].sampler
+    whole = Target(first.problem, len(x), first.chunk, first.device)
+    infos = together([group.progress.infos for group in groups])
+    report = ladder_report(infos, whole.n, weighted=sampler.weighted)
+    report |= data_fit(whole, particles.mean.to(x), x)
+    divergences = [fisher(group.target, sampler, group.state) for group in groups]
+    shares = [group.target.n / whole.n for group in groups]
+    known = [share * one for share, one in zip(shares, divergences, strict=True) if one is not None]
+    if known:
+        report["fisher"] = sum(known)
+    halves = [group.progress.halves for group in groups]
+    report |= agreement(halves, min(group.target.n for group in groups))
+    report |= {
+        "network_calls": sum(
+            share * group.target.network_calls for share, group in zip(shares, groups, strict=True)
+        ),
+        "samples_averaged": particles.count,
+    }
+    return report | {"verdict": verdict(report)}
+
+
+def pick_devices(names: str) -> list[torch.device]:
+    """The devices of a name, or of several ones with commas; ``auto`` is the fastest there is.
 
     Raises:
         UsageError: No such device here.
     """
+    return [_device(name.strip()) for name in names.split(",")]
+
+
+def _device(name: str) -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -165,9 +178,16 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _peak_memory_mb(device: torch.device) -> float:
-    """Peak memory of the process so far: on the GPU where one is used, of the host elsewhere."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
+def _seconds(groups: Sequence[Group], start: float) -> float:
+    """Time of the whole slice, with that of stopped runs before this one."""
+    here = time.perf_counter() - start
+    return max(here, sum(group.progress.seconds for group in groups) / len(groups))
+
+
+def _peak_memory_mb(groups: Sequence[Group]) -> float:
+    """Peak memory of the process so far: on the GPUs where they are used, of the host elsewhere."""
+    devices = {group.target.device for group in groups}
+    if all(device.type == "cuda" for device in devices):
+        return sum(torch.cuda.max_memory_allocated(device) for device in devices) / 1e6
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -225,7 +225,11 @@ def test_an_empty_image_range_is_refused():
 @ALL
 def test_the_certificate_holds_and_has_no_fisher_divergence(kind):
     steps = solve(
-        complex_problem().problem, make(kind, steps=6), seed=(0,), n=2, device=torch.device("cpu")
+        [complex_problem().problem],
+        make(kind, steps=6),
+        seed=(0,),
+        n=2,
+        devices=[torch.device("cpu")],
     )
     *_, outcome = steps
     report = outcome.diagnostics

@@ -76,7 +76,7 @@ def solved(
 ) -> Outcome:
     sampler = kind(kind.Options.model_validate({"levels": 48} | options))
     device = torch.device("cpu")
-    *_, outcome = solve(problem, sampler, seed=(0,), n=n, device=device, memory_gb=memory_gb)
+    *_, outcome = solve([problem], sampler, seed=(0,), n=n, devices=[device], memory_gb=memory_gb)
     assert isinstance(outcome, Outcome)
     return outcome
 

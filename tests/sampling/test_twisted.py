@@ -114,8 +114,9 @@ def test_a_run_that_is_stopped_goes_on_with_the_same_numbers(tmp_path, stop):
     known = gaussian(torch.float32)
 
     def start(checkpoint=None):
-        return solve(known.problem, make(levels=9, collect=4, resample_below=0.5), seed=(3,), n=20,
-                     device=torch.device("cpu"), checkpoint=checkpoint)  # fmt: skip
+        sampler = make(levels=9, collect=4, resample_below=0.5)
+        return solve([known.problem], sampler, seed=(3,), n=20, devices=[torch.device("cpu")],
+                     checkpoint=checkpoint)  # fmt: skip
 
     *_, whole = start()
     stopped = start(tmp_path / "checkpoint")

@@ -137,6 +137,8 @@ def _sentence(summary: dict[str, Any]) -> str:
     if "ess_min" in summary:
         text += f", ESS of exact weights at least {summary['ess_min']:.1f}"
         text += f" (used at {summary['weighted_levels']} of {summary['levels']} levels)"
+    if "rhat" in summary:
+        text += f", R-hat {summary['rhat']:.2f}"
     if "chi2" in summary:
         text += f", chi2 {summary['chi2']:.2f} (expected {summary['chi2_expected']:.2f})"
     if "report" in summary:

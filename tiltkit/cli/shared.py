@@ -26,7 +26,7 @@ __all__ = [
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 # Settings that have an option of their own, by the option's name.
-_DIRECT = ("quality", "samples", "seed", "slices", "device")
+_DIRECT = ("quality", "samples", "runs", "seed", "slices", "device")
 
 
 def call_plugins(ctx: click.Context | None = None) -> Plugins:
@@ -67,9 +67,12 @@ def recipe_options(command: Command) -> Command:
         click.option("--sampler", metavar="NAME", help="Sampler; see 'tiltkit list sampler'."),
         click.option("--quality", metavar="NAME", help="draft, standard or high."),
         click.option("--samples", type=int, metavar="N", help="Posterior samples per slice."),
+        click.option("--runs", type=int, metavar="N",
+                     help="Independent runs that share the samples; 2 or more give R-hat."),
         click.option("--seed", type=int, metavar="N", help="The same seed, the same samples."),
         click.option("--slices", metavar="LIST", help="Slices to do, such as 0,3,5:9."),
-        click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps."),
+        click.option("--device", metavar="NAME",
+                     help="auto, cpu, mps, cuda, or several as cuda:0,cuda:1."),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from pathlib import Path
 
 from tiltkit.errors import TiltkitError, UsageError
 
-__all__ = ["check_output", "checkpoint_path", "part_path", "publish"]
+__all__ = ["check_output", "checkpoint_path", "clear_checkpoints", "part_path", "publish"]
 
 
 def part_path(path: Path) -> Path:
@@ -18,6 +19,13 @@ def part_path(path: Path) -> Path:
 def checkpoint_path(path: Path) -> Path:
     """Where the state of the slice in work lies while an output is not complete."""
     return part_path(path).with_name(part_path(path).name + ".checkpoint")
+
+
+def clear_checkpoints(path: Path) -> None:
+    """Remove the state of the slice in work, of all its independent runs."""
+    first = checkpoint_path(path)
+    for kept in first.parent.glob(f"{glob.escape(first.name)}*"):
+        kept.unlink(missing_ok=True)
 
 
 def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:

@@ -13,7 +13,13 @@ import h5py
 import numpy as np
 
 from tiltkit.errors import TiltkitError
-from tiltkit.files.atomic import check_output, checkpoint_path, part_path, publish
+from tiltkit.files.atomic import (
+    check_output,
+    checkpoint_path,
+    clear_checkpoints,
+    part_path,
+    publish,
+)
 from tiltkit.files.diagnostics import COMPLETE, finish_ladder, write_diagnostics
 from tiltkit.files.disk import busy, explained, need_room, quiet
 from tiltkit.files.nexus import add_phase, build, size_of
@@ -96,7 +102,7 @@ class ResultWriter:
             with explained(path, size):
                 return cls(h5py.File(part, "r+"), path, layout, size)
         _discard(part)
-        checkpoint_path(path).unlink(missing_ok=True)
+        clear_checkpoints(path)
         try:
             with explained(path, size):
                 file = h5py.File(part, "w-")

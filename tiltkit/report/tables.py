@@ -39,6 +39,9 @@ def tiles(slices: Sequence[Mapping[str, Any]], samples: int) -> list[tuple[str, 
     found = [("samples", str(samples), "per slice" if len(slices) > 1 else "equally weighted")]
     if values("ess_min"):
         found.append(("smallest ESS", number(round(min(values("ess_min")), 1)), f"of {samples}"))
+    if values("rhat"):
+        runs = number(values("runs")[0])
+        found.append(("R-hat", f"{max(values('rhat')):.2f}", f"of {runs} independent runs"))
     if values("chi2"):
         expected = np.mean(values("chi2_expected") or [1.0])
         found.append(

@@ -85,7 +85,8 @@ def _stopping(one: Diagnostics) -> list[Statement]:
 
 def measured(one: Diagnostics, samples: int) -> list[Statement]:
     """What the run found out about itself."""
-    found = [_ess(one, samples), _fit(one), _fit_of_mean(one), _fisher(one), _kl(one)]
+    found = [_ess(one, samples), _agreement(one), _fit(one), _fit_of_mean(one)]
+    found += [_fisher(one), _kl(one)]
     return [statement for statement in found if statement]
 
 
@@ -101,6 +102,19 @@ def _ess(one: Diagnostics, samples: int) -> Statement | None:
         " 1, a single one would dominate, and weights are left out. Samples were redrawn by weight"
         f" {again} on the way.",
         care=smallest < 0.1 * samples or smallest < 2,
+    )
+
+
+def _agreement(one: Diagnostics) -> Statement | None:
+    if "rhat" not in one:
+        return None
+    return Statement(
+        f"{number(one['runs'])} independent runs agree to R-hat {one['rhat']:.2f}, at best"
+        f" {one['rhat_expected']:.2f} is expected",
+        "The spread of all samples over that within single runs, split in halves. Their mean is as"
+        f" certain as that of {number(round(one['independent_samples'], 1))} independent samples."
+        " Runs that agree can still share an error: of the prior, or of the measurement model.",
+        care="R-hat" in one.get("verdict", ""),
     )
 
 
@@ -175,6 +189,14 @@ def unknown(one: Diagnostics, samples: int) -> list[Statement]:
             "Motion, wrong calibration or a wrong noise level are not part of the spread.",
         ),
     ]
+    if "rhat" not in one:
+        statements.append(
+            Statement(
+                "Whether another run would agree",
+                "All samples come from one run. With --runs 2 or more, independent runs share them,"
+                " and R-hat says how well they agree.",
+            )
+        )
     if samples < 19:
         share = (samples - 1) / (samples + 1)
         statements.append(

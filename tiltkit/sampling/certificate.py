@@ -128,4 +128,16 @@ def verdict(report: Mapping[str, Any]) -> str:
             " intervals may be too narrow; check the noise level, the operator and whether the"
             " prior fits these images"
         )
+    if "rhat" in report and report["rhat"] > max(1.1, _chance(report)):
+        worries.append(
+            f"independent runs disagree with R-hat {report['rhat']:.2f} where"
+            f" {report['rhat_expected']:.2f} is expected: shares of different images may be off;"
+            " take more samples or --quality high"
+        )
     return "; ".join(worries) or "ok"
+
+
+def _chance(report: Mapping[str, Any]) -> float:
+    """R-hat when runs of independent samples differ twice as much as they do on average."""
+    expected: float = report["rhat_expected"]
+    return math.sqrt(2 * expected**2 - 1)

@@ -15,13 +15,16 @@ class Draw:
     """The randomness of one run.
 
     Args:
-        seed: Any nonnegative integers; ``(seed, slice)`` gives slices their own stream.
+        seed: Any nonnegative integers; ``(seed, slice)`` gives slices their own stream, and
+            ``(seed, slice, group)`` independent groups of particles.
         n: Number of particles.
         device: Where normal numbers are drawn.
     """
 
     def __init__(self, seed: Sequence[int], n: int, device: torch.device) -> None:
-        states = np.random.SeedSequence(list(seed)).generate_state(n + 1, np.uint64)
+        states = np.random.SeedSequence(seed[0], spawn_key=seed[1:]).generate_state(
+            n + 1, np.uint64
+        )
         seeds = [int(state >> np.uint64(1)) for state in states]
         self._shared = torch.Generator().manual_seed(seeds[0])
         self._own = [torch.Generator(device).manual_seed(s) for s in seeds[1:]]

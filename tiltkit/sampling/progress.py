@@ -33,8 +33,8 @@ class Progress:
         state: After the last finished level; None before the first.
         infos: Of all finished levels.
         particles: Statistics of the samples so far, as the prior sees them.
-        images: Statistics of the samples so far, in the user's units.
-        quantiles: The same, for quantiles.
+        halves: Statistics of early and late collected samples, in the user's units.
+        quantiles: Of all of them.
         network_calls: Score evaluations so far.
         seconds: Time spent so far.
         draw: State of the random generators after the last finished level.
@@ -43,11 +43,23 @@ class Progress:
     state: State | None = None
     infos: list[Info] = field(default_factory=list)
     particles: Moments = field(default_factory=Moments)
-    images: Moments = field(default_factory=Moments)
+    halves: tuple[Moments, Moments] = field(default_factory=lambda: (Moments(), Moments()))
     quantiles: Quantiles = field(default_factory=Quantiles)
     network_calls: float = 0.0
     seconds: float = 0.0
     draw: Tensor | None = None
+
+    @property
+    def images(self) -> Moments:
+        """Statistics of all collected samples, in the user's units."""
+        return self.halves[0].merged(self.halves[1])
+
+    def statistics(self) -> dict[str, Moments | Quantiles]:
+        """All that samples are taken into, by the names of a checkpoint."""
+        early, late = self.halves
+        return {
+            "particles": self.particles, "early": early, "late": late, "quantiles": self.quantiles
+        }  # fmt: skip
 
 
 def save(path: Path, progress: Progress, key: str) -> None:
@@ -68,8 +80,8 @@ def save(path: Path, progress: Progress, key: str) -> None:
     if state.twist is not None:
         tensors |= {"twist.potential": state.twist.potential, "twist.pull": state.twist.pull}
         notes["twist"] = state.twist.variance
-    for name in ("particles", "images", "quantiles"):
-        own, counts = getattr(progress, name).dump()
+    for name, part in progress.statistics().items():
+        own, counts = part.dump()
         tensors |= {f"{name}.{key}": value for key, value in own.items()}
         notes[name] = counts
     tensors["draw"] = draw
@@ -78,11 +90,11 @@ def save(path: Path, progress: Progress, key: str) -> None:
         "network_calls": progress.network_calls,
         "seconds": progress.seconds,
     }
-    part = path.with_name(path.name + ".new")
+    new = path.with_name(path.name + ".new")
     # A tensor that shares memory with another one cannot be saved as it is.
     whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    save_file(whole, part, metadata={"notes": json.dumps(notes)})
-    part.replace(path)
+    save_file(whole, new, metadata={"notes": json.dumps(notes)})
+    new.replace(path)
 
 
 def load(path: Path, draw: Draw, key: str) -> Progress | None:
@@ -107,14 +119,14 @@ def load(path: Path, draw: Draw, key: str) -> Progress | None:
         network_calls=notes["network_calls"],
         seconds=notes["seconds"],
     )
-    for name in ("particles", "images", "quantiles"):
+    for name, part in progress.statistics().items():
         prefix = f"{name}."
         own = {
             key.removeprefix(prefix): value.to(device)
             for key, value in tensors.items()
             if key.startswith(prefix)
         }
-        getattr(progress, name).restore(own, notes[name])
+        part.restore(own, notes[name])
     return progress
 
 
@@ -135,6 +147,11 @@ class Keeper:
     def level_done(self) -> None:
         """Save, unless that was done a moment ago."""
         if time.perf_counter() - self._saved >= 20 * self._cost:
+            self._save()
+
+    def finished(self) -> None:
+        """Save the end, which other groups of the slice may still wait for."""
+        if len(self._progress.infos) > self._levels:
             self._save()
 
     def __exit__(

@@ -24,15 +24,25 @@ class Moments:
     def add(self, images: Tensor) -> None:
         """Take in images (n, *image)."""
         batch = images.double()
-        mean = batch.mean(0)
-        squares = (batch - mean).square().sum(0)
-        if self._mean is not None and self._squares is not None:
-            total = self.count + len(batch)
-            shift = mean - self._mean
-            mean = self._mean + shift * (len(batch) / total)
-            squares = self._squares + squares + shift.square() * (self.count * len(batch) / total)
-        self._mean, self._squares = mean, squares
-        self.count += len(batch)
+        new = Moments()
+        new.count, new._mean = len(batch), batch.mean(0)
+        new._squares = (batch - new._mean).square().sum(0)
+        whole = self.merged(new)
+        self.count, self._mean, self._squares = whole.count, whole._mean, whole._squares
+
+    def merged(self, other: Moments) -> Moments:
+        """Those of the samples of both; neither is changed."""
+        both = Moments()
+        if self._mean is None or self._squares is None or not other.count:
+            both.count, both._mean, both._squares = self.count, self._mean, self._squares
+            return both if self.count else other
+        assert other._mean is not None and other._squares is not None  # noqa: S101, PT018
+        both.count = self.count + other.count
+        mean, squares = other._mean.to(self._mean), other._squares.to(self._squares)
+        shift, share = mean - self._mean, other.count / both.count
+        both._mean = self._mean + share * shift
+        both._squares = self._squares + squares + shift.square() * (self.count * share)
+        return both
 
     def dump(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Tensors and numbers that `restore` takes."""
@@ -77,6 +87,22 @@ class Quantiles:
         first = -self._seen % self._stride
         self._kept.extend(image[None] for image in images[first :: self._stride])
         self._seen += len(images)
+        self._shrink()
+
+    def merged(self, other: Quantiles) -> Quantiles:
+        """Those of the images of both, which have taken in about as many; neither is changed."""
+        fine, coarse = sorted((self, other), key=lambda sketch: sketch._stride)
+        both = Quantiles()
+        both._stride, both._seen = coarse._stride, self._seen + other._seen
+        kept = fine._kept
+        if kept and fine._stride < coarse._stride:
+            every = coarse._stride // fine._stride
+            kept = list(torch.split(torch.cat(kept).sort(dim=0).values[every // 2 :: every], 1))
+        both._kept = [image.to(self._kept[0]) for image in (*coarse._kept, *kept)]
+        both._shrink()
+        return both
+
+    def _shrink(self) -> None:
         while len(self._kept) > CAPACITY:
             ordered = torch.cat(self._kept).sort(dim=0).values
             # Alternating between odd and even ranks keeps the errors from adding up.

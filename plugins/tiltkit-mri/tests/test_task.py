@@ -49,7 +49,7 @@ def psnr(image: Any, truth: Any) -> float:
 
 def sampled(problem: Any, n: int = 16, levels: int = 24) -> Outcome:
     sampler = Walmc(WalmcOptions(levels=levels, collect=2))
-    *_, outcome = solve(problem, sampler, seed=(0, 0), n=n, device=CPU)
+    *_, outcome = solve([problem], sampler, seed=(0, 0), n=n, devices=[CPU])
     assert isinstance(outcome, Outcome)
     return outcome
 

@@ -1,0 +1,144 @@
+"""Independent runs: the same samples wherever they are computed, and an honest R-hat."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from tiltkit.sampling.agreement import agreement, together
+from tiltkit.sampling.lanes import side_by_side
+from tiltkit.sampling.outcome import Outcome
+from tiltkit.sampling.state import Info
+from tiltkit.sampling.summary import Moments, Quantiles
+from tiltkit.sampling.walmc import Walmc, WalmcOptions
+from tiltkit.solve import solve
+
+from .conftest import make_known
+
+CPU = torch.device("cpu")
+
+
+def start(runs, devices=1, n=24, checkpoint=None):
+    known = make_known(torch.zeros(1, 6), 1.0, data=3, noise=0.5, seed=0, sigma_range=(0.02, 20.0))
+    sampler = Walmc(WalmcOptions(levels=10, collect=4))
+    return solve([known.problem] * devices, sampler, seed=(3, 1), n=n, devices=[CPU] * devices,
+                 runs=runs, checkpoint=checkpoint)  # fmt: skip
+
+
+def last(steps):
+    *_, outcome = steps
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def test_several_devices_give_the_samples_of_one():
+    alone, shared = last(start(3)), last(start(3, devices=2))
+    assert (alone.samples == shared.samples).all()
+    assert (alone.mean == shared.mean).all()
+    for name in ("ess", "rhat", "independent_samples", "network_calls", "log_evidence"):
+        assert alone.diagnostics[name] == shared.diagnostics[name]
+
+
+def test_runs_share_all_samples_out_and_differ_from_each_other():
+    outcome = last(start(3, n=25))
+    assert outcome.samples.shape == (25, 6)
+    assert len({sample.tobytes() for sample in outcome.samples}) == 25
+    assert outcome.diagnostics["samples_averaged"] == 100
+    assert outcome.diagnostics["levels"] == 10
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_stopped_slice_goes_on_in_the_run_where_it_was(tmp_path, devices):
+    whole = last(start(2))
+    stopped = start(2, devices, checkpoint=tmp_path / "kept")
+    for _ in range(17):
+        next(stopped)
+    stopped.close()
+    steps = list(start(2, devices, checkpoint=tmp_path / "kept"))
+    assert len(steps) < 2 * 14
+    resumed = last(steps)
+    assert (resumed.samples == whole.samples).all()
+    assert (resumed.std == whole.std).all()
+    assert resumed.diagnostics["rhat"] == whole.diagnostics["rhat"]
+
+
+def test_one_run_knows_nothing_of_agreement():
+    assert "rhat" not in last(start(1)).diagnostics
+
+
+def groups(shift, n=400, pixels=50):
+    """Four runs of independent normal samples; the last one moved by ``shift``."""
+    g = torch.Generator().manual_seed(0)
+    found = []
+    for run in range(4):
+        halves = Moments(), Moments()
+        for half in halves:
+            x = torch.randn(n // 2, pixels, generator=g, dtype=torch.float64)
+            half.add(x + shift * (run == 3))
+        found.append(halves)
+    return found
+
+
+def test_runs_of_one_distribution_have_an_r_hat_of_one_and_are_worth_their_samples():
+    report = agreement(groups(0.0), 400)
+    assert report["rhat"] == pytest.approx(1, abs=0.003)
+    assert report["independent_samples"] == pytest.approx(1600, rel=0.4)
+
+
+def test_a_run_elsewhere_shows_in_r_hat_as_the_textbook_formula_says():
+    report = agreement(groups(2.0), 400)
+    # Of eight halves two are moved: their means have the variance 2^2 * 12/64 * 8/7.
+    expected = math.sqrt(1 + 4 * 12 / 64 * 8 / 7)
+    assert report["rhat"] == pytest.approx(expected, rel=0.02)
+    assert report["independent_samples"] < 10
+
+
+def test_levels_of_several_runs_add_their_particles_up():
+    one = Info(noise_level=2.0, ess=3.0, kl=0.5, temper=1.0)
+    two = Info(noise_level=2.0, ess=5.0, kl=1.5, temper=0.5, resampled=True)
+    both, = together([[one], [two]])  # fmt: skip
+    assert (both.ess, both.kl, both.temper, both.resampled) == (8.0, 1.0, 0.5, True)
+
+
+def test_merged_moments_are_those_of_all_samples():
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(9, 4, generator=g)
+    parts = [Moments(), Moments(), Moments()]
+    parts[1].add(x[:2])
+    parts[2].add(x[2:])
+    both = parts[0].merged(parts[1]).merged(parts[2])
+    assert both.count == 9
+    torch.testing.assert_close(both.mean, x.double().mean(0))
+    torch.testing.assert_close(both.std, x.double().std(0))
+
+
+@pytest.mark.parametrize("sizes", [(20, 30), (300, 300), (700, 100)])
+def test_merged_quantiles_are_those_of_all_samples(sizes):
+    g = torch.Generator().manual_seed(2)
+    x = torch.randn(sum(sizes), 3, generator=g)
+    parts = [Quantiles(), Quantiles()]
+    for part, rows in zip(parts, x.split(list(sizes)), strict=True):
+        part.add(rows)
+    median = parts[0].merged(parts[1]).at([0.5])[0.5]
+    share = (x < median).double().mean(0)
+    assert share.sub(0.5).abs().max() < 0.06
+
+
+def test_lanes_end_with_the_error_of_one_of_them():
+    closed = []
+
+    def good():
+        try:
+            yield from range(1000)
+        finally:
+            closed.append(True)
+
+    def bad():
+        yield 1
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        list(side_by_side([good(), bad()]))
+    assert closed == [True]
