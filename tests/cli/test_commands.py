@@ -34,7 +34,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 def test_help_names_every_command(tilt: Tilt) -> None:
     done = tilt("--help")
     assert done.code == 0
-    for name in ("run", "check", "show", "evaluate", "report", "list", "plugins"):
+    for name in ("run", "check", "show", "evaluate", "report", "cite", "list", "plugins"):
         assert f"\n  {name} " in done.out
 
 
@@ -84,6 +84,21 @@ def test_a_page_is_not_replaced_unasked(tilt: Tilt, scan: Path, tmp_path: Path) 
     assert tilt("report", out).code == 0
     assert tilt("report", out).code == 2
     assert tilt("report", out, "--overwrite").code == 0
+
+
+def test_cite_names_the_papers_of_the_sampler_and_the_prior(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.h5"
+    tilt("run", "mri-recon", scan, "-o", out, *FAST, "--prior", "tv", "--sampler", "twisted")
+    done = tilt("cite", out)
+    assert done.code == 0, done.err
+    assert "arXiv:2306.17775" in done.out
+    assert "Chambolle" in done.out
+    found = json.loads(tilt("cite", out, "--json").out)
+    assert [part["kind"] for part in found["parts"]] == ["task", "prior", "sampler"]
+    assert "not installed" in tilt("--no-plugins", "cite", out).out
+    assert tilt("cite", scan).code == 1
 
 
 def test_list_names_parts_and_their_options(tilt: Tilt) -> None:

@@ -62,6 +62,22 @@ def test_the_json_line_says_all_that_the_sentence_says(
     )
 
 
+def test_independent_runs_share_the_samples_and_say_how_well_they_agree(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.h5"
+    command = ("run", "mri-recon", scan, "-o", out, *FAST, "--samples", 6, "--runs", 2, "--report")
+    done = tilt(*command)
+    assert done.code == 0, done.err
+    assert "R-hat" in done.out
+    assert samples_of(out).shape[1] == 6
+    assert "2 independent runs" in (tmp_path / "out.html").read_text()
+    assert json.loads(tilt("show", out, "--json").out)["recipe"]["runs"] == 2
+    done = tilt("run", "mri-recon", scan, *FAST, "--samples", 6, "--runs", 7)
+    assert done.code == 2
+    assert "7 runs cannot share 6 samples" in done.err
+
+
 def test_several_scans_go_into_a_folder(tilt: Tilt, scan_of: Any, tmp_path: Path) -> None:
     a, b = scan_of(tmp_path / "a.h5"), scan_of(tmp_path / "b.h5")
     (tmp_path / "out").mkdir()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from tiltkit.likelihoods import GaussianLikelihood
+from tiltkit.operators.spectral import Dense
 from tiltkit.sampling.agreement import agreement, together
 from tiltkit.sampling.lanes import side_by_side
 from tiltkit.sampling.outcome import Outcome
@@ -142,3 +145,21 @@ def test_lanes_end_with_the_error_of_one_of_them():
     with pytest.raises(ValueError, match="broken"):
         list(side_by_side([good(), bad()]))
     assert closed == [True]
+
+
+@pytest.mark.gpu
+def test_runs_on_a_gpu_agree_with_those_on_the_cpu():
+    known = make_known(torch.zeros(1, 6), 1.0, data=3, noise=0.5, seed=0, sigma_range=(0.02, 20.0))
+    device, problem = torch.device("cuda"), known.problem
+    likelihood = problem.likelihood
+    operator = Dense(likelihood.operator.matrix.to(device), (6,))
+    moved = replace(
+        problem,
+        prior=problem.prior.to(device),
+        likelihood=GaussianLikelihood(operator, likelihood.y.to(device), likelihood.noise_var),
+        baseline=problem.baseline.to(device),
+    )
+    sampler = Walmc(WalmcOptions(levels=40, collect=4))
+    found = last(solve([moved], sampler, seed=(0,), n=400, devices=[device], runs=2))
+    assert found.mean == pytest.approx(known.mean.numpy(), abs=0.15)
+    assert found.diagnostics["rhat"] < 1.1

@@ -27,6 +27,7 @@ COMMANDS = {
     "show": ("tiltkit.cli.show:show", "Say what is in a scan or a result."),
     "evaluate": ("tiltkit.cli.evaluate:evaluate", "Compare a result with the truth."),
     "report": ("tiltkit.cli.report:report", "Write a result's HTML page."),
+    "cite": ("tiltkit.cli.cite:cite", "Say what to cite for a result."),
     "list": ("tiltkit.cli.listing:listing", "List tasks, priors, samplers and other parts."),
     "plugins": ("tiltkit.cli.plugins:plugins", "List and examine plugins."),
 }

@@ -60,6 +60,11 @@ class NetworkOptions(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the network's inside; auto is bfloat16 where hardware supports it"
     )
+    compile: bool = Field(
+        False,
+        description="compile the network, on GPUs with CUDA graphs: a minute at the start, less"
+        " time per call where kernels are small",
+    )
 
 
 def network_prior(options: NetworkOptions, entry: PriorEntry) -> DenoiserPrior:
@@ -74,7 +79,8 @@ def network_prior(options: NetworkOptions, entry: PriorEntry) -> DenoiserPrior:
             options.precision == "auto" and _has_bfloat16(device)
         )
         moved = network.to(device).to(memory_format=torch.channels_last)
-        return _inference(moved, device, low_precision=low)
+        ready = _compiled(moved, device) if options.compile else moved
+        return _inference(ready, device, low_precision=low)
 
     return DenoiserPrior(
         denoise=on(torch.device("cpu")),
@@ -88,8 +94,20 @@ def network_prior(options: NetworkOptions, entry: PriorEntry) -> DenoiserPrior:
 network_prior.Options = NetworkOptions  # type: ignore[attr-defined]
 
 
+def _compiled(network: nn.Module, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """The network through `torch.compile`; on GPUs its kernels are replayed as CUDA graphs."""
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    compiled: Callable[[Tensor, Tensor], Tensor] = torch.compile(network, mode=mode)
+
+    def call(x: Tensor, sigma: Tensor) -> Tensor:
+        # Graphs write every answer into the same memory.
+        return compiled(x, sigma).clone()
+
+    return call
+
+
 def _inference(
-    network: nn.Module, device: torch.device, *, low_precision: bool
+    network: Callable[[Tensor, Tensor], Tensor], device: torch.device, *, low_precision: bool
 ) -> Callable[[Tensor, float], Tensor]:
     def denoise(x: Tensor, sigma: float) -> Tensor:
         with (
@@ -97,7 +115,9 @@ def _inference(
             torch.inference_mode(mode=not (x.requires_grad and torch.is_grad_enabled())),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=low_precision),
         ):
-            clean: Tensor = network(x.float(), sigma)
+            # A tensor: compiled code would be specialised to each number.
+            level = torch.full((), sigma, dtype=torch.float32, device=x.device)
+            clean = network(x.float(), level)
         return clean.to(x.dtype)
 
     return denoise

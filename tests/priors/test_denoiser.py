@@ -1,0 +1,60 @@
+"""Network priors: compiled or not, on any device, the same score."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from tiltkit.hookspecs import PriorEntry
+from tiltkit.priors.denoiser import NetworkOptions, network_prior
+from tiltkit.priors.network import ScoreUNet
+from tiltkit.priors.weights import save_network
+
+
+@pytest.fixture
+def entry(tmp_path, monkeypatch):
+    """A plugin's package with the weights of a small network."""
+    net = ScoreUNet(channels=1, widths=(4,), blocks=(1,))
+    g = torch.Generator().manual_seed(3)
+    for parameter in net.parameters():
+        parameter.data = 0.1 * torch.randn(parameter.shape, generator=g)
+    package = tmp_path / "lab_weights"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    save_network(package / "net.safetensors", net, {})
+    monkeypatch.syspath_prepend(tmp_path)
+    return PriorEntry(
+        name="lab.net", target="", summary="", channels=1, weights="lab_weights:net.safetensors"
+    )
+
+
+def images(n):
+    return torch.randn(n, 1, 8, 12, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_network_gives_the_same_score_at_every_noise_level(entry):
+    plain, compiled = (
+        network_prior(NetworkOptions(precision="float32", compile=compile), entry)
+        for compile in (False, True)
+    )
+    for sigma in (2.0, 0.3, 0.04):
+        expected = plain.score(images(2), sigma)
+        found = compiled.score(images(2), sigma)
+        torch.testing.assert_close(found * sigma, expected * sigma, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("compile", [False, True])
+def test_scores_on_a_gpu_are_those_of_the_cpu(entry, compile):
+    options = NetworkOptions(precision="float32", compile=compile)
+    expected = network_prior(NetworkOptions(precision="float32"), entry).score(images(3), 0.3)
+    prior = network_prior(options, entry).to(torch.device("cuda"))
+    first = prior.score(images(3).cuda(), 0.3)
+    second = prior.score(images(3).cuda(), 0.5)
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(first.cpu(), expected, rtol=1e-3, atol=1e-3)
