@@ -70,7 +70,7 @@ def test_independent_runs_share_the_samples_and_say_how_well_they_agree(
     done = tilt(*command)
     assert done.code == 0, done.err
     assert "R-hat" in done.out
-    assert samples_of(out).shape[1] == 6
+    assert samples_of(out).shape[0] == 6
     assert "2 independent runs" in (tmp_path / "out.html").read_text()
     assert json.loads(tilt("show", out, "--json").out)["recipe"]["runs"] == 2
     done = tilt("run", "mri-recon", scan, *FAST, "--samples", 6, "--runs", 7)

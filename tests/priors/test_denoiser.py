@@ -38,8 +38,8 @@ def images(n):
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_a_compiled_network_gives_the_same_score_at_every_noise_level(entry):
     plain, compiled = (
-        network_prior(NetworkOptions(precision="float32", compile=compile), entry)
-        for compile in (False, True)
+        network_prior(NetworkOptions(precision="float32", compile=chosen), entry)
+        for chosen in (False, True)
     )
     for sigma in (2.0, 0.3, 0.04):
         expected = plain.score(images(2), sigma)
@@ -49,9 +49,9 @@ def test_a_compiled_network_gives_the_same_score_at_every_noise_level(entry):
 
 @pytest.mark.gpu
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("compile", [False, True])
-def test_scores_on_a_gpu_are_those_of_the_cpu(entry, compile):
-    options = NetworkOptions(precision="float32", compile=compile)
+@pytest.mark.parametrize("chosen", [False, True])
+def test_scores_on_a_gpu_are_those_of_the_cpu(entry, chosen):
+    options = NetworkOptions(precision="float32", compile=chosen)
     expected = network_prior(NetworkOptions(precision="float32"), entry).score(images(3), 0.3)
     prior = network_prior(options, entry).to(torch.device("cuda"))
     first = prior.score(images(3).cuda(), 0.3)
