@@ -141,6 +141,11 @@ class Target:
             return None
         return Correction.of(likelihood, self.linear, self.problem.shape, self.dtype, self.device)
 
+    def bounded(self, x: Tensor) -> Tensor:
+        """Images within the constraint."""
+        constraint = self.problem.constraint
+        return x if constraint is None else constraint.apply(x)
+
     def constrained(self, c: Tensor, fresh: Fresh | None) -> tuple[Tensor, Fresh | None]:
         """Particles in the tilt's coordinates, and the noise in them, within the constraint."""
         constraint = self.problem.constraint

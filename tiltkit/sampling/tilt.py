@@ -160,17 +160,13 @@ class SpectralTilt:
 
     def potential(self, c: Tensor, s: float) -> Tensor:
         """See `Tilt`."""
-        eig, seen = self._eig, self._seen
-        spread = self._noise_var + s**2 * eig
-        precision = torch.where(seen, 1 / (eig * spread), 0.0)
-        residual = torch.addcmul(self._z, eig, c, value=-1)
-        energy = residual.square_().mul_(precision).flatten(1).sum(1, dtype=torch.float64)
-        return 0.5 * (energy + spread[seen].log().sum(dtype=torch.float64))
+        return self._energy(torch.addcmul(self._z, self._eig, c, value=-1), s)
 
     def pull(self, c: Tensor, s: float) -> tuple[Tensor, Tensor]:
         """See `Tilt`."""
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
-        return residual.div_(self._noise_var + s**2 * self._eig), self.potential(c, s)
+        energy = self._energy(residual, s)
+        return residual.div_(self._noise_var + s**2 * self._eig), energy
 
     def predict(
         self, m: Tensor, step: Step, draw: Draw, rows: slice
@@ -205,6 +201,13 @@ class SpectralTilt:
             x.addcmul_(keep, fresh.xi)
         newest = Fresh((rest * p).clamp_min_(0).sqrt_(), self.white(draw, rows), step.v)
         return x.addcmul_(newest.spread, newest.xi), newest
+
+    def _energy(self, residual: Tensor, s: float) -> Tensor:
+        """The potential of particles with the residual ``z - eig c``."""
+        spread = self._noise_var + s**2 * self._eig
+        precision = torch.where(self._seen, 1 / (self._eig * spread), 0.0)
+        energy = residual.square().mul_(precision).flatten(1).sum(1, dtype=torch.float64)
+        return 0.5 * (energy + spread[self._seen].log().sum(dtype=torch.float64))
 
     def white(self, draw: Draw, rows: slice) -> Tensor:
         """See `Tilt`."""

@@ -28,6 +28,9 @@ level is computed: ``c_b / a^2 = u^H J u / u^H u``, the curvature of the prior a
 and the breadth ``j`` in ``v = (b^2 + gap j) gap / a^2``, the part of the reverse kernel's variance
 that comes from what ``D_a(x)`` leaves open, measured by the newest noise without another call.
 
+On the ladder particles are images, so that the tilt's coordinates are visited once per level; at
+``tau`` they are in these coordinates, as `Walmc` has them.
+
 Cost: two network calls per level (``J u`` before a step, the score after it) and one per collected
 round, which is a Langevin move of `Walmc` at ``tau``.
 """
@@ -45,7 +48,7 @@ from tiltkit.sampling.ladder import bounds, pace
 from tiltkit.sampling.ratio import Ratio, inner
 from tiltkit.sampling.start import images_of, refuse_corrections, score_at
 from tiltkit.sampling.state import State, Twist, planned
-from tiltkit.sampling.tilt import Fresh, Step
+from tiltkit.sampling.tilt import Step
 from tiltkit.sampling.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.weighing import resampled, weigh
 
@@ -158,13 +161,13 @@ class Twisted:
     def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
         """Draw from the prior, all but Gaussian at the first level, and weigh."""
         refuse_corrections(target)
-        mean = target.tilt.coordinates(target.prior_mean(level))
+        mean = target.prior_mean(level)
         parts, breadth = [], Ratio(target)
         for rows in target.chunks():
-            fresh = _noise(target, level**2, draw, rows)
-            c, _ = target.constrained(mean + level * fresh.xi, fresh)
-            score = score_at(target, c, level)
-            breadth.add(rows, fresh.xi, c + level**2 * score - mean, level)
+            xi = draw.normal(rows, target.problem.shape, target.dtype)
+            c = target.bounded(mean + level * xi)
+            score = target.score(c, level)
+            breadth.add(rows, xi, c + level**2 * score - mean, level)
             parts.append((c, score))
         c, score = (torch.cat(both) for both in zip(*parts, strict=True))
         log_weight = torch.zeros(target.n, dtype=torch.float64, device=target.device)
@@ -186,11 +189,11 @@ class Twisted:
 
     def images(self, target: Target, state: State) -> Tensor:
         """See `Sampler`."""
-        return images_of(target, state.c)
+        return state.c if state.twist else images_of(target, state.c)
 
     def scores(self, target: Target, state: State) -> Tensor:
         """See `Sampler`."""
-        return images_of(target, state.score)
+        return state.score if state.twist else images_of(target, state.score)
 
     def _guided(self, target: Target, state: State, level: float, draw: Draw) -> Reached:
         """Predictions shifted towards the data, their densities, and the score there."""
@@ -206,13 +209,13 @@ class Twisted:
             ju = self._jacobian(target, x, denoised, u, state)
             curvature.add(rows, u, ju)
             shift = gap * ju
-            fresh = _noise(target, v, draw, rows)
+            xi = draw.normal(rows, target.problem.shape, target.dtype)
             # log N(x'; m, v I) - log N(x'; m + shift, v I)
-            log_ratio[rows] -= inner(shift, fresh.xi / math.sqrt(v) + shift / (2 * v))
-            new = torch.add(x, score, alpha=gap).add_(shift).add_(fresh.xi, alpha=math.sqrt(v))
-            c, _ = target.constrained(new, fresh)
-            score = score_at(target, c, b)
-            breadth.add(rows, fresh.xi, torch.add(c, score, alpha=b**2) - denoised, math.sqrt(v))
+            log_ratio[rows] -= inner(shift, xi / math.sqrt(v) + shift / (2 * v))
+            new = torch.add(x, score, alpha=gap).add_(shift).add_(xi, alpha=math.sqrt(v))
+            c = target.bounded(new)
+            score = target.score(c, b)
+            breadth.add(rows, xi, torch.add(c, score, alpha=b**2) - denoised, math.sqrt(v))
             parts.append((c, score))
         c, score = (torch.cat(both) for both in zip(*parts, strict=True))
         return Reached(c, score, log_ratio, min(curvature.value * a**2, b**2), breadth.value)
@@ -232,7 +235,7 @@ class Twisted:
         length = length.view(-1, *[1] * (u.ndim - 1))
         delta = self.options.probe * a * math.sqrt(max(state.breadth * u[0].numel(), 1.0))
         moved = torch.addcmul(x, u, delta / length)
-        difference: Tensor = torch.add(moved, score_at(target, moved, a), alpha=a**2) - denoised
+        difference: Tensor = torch.add(moved, target.score(moved, a), alpha=a**2) - denoised
         difference *= length / delta
         return difference
 
@@ -240,11 +243,15 @@ class Twisted:
         self, target: Target, reached: Reached, level: float, log_weight: Tensor, draw: Draw
     ) -> tuple[State, Info]:
         """Weigh particles by the data as seen from the denoised ones; resample."""
-        c, score, pull = reached.c, reached.score, torch.empty_like(reached.c)
+        c, score, tilt = reached.c, reached.score, target.tilt
+        pull = torch.empty_like(c)
         potential = torch.empty_like(reached.log_ratio)
         for rows in target.chunks():
             denoised = torch.add(c[rows], score[rows], alpha=level**2)
-            pull[rows], potential[rows] = target.tilt.pull(denoised, math.sqrt(reached.variance))
+            pulled, potential[rows] = tilt.pull(
+                tilt.coordinates(denoised), math.sqrt(reached.variance)
+            )
+            pull[rows] = tilt.image(pulled)
         twist = Twist(potential, pull, reached.variance)
         new = State(c, score, log_weight, level, twist=twist, breadth=reached.breadth)
         return self._weighed(new, reached.log_ratio - potential, draw)
@@ -258,16 +265,15 @@ class Twisted:
         twist = _twist(state)
         gap = state.level**2 - level**2
         step = Step(state.kernel(level), 0.0)
-        increment, score = twist.potential.clone(), torch.empty_like(state.c)
+        increment = twist.potential.clone()
         parts = []
         for rows in target.chunks():
-            m = torch.add(state.c[rows], state.score[rows], alpha=gap)
+            m = target.tilt.coordinates(torch.add(state.c[rows], state.score[rows], alpha=gap))
             predicted, noise, log_z = target.tilt.predict(m, step, draw, rows)
             c, fresh = target.constrained(predicted, noise)
             increment[rows] += log_z
-            score[rows] = score_at(target, c, level)
-            parts.append((c, (fresh or noise).xi))
-        c, xi = (torch.cat(both) for both in zip(*parts, strict=True))
+            parts.append((c, score_at(target, c, level), (fresh or noise).xi))
+        c, score, xi = (torch.cat(three) for three in zip(*parts, strict=True))
         new = State(c, score, state.log_weight, level, replace(noise, xi=xi))
         return self._weighed(new, increment, draw)
 
@@ -280,12 +286,6 @@ class Twisted:
         )  # fmt: skip
         state = replace(state, log_weight=log_weight)
         return (resampled(state, draw) if info.resampled else state), info
-
-
-def _noise(target: Target, v: float, draw: Draw, rows: slice) -> Fresh:
-    """White noise of variance ``v``."""
-    spread = torch.full((), math.sqrt(v), dtype=target.dtype, device=target.device)
-    return Fresh(spread, target.tilt.white(draw, rows), v)
 
 
 def _twist(state: State) -> Twist:
