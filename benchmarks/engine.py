@@ -20,8 +20,9 @@ import torch
 
 from tiltkit.hookspecs import PriorEntry
 from tiltkit.likelihoods import GaussianLikelihood
-from tiltkit.priors.denoiser import NetworkOptions, network_prior
+from tiltkit.priors.denoiser import DenoiserPrior, NetworkOptions, network_prior
 from tiltkit.problem import Problem
+from tiltkit.protocols import Prior
 from tiltkit.sampling.draw import Draw
 from tiltkit.sampling.run import run
 from tiltkit.sampling.target import Target, chunk_size
@@ -36,27 +37,46 @@ SIDE, COILS, NOISE = 256, 8, 0.02
 WEIGHTS = "tiltkit_mri:data/prior_brain.safetensors"
 
 
-def image() -> torch.Tensor:
-    """A slice in the middle of 256x256, (1, 2, ny, nx)."""
+def image(side: int = SIDE) -> torch.Tensor:
+    """A slice in the middle of 256x256, or that made smaller, (1, 2, ny, nx)."""
     picture = np.load(ROOT / "datasets" / "colin27.npz")["image"][4] / 140
     x = torch.zeros(1, 2, SIDE, SIDE)
     rows, columns = (slice((SIDE - n) // 2, (SIDE - n) // 2 + n) for n in picture.shape)
     x[0, 0, rows, columns] = torch.from_numpy(picture)
-    return x
+    return torch.nn.functional.interpolate(x, (side, side), mode="area")
 
 
-def operator() -> CartesianSense:
+def operator(side: int = SIDE, coils: int = COILS) -> CartesianSense:
     """Coils on a ring around the head; undersampled columns."""
-    line = torch.linspace(-1, 1, SIDE)
-    angle = torch.arange(COILS) * (2 * torch.pi / COILS)
+    line = torch.linspace(-1, 1, side)
+    angle = torch.arange(coils) * (2 * torch.pi / coils)
     y = line[None, :, None] - 1.2 * angle.sin()[:, None, None]
     x = line[None, None, :] - 1.2 * angle.cos()[:, None, None]
     maps = torch.polar(torch.exp(-(x**2 + y**2) / 1.5), x + angle[:, None, None])
     maps /= maps.abs().square().sum(0).sqrt()
-    columns = torch.zeros(SIDE, dtype=torch.bool)
+    columns = torch.zeros(side, dtype=torch.bool)
     columns[::4] = True
-    columns[SIDE // 2 - 12 : SIDE // 2 + 12] = True
+    half = 12 * side // SIDE
+    columns[side // 2 - half : side // 2 + half] = True
     return CartesianSense(maps, columns)
+
+
+def shipped_prior(precision: str) -> DenoiserPrior:
+    """The network that comes with tiltkit-mri."""
+    entry = PriorEntry(name="", target="", summary="", channels=2, weights=WEIGHTS)
+    return network_prior(NetworkOptions(precision=precision), entry)
+
+
+def problem_of(prior: Prior, side: int = SIDE, coils: int = COILS) -> tuple[Problem, float]:
+    """The problem, its operator diagonalised, and the seconds that took."""
+    physics, truth, g = operator(side, coils), image(side), torch.Generator().manual_seed(0)
+    y = physics.forward(truth)
+    y = y + NOISE * torch.view_as_complex(torch.randn(*y.shape, 2, generator=g))
+    start = time.perf_counter()
+    _ = physics.eigenvalues
+    seconds = time.perf_counter() - start
+    likelihood = GaussianLikelihood(physics, y, NOISE**2)
+    return Problem(prior, likelihood, truth.shape[1:], lambda x: x, truth[0]), seconds
 
 
 def main() -> None:
@@ -70,16 +90,8 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="where the time goes, by operation")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    entry = PriorEntry(name="", target="", summary="", channels=2, weights=WEIGHTS)
-    prior = network_prior(NetworkOptions(precision=args.precision), entry)
-    physics, truth, g = operator(), image(), torch.Generator().manual_seed(0)
-    y = physics.forward(truth)
-    y = y + NOISE * torch.view_as_complex(torch.randn(*y.shape, 2, generator=g))
-    start = time.perf_counter()
-    _ = physics.eigenvalues
-    decomposition = time.perf_counter() - start
-    problem = Problem(prior, GaussianLikelihood(physics, y, NOISE**2), truth.shape[1:],
-                      lambda x: x, truth[0])  # fmt: skip
+    prior, g = shipped_prior(args.precision), torch.Generator().manual_seed(0)
+    problem, decomposition = problem_of(prior)
     n, chunk = args.particles, chunk_size(problem.shape, args.particles, args.memory_gb)
     sampler = Walmc(WalmcOptions(levels=args.levels, start_moves=1, collect=0))
 
