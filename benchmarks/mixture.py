@@ -4,13 +4,19 @@ Prints, for every dimension and number of measurements, the sliced Wasserstein-2
 sampler's particles to exact posterior samples, and that of two exact sample sets.
 
     python benchmarks/mixture.py --cells 8,1 8,4 80,1 --problems 8
+    python benchmarks/mixture.py --samplers almc pula ddrm diffpir --problems 3 --particles 200
+
+deepinv's samplers run one particle after the other: give them few particles. Fewer particles make
+the distance of two exact sets larger, so compare ratios.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import time
 from itertools import combinations, product
+from typing import Any
 
 import torch
 from known import Posterior, sample, sliced_wasserstein
@@ -19,9 +25,24 @@ from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.spectral import Dense
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
-from tiltkit.sampling.almc import Almc, AlmcOptions
-from tiltkit.sampling.twisted import Twisted, TwistedOptions
-from tiltkit.sampling.walmc import Walmc, WalmcOptions
+from tiltkit.sampling.almc import Almc
+from tiltkit.sampling.deepinv import Ddrm, DiffPir, Dps
+from tiltkit.sampling.pula import Pula
+from tiltkit.sampling.twisted import Twisted
+from tiltkit.sampling.walmc import Walmc
+
+WEIGHTED = {"levels": 96, "collect": 1, "least_ess": 0.0}
+# Images of deepinv lie between 0 and 1: these hold all values of the prior.
+RANGE = {"low": -22.0, "high": 22.0}
+SAMPLERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "walmc": (Walmc, WEIGHTED),
+    "twisted": (Twisted, WEIGHTED),
+    "almc": (Almc, {"T": 3.0, "warm_steps": 300, "reports": 1000, "collect": 0}),
+    "pula": (Pula, {"levels": 390, "collect": 1}),
+    "ddrm": (Ddrm, RANGE),
+    "diffpir": (DiffPir, RANGE),
+    "dps": (Dps, RANGE),
+}
 
 
 def make(d: int, data: int, seed: int) -> Problem:
@@ -86,21 +107,20 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", default=["8,1", "8,4", "80,1"], help="d,dim y")
     parser.add_argument("--problems", type=int, default=8)
     parser.add_argument("--particles", type=int, default=1000)
-    parser.add_argument("--no-almc", action="store_true", help="leave out the published sampler")
+    parser.add_argument("--samplers", nargs="+", default=["walmc", "twisted"], choices=SAMPLERS)
     parser.add_argument("-s", nargs="*", default=[], metavar="KEY=VALUE", help="walmc options")
     parser.add_argument("-t", nargs="*", default=[], metavar="KEY=VALUE", help="twisted options")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    options = {"levels": 96, "collect": 1, "least_ess": 0.0}
-    walmc = options | dict(item.split("=") for item in args.s)
-    twisted = options | dict(item.split("=") for item in args.t)
-    samplers = {
-        "walmc": lambda: Walmc(WalmcOptions.model_validate(walmc)),
-        "twisted": lambda: Twisted(TwistedOptions.model_validate(twisted)),
+    own = {
+        "walmc": dict(item.split("=") for item in args.s),
+        "twisted": dict(item.split("=") for item in args.t),
     }
-    if not args.no_almc:
-        published = AlmcOptions(T=3.0, warm_steps=300, reports=1000, collect=0)
-        samplers["almc"] = lambda: Almc(published)
+    samplers = {}
+    for name in args.samplers:
+        kind, options = SAMPLERS[name]
+        chosen = kind.Options.model_validate(options | own.get(name, {}))
+        samplers[name] = functools.partial(kind, chosen)
     heads = "".join(f" | {name:>7}  ratio  calls   ess" for name in samplers)
     print(f"   d dim y  exact{heads} | seconds", flush=True)
     for cell in args.cells:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiltkit.sampling.particles import ess, flatten, log_mean, normalised, path_kl, systematic
+from tiltkit.sampling.particles import ess, flatten, normalised, path_kl, systematic
 
 logs = st.lists(st.floats(-30, 30), min_size=2, max_size=40)
 
@@ -30,10 +30,6 @@ def test_one_dominating_weight_leaves_a_single_effective_particle():
 def test_the_effective_sample_size_does_not_depend_on_a_shared_constant(values, shift):
     assert ess(tensor(values) + shift) == pytest.approx(ess(tensor(values)), rel=1e-6)
     assert 1 - 1e-9 <= ess(tensor(values)) <= len(values) * (1 + 1e-9)
-
-
-def test_the_log_of_the_mean_weight_does_not_overflow():
-    assert log_mean(tensor([1000.0, 1000.0 + math.log(3)])) == pytest.approx(1000 + math.log(2))
 
 
 @given(logs, st.floats(0, 0.999))

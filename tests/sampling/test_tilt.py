@@ -167,3 +167,20 @@ def test_solves_are_counted():
     assert tilt.iterations == 0
     tilt.potential(torch.ones(2, PIXELS, dtype=torch.float64), 0.5)
     assert tilt.iterations > 0
+
+
+@pytest.mark.parametrize("noise", [1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("v", [4.0, 0.01])
+def test_iterative_draws_keep_their_spread_however_small_the_noise(noise, v):
+    d, data, n = 30, 12, 2000
+    g = torch.Generator().manual_seed(1)
+    a = torch.randn(data, d, generator=g, dtype=torch.float64)
+    dense = Dense(a.float(), (d,))
+    likelihood = GaussianLikelihood(Plain(dense), torch.zeros(1, data), noise**2)
+    tilt = SolveTilt(likelihood, (d,), torch.float32)
+    draw = Draw([0], n, torch.device("cpu"))
+    x, _, _ = tilt.predict(torch.zeros(n, d), Step(v, 0.0), draw, slice(0, n))
+    values, vectors = torch.linalg.eigh(a.T @ a)
+    expected = 1 / (1 / v + values.clamp_min(0) / noise**2)
+    ratio = (x.double() @ vectors).var(0) / expected
+    assert (ratio - 1).abs().max() < 6 * (2 / n) ** 0.5

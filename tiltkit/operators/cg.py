@@ -12,7 +12,9 @@ from tiltkit.errors import TiltkitError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["conjugate_gradient"]
+    from tiltkit.protocols import LinearOperator
+
+__all__ = ["conjugate_gradient", "norm_squared"]
 
 
 def conjugate_gradient(
@@ -75,6 +77,18 @@ def conjugate_gradient(
         f" not {rtol:.1e}.",
         "check that the adjoint fits the forward operator, or allow more iterations.",
     )
+
+
+def norm_squared(operator: LinearOperator, start: Tensor) -> float:
+    """Largest eigenvalue of ``A^H A`` by power iteration from an image (1, channel, *space)."""
+    x, norm = start, 1.0
+    for _ in range(30):
+        x = operator.normal(x / x.norm())
+        norm = float(x.norm())
+        if norm == 0:
+            return 0.0
+    # Power iteration approaches from below; a margin keeps what is built on it safe.
+    return 1.1 * norm
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tiltkit.errors import UsageError
 from tiltkit.likelihoods import linear_gaussian
+from tiltkit.operators.cg import norm_squared
 from tiltkit.sampling.state import Info, State, planned
 
 if TYPE_CHECKING:
@@ -24,11 +25,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from tiltkit.likelihoods import GaussianLikelihood
     from tiltkit.sampling.draw import Draw
     from tiltkit.sampling.target import Target
 
-__all__ = ["Almc", "AlmcOptions", "noise_level", "norm_squared"]
+__all__ = ["Almc", "AlmcOptions", "noise_level"]
 
 
 class AlmcOptions(BaseModel):
@@ -133,7 +133,8 @@ class Almc:
                     "give it: -s sampler.delta=1e-4.",
                 )
             prior = 1 / -math.expm1(-2 * self.options.tau)
-            data = norm_squared(target, linear) / linear.noise_var
+            image = torch.ones((1, *target.problem.shape), dtype=target.dtype, device=target.device)
+            data = norm_squared(linear.operator, image) / linear.noise_var
             self._delta = 1 / (prior + data)
         return self._delta
 
@@ -155,14 +156,3 @@ def _langevin(
 
 def _info(target: Target, t: float, *, final: bool = False) -> Info:
     return Info(noise_level=noise_level(t), ess=float(target.n), final=final)
-
-
-def norm_squared(target: Target, likelihood: GaussianLikelihood) -> float:
-    """Largest eigenvalue of ``A^H A`` by power iteration from a constant image."""
-    x = torch.ones((1, *target.problem.shape), dtype=target.dtype, device=target.device)
-    norm = 1.0
-    for _ in range(30):
-        x = likelihood.operator.normal(x / x.norm())
-        norm = float(x.norm())
-    # Power iteration approaches from below; a margin keeps the step stable.
-    return 1.1 * norm

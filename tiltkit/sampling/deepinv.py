@@ -20,8 +20,8 @@ from torch import Tensor
 
 from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.likelihoods import GaussianLikelihood
+from tiltkit.operators.cg import norm_squared
 from tiltkit.protocols import SpectralOperator
-from tiltkit.sampling.almc import norm_squared
 from tiltkit.sampling.scaled import Denoiser, Scaled
 from tiltkit.sampling.state import Info, State, planned
 
@@ -318,7 +318,12 @@ class Ula(DeepinvSampler):
         o = self.options
         if o.step_size is not None:
             return float(o.step_size)
-        data = norm_squared(scaled.target, scaled.likelihood) / scaled.sigma**2
+        image = torch.ones(
+            (1, *scaled.target.problem.shape),
+            dtype=scaled.target.dtype,
+            device=scaled.target.device,
+        )
+        data = norm_squared(scaled.likelihood.operator, image) / scaled.sigma**2
         return float(0.5 / (o.alpha / o.sigma**2 + data))
 
 

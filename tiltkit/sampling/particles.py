@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["along_widest", "ess", "flatten", "log_mean", "normalised", "path_kl", "systematic"]
+__all__ = ["along_widest", "ess", "flatten", "normalised", "path_kl", "systematic"]
 
 LEAST_POWER = 0.5
 
@@ -20,11 +20,6 @@ def normalised(log_weight: Tensor) -> Tensor:
 def ess(log_weight: Tensor) -> float:
     """Effective sample size ``1 / sum w^2``, between 1 and the number of particles."""
     return float(1.0 / normalised(log_weight).square().sum())
-
-
-def log_mean(log_weight: Tensor) -> float:
-    """Logarithm of the mean weight."""
-    return float(torch.logsumexp(log_weight, dim=0)) - float(torch.tensor(len(log_weight)).log())
 
 
 def path_kl(log_increment: Tensor, log_weight: Tensor) -> float:

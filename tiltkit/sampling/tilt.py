@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 
-from tiltkit.operators.cg import conjugate_gradient
+from tiltkit.operators.cg import conjugate_gradient, norm_squared
 from tiltkit.protocols import SpectralOperator
 
 if TYPE_CHECKING:
@@ -235,6 +235,7 @@ class SolveTilt:
         self._y, self._noise_var = likelihood.y, likelihood.noise_var
         self._back = likelihood.operator.adjoint(likelihood.y)
         self._shape, self._dtype, self._rtol = shape, dtype, rtol
+        self._norm2 = norm_squared(likelihood.operator, torch.ones_like(self._back))
         self.iterations = 0
 
     def coordinates(self, x: Tensor) -> Tensor:
@@ -293,10 +294,7 @@ class SolveTilt:
             prior, data = e / v - e**2 / (4 * fresh.kernel), e - e**2 / 4
         q = q + math.sqrt(prior) * draw.normal(rows, self._shape, self._dtype)
         pull = pull + math.sqrt(data) * self._operator.adjoint(self._data(step.s, draw, rows))
-        # P q = v (s^2 q + v noise_var M^-1 q) / (v + s^2) and P A^H S_s^-1 = v M^-1 A^H
-        share = v / (v + s2)
-        solved = self._solve(v + s2, share * v * self._noise_var * q + v * pull)
-        return c + kept + share * s2 * q + solved, None
+        return c + kept + self._smooth(v, s2, q, pull), None
 
     def _energy(self, r: Tensor, c: float, solved: Tensor) -> Tensor:
         """``r^H (noise_var I + c A A^H)^-1 r / 2``, with ``solved = M_c^-1 A^H r``."""
@@ -308,8 +306,15 @@ class SolveTilt:
         """Noise of covariance ``(I / v + A^H S_s^-1 A)^-1``."""
         data = self._operator.adjoint(self._data(s, draw, rows))
         q = draw.normal(rows, self._shape, self._dtype) / math.sqrt(v)
-        share = v / (v + s**2)
-        return share * s**2 * q + self._solve(v + s**2, share * v * self._noise_var * q + v * data)
+        return self._smooth(v, s**2, q, data)
+
+    def _smooth(self, v: float, s2: float, q: Tensor, pull: Tensor) -> Tensor:
+        """``P q + P A^H S_s^-1 d`` for ``pull = A^H d``: ``v q + v M^-1 (pull - v N q)``.
+
+        Right-hand sides lie in the range of ``A^H``: what the data do not see is exact, however
+        small the noise and with it the part of the solution's scale that they do see.
+        """
+        return v * q + v * self._solve(v + s2, pull - v * self._operator.normal(q))
 
     def _data(self, s: float, draw: Draw, rows: slice) -> Tensor:
         """Noise of covariance ``S_s`` in data space."""
@@ -324,9 +329,16 @@ class SolveTilt:
         return noise + s * self._operator.forward(draw.normal(rows, self._shape, self._dtype))
 
     def _solve(self, c: float, b: Tensor) -> Tensor:
-        """``(noise_var I + c A^H A)^-1 b``."""
+        """``(noise_var I + c A^H A)^-1 b``.
+
+        Directions that the data hardly see are scaled by up to ``c |A|^2 / noise_var`` more than
+        the others: the residual must be as much smaller, down to what the number type resolves.
+        """
+        ratio = self._noise_var / (c * self._norm2 + self._noise_var)
+        floor = 4 * torch.finfo(b.dtype).eps
+        rtol = max(min(self._rtol, 1e-2 * ratio), floor)
         x, iterations = conjugate_gradient(
-            self._operator.normal, b, self._noise_var, c, rtol=self._rtol
+            self._operator.normal, b, self._noise_var, c, rtol=rtol, max_iter=1000
         )
         self.iterations += iterations
         return x
