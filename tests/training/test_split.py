@@ -1,0 +1,110 @@
+"""Subjects are held out, never slices, and nothing is on both sides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tiltkit.errors import InputError, UsageError
+from tiltkit.training.images import load_subjects
+from tiltkit.training.job import prepare
+from tiltkit.training.recipe import DataOptions
+from tiltkit.training.split import split
+from tiltkit.training.subjects import find_subjects
+
+from .conftest import Recipe, volume
+from .test_readers import write_dicom
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, volume(0))
+
+
+def names(*paths: str, **changes: object) -> dict[str, int]:
+    """Files per subject."""
+    options = DataOptions.model_validate({"paths": list(paths), **changes})
+    return {name: len(volumes) for name, volumes in find_subjects(options).items()}
+
+
+def test_files_and_folders_inside_a_folder_are_subjects(tmp_path: Path) -> None:
+    touch(tmp_path / "a.npy", tmp_path / "b" / "1.npy", tmp_path / "b" / "deep" / "2.npy")
+    touch(tmp_path / ".hidden" / "c.npy")
+    (tmp_path / "notes.txt").write_text("no image")
+    assert names(str(tmp_path)) == {"a": 1, "b": 2}
+    assert names(f"{tmp_path}/*") == {"a": 1, "b": 2}
+    assert names(f"{tmp_path}/b/**/*.npy") == {"1": 1, "deep": 1}
+    assert names(f"{tmp_path}/a.npy") == {"a": 1}
+
+
+def test_loose_dicom_files_are_one_subject(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "patient", volume(1), "A")
+    assert names(str(tmp_path / "patient")) == {"patient": 1}
+    assert names(str(tmp_path)) == {"patient": 1}
+
+
+def test_an_expression_names_subjects(tmp_path: Path) -> None:
+    touch(*(tmp_path / f"sub-{s}_slice-{k}.npy" for s in "xy" for k in range(3)))
+    assert names(str(tmp_path), subject=r"sub-(\w)_") == {"x": 3, "y": 3}
+    with pytest.raises(InputError, match="matches nothing in"):
+        names(str(tmp_path), subject="patient-.")
+    with pytest.raises(UsageError, match="no regular expression"):
+        names(str(tmp_path), subject="(")
+
+
+def test_a_share_holds_out_whole_subjects(folder: Path, recipe: Recipe) -> None:
+    for seed in range(5):
+        job = prepare(recipe(folder, data={"held_out": 0.5}, seed=seed))
+        train = {s.name for s in job.split.train}
+        held = {s.name for s in job.split.held_out}
+        assert (len(train), len(held), train & held) == (2, 2, set())
+
+
+def test_names_and_patterns_hold_out(folder: Path, recipe: Recipe) -> None:
+    job = prepare(recipe(folder, data={"held_out": ["head2", "*3"]}))
+    assert [s.name for s in job.split.held_out] == ["head2", "head3"]
+    with pytest.raises(UsageError, match=r"no subject 'head9'(.|\n)*did you mean 'head"):
+        prepare(recipe(folder, data={"held_out": ["head9"]}))
+    with pytest.raises(UsageError, match="none is left to train on"):
+        prepare(recipe(folder, data={"held_out": ["*"]}))
+
+
+def test_one_subject_is_parted_into_slabs_with_a_gap(tmp_path: Path, recipe: Recipe) -> None:
+    np.save(tmp_path / "one.npy", volume(0, slices=20))
+    job = prepare(recipe(tmp_path / "one.npy", data={"held_out": 0.2}))
+    (train,), (held,) = job.split.train, job.split.held_out
+    last, first = train.images[-1].source, held.images[0].source
+    assert (last.rpartition(" ")[2], first.rpartition(" ")[2]) == ("14", "16")
+    assert "one subject" in job.facts()["how"]
+
+
+def test_the_same_image_on_both_sides_is_refused(folder: Path, recipe: Recipe) -> None:
+    values = volume(0)
+    values[1:] = volume(9)[1:]  # one slice of head0 again, under another name
+    np.save(folder / "copy.npy", values)
+    with pytest.raises(
+        InputError, match=r"copy.npy, slice 0 is also trained on(.|\n)*looks better"
+    ):
+        prepare(recipe(folder, data={"held_out": ["copy"]}))
+    prepare(recipe(folder, data={"held_out": ["copy", "head0"]}))
+
+
+def test_the_same_patient_on_both_sides_is_refused(tmp_path: Path, recipe: Recipe) -> None:
+    for k, patient in enumerate("ABA"):
+        write_dicom(tmp_path / f"visit{k}", volume(k), patient)
+    with pytest.raises(InputError, match="visit2 and visit0, which is trained on, are the same"):
+        prepare(recipe(tmp_path, data={"held_out": ["visit2"]}))
+    prepare(recipe(tmp_path, data={"held_out": ["visit1"]}))
+
+
+def test_air_is_no_leak(folder: Path) -> None:
+    for seed in (0, 1):
+        values = volume(seed)
+        values[2] = 0
+        np.save(folder / f"head{seed}.npy", values)
+    subjects = load_subjects(DataOptions(paths=[str(folder)]), crop=16)
+    parted = split(subjects, ["head0"], seed=0)
+    assert (parted.held_out[0].constant, len(parted.held_out[0].images)) == (1, 3)
