@@ -173,6 +173,15 @@ def test_a_true_prior_passes(gaussian):
         assert level.psnr > max(level.baselines.values())
 
 
+def test_the_noise_is_independent_of_draws_of_the_same_seed(gaussian):
+    """Nothing beats the exact posterior mean on draws from its own prior."""
+    material = from_prior(gaussian, 32, 2, generator(0))
+    report = check_prior("g", gaussian, material, [0.02], facts={}, samples=0, seed=0, device=CPU)
+    (level,) = report.levels
+    assert level.psnr > max(level.baselines.values())
+    assert level.noisy == pytest.approx(-20 * math.log10(0.02), abs=0.3)
+
+
 def test_a_false_prior_does_not(gaussian):
     blind = DenoiserPrior(lambda x, _s: 0.5 * x.roll(1, -1), 1, (0.05, 0.5), "")
     report = check_prior("bad", blind, from_prior(gaussian, 32, 2, generator()), [0.1], facts={},
@@ -181,6 +190,13 @@ def test_a_false_prior_does_not(gaussian):
     assert found["noise level"] == found["symmetry"] == found["honesty"] == "bad"
     assert found["noise range"] == "bad"
     assert "Do not read its spread" in overall(findings(report))
+
+
+def test_no_samples_are_drawn_where_none_are_wanted(gaussian):
+    report = check_prior("g", gaussian, from_prior(gaussian, 16, 1, generator()), [0.1], facts={},
+                         samples=0, seed=0, device=CPU)  # fmt: skip
+    assert judgements(report)["samples"] == "good"
+    assert len(report.samples) == 0
 
 
 def test_the_same_seed_gives_the_same_figures(gaussian):

@@ -80,6 +80,8 @@ def test_a_server_that_does_not_answer_is_named(served):
 
 
 def test_an_entry_without_address_or_digest_is_refused(served):
+    with pytest.raises(PluginError, match="neither weights nor an address"):
+        network_prior(NetworkOptions(), changed(served, url=""))
     with pytest.raises(UsageError, match="has nothing to fetch"):
         fetch(changed(served, url=""))
     with pytest.raises(PluginError, match="names no sha256"):

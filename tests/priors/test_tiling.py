@@ -58,7 +58,7 @@ def test_tiles_of_a_network_cost_less_than_a_twentieth_of_a_decibel(tmp_path, mo
     clean = waves(1, 320)
     noisy = clean + 0.3 * images(*clean.shape)
     levels = []
-    for tile in (None, 128):
+    for tile in (None, 256):
         prior = network_prior(NetworkOptions(precision="float32", tile=tile), entry)
         error = (prior.denoise(noisy, 0.3) - clean).square().mean()
         levels.append(-10 * math.log10(float(error)))

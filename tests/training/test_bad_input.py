@@ -54,7 +54,7 @@ def test_not_a_number(folder: Path, recipe: Recipe) -> None:
     values = volume(7)
     values[2, 3, 4] = np.nan
     np.save(folder / "bad.npy", values)
-    assert "bad.npy, slice 2 has 1 pixels that are NaN" in str(refusal(recipe(folder)))
+    assert "bad.npy, slice 2 has 1 values that are NaN" in str(refusal(recipe(folder)))
 
 
 def test_a_constant_image(folder: Path, recipe: Recipe) -> None:
@@ -93,6 +93,9 @@ def test_an_output_that_is_there(folder: Path, recipe: Recipe) -> None:
     Path(made.output).write_text("precious")
     with pytest.raises(UsageError, match="exists"):
         next(train(made))
+    Path(made.output).rename(Path(made.output).with_suffix(".md"))
+    with pytest.raises(UsageError, match=r"prior.md exists"):
+        next(train(made))
 
 
 @pytest.mark.parametrize(
@@ -108,6 +111,7 @@ def test_an_output_that_is_there(folder: Path, recipe: Recipe) -> None:
         ({"data": {"paths": ["a"], "kind": "complex", "channels": 2}}, "one channel here"),
         ({"data": {"paths": ["a"], "augment": "mri"}}, "makes up phases"),
         ({"data": {"paths": ["a"], "augment": "natural", "noise": 1}}, "change the noise"),
+        ({"output": "prior.pt"}, "does not end in .safetensors"),
         ({"data": "a"}, "must be a table"),
         ({"datas": {}}, r"no setting 'datas'(.|\n)*'data'"),
     ],

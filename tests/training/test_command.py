@@ -7,11 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from tiltkit.cli import main
+from tiltkit.config import read_toml
+from tiltkit.training.recipe import TABLES, resolve
+
+ROOT = Path(__file__).parents[2]
 
 RECIPE = """
 output = "prior.safetensors"
@@ -90,3 +95,17 @@ def test_ctrl_c_leaves_what_resume_needs(here: Path) -> None:
     assert "--resume" in rest
     assert (here / "prior.safetensors.part").exists()
     assert not (here / "prior.safetensors").exists()
+
+
+def test_the_example_is_a_recipe() -> None:
+    recipe = resolve(read_toml(ROOT / "examples" / "train_prior.toml"))
+    assert (recipe.channels, recipe.data.augment) == (2, "mri")
+
+
+def test_the_guide_names_every_setting() -> None:
+    guide = (ROOT / "docs" / "training.md").read_text()
+    for model in TABLES.values():
+        for name in model.model_fields:
+            assert f"`{name}`" in guide, name
+    block = guide.partition("```toml\n")[2].partition("```")[0]
+    assert resolve(tomllib.loads(block)).data.held_out == 0.15

@@ -98,6 +98,7 @@ def test_the_same_patient_on_both_sides_is_refused(tmp_path: Path, recipe: Recip
     with pytest.raises(InputError, match="visit2 and visit0, which is trained on, are the same"):
         prepare(recipe(tmp_path, data={"held_out": ["visit2"]}))
     prepare(recipe(tmp_path, data={"held_out": ["visit1"]}))
+    prepare(recipe(tmp_path, data={"held_out": ["visit2"], "patient_id": False}))
 
 
 def test_air_is_no_leak(folder: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tiltkit.sampling.outcome import GOOD_FIT
+from tiltkit.sampling.outcome import GOOD_FIT, KNOWN
 
 __all__ = ["Statement", "guaranteed", "measured", "number", "unknown"]
 
@@ -86,7 +86,7 @@ def _stopping(one: Diagnostics) -> list[Statement]:
 def measured(one: Diagnostics, samples: int) -> list[Statement]:
     """What the run found out about itself."""
     found = [_ess(one, samples), _agreement(one), _fit(one), _fit_of_mean(one)]
-    found += [_fisher(one), _kl(one)]
+    found += [_surprise(one), _fisher(one), _kl(one)]
     return [statement for statement in found if statement]
 
 
@@ -148,6 +148,24 @@ def _fit_of_mean(one: Diagnostics) -> Statement | None:
     return Statement(
         f"The mean image fits with chi² {one['chi2_mean']:.2f}{beside}",
         "The mean lies closer to the data than single samples do, by their spread.",
+    )
+
+
+def _surprise(one: Diagnostics) -> Statement | None:
+    if "prior_misfit_max" not in one:
+        return None
+    worst = one["prior_misfit_max"]
+    known = worst <= KNOWN
+    meaning = (
+        "The measurement gives no sign that this object is unlike what the prior was trained on."
+        if known
+        else "This object may be unlike what the prior was trained on: do not rely on what the"
+        " measurement itself does not show."
+    )
+    return Statement(
+        f"Denoised images miss the data by up to {worst:.2f} times what the prior expects",
+        f"Squared misfit along the noise ladder; 1 for images that the prior knows. {meaning}",
+        care=not known,
     )
 
 

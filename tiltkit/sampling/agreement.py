@@ -73,5 +73,7 @@ def _level(infos: Sequence[Info]) -> Info:
         temper=min(info.temper for info in infos),
         resampled=any(info.resampled for info in infos),
         final=all(info.final for info in infos),
+        misfit=mean("misfit"),
+        freedom=mean("freedom"),
         swaps=[sum(rates) / len(rates) for rates in zip(*(i.swaps for i in infos), strict=True)],
     )

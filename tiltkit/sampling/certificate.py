@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tiltkit.likelihoods import linear_gaussian
-from tiltkit.sampling.outcome import GOOD_FIT
+from tiltkit.sampling.outcome import GOOD_FIT, KNOWN
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tiltkit.sampling.target import Target
 
 __all__ = ["data_fit", "fisher", "ladder_report", "verdict"]
+
+# Degrees of freedom from which on chance moves the misfit by less than a twentieth.
+LEAST_FREEDOM = 1000.0
 
 
 def ladder_report(infos: Sequence[Info], n: int, *, weighted: bool) -> dict[str, Any]:
@@ -42,7 +45,20 @@ def ladder_report(infos: Sequence[Info], n: int, *, weighted: bool) -> dict[str,
             "weighted_levels": sum(info.temper == 1 for info in path),
             "resamplings": sum(info.resampled for info in path),
         }
-    return report | _swap_rates(infos)
+    return report | _surprise(path) | _swap_rates(infos)
+
+
+def _surprise(path: Sequence[Info]) -> dict[str, Any]:
+    """What the data say of the prior on the way, for samplers that measure it.
+
+    The largest misfit counts that chance alone does not explain: of levels at which the denoised
+    image has many degrees of freedom.
+    """
+    if all(math.isnan(info.misfit) for info in path):
+        return {}
+    certain = [info.misfit for info in path if info.freedom >= LEAST_FREEDOM]
+    report: dict[str, Any] = {"prior_misfit": [info.misfit for info in path]}
+    return report | ({"prior_misfit_max": max(certain)} if certain else {})
 
 
 def _swap_rates(infos: Sequence[Info]) -> dict[str, Any]:
@@ -127,6 +143,12 @@ def verdict(report: Mapping[str, Any]) -> str:
             f"the samples fit the data with chi2 {chi2:.2f} where {expected:.2f} is expected:"
             " intervals may be too narrow; check the noise level, the operator and whether the"
             " prior fits these images"
+        )
+    if report.get("prior_misfit_max", 1.0) > KNOWN:
+        worries.append(
+            f"the data are up to {report['prior_misfit_max']:.2f} times as far from denoised images"
+            " as the prior expects: it may not know images like this one, and be too sure of them;"
+            " check the scaling, try another prior, or --quality high for more noise levels"
         )
     if "rhat" in report and report["rhat"] > max(1.1, _chance(report)):
         worries.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -76,6 +77,10 @@ class Info:
         temper: Power of the weights that was used; 1 is exact, 0 leaves them out.
         resampled: Whether particles were resampled.
         final: Whether the particles follow the last target, so that they count as samples.
+        misfit: Squared misfit of the data from denoised particles, over what the prior expects it
+            to be at this noise level; 1 for an image that the prior knows. NaN where not measured.
+        freedom: Directions in which denoised particles can differ at this level: the trace of the
+            denoiser's Jacobian. The misfit is certain to about ``sqrt(2 / freedom)``.
         swaps: Share of particles that swapped between each pair of neighbouring levels, for
             samplers that do; NaN where it was not tried.
     """
@@ -87,6 +92,8 @@ class Info:
     temper: float = 1.0
     resampled: bool = False
     final: bool = False
+    misfit: float = math.nan
+    freedom: float = 0.0
     swaps: Sequence[float] = ()
 
 

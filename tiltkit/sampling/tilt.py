@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
@@ -84,6 +85,10 @@ class Tilt(Protocol):
 
     def pull(self, c: Tensor, s: float) -> tuple[Tensor, Tensor]:
         """``A^H S_s^-1 (y - A x)``, minus the gradient of `potential`; and the potential."""
+        ...
+
+    def misfit(self, c: Tensor, s: float) -> Tensor:
+        """Squared residual of denoised particles over its variance ``S_s``, float64 (particle,)."""
         ...
 
     def white(self, draw: Draw, rows: slice) -> Tensor:
@@ -202,12 +207,22 @@ class SpectralTilt:
         newest = Fresh((rest * p).clamp_min_(0).sqrt_(), self.white(draw, rows), step.v)
         return x.addcmul_(newest.spread, newest.xi), newest
 
+    def misfit(self, c: Tensor, s: float) -> Tensor:
+        """See `Tilt`."""
+        residual = torch.addcmul(self._z, self._eig, c, value=-1)
+        seen = self._seen.expand_as(self._z[0]).count_nonzero().clamp_min(1)
+        return self._squares(residual, self._noise_var + s**2 * self._eig) / seen
+
     def _energy(self, residual: Tensor, s: float) -> Tensor:
         """The potential of particles with the residual ``z - eig c``."""
         spread = self._noise_var + s**2 * self._eig
+        determinant = spread[self._seen].log().sum(dtype=torch.float64)
+        return 0.5 * (self._squares(residual, spread) + determinant)
+
+    def _squares(self, residual: Tensor, spread: Tensor) -> Tensor:
+        """``|z - eig c|^2 / (eig spread)``, summed over all that is seen."""
         precision = torch.where(self._seen, 1 / (self._eig * spread), 0.0)
-        energy = residual.square().mul_(precision).flatten(1).sum(1, dtype=torch.float64)
-        return 0.5 * (energy + spread[self._seen].log().sum(dtype=torch.float64))
+        return residual.square().mul_(precision).flatten(1).sum(1, dtype=torch.float64)
 
     def white(self, draw: Draw, rows: slice) -> Tensor:
         """See `Tilt`."""
@@ -235,6 +250,7 @@ class SolveTilt:
         self._y, self._noise_var = likelihood.y, likelihood.noise_var
         self._back = likelihood.operator.adjoint(likelihood.y)
         self._shape, self._dtype, self._rtol = shape, dtype, rtol
+        self._measured = likelihood.measured
         self._norm2 = norm_squared(likelihood.operator, torch.ones_like(self._back))
         self.iterations = 0
 
@@ -255,6 +271,19 @@ class SolveTilt:
         r = self._y - self._operator.forward(c)
         solved = self._solve(s**2, self._operator.adjoint(r))
         return solved, self._energy(r, s**2, solved)
+
+    def misfit(self, c: Tensor, s: float) -> Tensor:
+        """See `Tilt`; sums before it divides, instead of another solve."""
+        r = self._y - self._operator.forward(c)
+        expected = self._noise_var * self._measured + s**2 * self._trace
+        return r.abs().double().square().flatten(1).sum(1) / expected
+
+    @cached_property
+    def _trace(self) -> float:
+        """Of ``A A^H``, by eight random probes."""
+        g = torch.Generator().manual_seed(0)
+        probes = torch.randn((8, *self._shape), generator=g, dtype=self._dtype).to(self._y.device)
+        return float(self._operator.forward(probes).abs().double().square().sum()) / len(probes)
 
     def white(self, draw: Draw, rows: slice) -> Tensor:
         """See `Tilt`."""

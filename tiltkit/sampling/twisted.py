@@ -28,6 +28,11 @@ level is computed: ``c_b / a^2 = u^H J u / u^H u``, the curvature of the prior a
 and the breadth ``j`` in ``v = (b^2 + gap j) gap / a^2``, the part of the reverse kernel's variance
 that comes from what ``D_a(x)`` leaves open, measured by the newest noise without another call.
 
+Given the data, a particle is exchangeable with the truth plus noise, if the prior is right: the
+residual of ``D_a(x)`` then has the covariance ``noise + a^2 A J A^H``. How much larger it is, with
+the mean diagonal ``j`` for ``J``, is reported per level: it tells images that the prior does not
+know, and is too sure of.
+
 On the ladder particles are images, so that the tilt's coordinates are visited once per level; at
 ``tau`` they are in these coordinates, as `Walmc` has them.
 
@@ -245,16 +250,17 @@ class Twisted:
         """Weigh particles by the data as seen from the denoised ones; resample."""
         c, score, tilt = reached.c, reached.score, target.tilt
         pull = torch.empty_like(c)
-        potential = torch.empty_like(reached.log_ratio)
+        potential, misfit = (torch.empty_like(reached.log_ratio) for _ in range(2))
         for rows in target.chunks():
-            denoised = torch.add(c[rows], score[rows], alpha=level**2)
-            pulled, potential[rows] = tilt.pull(
-                tilt.coordinates(denoised), math.sqrt(reached.variance)
-            )
+            denoised = tilt.coordinates(torch.add(c[rows], score[rows], alpha=level**2))
+            pulled, potential[rows] = tilt.pull(denoised, math.sqrt(reached.variance))
             pull[rows] = tilt.image(pulled)
+            misfit[rows] = tilt.misfit(denoised, level * math.sqrt(reached.breadth))
         twist = Twist(potential, pull, reached.variance)
         new = State(c, score, log_weight, level, twist=twist, breadth=reached.breadth)
-        return self._weighed(new, reached.log_ratio - potential, draw)
+        new, info = self._weighed(new, reached.log_ratio - potential, draw)
+        freedom = reached.breadth * c[0].numel()
+        return new, replace(info, misfit=float(misfit.mean()), freedom=freedom)
 
     def _arrive(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
         """The last step, to the target with the data seen from the particle itself.

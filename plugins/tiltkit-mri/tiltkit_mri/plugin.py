@@ -60,7 +60,7 @@ def tiltkit_priors() -> list[PriorEntry]:
             summary="complex images of heads, a score network trained on real scans",
             channels=2,
             weights="tiltkit_mri:data/prior_brain.safetensors",
-            sha256="4f40f54a65eb25624445ee39efeb89b7eac1c50079319d13c0187e8216ff73ee",
+            sha256="112757ac472f936e607787399cb4f8edac7105fa22473a3a098416e64c84e7df",
             licence="Apache-2.0",
         )
     ]

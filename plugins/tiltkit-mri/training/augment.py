@@ -1,4 +1,4 @@
-"""Draw training images: slices through a head with random geometry, contrast, shading and phase."""
+"""Draw training images: slices of a head; random geometry, contrast, shading, phase and noise."""
 
 from __future__ import annotations
 
@@ -129,6 +129,14 @@ def phase(g: Generator) -> Tensor:
     return field + smooth_field(1, 5, g)[0] * uniform(0, 0.8, g)
 
 
+def noise(g: Generator) -> Tensor:
+    """Draw a scan's own noise, complex (canvas, canvas): uneven, as parallel imaging makes it."""
+    level = math.exp(uniform(math.log(0.003), math.log(0.03), g))
+    uneven = torch.exp(smooth_field(1, 4, g)[0] * uniform(0, 0.4, g))
+    white = torch.view_as_complex(torch.randn(CANVAS, CANVAS, 2, generator=g))
+    return level * uneven * white
+
+
 def truncate(image: Tensor, g: Generator) -> Tensor:
     """Leave out the outer k-space, as a scan of lower resolution does: the edges ring."""
     keep = [int(CANVAS * uniform(0.65, 0.95, g)) // 2 for _ in range(2)]
@@ -141,15 +149,20 @@ def truncate(image: Tensor, g: Generator) -> Tensor:
 
 def draw_slice(head: Head, g: Generator) -> Tensor:
     """Draw one complex slice as (2, canvas, canvas): re, im."""
-    magnitude = cut(head, plane(head, chance(0.4, g), g)).clamp(min=0)
+    magnitude = cut(head, plane(head, chance(0.5, g), g)).clamp(min=0)
     magnitude = recontrast(magnitude, g)
     if chance(0.6, g):
         magnitude = magnitude * torch.exp(smooth_field(1, 4, g)[0] * uniform(0, 0.3, g))
     bright = magnitude[magnitude > 0.1]
     top = float(bright.kthvalue(max(1, int(0.99 * len(bright))))[0]) if len(bright) > 500 else 1.0
     magnitude = magnitude / max(top, 0.2) * math.exp(uniform(math.log(0.7), math.log(1.3), g))
+    # Real scans keep some noise. A prior that never saw any takes it for an error and is too sure.
+    if chance(0.2, g):
+        magnitude = (magnitude + noise(g).real).abs()  # as in heads that come as magnitudes
     image = torch.polar(magnitude, phase(g))
-    if chance(0.15, g):
+    if chance(0.4, g):
+        image = image + noise(g)
+    if chance(0.25, g):
         image = truncate(image, g)
     out = torch.stack([image.real, image.imag])
     if chance(0.5, g):

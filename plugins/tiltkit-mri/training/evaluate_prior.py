@@ -125,13 +125,18 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-tv", action="store_true")
+    parser.add_argument(
+        "--own-noise", type=float, default=0.0, help="noise of the clean images, as scans have it"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     net, _ = load_network(args.weights)
     print(f"| head | method | {' | '.join(f'{s:g}' for s in SIGMAS)} |")
     print("|---" * (len(SIGMAS) + 2) + "|")
     for head in args.heads:
-        slices = held_out_slices(head, args.slices, torch.Generator().manual_seed(args.seed))
+        g = torch.Generator().manual_seed(args.seed)
+        slices = held_out_slices(head, args.slices, g)
+        slices = [s + args.own_noise * torch.randn(s.shape, generator=g) for s in slices]
         rows = {
             "network": [
                 psnr(squared_errors(network_denoiser(net), slices, s, args.seed)) for s in SIGMAS

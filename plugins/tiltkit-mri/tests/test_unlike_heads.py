@@ -1,0 +1,62 @@
+"""The shipped prior on a head that it was not trained on, and on what is no head at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+from skimage.transform import resize
+from tiltkit_mri.operators import CartesianSense
+
+from tiltkit.likelihoods import GaussianLikelihood
+from tiltkit.plugins import load_plugins
+from tiltkit.problem import Problem
+from tiltkit.sampling.outcome import Outcome
+from tiltkit.sampling.twisted import Twisted, TwistedOptions
+from tiltkit.solve import solve
+
+SIDE, NOISE = 128, 0.02
+HEAD = Path(__file__).parents[3] / "datasets" / "colin27.npz"
+
+
+def outcome(picture: np.ndarray) -> Outcome:
+    """Half of the lines of a picture, seen by two coils."""
+    image = resize(picture.astype(float), (SIDE, SIDE), anti_aliasing=True)
+    truth = torch.zeros(1, 2, SIDE, SIDE)
+    truth[0, 0] = torch.from_numpy(image / np.percentile(image, 99))
+    ramp = torch.linspace(0.2, 1, SIDE).expand(SIDE, SIDE)
+    maps = torch.stack([ramp, 1.2 - ramp]).to(torch.complex64)
+    maps /= maps.abs().square().sum(0).sqrt()
+    columns = torch.arange(SIDE) % 2 == 0
+    columns[SIDE // 2 - 8 : SIDE // 2 + 8] = True
+    operator = CartesianSense(maps, columns)
+    g = torch.Generator().manual_seed(0)
+    y = operator.forward(truth)
+    y = y + NOISE * torch.view_as_complex(torch.randn(*y.shape, 2, generator=g))
+    prior = load_plugins().create("prior", "mri.brain", {})
+    problem = Problem(
+        prior, GaussianLikelihood(operator, y, NOISE**2), (2, SIDE, SIDE), lambda x: x, truth[0]
+    )
+    *_, found = solve(
+        [problem], Twisted(TwistedOptions(levels=24, collect=1)), seed=(0,), n=2,
+        devices=[torch.device("cpu")],
+    )  # fmt: skip
+    assert isinstance(found, Outcome)
+    return found
+
+
+@pytest.mark.skipif(not HEAD.exists(), reason="needs the head in datasets/")
+def test_a_head_that_the_prior_was_not_trained_on_is_no_surprise() -> None:
+    diagnostics = outcome(np.load(HEAD)["image"][4]).diagnostics
+    assert diagnostics["prior_misfit_max"] < 1.4
+    assert diagnostics["verdict"] == "ok"
+
+
+@pytest.mark.parametrize("texture", ["brick", "grass"])
+def test_a_texture_that_no_head_has_is_a_reason_for_care(texture: str) -> None:
+    diagnostics = outcome(getattr(data, texture)()).diagnostics
+    assert diagnostics["prior_misfit_max"] > 1.4
+    assert "may not know images like this one" in diagnostics["verdict"]

@@ -1,0 +1,62 @@
+"""What the data say of the prior on the way: near 1 where it is right, large where it is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tiltkit.priors.closed_form import Mixture
+from tiltkit.sampling.certificate import ladder_report, verdict
+from tiltkit.sampling.draw import Draw
+from tiltkit.sampling.run import run
+from tiltkit.sampling.state import Info
+from tiltkit.sampling.target import Target
+from tiltkit.sampling.twisted import Twisted, TwistedOptions
+
+from .conftest import make_known
+
+PIXELS, N = 600, 8
+
+
+def infos(believed, *, plain=False):
+    """Levels of a run whose prior believes pixels to have a variance, where they have 1."""
+    range_ = (0.02, 20.0)
+    known = make_known(
+        torch.zeros(1, PIXELS), 1.0, data=300, noise=0.3, seed=0, sigma_range=range_, plain=plain
+    )
+    prior = Mixture(torch.zeros(1, PIXELS), believed, torch.ones(1), range_)
+    target = Target(replace(known.problem, prior=prior), N, N)
+    sampler = Twisted(TwistedOptions(levels=96, collect=1))
+    return [info for _, info in run(target, sampler, Draw([0], N, target.device))]
+
+
+def certain(levels):
+    return [info.misfit for info in levels if info.freedom > 200]
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["spectral", "conjugate gradients"])
+def test_data_from_the_prior_itself_miss_denoised_images_by_as_much_as_it_expects(plain):
+    found = certain(infos(1.0, plain=plain))
+    assert len(found) > 5
+    assert max(found) < 1.2
+    assert min(found) > 0.9
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["spectral", "conjugate gradients"])
+def test_a_prior_that_is_too_sure_is_found_out(plain):
+    assert max(certain(infos(0.2, plain=plain))) > 1.5
+
+
+def test_only_levels_with_many_degrees_of_freedom_count():
+    levels = [
+        Info(noise_level=2.0, ess=2, misfit=9.0, freedom=3.0),
+        Info(noise_level=1.0, ess=2, misfit=1.5, freedom=5000.0),
+    ]
+    report = ladder_report(levels, 2, weighted=True)
+    assert report["prior_misfit"] == [9.0, 1.5]
+    assert report["prior_misfit_max"] == 1.5
+    assert "may not know images like this one" in verdict(report)
+    assert "prior_misfit_max" not in ladder_report(levels[:1], 2, weighted=True)
+    assert "prior_misfit" not in ladder_report([Info(noise_level=1.0, ess=2)], 2, weighted=True)
