@@ -121,3 +121,8 @@ def test_the_measured_components_of_complex_data_count_twice():
     dense = Dense(torch.eye(3), (3,))
     assert GaussianLikelihood(dense, torch.ones(1, 3), 1.0).measured == 3
     assert GaussianLikelihood(dense, torch.ones(1, 3, dtype=torch.complex64), 1.0).measured == 6
+
+
+def test_runs_that_disagree_are_a_reason_for_care():
+    assert verdict({"rhat": 1.08, "rhat_limit": 1.1}) == "ok"
+    assert "independent runs disagree: R-hat is 1.30" in verdict({"rhat": 1.3, "rhat_limit": 1.1})

@@ -109,12 +109,11 @@ def _agreement(one: Diagnostics) -> Statement | None:
     if "rhat" not in one:
         return None
     return Statement(
-        f"{number(one['runs'])} independent runs agree to R-hat {one['rhat']:.2f}, at best"
-        f" {one['rhat_expected']:.2f} is expected",
+        f"{number(one['runs'])} independent runs have an R-hat of {one['rhat']:.2f}; 1 is agreement",
         "The spread of all samples over that within single runs, split in halves. Their mean is as"
         f" certain as that of {number(round(one['independent_samples'], 1))} independent samples."
         " Runs that agree can still share an error: of the prior, or of the measurement model.",
-        care="R-hat" in one.get("verdict", ""),
+        care=one["rhat"] > one["rhat_limit"],
     )
 
 

@@ -26,7 +26,7 @@ def agreement(halves: Sequence[tuple[Moments, Moments]], particles: int) -> dict
 
     Args:
         halves: Moments of early and late samples of each group.
-        particles: Of the smallest group; their chance differences are what R-hat has at best.
+        particles: Of the smallest group: few of them differ by chance, which ``rhat_limit`` allows.
     """
     if len(halves) < 2:
         return {}
@@ -37,7 +37,8 @@ def agreement(halves: Sequence[tuple[Moments, Moments]], particles: int) -> dict
     count = min(half.count for half in split)
     pooled = (count - 1) / count * within + between
     total = float(pooled.sum())
-    report = {"runs": len(groups), "rhat_expected": math.sqrt(1 + 1 / particles)}
+    limit = max(1.1, math.sqrt(1 + 1 / particles))
+    report = {"runs": len(groups), "rhat_limit": limit}
     if float(within.sum()) <= 0:
         return report
     rhat = (pooled / within.clamp_min(1e-12 * float(within.max()))).sqrt().flatten().float()
