@@ -109,7 +109,8 @@ def _agreement(one: Diagnostics) -> Statement | None:
     if "rhat" not in one:
         return None
     return Statement(
-        f"{number(one['runs'])} independent runs have an R-hat of {one['rhat']:.2f}; 1 is agreement",
+        f"{number(one['runs'])} independent runs have an R-hat of {one['rhat']:.2f}; 1 is"
+        " agreement",
         "The spread of all samples over that within single runs, split in halves. Their mean is as"
         f" certain as that of {number(round(one['independent_samples'], 1))} independent samples."
         " Runs that agree can still share an error: of the prior, or of the measurement model.",

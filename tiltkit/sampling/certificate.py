@@ -152,7 +152,7 @@ def verdict(report: Mapping[str, Any]) -> str:
         )
     if "rhat" in report and report["rhat"] > report["rhat_limit"]:
         worries.append(
-            f"independent runs disagree: R-hat is {report['rhat']:.2f} where 1 is agreement: shares of different images may be off;"
-            " take more samples or --quality high"
+            f"independent runs disagree: R-hat is {report['rhat']:.2f} where 1 is agreement:"
+            " shares of different images may be off; take more samples or --quality high"
         )
     return "; ".join(worries) or "ok"

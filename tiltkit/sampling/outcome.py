@@ -15,9 +15,9 @@ __all__ = ["GOOD_FIT", "KNOWN", "Outcome"]
 # Samples of a good run have a chi2 of the expected one times something in this range. Above it,
 # measured: a real scan with 1.13 had 90 % intervals that cover 77 %.
 GOOD_FIT = (0.85, 1.1)
-# Largest misfit between data and denoised images, over what the prior expects, that is no reason for
-# care. Measured with 24 to 96 noise levels: 0.95 to 1.3 where the prior is right, as particles lag a
-# little behind; 1.5 and more for textures that no head has.
+# Largest misfit between data and denoised images, over what the prior expects, that is no reason
+# for care. Measured with 24 to 96 noise levels: 0.95 to 1.3 where the prior is right, because
+# particles lag a little behind; 1.5 and more for textures that no head has.
 KNOWN = 1.4
 
 
