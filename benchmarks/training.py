@@ -201,7 +201,7 @@ def with_fabric(job: Job, device: torch.device) -> float:
 
 
 def with_deepinv(job: Job, device: torch.device) -> float:
-    """The Trainer of deepinv with its own denoising physics and noise; bfloat16 on GPUs only."""
+    """The Trainer of deepinv with its own denoising physics and noise generator."""
     import deepinv
     from deepinv.physics.generator import SigmaGenerator
     from torch.utils.data import DataLoader, Dataset
@@ -239,7 +239,7 @@ def with_deepinv(job: Job, device: torch.device) -> float:
         train_dataloader=DataLoader(Clean(), job.recipe.training.batch, num_workers=1),
         losses=[Weighted()], metrics=[], optimizer=learner.adam, epochs=1, online_measurements=True,
         device=device, save_path=None, grad_clip=1.0, show_progress_bar=False, verbose=False,
-        mixed_precision="bfloat16" if learner.low and device.type == "cuda" else False,
+        mixed_precision="bfloat16" if learner.low else False,
         compute_train_metrics=False, check_grad=True, plot_images=False,
     )  # fmt: skip
     trainer.train()

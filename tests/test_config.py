@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tiltkit.config import Recipe, nearest, read_toml, resolve, validated, with_setting
 from tiltkit.errors import InputError, UsageError
@@ -124,3 +124,23 @@ def test_recipes_cannot_be_changed() -> None:
     recipe = Recipe.model_validate({"task": "t", "prior": "p", "sampler": "s"})
     with pytest.raises(ValueError, match="frozen"):
         recipe.samples = 3  # type: ignore[misc]
+
+
+class Ordered(Options):
+    high: float = 1.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Ordered:
+        if self.step > self.high:
+            raise ValueError(f"step must be at most high, not {self.step}")
+        return self
+
+
+def test_a_rule_between_options_says_which_part_it_belongs_to() -> None:
+    with pytest.raises(UsageError, match="options of prior do not fit together: step must be at"):
+        validated(Ordered, {"step": 3.0}, "prior")
+
+
+def test_no_more_runs_than_samples() -> None:
+    with pytest.raises(UsageError, match="7 runs cannot share 6 samples"):
+        resolve({"task": "t", "runs": 7, "samples": 6}, Plugins())  # type: ignore[arg-type]

@@ -179,6 +179,11 @@ def _explained(error: ErrorDetails, model: type[BaseModel], where: str) -> tuple
         return f"The setting {name!r} is missing.", f"set it with -s {name}=VALUE."
     text = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     must = text if text.startswith("must") else f"must be {text}"
+    if not path:  # a rule between several options
+        return (
+            f"The options of {where or 'the recipe'} do not fit together: {text}.",
+            "correct them.",
+        )
     field = model.model_fields.get(path[0])
     about = f"{name} is the {field.description}." if field and field.description else ""
     hint = about or "correct it in the recipe or with -s."

@@ -34,7 +34,18 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 def test_help_names_every_command(tilt: Tilt) -> None:
     done = tilt("--help")
     assert done.code == 0
-    for name in ("run", "check", "show", "evaluate", "report", "cite", "list", "plugins"):
+    for name in (
+        "run",
+        "check",
+        "show",
+        "evaluate",
+        "report",
+        "cite",
+        "train",
+        "prior",
+        "list",
+        "plugins",
+    ):
         assert f"\n  {name} " in done.out
 
 

@@ -1,0 +1,118 @@
+"""The end of a training: weights, samples, model card and page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tiltkit.errors import TiltkitError
+from tiltkit.files.atomic import part_path, publish
+from tiltkit.priors.denoiser import NetworkOptions, has_bfloat16, prior_of
+from tiltkit.priors.weights import file_digest, save_network
+from tiltkit.training.card import card, notes
+from tiltkit.training.exam import Exam
+from tiltkit.training.job import Job
+from tiltkit.training.learner import new_network
+from tiltkit.training.loop import Trained
+from tiltkit.training.outcome import Outcome
+from tiltkit.training.page import page
+from tiltkit.training.sample import unconditional
+
+__all__ = ["Finished", "finish"]
+
+# Samples on the page, and the most pixels along their sides.
+_SAMPLES, _SIDE = 6, 128
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The prior is written."""
+
+    outcome: Outcome
+    weights: Path
+    card: Path
+    page: Path
+
+
+def finish(
+    job: Job,
+    exam: Exam,
+    trained: Trained,
+    beside: tuple[tuple[float, ...], tuple[float, ...]],
+    devices: Sequence[torch.device],
+) -> Finished:
+    """Draw samples from the best weights, write everything, remove the state.
+
+    Args:
+        job: What was trained.
+        exam: What it was measured on.
+        trained: How it ended.
+        beside: PSNR of total variation and of the noisy images.
+        devices: Where it was trained; samples are drawn on the first one.
+
+    Raises:
+        TiltkitError: A file could not be written; the state is kept.
+    """
+    training, data = job.recipe.training, job.recipe.data
+    net = new_network(job.recipe, job.sigma_data, job.sigma_range)
+    net.load_state_dict(dict(trained.best))
+    net = net.eval().requires_grad_(requires_grad=False)
+    prior = prior_of(net, {}, NetworkOptions(precision=training.precision)).to(devices[0])
+    side = max(training.crop, min(_SIDE, *exam.images[0].shape[-2:]))
+    shape = (_SAMPLES, job.recipe.channels, side, side)
+    low = training.precision == "bfloat16" or (
+        training.precision == "auto" and has_bfloat16(devices[0])
+    )
+    outcome = Outcome(
+        job=job,
+        record=trained.record,
+        why=trained.why,
+        levels=exam.levels,
+        tv=beside[0],
+        noise_only=beside[1],
+        parameters=sum(p.numel() for p in net.parameters()),
+        device=", ".join(map(str, devices)),
+        precision="bfloat16" if low else "float32",
+        samples=_visible(unconditional(prior, shape, job.recipe.seed, devices[0]).cpu(), data.kind),
+        shown=_visible(torch.stack([_middle(x, side) for x in exam.images[:_SAMPLES]]), data.kind),
+    )
+    state = part_path(job.output)
+    weights = part_path(state)
+    try:
+        save_network(weights, net.cpu(), notes(outcome))
+        outcome = replace(outcome, sha256=file_digest(weights))
+        files = Finished(
+            outcome,
+            job.output,
+            _text(job.output.with_suffix(".md"), card(outcome)),
+            _text(job.output.with_suffix(".html"), page(outcome)),
+        )
+    except OSError as error:
+        raise TiltkitError(
+            f"The prior could not be written to {job.output}: {error.strerror}.",
+            "free some space and go on with --resume.",
+        ) from error
+    publish(weights, job.output)
+    state.unlink(missing_ok=True)
+    return files
+
+
+def _text(path: Path, text: str) -> Path:
+    part = part_path(path)
+    part.write_text(text, encoding="utf-8")
+    publish(part, path)
+    return path
+
+
+def _middle(image: Tensor, side: int) -> Tensor:
+    top, left = ((n - side) // 2 for n in image.shape[-2:])
+    return image[:, top : top + side, left : left + side]
+
+
+def _visible(images: Tensor, kind: str) -> Tensor:
+    """One grey image (row, column) each: the magnitude, or the mean over the channels."""
+    return images.norm(dim=1) if kind == "complex" else images.mean(1)

@@ -1,0 +1,202 @@
+"""From files to images that can be trained on: slices, channels, one scale, nothing broken."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltkit.errors import InputError
+from tiltkit.training.readers import Contents, read
+from tiltkit.training.recipe import DataOptions
+from tiltkit.training.subjects import find_subjects
+
+__all__ = ["Image", "Subject", "load_subjects"]
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image.
+
+    Attributes:
+        values: (channel, row, column), scaled so that bright is about 1; complex as (re, im).
+        noise: Standard deviation of the noise in it, scaled alike; 0 in clean images.
+        source: File and slice, for messages.
+        digest: Of the values as the file has them.
+    """
+
+    values: Array
+    noise: float
+    source: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """All images of one subject.
+
+    Attributes:
+        name: What it is called.
+        images: In the order of the files and slices.
+        identities: Whom its files say that they show; empty where no file says so.
+        constant: Slices that were left out because all their pixels are equal.
+    """
+
+    name: str
+    images: list[Image]
+    identities: frozenset[str] = frozenset()
+    constant: int = 0
+
+
+def load_subjects(options: DataOptions, crop: int) -> list[Subject]:
+    """Read, check and scale all images.
+
+    Args:
+        options: Where they are.
+        crop: Pixels that they must have along both sides.
+
+    Raises:
+        InputError: No image, or one that cannot be trained on; names it and says why.
+    """
+    found = find_subjects(options)
+    subjects = [_load(name, volumes, options) for name, volumes in found.items()]
+    for subject in subjects:
+        for image in subject.images:
+            _check_size(image, crop)
+    whole = _scale([image for subject in subjects for image in subject.images], options)
+    return [_scaled(subject, options, whole) for subject in subjects]
+
+
+def _load(name: str, volumes: Sequence[Sequence[Path]], options: DataOptions) -> Subject:
+    images, identities, constant = [], set(), 0
+    for paths in volumes:
+        contents = read(paths, options)
+        source = str(paths[0] if len(paths) == 1 else paths[0].parent)
+        if options.patient_id:
+            identities |= {contents.identity} - {""}
+        for index, values in enumerate(_slices(contents, options, source)):
+            where = f"{source}, slice {index}"
+            if not np.isfinite(values).all():
+                bad = int(values.size - np.isfinite(values).sum())
+                raise InputError(
+                    f"{where} has {bad} values that are NaN or infinite.",
+                    "repair it, or leave that file out of data.paths.",
+                )
+            if np.ptp(values, axis=(1, 2)).max() == 0:
+                constant += 1
+                continue
+            digest = hashlib.sha256(values.tobytes() + str(values.shape).encode()).hexdigest()
+            images.append(Image(values, options.noise, where, digest))
+    if not images:
+        raise InputError(
+            f"All pixels of {volumes[0][0]} are equal: there is nothing to learn from it.",
+            "leave it out of data.paths, or name another array with data.dataset.",
+        )
+    return Subject(name, images, frozenset(identities), constant)
+
+
+def _slices(contents: Contents, options: DataOptions, source: str) -> Iterator[Array]:
+    """The slices of an array as float32 (channel, row, column), not yet scaled."""
+    values = contents.values
+    channel_axis = contents.channels if options.channel_axis is None else options.channel_axis
+    slice_axis = contents.slices if options.axis is None else options.axis
+    n_axes = 2 + (channel_axis is not None)
+    if values.ndim not in (n_axes, n_axes + 1):
+        raise InputError(
+            f"{source} has an array of {_shape(values.shape)}, of which no slices can be taken.",
+            "say with data.axis which axis counts slices, and with data.channel_axis which one"
+            " channels; more axes than that must be split into several files.",
+        )
+    named = ((options.axis, "axis"), (options.channel_axis, "channel_axis"))
+    for axis, name in named:
+        if axis is not None and not -values.ndim <= axis < values.ndim:
+            raise InputError(
+                f"{source} has an array of {_shape(values.shape)}, without axis {axis}.",
+                f"correct data.{name}; axes count from 0.",
+            )
+    axes = list(range(values.ndim))
+    channel = [] if channel_axis is None else [axes[channel_axis]]
+    rest = [axis for axis in axes if axis not in channel]
+    volume = [] if len(rest) == 2 else [axes[0 if slice_axis is None else slice_axis]]
+    if volume and volume[0] not in rest:
+        # the default place of slices is taken by the channels: slices come next
+        volume = [rest[0]]
+    plane = [axis for axis in rest if axis not in volume]
+    ordered = values.transpose(*volume, *channel, *plane)
+    ordered = ordered if channel else np.expand_dims(ordered, -3)
+    for one in ordered if volume else ordered[None]:
+        yield _channels(one, options, source)
+
+
+def _channels(values: NDArray[np.generic], options: DataOptions, source: str) -> Array:
+    """An image (channel, row, column) with the channels that the recipe asks for."""
+    given = len(values)
+    real = not np.iscomplexobj(values)
+    if options.kind == "complex":
+        wanted = "one complex channel, or two real ones (re, im)"
+        if real and given == 1:
+            values = np.concatenate([values, np.zeros_like(values)])
+            if options.augment != "mri":
+                raise InputError(
+                    f"{source} holds real images: their imaginary part would be zero.",
+                    "set data.augment = 'mri', which makes up smooth phases, or data.kind ="
+                    " 'magnitude'.",
+                )
+        elif not real and given == 1:
+            values = np.concatenate([values.real, values.imag])
+        fits = len(values) == 2
+    else:
+        wanted = "1 channel" if options.channels == 1 else f"{options.channels} channels"
+        values = values if real else np.abs(values)
+        fits = given == options.channels
+    if not fits:
+        raise InputError(
+            f"{source} has images with {given} channel{'s' * (given != 1)}, not {wanted}.",
+            "correct data.channels, or say with data.channel_axis which axis counts them.",
+        )
+    shift = 0.0 if options.kind == "complex" else options.offset
+    return np.ascontiguousarray(values, np.float32) + np.float32(shift)
+
+
+def _check_size(image: Image, crop: int) -> None:
+    height, width = image.values.shape[-2:]
+    if min(height, width) < crop:
+        raise InputError(
+            f"{image.source} is {height} x {width} pixels, smaller than a crop of {crop}.",
+            f"set training.crop to at most {min(height, width)}, or leave that file out.",
+        )
+
+
+def _scaled(subject: Subject, options: DataOptions, whole: float) -> Subject:
+    scale = _scale(subject.images, options) if options.scale == "subject" else whole
+    with np.errstate(over="ignore"):  # a scale that small is refused later
+        images = [
+            replace(image, values=image.values / np.float32(scale), noise=image.noise / scale)
+            for image in subject.images
+        ]
+    return replace(subject, images=images)
+
+
+def _scale(images: Sequence[Image], options: DataOptions) -> float:
+    """The value that becomes 1: a percentile of what is brighter than a tenth of the top.
+
+    The top is the 99.9th percentile, so that a few hot pixels do not count; all of it is as the
+    tasks of tiltkit scale measured data.
+    """
+    if not isinstance(options.scale, str):
+        return options.scale
+    complex_ = options.kind == "complex"
+    flat = [np.hypot(*x.values) if complex_ else np.abs(x.values) for x in images]
+    values = np.concatenate([x.ravel() for x in flat])
+    bright = values[values > 0.1 * np.quantile(values, 0.999)]
+    return float(np.percentile(bright if len(bright) else values, options.percentile))
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,158 @@
+"""A training that is ready to start: checked images, who is held out, what the network must be."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tiltkit.errors import UsageError
+from tiltkit.training.batches import Batches
+from tiltkit.training.exam import Exam
+from tiltkit.training.images import Image, Subject, load_subjects
+from tiltkit.training.recipe import TrainRecipe
+from tiltkit.training.split import Split, split
+
+__all__ = ["Job", "prepare"]
+
+# In images with noise of their own, levels this close to it say almost nothing.
+_ABOVE_NOISE = 1.25
+# Root mean squares of images that are scaled as they should be, and then some.
+_SIZES = (0.01, 3.0)
+
+# What may change when a training goes on; where the images lie shows in their digest.
+_FREE = {
+    "save_minutes", "workers", "patience", "paths", "dataset", "axis", "channel_axis", "subject",
+    "patient_id", "held_out", "title", "licence",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, on what.
+
+    Attributes:
+        recipe: All settings.
+        split: Subjects to train on and to measure on.
+        sigma_range: Noise levels that the network learns.
+        sigma_data: Root mean square of the images per channel.
+    """
+
+    recipe: TrainRecipe
+    split: Split
+    sigma_range: tuple[float, float]
+    sigma_data: float
+
+    @property
+    def output(self) -> Path:
+        """Where the weights go."""
+        return Path(self.recipe.output)
+
+    @property
+    def images(self) -> list[Image]:
+        """All images to train on."""
+        return images_of(self.split.train)
+
+    @property
+    def held_out(self) -> list[Image]:
+        """All images to measure on."""
+        return images_of(self.split.held_out)
+
+    def batches(self, rank: int, ranks: int) -> Batches:
+        """What the steps train on."""
+        training = self.recipe.training
+        return Batches(
+            self.images, training.crop, training.batch, self.recipe.data.augment,
+            self.sigma_range, self.sigma_data, self.recipe.seed, rank, ranks,
+        )  # fmt: skip
+
+    def exam(self) -> Exam:
+        """What the network is measured on."""
+        return Exam.of(
+            self.held_out,
+            self.sigma_range,
+            is_complex=self.recipe.data.kind == "complex",
+            seed=self.recipe.seed,
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same when a training goes on."""
+        recipe = self.recipe.model_dump(mode="json")
+        flat = {
+            f"{table}.{name}": value
+            for table in ("data", "network", "training")
+            for name, value in recipe[table].items()
+            if name not in _FREE
+        }
+        digests = [sorted(x.digest for x in side) for side in (self.images, self.held_out)]
+        pixels = hashlib.sha256(repr(digests).encode()).hexdigest()
+        return flat | {"seed": recipe["seed"], "the images (their digest)": pixels[:16]}
+
+    def facts(self) -> dict[str, str]:
+        """What was found, for people."""
+        data, training = self.recipe.data, self.recipe.training
+        constant = sum(s.constant for s in (*self.split.train, *self.split.held_out))
+        budget = f"{training.steps} steps" if training.steps else f"{training.minutes:g} minutes"
+        return {
+            "trained on": _count(self.split.train),
+            "held out": _count(self.split.held_out),
+            "how": self.split.note,
+            **({"left out": f"{constant} slices, all pixels equal"} if constant else {}),
+            "image": f"{_sizes(self.images)} pixels, {self.recipe.channels} channels, {data.kind}",
+            "root mean square": f"{self.sigma_data:.3g} of the brightest, per channel",
+            "noise levels": f"{self.sigma_range[0]:.3g} to {self.sigma_range[1]:.3g}",
+            "augmentation": data.augment,
+            "budget": f"{budget}, {training.batch} crops of {training.crop} pixels per step",
+        }
+
+
+def prepare(recipe: TrainRecipe) -> Job:
+    """Read and check everything that a training needs, before it starts.
+
+    Raises:
+        InputError: Images that cannot be trained on.
+        UsageError: Settings that do not fit them.
+    """
+    subjects = load_subjects(recipe.data, recipe.training.crop)
+    parted = split(subjects, recipe.data.held_out, recipe.seed)
+    images = images_of(parted.train)
+    squares = [float(np.square(x.values, dtype=np.float64).mean()) - x.noise**2 for x in images]
+    sigma_data = math.sqrt(max(sum(squares) / len(squares), 1e-8))
+    low, high = recipe.network.sigma_min, recipe.network.sigma_max
+    noise = max(x.noise for x in chain(images, images_of(parted.held_out)))
+    low = max(low, _ABOVE_NOISE * noise)
+    if low >= high:
+        raise UsageError(
+            f"data.noise = {recipe.data.noise:g} is {noise:.3g} of the brightest pixels, too close"
+            f" to network.sigma_max, {high:g}.",
+            "give it in the units of the files; raise network.sigma_max if it is right.",
+        )
+    if not _SIZES[0] <= sigma_data <= _SIZES[1]:
+        raise UsageError(
+            f"data.scale = {recipe.data.scale!r} gives images whose values are {sigma_data:.3g},"
+            " by their root mean square.",
+            "choose it so that bright pixels are about 1, or leave it out.",
+        )
+    return Job(recipe, parted, (low, high), sigma_data)
+
+
+def images_of(subjects: Sequence[Subject]) -> list[Image]:
+    """All images of some subjects."""
+    return [image for subject in subjects for image in subject.images]
+
+
+def _count(subjects: Sequence[Subject]) -> str:
+    images, people = len(images_of(subjects)), len(subjects)
+    return f"{images} image{'s' * (images != 1)} of {people} subject{'s' * (people != 1)}"
+
+
+def _sizes(images: Sequence[Image]) -> str:
+    sizes = sorted({x.values.shape[-2:] for x in images})
+    first, last = (f"{h} x {w}" for h, w in (sizes[0], sizes[-1]))
+    return first if first == last else f"{first} to {last}"

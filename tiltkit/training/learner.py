@@ -1,0 +1,89 @@
+"""The network while it learns: one step of the optimiser, and the average of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from tiltkit.priors.denoiser import has_bfloat16
+from tiltkit.priors.network import ScoreUNet
+from tiltkit.training.batches import Batch
+from tiltkit.training.loss import loss_of
+from tiltkit.training.recipe import TrainingOptions, TrainRecipe
+
+__all__ = ["Learner", "new_network"]
+
+
+def new_network(
+    recipe: TrainRecipe, sigma_data: float, sigma_range: tuple[float, float]
+) -> ScoreUNet:
+    """A network with weights drawn from the seed, the global random state left alone."""
+    shape = recipe.network
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return ScoreUNet(recipe.channels, shape.widths, shape.blocks, sigma_data, *sigma_range)
+
+
+class Learner:
+    """Weights, their average, and the optimiser.
+
+    Args:
+        net: The network, on the CPU.
+        device: Where it learns.
+        options: Precision, memory of the average, whether to compile.
+        wrap: What lets several devices learn together; the identity for one.
+    """
+
+    def __init__(
+        self,
+        net: ScoreUNet,
+        device: torch.device,
+        options: TrainingOptions,
+        wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
+    ) -> None:
+        self.device = device
+        self.low = options.precision == "bfloat16" or (
+            options.precision == "auto" and has_bfloat16(device)
+        )
+        self.net = net.train().requires_grad_(True).to(device).to(memory_format=torch.channels_last)
+        self.average = AveragedModel(self.net, multi_avg_fn=_memory(options.average))
+        self.adam = torch.optim.AdamW(
+            self.net.parameters(), betas=(0.9, 0.99), weight_decay=1e-3, fused=True
+        )
+        ready = torch.compile(self.net, dynamic=False) if options.compile else self.net
+        self._forward = wrap(cast("nn.Module", ready))
+
+    def step(self, batch: Batch, rate: float) -> Tensor:
+        """Learn from one batch; the loss, still on the device."""
+        noisy, target, sigma, noise = (t.to(self.device, non_blocking=True) for t in batch)
+        for group in self.adam.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.low):
+            denoised = self._forward(noisy, sigma)
+        loss = loss_of(denoised, target, sigma, noise, self.net.sigma_data)
+        self.adam.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.adam.step()
+        self.average.update_parameters(self.net)
+        return loss.detach()
+
+    def averaged(self) -> ScoreUNet:
+        """A copy of the network with the averaged weights, ready to denoise."""
+        net = cast("ScoreUNet", deepcopy(self.average.module))
+        return net.eval().requires_grad_(requires_grad=False)
+
+
+def _memory(decay: float) -> Callable[..., None]:
+    """Exponential averaging that starts with a short memory: the first weights are noise."""
+
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        now = min(decay, (1 + int(count)) / (10 + int(count)))
+        get_ema_multi_avg_fn(now)(averaged, current, count)  # type: ignore[no-untyped-call]
+
+    return update

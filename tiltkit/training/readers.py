@@ -1,0 +1,209 @@
+"""Read image files of many formats into arrays of slices, through the library of each format."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltkit.errors import InputError, TiltkitError
+from tiltkit.training.recipe import DataOptions
+
+__all__ = ["Contents", "is_image", "is_volume", "read"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """An array as its file has it.
+
+    Attributes:
+        values: Numbers, real or complex, with the file's own axes.
+        slices: Axis that counts slices unless the recipe says otherwise; None for one image.
+        channels: Axis of colours where the format says that there is one; else None.
+        identity: Whom the file says that it shows; empty where it does not say.
+    """
+
+    values: Array
+    slices: int | None = 0
+    channels: int | None = None
+    identity: str = ""
+
+
+def read(paths: Sequence[Path], options: DataOptions) -> Contents:
+    """One volume or image: of one file, or of the DICOM files of one series.
+
+    Raises:
+        InputError: The file is damaged, or does not say which of its arrays is meant.
+        TiltkitError: The library that reads it is not installed.
+    """
+    reader = _DICOM if len(paths) > 1 else _reader_of(paths[0])
+    if reader is None:
+        raise InputError(
+            f"{paths[0]} is of no kind that can be trained on.",
+            f"convert it to one of: {' '.join(sorted(_READERS))}.",
+        )
+    try:
+        contents = reader(paths, options)
+    except (TiltkitError, MemoryError):
+        raise
+    except Exception as error:  # each library has errors of its own
+        what = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(
+            f"{paths[0]} cannot be read: {what}.", "copy it again from its source, or leave it out."
+        ) from error
+    if contents.values.dtype.kind not in "buifc":
+        raise InputError(
+            f"{paths[0]} holds {contents.values.dtype}, not numbers.",
+            "name the images with data.dataset.",
+        )
+    return contents
+
+
+def is_image(path: Path) -> bool:
+    """Whether a reader knows this kind of file."""
+    return _reader_of(path) is not None
+
+
+def is_volume(path: Path) -> bool:
+    """Whether a file alone is all of a subject; DICOM files belong together."""
+    return _reader_of(path) is not _DICOM
+
+
+def _reader_of(path: Path) -> Callable[[Sequence[Path], DataOptions], Contents] | None:
+    name = path.name.lower()
+    for suffix, reader in _READERS.items():
+        if name.endswith(suffix):
+            return reader
+    # scanners write DICOM files without a suffix; two marks tell them
+    if not path.suffix or path.suffix[1:].isdigit():
+        with path.open("rb") as file:
+            if file.read(132)[128:] == b"DICM":
+                return _DICOM
+    return None
+
+
+def _hdf5(paths: Sequence[Path], options: DataOptions) -> Contents:
+    from tiltkit.files.reading import open_hdf5
+    from tiltkit.files.sniff import datasets
+
+    with open_hdf5(paths[0]) as file:
+        found = datasets(file)
+        arrays = [
+            name for name in found if file[name].ndim >= 2 and file[name].dtype.kind in "uifc"
+        ]
+        dataset = file[_chosen(paths[0], options.dataset, list(found), arrays)]
+        return Contents(np.asarray(dataset[()]))
+
+
+def _numpy(paths: Sequence[Path], options: DataOptions) -> Contents:
+    with paths[0].open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return Contents(loaded)
+        arrays = [name for name in loaded.files if loaded[name].ndim >= 2]
+        return Contents(loaded[_chosen(paths[0], options.dataset, loaded.files, arrays)])
+
+
+def _nifti(paths: Sequence[Path], _options: DataOptions) -> Contents:
+    nibabel = _library("nibabel", "NIfTI")
+    return Contents(np.asanyarray(nibabel.load(paths[0]).dataobj), slices=2)
+
+
+def _tiff(paths: Sequence[Path], _options: DataOptions) -> Contents:
+    tifffile = _library("tifffile", "TIFF")
+    with tifffile.TiffFile(paths[0]) as file:
+        series = file.series[0]
+        colours = series.axes.find("S")
+        return Contents(series.asarray(), channels=colours if colours >= 0 else None)
+
+
+def _picture(paths: Sequence[Path], _options: DataOptions) -> Contents:
+    from PIL import Image
+
+    with Image.open(paths[0]) as picture:
+        # a palette's numbers are names of colours, not brightnesses
+        values: Array = np.asarray(picture.convert("RGB") if picture.mode == "P" else picture)
+    return Contents(values, slices=None, channels=2 if values.ndim == 3 else None)
+
+
+def _dicom(paths: Sequence[Path], _options: DataOptions) -> Contents:
+    """Files of one series, in order of their place, values as the scanner means them."""
+    pydicom = _library("pydicom", "DICOM")
+    pixels = importlib.import_module("pydicom.pixels")
+    files = [pydicom.dcmread(path) for path in paths]
+    series = {str(file.get("SeriesInstanceUID", "")) for file in files}
+    if len(series) > 1:
+        raise InputError(
+            f"The folder {paths[0].parent} mixes {len(series)} DICOM series.",
+            "give each series a folder of its own.",
+        )
+    ordered = sorted(files, key=_place)
+    values = [pixels.apply_modality_lut(file.pixel_array, file) for file in ordered]
+    shapes = {value.shape for value in values}
+    if len(shapes) > 1:
+        raise InputError(
+            f"The DICOM files in {paths[0].parent} have different sizes: {sorted(shapes)}.",
+            "give each size a folder of its own.",
+        )
+    one = values[0]
+    colours = one.ndim - 1 if files[0].get("SamplesPerPixel", 1) > 1 else None
+    identity = str(files[0].get("PatientID", "") or "")
+    if len(values) == 1:
+        return Contents(
+            one, slices=0 if one.ndim > 2 else None, channels=colours, identity=identity
+        )
+    stacked = np.stack(values)
+    return Contents(stacked, channels=None if colours is None else colours + 1, identity=identity)
+
+
+def _place(file: Any) -> tuple[float, float]:
+    """Distance of a slice along its normal, then its number."""
+    directions, position = file.get("ImageOrientationPatient"), file.get("ImagePositionPatient")
+    distance = 0.0
+    if directions and position:
+        row, column = np.array(directions, float).reshape(2, 3)
+        distance = float(np.cross(row, column) @ np.array(position, float))
+    return distance, float(file.get("InstanceNumber", 0) or 0)
+
+
+def _chosen(path: Path, wanted: str, names: Sequence[str], arrays: Sequence[str]) -> str:
+    """The dataset that the recipe names, or the only one that can be images."""
+    there = f"there are: {', '.join(names) or 'none'}."
+    if wanted:
+        if wanted.strip("/") in names:
+            return wanted.strip("/")
+        raise InputError(f"{path} has no dataset {wanted!r}.", f"set data.dataset; {there}")
+    if len(arrays) == 1:
+        return arrays[0]
+    raise InputError(
+        f"{path} has {len(arrays) or 'no'} datasets that could be images.",
+        f"name one with data.dataset; {there}" if arrays else f"give another file; {there}",
+    )
+
+
+def _library(name: str, what: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise TiltkitError(
+            f"{what} files are read with {name}, which is not installed.",
+            f"pip install {name}, or 'tiltkit[train]' for all formats.",
+        ) from error
+
+
+_DICOM = _dicom
+_READERS: dict[str, Callable[[Sequence[Path], DataOptions], Contents]] = {
+    ".h5": _hdf5, ".hdf5": _hdf5, ".hdf": _hdf5, ".nxs": _hdf5, ".mat": _hdf5,
+    ".npy": _numpy, ".npz": _numpy,
+    ".nii": _nifti, ".nii.gz": _nifti,
+    ".tif": _tiff, ".tiff": _tiff,
+    ".png": _picture, ".jpg": _picture, ".jpeg": _picture,
+    ".dcm": _dicom, ".ima": _dicom,
+}  # fmt: skip

@@ -1,0 +1,191 @@
+"""The settings of a training: which images, which network, how long."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from tiltkit.config import validated
+from tiltkit.errors import UsageError
+
+__all__ = [
+    "Augmentation", "DataOptions", "NetworkOptions", "TrainRecipe", "TrainingOptions", "resolve",
+]  # fmt: skip
+
+Augmentation = Literal["none", "natural", "mri", "microscopy"]
+Positive = Annotated[int, Field(ge=1)]
+# A text alone is short for a list with that one text.
+OneOrMore = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+
+
+class DataOptions(BaseModel):
+    """Where the images are and what their values mean."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    paths: Annotated[list[str], OneOrMore] = Field(
+        min_length=1, description="files, folders or patterns such as scans/*.h5"
+    )
+    dataset: str = Field("", description="name of the dataset in HDF5 and npz files")
+    axis: int | None = Field(
+        None,
+        description="axis that counts the slices of a volume; the last one in NIfTI, else the"
+        " first one",
+    )
+    channel_axis: int | None = Field(
+        None, description="axis of the channels, counted in the file; none when unset"
+    )
+    kind: Literal["magnitude", "complex"] = Field(
+        "magnitude", description="complex images become two channels (re, im)"
+    )
+    channels: int = Field(1, ge=1, description="channels of a magnitude image")
+    subject: str = Field(
+        "", description="regular expression; what it matches in a file's path names its subject"
+    )
+    patient_id: bool = Field(
+        True,
+        description="whether equal PatientIDs in DICOM files mean the same person; false where"
+        " anonymisation made all equal",
+    )
+    held_out: Annotated[Annotated[float, Field(gt=0, lt=1)] | list[str], OneOrMore] = Field(
+        0.15, description="share of the subjects to measure on, or their names"
+    )
+    offset: float = Field(
+        0.0, allow_inf_nan=False, description="added to values first: 1024 for CT in Hounsfield"
+    )
+    scale: Literal["subject", "all"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        "subject",
+        description="what becomes 1: the percentile of each subject, of all, or a value",
+    )
+    percentile: float = Field(
+        99.0, gt=0, le=100, description="percentile of what is brighter than a tenth of the top"
+    )
+    noise: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="standard deviation of the noise in the images, in units of the files;"
+        " above 0 the prior is that of the images without it",
+    )
+    augment: Augmentation = Field("none", description="what may be changed about the images")
+    title: str = Field("own images", description="what the images are, for the model card")
+    licence: str = Field("not stated", description="licence of the images, for the model card")
+
+
+class NetworkOptions(BaseModel):
+    """The shape of the network, see `tiltkit.priors.network.ScoreUNet`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    widths: list[Positive] = Field([32, 64, 96, 128], min_length=1, description="features")
+    blocks: list[Positive] = Field([3, 3, 2, 1], min_length=1, description="blocks")
+    sigma_min: float = Field(0.01, gt=0, description="smallest noise level, the brightest is 1")
+    sigma_max: float = Field(5.0, gt=0, le=1000, description="largest noise level")
+
+
+class TrainingOptions(BaseModel):
+    """The optimiser and its budget."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int | None = Field(None, ge=1, description="budget in steps of the optimiser")
+    minutes: float | None = Field(None, gt=0, description="budget in minutes of wall time")
+    crop: int = Field(96, ge=8, description="side in pixels of the pieces trained on")
+    batch: int = Field(16, ge=1, description="pieces per step, over all devices")
+    rate: float = Field(5e-4, gt=0, lt=1, description="highest learning rate")
+    average: float = Field(0.9995, ge=0, lt=1, description="decay of the average of the weights")
+    checks: int = Field(20, ge=1, description="measurements on held-out images while training")
+    patience: int = Field(8, ge=1, description="checks without improvement that end the training")
+    save_minutes: float = Field(3.0, gt=0, description="time between savings of the state")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the network's inside; auto is bfloat16 where hardware supports it"
+    )
+    compile: bool = Field(False, description="compile the network; needs a C++ compiler")
+    workers: int | None = Field(
+        None, ge=0, description="processes per device that load images; 1 for a CPU, 6 for a GPU"
+    )
+
+
+class TrainRecipe(BaseModel):
+    """All settings of `tiltkit train`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: DataOptions
+    network: NetworkOptions = NetworkOptions()
+    training: TrainingOptions
+    output: str = Field("prior.safetensors", description="weights file to write")
+    seed: int = Field(0, ge=0, lt=2**63, description="the same seed gives the same training")
+    device: str = Field("auto", description="auto, cpu, mps, cuda, or several as cuda:0,cuda:1")
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network."""
+        return 2 if self.data.kind == "complex" else self.data.channels
+
+
+TABLES: dict[str, type[BaseModel]] = {
+    "data": DataOptions,
+    "network": NetworkOptions,
+    "training": TrainingOptions,
+}
+
+
+def resolve(values: Mapping[str, Any]) -> TrainRecipe:
+    """The complete recipe of plain values.
+
+    Raises:
+        UsageError: A setting that does not exist, is missing, or does not fit the others.
+    """
+    tables = {name: validated(model, _table(values, name), name) for name, model in TABLES.items()}
+    recipe = validated(TrainRecipe, {**values, **tables}, "")
+    data, network, training = recipe.data, recipe.network, recipe.training
+    if (training.steps is None) == (training.minutes is None):
+        raise UsageError(
+            f"The training has {'no budget' if training.steps is None else 'two budgets'}.",
+            "set either training.steps or training.minutes.",
+        )
+    if not recipe.output.endswith(".safetensors"):
+        raise UsageError(
+            f"The output {recipe.output} does not end in .safetensors.",
+            "name it so: the model card and the page get the same name with .md and .html.",
+        )
+    if len(network.widths) != len(network.blocks):
+        raise UsageError(
+            f"network.widths has {len(network.widths)} numbers and network.blocks"
+            f" {len(network.blocks)}.",
+            "give both one number per resolution.",
+        )
+    if network.sigma_min >= network.sigma_max:
+        raise UsageError(
+            f"network.sigma_min is {network.sigma_min:g}, not below network.sigma_max,"
+            f" {network.sigma_max:g}.",
+            "leave both out, or choose them apart.",
+        )
+    if data.kind == "complex" and data.channels != 1:
+        raise UsageError(
+            f"data.channels is {data.channels}, but complex images have one channel here.",
+            "leave data.channels out: the network gets two channels, re and im.",
+        )
+    if data.augment == "mri" and data.kind == "magnitude":
+        raise UsageError(
+            "data.augment = 'mri' makes up phases, which magnitude images have not.",
+            "set data.kind = 'complex' (also for files of magnitudes), or another augmentation.",
+        )
+    if data.augment != "none" and data.noise > 0:
+        raise UsageError(
+            f"data.augment = {data.augment!r} would change the noise in the images.",
+            "leave it out where data.noise is set.",
+        )
+    return recipe
+
+
+def _table(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    table = values.get(name, {})
+    if not isinstance(table, Mapping):
+        raise UsageError(
+            f"The setting {name} is {table!r}, but must be a table.", f"write [{name}] above it."
+        )
+    return dict(table)

@@ -1,0 +1,106 @@
+"""Which files show the same subject: what is held out is a subject, never a slice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from tiltkit.errors import InputError, UsageError
+from tiltkit.training.readers import is_image, is_volume
+from tiltkit.training.recipe import DataOptions
+
+__all__ = ["find_subjects"]
+
+# The volumes of a subject, each as the files that hold it.
+Volumes = list[list[Path]]
+
+
+def find_subjects(options: DataOptions) -> dict[str, Volumes]:
+    """The volumes of each subject, by the subject's name.
+
+    Below a named folder, or below the part of a pattern before its first wildcard, each folder is
+    a subject, and so is each file that lies there loose; loose DICOM files are one subject
+    together. Equal names mean the same subject. ``data.subject`` groups files otherwise.
+
+    Raises:
+        InputError: A path that does not exist, or no image anywhere.
+    """
+    files = {path: name for text in options.paths for path, name in _matching(text).items()}
+    found = [path for path in sorted(files) if is_image(path)]
+    if not found:
+        raise InputError(
+            f"There is no image in {', '.join(options.paths)}, {_count(len(files))} looked at.",
+            "name files, folders of files, or folders with one folder per subject in data.paths.",
+        )
+    subjects: dict[str, list[Path]] = {}
+    for path in found:
+        name = _matched(options.subject, path) if options.subject else files[path]
+        subjects.setdefault(name, []).append(path)
+    return {name: list(_volumes(paths)) for name, paths in sorted(subjects.items())}
+
+
+def _matching(text: str) -> dict[Path, str]:
+    """The files that a path or pattern stands for, with the names of their subjects."""
+    base, pattern = _split(Path(text).expanduser())
+    matches = sorted(base.glob(pattern)) if pattern else [base]
+    if not matches or not matches[0].exists():
+        raise InputError(f"There is no file or folder {text}.", "correct data.paths.")
+    if base.is_file():
+        base = base.parent
+    files = [
+        file for match in matches for file in (match.rglob("*") if match.is_dir() else [match])
+    ]
+    visible = [
+        file
+        for file in files
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(base).parts)
+    ]
+    return {file: _name(file, base) for file in visible}
+
+
+def _split(path: Path) -> tuple[Path, str]:
+    """The folder before the first wildcard, and the rest."""
+    wild = [k for k, part in enumerate(path.parts) if set(part) & set("*?[")]
+    if path.exists() or not wild:
+        return path, ""
+    return Path(*path.parts[: wild[0]]), str(Path(*path.parts[wild[0] :]))
+
+
+def _name(file: Path, base: Path) -> str:
+    below = file.relative_to(base).parts
+    if len(below) > 1:
+        return below[0]
+    if is_image(file) and not is_volume(file):
+        return base.resolve().name
+    return file.name.removesuffix(".gz").rpartition(".")[0] or file.name
+
+
+def _volumes(paths: Iterable[Path]) -> Iterable[list[Path]]:
+    """Files one by one; DICOM files of a folder together."""
+    folders: dict[Path, list[Path]] = {}
+    for path in paths:
+        if is_volume(path):
+            yield [path]
+        else:
+            folders.setdefault(path.parent, []).append(path)
+    yield from folders.values()
+
+
+def _matched(pattern: str, path: Path) -> str:
+    try:
+        match = re.search(pattern, path.as_posix())
+    except re.error as error:
+        raise UsageError(
+            f"data.subject, {pattern!r}, is no regular expression: {error}.", "correct it."
+        ) from error
+    if match is None:
+        raise InputError(
+            f"data.subject, {pattern!r}, matches nothing in {path}.",
+            "widen it, or leave that file out of data.paths.",
+        )
+    return match[match.lastindex or 0]
+
+
+def _count(files: int) -> str:
+    return "1 file" if files == 1 else f"{files} files"
