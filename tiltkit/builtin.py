@@ -47,6 +47,23 @@ ULA = (
     "Laumont et al., Bayesian imaging using plug & play priors: when Langevin meets Tweedie, SIAM"
     " J. Imaging Sci. 15 (2022) 701-737, arXiv:2103.04715"
 )
+EPLL = (
+    "Zoran and Weiss, From learning models of natural image patches to whole image restoration,"
+    " ICCV 2011, doi:10.1109/ICCV.2011.6126278"
+)
+SPINNING = (
+    "Coifman and Donoho, Translation-invariant de-noising, in Wavelets and Statistics, Springer"
+    " (1995) 125-150"
+)
+PYWAVELETS = (
+    "Lee et al., PyWavelets: a Python package for wavelet analysis, J. Open Source Softw. 4 (2019)"
+    " 1237"
+)
+EDM = (
+    "Karras et al., Elucidating the design space of diffusion-based generative models, NeurIPS"
+    " 2022, arXiv:2206.00364"
+)
+DIFFUSERS = "von Platen et al., Diffusers: state-of-the-art diffusion models, Hugging Face (2022)"
 SSIM = (
     "Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE"
     " Trans. Image Process. 13 (2004) 600-612"
@@ -103,8 +120,13 @@ def tiltkit_samplers() -> list[Entry]:
 
 @hookimpl
 def tiltkit_priors() -> list[PriorEntry]:
-    """Priors that need no training."""
+    """Priors that need no training, and the user's own network."""
     return [
+        PriorEntry(
+            name="network",
+            target="tiltkit.priors.denoiser:file_prior",
+            summary="a network that 'tiltkit train' made of your own images",
+        ),
         PriorEntry(
             name="gaussian",
             target="tiltkit.priors.closed_form:gaussian_prior",
@@ -115,6 +137,43 @@ def tiltkit_priors() -> list[PriorEntry]:
             target="tiltkit.priors.denoiser:tv_prior",
             summary="total variation, piecewise constant images; its spread is a rough guess",
             cite=(CHAMBOLLE,),
+        ),
+        PriorEntry(
+            name="wavelet",
+            target="tiltkit.priors.wavelet:wavelet_prior",
+            summary="sparse wavelets, thresholded in all shifts; its spread is a rough guess",
+            cite=(SPINNING, PYWAVELETS),
+        ),
+        PriorEntry(
+            name="mixture",
+            target="tiltkit.priors.mixture:mixture_prior",
+            summary="Gaussian mixture from a file, such as known images; exact",
+        ),
+        PriorEntry(
+            name="patches",
+            target="tiltkit.priors.patches:patches_prior",
+            summary="Gaussian mixture over small patches, fitted to your images in minutes",
+            cite=(EPLL,),
+        ),
+        PriorEntry(
+            name="deepinv",
+            target="tiltkit.priors.deepinv:deepinv_prior",
+            summary="any denoiser of deepinv by class name, with weights from a file",
+            requires=("deepinv",),
+            cite=(DEEPINV,),
+        ),
+        PriorEntry(
+            name="diffusers",
+            target="tiltkit.priors.diffusers:diffusers_prior",
+            summary="UNet2D model of the diffusers library from a local folder",
+            requires=("diffusers",),
+            cite=(DIFFUSERS,),
+        ),
+        PriorEntry(
+            name="module",
+            target="tiltkit.priors.module:module_prior",
+            summary="your own torch network by import path, also raw networks of the EDM kind",
+            cite=(EDM,),
         ),
     ]
 

@@ -49,12 +49,15 @@ class PriorEntry(Entry):
         weights: Weights file as ``"package:path/inside.safetensors"``, empty for closed forms.
         sha256: Digest of the weights file, checked before use.
         licence: SPDX name of the licence of the weights.
+        url: Where weights that are too large to ship can be downloaded, by ``tiltkit prior fetch``
+            only; ``sha256`` must be given and ``weights`` be empty.
     """
 
     channels: int = 0
     weights: str = ""
     sha256: str = ""
     licence: str = ""
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

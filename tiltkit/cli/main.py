@@ -28,6 +28,8 @@ COMMANDS = {
     "evaluate": ("tiltkit.cli.evaluate:evaluate", "Compare a result with the truth."),
     "report": ("tiltkit.cli.report:report", "Write a result's HTML page."),
     "cite": ("tiltkit.cli.cite:cite", "Say what to cite for a result."),
+    "train": ("tiltkit.cli.train:train", "Train a prior on your own images."),
+    "prior": ("tiltkit.cli.prior:prior", "Judge, convert, fetch and fit priors."),
     "list": ("tiltkit.cli.listing:listing", "List tasks, priors, samplers and other parts."),
     "plugins": ("tiltkit.cli.plugins:plugins", "List and examine plugins."),
 }

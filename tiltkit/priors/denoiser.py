@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.resources import as_file, files
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from tiltkit.priors.weights import load_network
+from tiltkit.priors.fetch import weights_file
+from tiltkit.priors.tiling import tiled
+from tiltkit.priors.weights import file_digest, load_network
 
 if TYPE_CHECKING:
     from tiltkit.hookspecs import PriorEntry
+    from tiltkit.priors.network import ScoreUNet
 
 # Names of torch's own checks; they are private, so a version without one must do.
 _CPU_UNITS = ("amx_tile", "avx512_bf16")
 
-__all__ = ["DenoiserPrior", "NetworkOptions", "TvOptions", "network_prior", "tv_prior"]
+# Pixels that tiles share; the default network looks about as far.
+_OVERLAP = 48
+
+__all__ = [
+    "DenoiserPrior", "FileOptions", "NetworkOptions", "TvOptions", "file_prior", "has_bfloat16",
+    "network_prior", "prior_of", "tv_prior",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +74,54 @@ class NetworkOptions(BaseModel):
         description="compile the network, on GPUs with CUDA graphs: a minute at the start, less"
         " time per call where kernels are small",
     )
+    tile: int | None = Field(
+        None, ge=256, description="side in pixels of the tiles that large images are denoised in,"
+        " so that memory does not grow with the image"
+    )  # fmt: skip
 
 
 def network_prior(options: NetworkOptions, entry: PriorEntry) -> DenoiserPrior:
     """The network whose weights the plugin ships, checked against the entry's digest."""
-    package, _, path = entry.weights.partition(":")
-    with as_file(files(package).joinpath(path)) as weights:
+    with weights_file(entry) as weights:
         network, metadata = load_network(weights, entry.sha256 or None)
-    network.eval().requires_grad_(requires_grad=False)
+    return prior_of(network, metadata, options)
+
+
+class FileOptions(NetworkOptions):
+    """Settings of a network in a file of the user's."""
+
+    weights: str = Field(description="safetensors file that 'tiltkit train' wrote")
+    sha256: str = Field("", description="digest that the file must have; that of now when empty")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pinned(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Note which weights these are, so that a run is repeated with the same ones or not."""
+        path = Path(str(values.get("weights", "")))
+        if not path.is_file() or values.get("sha256"):
+            return values
+        return {**values, "weights": str(path.resolve()), "sha256": file_digest(path)}
+
+
+def file_prior(options: FileOptions, _entry: PriorEntry) -> DenoiserPrior:
+    """The network in a file that `tiltkit train` wrote."""
+    network, metadata = load_network(options.weights, options.sha256 or None)
+    return prior_of(network, metadata, options)
+
+
+def prior_of(
+    network: ScoreUNet, metadata: Mapping[str, str], options: NetworkOptions
+) -> DenoiserPrior:
+    """A network in evaluation mode, and the notes that came with it, as a prior."""
 
     def on(device: torch.device) -> Callable[[Tensor, float], Tensor]:
         low = options.precision == "bfloat16" or (
-            options.precision == "auto" and _has_bfloat16(device)
+            options.precision == "auto" and has_bfloat16(device)
         )
         moved = network.to(device).to(memory_format=torch.channels_last)
         ready = _compiled(moved, device) if options.compile else moved
-        return _inference(ready, device, low_precision=low)
+        denoise = _inference(ready, device, low_precision=low)
+        return denoise if options.tile is None else tiled(denoise, options.tile, _OVERLAP)
 
     return DenoiserPrior(
         denoise=on(torch.device("cpu")),
@@ -92,6 +133,7 @@ def network_prior(options: NetworkOptions, entry: PriorEntry) -> DenoiserPrior:
 
 
 network_prior.Options = NetworkOptions  # type: ignore[attr-defined]
+file_prior.Options = FileOptions  # type: ignore[attr-defined]
 
 
 def _compiled(network: nn.Module, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
@@ -123,7 +165,7 @@ def _inference(
     return denoise
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def has_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is fast there: CPUs with AMX or AVX512-BF16, CUDA since Ampere."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
