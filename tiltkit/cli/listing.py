@@ -63,7 +63,8 @@ def _one(kind: str, name: str, *, as_json: bool) -> None:
         click.echo(f"cite {reference}")
     width = max((len(option["name"]) for option in options), default=0)
     for option in options:
-        default = "not set" if option["default"] is None else option["default"]
+        unset = "required" if option["required"] else "not set"
+        default = unset if option["default"] is None else option["default"]
         text = f"  {option['name']:<{width}}  {option['description']} [{default}]"
         click.echo(text)
 
@@ -75,6 +76,11 @@ def _row(kind: str, entry: Entry) -> dict[str, Any]:
 
 def _options(model: type[BaseModel]) -> list[dict[str, Any]]:
     return [
-        {"name": name, "default": field.default, "description": field.description or ""}
+        {
+            "name": name,
+            "default": None if field.is_required() else field.default,
+            "required": field.is_required(),
+            "description": field.description or "",
+        }
         for name, field in model.model_fields.items()
     ]

@@ -87,3 +87,8 @@ def _weights(entry: PriorEntry) -> Iterator[tuple[str, str]]:
         )
     if entry.sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", entry.sha256):
         yield f"the sha256 of {entry.name} is not one", "it must have 64 hexadecimal digits"
+    if entry.url and (entry.weights or not entry.sha256):
+        yield (
+            f"{entry.name} names a url, with weights of its own or without a sha256",
+            "weights to be fetched need a sha256, and no shipped file beside them",
+        )

@@ -1,0 +1,204 @@
+"""``tiltkit prior``: judge a prior, convert, fetch and fit the files that priors are made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tiltkit.cli.shared import call_plugins, json_option, print_json
+from tiltkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["prior"]
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.group(short_help="Judge, convert, fetch and fit priors.")
+def prior() -> None:
+    """Judge, convert, fetch and fit priors."""
+
+
+@prior.command()
+@click.argument("name")
+@click.option("--images", multiple=True, type=_FILE, metavar="FILE",
+              help="Held-out images: npz, npy, HDF5, TIFF, PNG; repeatable. Without them the prior"
+              " is judged on draws from itself.")  # fmt: skip
+@click.option("-s", "--set", "settings", multiple=True, metavar="KEY=VALUE",
+              help="Option of the prior, such as strength=0.5; repeatable.")  # fmt: skip
+@click.option("--levels", metavar="LIST", help="Noise levels, such as 0.02,0.1,0.5.")
+@click.option("--count", type=click.IntRange(1), default=4, show_default=True,
+              help="Images to use.")  # fmt: skip
+@click.option("--scale", default="auto", show_default=True, metavar="NUMBER",
+              help="What image values are divided by; auto makes the 99th percentile of what is"
+              " bright 1, none leaves them.")  # fmt: skip
+@click.option("--samples", type=click.IntRange(0, 64), default=4, show_default=True,
+              help="Unconditional samples to draw.")  # fmt: skip
+@click.option("--size", type=click.IntRange(16), default=64, show_default=True,
+              help="Side of the images where the prior draws its own.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, metavar="NAME")
+@click.option("-o", "--output", type=_FILE, metavar="FILE", help="Picture (.png) or page (.html).")
+@json_option
+def check(name: str, settings: tuple[str, ...], as_json: bool, **choice: Any) -> None:
+    """Say whether the prior NAME is what it claims to be.
+
+    \b
+    tiltkit prior check mri.brain --images heads.npz -o brain.html
+    """
+    from tiltkit.cli.prior_check import checked, print_report
+    from tiltkit.priors.check.page import check_path, write_page
+    from tiltkit.priors.check.verdict import findings, overall
+
+    output: Path | None = choice.pop("output")
+    if output is not None:
+        check_path(output)
+    report = checked(name, settings, quiet=as_json, **choice)
+    found = findings(report)
+    if output is not None:
+        write_page(report, found, output)
+    if as_json:
+        rows = [{"about": f.about, "judgement": f.judgement, "text": f.text} for f in found]
+        print_json(report.figures() | {"findings": rows, "verdict": overall(found)})
+        return
+    print_report(report, found)
+    if output is not None:
+        click.echo(f"\nWrote {output}.")
+
+
+@prior.command(short_help="Make a safetensors file of an old checkpoint.")
+@click.argument("old", type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, metavar="FILE",
+              help="The safetensors file to write.")  # fmt: skip
+@click.option("--key", metavar="NAME", help="Where in the checkpoint the weights are, such as"
+              " state_dict or callbacks.ema; found by itself when not given.")  # fmt: skip
+@click.option("--strip", multiple=True, metavar="PREFIX",
+              help="Take this off every name, too; repeatable. module. and the like go by"
+              " themselves.")  # fmt: skip
+@click.option("--note", multiple=True, metavar="KEY=TEXT",
+              help="Note for the file, such as licence=MIT; repeatable.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@json_option
+def convert(
+    old: Path, output: Path, key: str | None, strip: tuple[str, ...], note: tuple[str, ...],
+    overwrite: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Make a safetensors file of the checkpoint OLD (.pt, .pth, .ckpt), without running its code.
+
+    \b
+    tiltkit prior convert drunet.pth -o drunet.safetensors --note licence=MIT
+    """
+    from dataclasses import asdict
+
+    from tiltkit.priors.convert import PREFIXES
+    from tiltkit.priors.convert import convert as convert_file
+
+    _check_output(output, overwrite=overwrite)
+    done = convert_file(
+        old, output, key=key, prefixes=(*strip, *PREFIXES), notes=dict(map(_note, note))
+    )
+    if as_json:
+        print_json({"output": str(output), **asdict(done)})
+        return
+    where = f" from {done.key!r}" if done.key else ""
+    click.echo(f"Wrote {output}: {done.tensors} weights, {done.parameters:,} numbers{where}.")
+    if done.prefix:
+        click.echo(f"Taken off every name: {done.prefix}")
+    if done.left_out:
+        click.echo(f"Left out, as no weights: {', '.join(done.left_out)}")
+    click.echo(f"sha256 {done.sha256}")
+
+
+@prior.command()
+@click.argument("name")
+@json_option
+def fetch(name: str, as_json: bool) -> None:
+    """Download the weights of the prior NAME once, and check them."""
+    from tiltkit.hookspecs import PriorEntry
+    from tiltkit.priors.fetch import fetch as fetch_weights
+
+    entry = call_plugins().get("prior", name)
+    assert isinstance(entry, PriorEntry)  # noqa: S101  (the host has checked it)
+    path = fetch_weights(entry)
+    if as_json:
+        print_json({"prior": name, "path": str(path), "sha256": entry.sha256})
+        return
+    click.echo(f"{name} is ready: {path}")
+    if entry.licence:
+        click.echo(f"licence {entry.licence}")
+
+
+@prior.command(name="fit-patches", short_help="Fit a patch mixture to images.")
+@click.argument("images", nargs=-1, required=True, type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, metavar="FILE",
+              help="The safetensors file to write.")  # fmt: skip
+@click.option("--side", type=click.IntRange(2, 16), default=6, show_default=True,
+              help="Side of a patch in pixels.")  # fmt: skip
+@click.option("--components", type=click.IntRange(1), default=40, show_default=True,
+              help="Gaussians of the mixture.")  # fmt: skip
+@click.option("--patches", "count", type=click.IntRange(100), default=40_000, show_default=True,
+              help="Patches to learn from.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(1), default=25, show_default=True,
+              help="Steps of expectation and maximisation.")  # fmt: skip
+@click.option("--channels", type=click.IntRange(0), default=0, help="2 makes complex images of real"
+              " ones, by a smooth random phase.")  # fmt: skip
+@click.option("--scale", default="auto", show_default=True, metavar="NUMBER",
+              help="As of 'tiltkit prior check'.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+def fit_patches(images: tuple[Path, ...], output: Path, overwrite: bool, **choice: Any) -> None:
+    """Fit a mixture over patches of IMAGES, for the prior called patches; takes a minute or two.
+
+    \b
+    tiltkit prior fit-patches scans/*.tif -o mine.safetensors
+    tiltkit run TASK FILE --prior patches -s prior.file=mine.safetensors
+    """
+    _check_output(output, overwrite=overwrite)
+    origin, likelihood = _fitted(images, output, **choice)
+    click.echo(f"Wrote {output}: fitted to {origin}.")
+    click.echo(f"log-likelihood per patch {likelihood:.2f}")
+
+
+def _fitted(
+    images: Sequence[Path], output: Path, *, side: int, components: int, count: int, steps: int,
+    channels: int, scale: str, seed: int,
+) -> tuple[str, float]:  # fmt: skip
+    """Fit and write; where the images come from, and the last log-likelihood."""
+    import torch
+
+    from tiltkit.cli.prior_check import as_scale
+    from tiltkit.priors.check.material import from_files
+    from tiltkit.priors.fit_patches import fit_patches as steps_of
+    from tiltkit.priors.fit_patches import patches_of
+    from tiltkit.priors.patches import save_patches
+
+    generator = torch.Generator().manual_seed(seed)
+    material = from_files(images, channels, 1000, as_scale(scale), generator)
+    pictures = [image[0] for image in material.images]
+    patches = patches_of(pictures, side, count, generator)
+    fits = steps_of(
+        patches, channels=len(pictures[0]), side=side, components=components, steps=steps,
+        generator=generator,
+    )  # fmt: skip
+    for number, fit in enumerate(fits, start=1):
+        if number in (1, steps) or number % 5 == 0:
+            click.echo(f"step {number} of {steps}: {fit.log_likelihood:.2f}", err=True)
+    save_patches(output, fit.mixture, {"fitted_to": material.origin, "steps": str(steps)})
+    return material.origin, fit.log_likelihood
+
+
+def _note(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"The note {text!r} is not of the form KEY=TEXT.", "write licence=MIT.")
+    return key, value
+
+
+def _check_output(path: Path, *, overwrite: bool) -> None:
+    from tiltkit.files.atomic import check_output
+
+    check_output(path, overwrite=overwrite, resume=True)

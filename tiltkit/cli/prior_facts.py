@@ -1,0 +1,85 @@
+"""What a prior says about itself: its entry, its options and the files behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from tiltkit.config import with_setting
+from tiltkit.errors import TiltkitError
+from tiltkit.hookspecs import PriorEntry
+from tiltkit.priors.fetch import weights_file
+from tiltkit.priors.weights import file_digest
+
+if TYPE_CHECKING:
+    from tiltkit.plugins import Plugins
+    from tiltkit.protocols import Prior
+
+__all__ = ["exact_options", "facts_of"]
+
+# Notes of weights files that are for programs, not for people.
+_TECHNICAL = ("architecture", "config", "format")
+
+
+def exact_options(plugins: Plugins, name: str, settings: Sequence[str]) -> dict[str, Any]:
+    """The options that were set, and full precision where the prior offers a choice.
+
+    Derivatives by small differences would show the rounding of low precision, not the prior.
+    """
+    options: dict[str, Any] = {}
+    for setting in settings:
+        options = with_setting(options, setting.removeprefix("prior."))
+    model = getattr(plugins.load("prior", name), "Options", None)
+    if "precision" in getattr(model, "model_fields", {}):
+        options.setdefault("precision", "float32")
+    return options
+
+
+def facts_of(
+    plugins: Plugins, name: str, prior: Prior, options: Mapping[str, Any]
+) -> dict[str, str]:
+    """Labels to short values, in reading order."""
+    entry = plugins.get("prior", name)
+    low, high = prior.sigma_range
+    facts = {
+        "is": entry.summary,
+        "from": plugins.plugin_of("prior", name).distribution,
+        "channels": str(prior.channels or "any number"),
+        "noise range": f"{low:.4g} to {high:.4g}",
+        "value range": prior.value_range or "not stated",
+        "options": ", ".join(f"{key}={value}" for key, value in options.items()) or "none set",
+    }
+    if isinstance(entry, PriorEntry) and entry.licence:
+        facts["licence"] = entry.licence
+    for path in _files(entry, options):
+        facts[f"sha256 of {path.name}"] = file_digest(path)
+        facts |= _notes(path)
+    return facts
+
+
+def _files(entry: object, options: Mapping[str, Any]) -> Iterator[Path]:
+    """The weights of the entry, and every file that an option names."""
+    if isinstance(entry, PriorEntry) and (entry.weights or entry.url):
+        with weights_file(entry) as path:
+            yield path
+    for value in options.values():
+        if isinstance(value, str | Path) and value and Path(value).is_file():
+            yield Path(value)
+        elif isinstance(value, str | Path) and value and Path(value).is_dir():
+            yield from sorted(Path(value).rglob("*.safetensors"))
+
+
+def _notes(path: Path) -> dict[str, str]:
+    """What a safetensors file says about itself: how it was trained, on what, at which size."""
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            notes = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise TiltkitError(f"{path} is no safetensors file.", "name another one.") from error
+    known = sorted(notes.keys() - set(_TECHNICAL))
+    return {f"note {key.replace('_', ' ')}": notes[key] for key in known}

@@ -1,0 +1,87 @@
+"""What a check of a prior found, as plain records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["Example", "Level", "Report"]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What was found at one noise level.
+
+    Attributes:
+        sigma: The noise level.
+        noisy: PSNR of the noisy images in dB, for peak 1; errors of two channels are added.
+        psnr: PSNR of the denoised images.
+        baselines: PSNR of each baseline with its best weight in hindsight.
+        weights: Those weights, in units of the noise level.
+        error_ratio: Squared error over the one that the denoiser expects of itself.
+        drift: Of denoised images on the prior's own way down; see `laws.drift`.
+        asymmetry: Of the denoiser's Jacobian; see `laws.asymmetry`.
+    """
+
+    sigma: float
+    noisy: float
+    psnr: float
+    baselines: Mapping[str, float]
+    weights: Mapping[str, float]
+    error_ratio: float
+    drift: float
+    asymmetry: float
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One image at one noise level, (channel, h, w) each."""
+
+    sigma: float
+    clean: Tensor
+    noisy: Tensor
+    denoised: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that was measured.
+
+    Attributes:
+        name: Of the prior.
+        facts: What the prior states about itself, and where its files come from.
+        origin: Of the clean images, in words.
+        real: Whether these are a user's.
+        levels: By rising noise level.
+        ends: Noise range with the gain over the noisy image in dB at each end.
+        takes_noise_level: Whether it makes a difference which noise level the denoiser is told.
+        image_peak: 99.5th percentile of pixel lengths of the clean images.
+        sample_peak: The same of the unconditional samples.
+        example: One image, denoised.
+        samples: Unconditional samples (n, channel, h, w).
+    """
+
+    name: str
+    facts: Mapping[str, str]
+    origin: str
+    real: bool
+    levels: Sequence[Level]
+    ends: Mapping[float, float]
+    takes_noise_level: bool
+    image_peak: float
+    sample_peak: float
+    example: Example
+    samples: Tensor
+
+    def figures(self) -> dict[str, Any]:
+        """All figures as plain values."""
+        return {
+            "prior": self.name, "facts": dict(self.facts), "images": self.origin,
+            "levels": [asdict(level) for level in self.levels],
+            "gain_at_ends": {f"{sigma:g}": gain for sigma, gain in self.ends.items()},
+            "takes_noise_level": self.takes_noise_level,
+            "image_peak": self.image_peak, "sample_peak": self.sample_peak,
+        }  # fmt: skip

@@ -1,0 +1,108 @@
+"""Weights that are too large to ship: downloaded on request, checked by digest, kept in a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiltkit.errors import PluginError, TiltkitError, UsageError
+
+if TYPE_CHECKING:
+    from tiltkit.hookspecs import PriorEntry
+
+__all__ = ["cache_path", "fetch", "weights_file"]
+
+
+@contextmanager
+def weights_file(entry: PriorEntry) -> Iterator[Path]:
+    """The weights of an entry as a file: in its package, or fetched before; never downloaded here.
+
+    Raises:
+        PluginError: The entry names none.
+        TiltkitError: They were not fetched yet.
+    """
+    if entry.weights:
+        package, _, path = entry.weights.partition(":")
+        with as_file(files(package).joinpath(path)) as found:
+            yield found
+        return
+    if not entry.url:
+        raise PluginError(
+            f"The prior {entry.name} names neither weights nor an address.",
+            "its authors must add one of them to its entry.",
+        )
+    cached = cache_path(entry)
+    if not cached.is_file():
+        raise TiltkitError(
+            f"The weights of {entry.name} are not on this computer.",
+            f"download them once: tiltkit prior fetch {entry.name}.",
+        )
+    yield cached
+
+
+def cache_path(entry: PriorEntry) -> Path:
+    """Where the weights of an entry lie once they are fetched.
+
+    The digest is in the name: another version of a plugin finds its own weights.
+
+    Raises:
+        PluginError: The entry names no digest, or what downloads is not installed.
+    """
+    if not entry.sha256:
+        raise PluginError(
+            f"The prior {entry.name} names no sha256.",
+            "its authors must add it: what is downloaded is checked before use.",
+        )
+    name = f"{entry.name.rpartition(':')[2]}-{entry.sha256[:12].lower()}.safetensors"
+    try:
+        import pooch
+    except ImportError as error:
+        raise PluginError(
+            "Downloaded weights need pooch, which is not installed.", "pip install pooch"
+        ) from error
+    return Path(pooch.os_cache("tiltkit")) / "weights" / name
+
+
+def fetch(entry: PriorEntry, *, progress: bool = False) -> Path:
+    """Download the weights of an entry unless they are there, and check them.
+
+    Raises:
+        UsageError: The entry has nothing to download.
+        PluginError: As `cache_path`.
+        TiltkitError: The download failed, or is not the file that the plugin means.
+    """
+    if not entry.url:
+        where = "its weights came with its plugin" if entry.weights else "it has no weights"
+        raise UsageError(
+            f"The prior {entry.name} has nothing to fetch: {where}.", "use it as it is."
+        )
+    target = cache_path(entry)
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        pooch.retrieve(
+            entry.url,
+            known_hash=f"sha256:{entry.sha256.lower()}",
+            fname=target.name,
+            path=target.parent,
+            progressbar=progress,
+        )
+    except ValueError as error:  # pooch's word for another digest, and for an unknown protocol
+        raise TiltkitError(
+            f"{entry.url} is not the file that {entry.name} means: {_first_line(error)}",
+            "try again later; if it stays so, tell the plugin's authors.",
+        ) from error
+    except Exception as error:  # of requests, of the operating system
+        raise TiltkitError(
+            f"{entry.url} could not be downloaded: {_first_line(error)}.",
+            "check the network, and that the address is still right.",
+        ) from error
+    return target
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
