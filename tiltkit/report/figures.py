@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Window", "colour_bar", "image", "ladder_plot", "window_of"]
+__all__ = ["INK", "Window", "colour_bar", "image", "ladder_plot", "restyle", "svg", "window_of"]
 
 Array = NDArray[np.float32]
 
 # Pixels along the longer side; larger images are averaged down to at most this.
 LARGEST = 640
 # Stands for the page's own text colour, so that curves suit a light and a dark page.
-_INK = "#010203"
+INK = "#010203"
 _ACCENT, _SECOND, _WARN = "#2f7fd0", "#1f9e89", "#d9822b"
 
 
@@ -99,8 +99,8 @@ def ladder_plot(
     axes[0].set_xscale("log")
     axes[0].invert_xaxis()
     for ax in axes:
-        _restyle(ax)
-    return _svg(figure)
+        restyle(ax)
+    return svg(figure)
 
 
 def _draw_ess(
@@ -109,10 +109,10 @@ def _draw_ess(
     from matplotlib.ticker import MaxNLocator
 
     _draw_curves(ax, slices, shown, "ess", _ACCENT)
-    ax.axhline(samples / 2, color=_INK, lw=0.8, ls=(0, (4, 3)), alpha=0.6)
+    ax.axhline(samples / 2, color=INK, lw=0.8, ls=(0, (4, 3)), alpha=0.6)
     ax.annotate(
         "resampling below this", (0.995, samples / 2), xycoords=("axes fraction", "data"),
-        ha="right", va="bottom", fontsize=9, color=_INK, alpha=0.75,
+        ha="right", va="bottom", fontsize=9, color=INK, alpha=0.75,
     )  # fmt: skip
     ax.set_ylim(0, samples * 1.06)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -122,7 +122,7 @@ def _draw_ess(
     if flat:
         x, y = _curve(shown, "ess")
         ax.plot(x[flat], y[flat], "o", color=_WARN, ms=4.5, label="weights left out")
-        ax.legend(frameon=False, labelcolor=_INK, loc="lower right")
+        ax.legend(frameon=False, labelcolor=INK, loc="lower right")
 
 
 def _draw_curves(
@@ -145,19 +145,19 @@ def _curve(one: Mapping[str, Any], name: str) -> tuple[Array, Array]:
     return x, y
 
 
-def _restyle(ax: Axes) -> None:
+def restyle(ax: Axes) -> None:
     """Thin axes in the page's colour, a light grid, nothing else."""
     ax.patch.set_alpha(0)
-    ax.grid(color=_INK, alpha=0.12, lw=0.7)
-    ax.tick_params(which="both", colors=_INK, length=3, width=0.7)
-    ax.xaxis.label.set_color(_INK)
-    ax.yaxis.label.set_color(_INK)
+    ax.grid(color=INK, alpha=0.12, lw=0.7)
+    ax.tick_params(which="both", colors=INK, length=3, width=0.7)
+    ax.xaxis.label.set_color(INK)
+    ax.yaxis.label.set_color(INK)
     for side, spine in ax.spines.items():
         spine.set_visible(side in ("left", "bottom"))
-        spine.set(color=_INK, alpha=0.5, linewidth=0.8)
+        spine.set(color=INK, alpha=0.5, linewidth=0.8)
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
     """The SVG element alone, with the page's font and text colour."""
     from matplotlib import rc_context
 
@@ -165,7 +165,7 @@ def _svg(figure: Figure) -> str:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "tiltkit"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor")
+    return text[text.index("<svg") :].replace(INK, "currentColor")
 
 
 def _address(png: bytes) -> str:

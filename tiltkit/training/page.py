@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["page"]
-
-# Stands for the page's own text colour, so that curves suit a light and a dark page.
-_INK = "#010203"
 
 
 def page(outcome: Outcome) -> str:
@@ -68,7 +64,6 @@ def _pictures(images: Tensor, window: figures.Window) -> list[str]:
 
 def _curves(outcome: Outcome) -> str:
     """Loss per step above, PSNR per noise level below, as an SVG element."""
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.2, 5.6), layout="constrained")
@@ -85,22 +80,11 @@ def _curves(outcome: Outcome) -> str:
         below.axhline(outcome.tv[k], color="#d9822b", lw=0.8, ls=(0, (4, 3)), alpha=float(shade))
     below.set_ylabel("PSNR (dB); dashed: TV")
     below.set_xlabel("step")
-    below.legend(frameon=False, labelcolor=_INK, ncols=6, fontsize=8, loc="lower right",
+    below.legend(frameon=False, labelcolor=figures.INK, ncols=6, fontsize=8, loc="lower right",
                  bbox_to_anchor=(1.0, 1.0))  # fmt: skip
     for ax in (above, below):
-        ax.patch.set_alpha(0)
-        ax.grid(color=_INK, alpha=0.12, lw=0.7)
-        ax.tick_params(which="both", colors=_INK, length=3, width=0.7)
-        ax.xaxis.label.set_color(_INK)
-        ax.yaxis.label.set_color(_INK)
-        for side, spine in ax.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set(color=_INK, alpha=0.5, linewidth=0.8)
-    buffer = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "tiltkit"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor")
+        figures.restyle(ax)
+    return figures.svg(figure)
 
 
 def _smooth(losses: Sequence[float], points: int = 300) -> tuple[NDArray[Any], NDArray[Any]]:
