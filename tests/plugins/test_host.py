@@ -14,6 +14,7 @@ import pytest
 import tiltkit
 from tiltkit.errors import PluginError, UsageError
 from tiltkit.plugins import Plugin, Plugins, load_plugins
+from tiltkit.plugins.targets import missing
 
 Install = Callable[..., str]
 Named = Callable[[Plugins, str], Plugin]
@@ -34,6 +35,8 @@ def test_built_in_things_are_there_and_come_first(good: str) -> None:
 def test_every_built_in_thing_can_be_loaded(kind: str, site: Path) -> None:
     plugins = load_plugins(["*"])
     for entry in plugins.entries(kind):
+        if missing(entry):
+            continue
         part = plugins.load(kind, entry.name)
         assert callable(part)
         options = getattr(part, "Options", None)

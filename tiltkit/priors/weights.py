@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from tiltkit.errors import TiltkitError
 from tiltkit.priors.network import ScoreUNet
@@ -39,7 +39,8 @@ def save_network(path: str | Path, net: ScoreUNet, metadata: Mapping[str, str]) 
         )
     notes = {**metadata, "architecture": ARCHITECTURE, "config": json.dumps(net.config)}
     tensors = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-    save_file(tensors, str(path), metadata=notes)
+    # Not by safetensors' own writer, whose files only their owner can read.
+    Path(path).write_bytes(save(tensors, metadata=notes))
 
 
 def load_network(path: str | Path, sha256: str | None = None) -> tuple[ScoreUNet, dict[str, str]]:
