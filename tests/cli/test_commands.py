@@ -133,6 +133,10 @@ def test_plugins_are_listed_shown_and_examined(tilt: Tilt) -> None:
     assert "tiltkit-mri" in tilt("plugins", "list").out
     assert "mri.cartesian" in tilt("plugins", "show", "tiltkit-mri").out
     doctor = tilt("plugins", "doctor")
-    assert (doctor.code, "nothing is wrong" in doctor.out) == (0, True), doctor.out
+    found = [line for line in doctor.out.splitlines() if ", warning:" in line or ", error:" in line]
+    # Adapters to libraries that are not installed here may say so, and nothing else.
+    assert all("which is not installed" in line for line in found), doctor.out
+    assert doctor.code == 0
+    assert found or "nothing is wrong" in doctor.out
     wrong = tilt("plugins", "show", "tiltkit-mir")
     assert (wrong.code, "did you mean 'tiltkit-mri'" in wrong.err) == (2, True)
