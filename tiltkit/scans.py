@@ -79,7 +79,7 @@ def run_scan(
     if output.exists() and output.samefile(source):
         raise UsageError(f"{output} is the input itself.", "choose another name with -o.")
     start = time.perf_counter()
-    devices = pick_devices(recipe.device)[: recipe.runs]
+    devices = _devices(recipe)
     task, priors, sampler = _parts(recipe, plugins, devices)
     kept = checkpoint_path(output)
     with task.open(source) as scan, _cleared_on_error(output):
@@ -137,7 +137,7 @@ def _cleared_on_error(output: Path) -> Iterator[None]:
 
 def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]:
     """What a run would do, without sampling: the scan's own facts, then the engine's."""
-    device = pick_devices(recipe.device)[0]
+    device = _devices(recipe)[0]
     task, (prior,), sampler = _parts(recipe, plugins, [device])
     with task.open(source) as scan:
         chosen = choose_slices(recipe.slices, scan.layout.shape[0])
@@ -183,6 +183,21 @@ def choose_slices(text: str | None, total: int) -> list[int]:
             f"choose among 0 to {total - 1}.",
         )
     return sorted(set(chosen))
+
+
+def _devices(recipe: Recipe) -> list[torch.device]:
+    """Where to compute.
+
+    Raises:
+        UsageError: No such device, or more devices than runs to share out.
+    """
+    devices = pick_devices(recipe.device)
+    if len(devices) > recipe.runs:
+        raise UsageError(
+            f"{len(devices)} devices share independent runs, but there is {recipe.runs}.",
+            f"add --runs {len(devices)}, or name fewer devices.",
+        )
+    return devices
 
 
 def _parts(

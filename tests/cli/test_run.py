@@ -76,6 +76,8 @@ def test_independent_runs_share_the_samples_and_say_how_well_they_agree(
     done = tilt("run", "mri-recon", scan, *FAST, "--samples", 6, "--runs", 7)
     assert done.code == 2
     assert "7 runs cannot share 6 samples" in done.err
+    done = tilt("run", "mri-recon", scan, *FAST, "--device", "cpu,cpu")
+    assert (done.code, "--runs 2" in done.err) == (2, True)
 
 
 def test_several_scans_go_into_a_folder(tilt: Tilt, scan_of: Any, tmp_path: Path) -> None:
