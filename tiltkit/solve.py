@@ -80,7 +80,7 @@ def solve(
         share = n // runs + (run < n % runs)
         target = Target(problem, share, chunk_size(problem.shape, share, memory_gb), device)
         own = _checkpoint(checkpoint, run)
-        groups.append(Group.start(target, sampler, (*seed, run) if run else seed, own))
+        groups.append(Group(target, sampler, (*seed, run) if run else seed, own))
     total = runs * len(sampler.levels(groups[0].target))
     lanes = [_in_turn(groups[lane :: len(devices)]) for lane in range(min(len(devices), runs))]
     for group in side_by_side(lanes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tiltkit.errors import TiltkitError
@@ -39,14 +39,7 @@ class Group:
     sampler: Sampler
     seed: tuple[int, ...]
     checkpoint: Path | None
-    progress: Progress
-
-    @classmethod
-    def start(
-        cls, target: Target, sampler: Sampler, seed: tuple[int, ...], checkpoint: Path | None
-    ) -> Group:
-        """A group at its beginning."""
-        return cls(target, sampler, seed, checkpoint, Progress())
+    progress: Progress = field(default_factory=Progress)
 
     def levels(self) -> Iterator[Group]:
         """Go down the ladder, from the checkpoint where there is one; yield after every level."""

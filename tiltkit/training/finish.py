@@ -11,8 +11,10 @@ from torch import Tensor
 
 from tiltkit.errors import TiltkitError
 from tiltkit.files.atomic import part_path, publish
-from tiltkit.priors.denoiser import NetworkOptions, has_bfloat16, prior_of
+from tiltkit.priors.check.ancestral import along
+from tiltkit.priors.denoiser import DenoiserPrior, NetworkOptions, has_bfloat16, prior_of
 from tiltkit.priors.weights import file_digest, save_network
+from tiltkit.sampling.ladder import ladder
 from tiltkit.training.card import card, notes
 from tiltkit.training.exam import Exam
 from tiltkit.training.job import Job
@@ -20,7 +22,6 @@ from tiltkit.training.learner import new_network
 from tiltkit.training.loop import Trained
 from tiltkit.training.outcome import Outcome
 from tiltkit.training.page import page
-from tiltkit.training.sample import unconditional
 
 __all__ = ["Finished", "finish"]
 
@@ -77,7 +78,7 @@ def finish(
         parameters=sum(p.numel() for p in net.parameters()),
         device=", ".join(map(str, devices)),
         precision="bfloat16" if low else "float32",
-        samples=_visible(unconditional(prior, shape, job.recipe.seed, devices[0]).cpu(), data.kind),
+        samples=_visible(_believed(prior, shape, job.recipe.seed, devices[0]), data.kind),
         shown=_visible(torch.stack([_middle(x, side) for x in exam.images[:_SAMPLES]]), data.kind),
     )
     state = part_path(job.output)
@@ -111,6 +112,16 @@ def _text(path: Path, text: str) -> Path:
 def _middle(image: Tensor, side: int) -> Tensor:
     top, left = ((n - side) // 2 for n in image.shape[-2:])
     return image[:, top : top + side, left : left + side]
+
+
+def _believed(
+    prior: DenoiserPrior, shape: tuple[int, ...], seed: int, device: torch.device
+) -> Tensor:
+    """Images drawn from the prior alone, without data."""
+    low, high = prior.sigma_range
+    generator = torch.Generator().manual_seed(seed)
+    levels = ladder(high, low, 64)
+    return along(prior, shape, levels, generator=generator, device=str(device)).cpu()
 
 
 def _visible(images: Tensor, kind: str) -> Tensor:

@@ -9,12 +9,13 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor
 
+from tiltkit.priors.denoiser import DenoiserPrior
 from tiltkit.protocols import Prior
 
-__all__ = ["ancestral", "denoised", "step_down"]
+__all__ = ["along", "ancestral", "denoised", "step_down"]
 
 
-def denoised(prior: Prior, x: Tensor, sigma: float) -> Tensor:
+def denoised(prior: Prior | DenoiserPrior, x: Tensor, sigma: float) -> Tensor:
     """Posterior mean of clean images, by Tweedie's formula."""
     return x + sigma**2 * prior.score(x, sigma)
 
@@ -33,13 +34,25 @@ def step_down(x: Tensor, clean: Tensor, high: float, low: float, xi: Tensor) -> 
 def ancestral(
     prior: Prior, shape: Sequence[int], *, steps: int, generator: Generator, device: str = "cpu"
 ) -> Tensor:
-    """Unconditional samples (batch, channel, h, w) by steps down a geometric ladder.
-
-    The last one is the posterior mean at the prior's smallest noise level.
-    """
+    """Unconditional samples (batch, channel, h, w) by steps down a geometric ladder."""
     low, high = prior.sigma_range
     sigmas = torch.logspace(math.log10(high), math.log10(low), steps, dtype=torch.float64).tolist()
-    x = high * torch.randn(tuple(shape), generator=generator).to(device)
+    return along(prior, shape, sigmas, generator=generator, device=device)
+
+
+def along(
+    prior: Prior | DenoiserPrior,
+    shape: Sequence[int],
+    sigmas: Sequence[float],
+    *,
+    generator: Generator,
+    device: str = "cpu",
+) -> Tensor:
+    """Unconditional samples (batch, channel, h, w) by steps down given noise levels.
+
+    The last one is the posterior mean at the last of them.
+    """
+    x = sigmas[0] * torch.randn(tuple(shape), generator=generator).to(device)
     for a, b in pairwise(sigmas):
         xi = torch.randn(tuple(shape), generator=generator).to(device)
         x = step_down(x, denoised(prior, x, a), a, b, xi)
