@@ -157,7 +157,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same_samples(
     tilt: Tilt, scan_of: Any, tmp_path: Path, how: signal.Signals
 ) -> None:
     scan, out, whole = scan_of(tmp_path / "s.h5", n_slices=4), tmp_path / "o.h5", tmp_path / "w.h5"
-    slow = (*FAST[:5], "sampler.levels=100", *FAST[6:])
+    slow = (*FAST[:5], "sampler.levels=200", *FAST[6:])
     arguments = [sys.executable, "-m", "tiltkit", "run", "mri-recon", str(scan), *slow, "-o"]
     with subprocess.Popen(
         [*arguments, str(out)], stderr=subprocess.PIPE, text=True, env={**os.environ}
