@@ -211,12 +211,18 @@ def tiltkit_metrics() -> list[Entry]:
 
 @hookimpl
 def tiltkit_writers() -> list[WriterEntry]:
-    """The result file itself."""
+    """The result file itself, and stacks of images."""
     return [
         WriterEntry(
             name="hdf5",
             target="tiltkit.files.result:copy_result",
             summary="the result as it is: NeXus HDF5",
             suffix=".h5",
-        )
+        ),
+        WriterEntry(
+            name="tiff",
+            target="tiltkit.files.tiff:write_tiff",
+            summary="mean and standard deviation as two TIFF stacks, float32, with pixel sizes",
+            suffix=".tif",
+        ),
     ]

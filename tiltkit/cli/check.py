@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from tiltkit.cli.shared import (
+    RecipeCommand,
     call_plugins,
     json_option,
     print_json,
@@ -20,7 +21,7 @@ from tiltkit.errors import UsageError
 __all__ = ["check"]
 
 
-@click.command(short_help="Say what a run would do, without sampling.")
+@click.command(cls=RecipeCommand, short_help="Say what a run would do, without sampling.")
 @click.argument("words", nargs=-1, metavar="TASK FILE")
 @recipe_options
 @json_option

@@ -27,6 +27,7 @@ COMMANDS = {
     "show": ("tiltkit.cli.show:show", "Say what is in a scan or a result."),
     "evaluate": ("tiltkit.cli.evaluate:evaluate", "Compare a result with the truth."),
     "report": ("tiltkit.cli.report:report", "Write a result's HTML page."),
+    "export": ("tiltkit.cli.export:export", "Write a result in another format, such as TIFF."),
     "cite": ("tiltkit.cli.cite:cite", "Say what to cite for a result."),
     "train": ("tiltkit.cli.train:train", "Train a prior on your own images."),
     "prior": ("tiltkit.cli.prior:prior", "Judge, convert, fetch and fit priors."),

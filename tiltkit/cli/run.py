@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tiltkit.cli.export import write_as
 from tiltkit.cli.shared import (
+    RecipeCommand,
     call_plugins,
     fail_if_option,
     gates_met,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-@click.command(short_help="Sample the posterior of a scan into a result file.")
+@click.command(cls=RecipeCommand, short_help="Sample the posterior of a scan into a result file.")
 @click.argument("words", nargs=-1, metavar="TASK FILE...")
 @click.option(
     "-o",
@@ -39,6 +41,13 @@ __all__ = ["run"]
 )
 @recipe_options
 @click.option("--report", is_flag=True, help="Write an HTML page beside the result.")
+@click.option(
+    "--write",
+    "formats",
+    multiple=True,
+    metavar="NAME",
+    help="Write the result in another format too, such as tiff; repeatable.",
+)
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
 @click.option("--overwrite", is_flag=True, help="Replace a result that is there.")
 @fail_if_option
@@ -47,6 +56,7 @@ def run(
     words: tuple[str, ...],
     output: Path | None,
     report: bool,
+    formats: tuple[str, ...],
     resume: bool,
     overwrite: bool,
     fail_if: tuple[str, ...],
@@ -59,12 +69,17 @@ def run(
     tiltkit run mri-recon scan.h5
     tiltkit run mri-recon scan.h5 -o out.h5 --samples 32 -s sampler.levels=60 --report
     tiltkit run -c out.h5            repeats the run that made out.h5
+
+    Options of the task go by their names, --crop false for -s task.crop=false; tiltkit list task
+    NAME shows them.
     """  # fmt: skip
     values, files = recipe_values(words, **options)
     if not files:
         raise UsageError("No input file is named.", "give it behind the task: run TASK FILE.")
     outputs = _outputs(files, output)
     recipe = resolved(values)
+    for name in formats:
+        call_plugins().load("writer", name)  # a wrong name shows before the work, not after
     missed = False
     for source, target in zip(files, outputs, strict=True):
         summary = _run_one(recipe, source, target, resume=resume, overwrite=overwrite)
@@ -73,6 +88,8 @@ def run(
 
             summary["report"] = str(target.with_suffix(".html"))
             write_report(target, target.with_suffix(".html"))
+        for name in formats:
+            write_as(name, target, overwrite=True)
         print_json(summary) if as_json else click.echo(_sentence(summary))
         for condition in gates_met(fail_if, summary):
             click.echo(f"Not good enough: {condition} in {target}.", err=True)

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,14 +20,40 @@ if TYPE_CHECKING:
     from tiltkit.plugins import Plugins
 
 __all__ = [
-    "call_plugins", "fail_if_option", "gates_met", "json_option", "print_json", "print_tree",
-    "recipe_options", "recipe_values", "resolved",
+    "RecipeCommand", "call_plugins", "fail_if_option", "gates_met", "json_option", "print_json",
+    "print_tree", "recipe_options", "recipe_values", "resolved",
 ]  # fmt: skip
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 # Settings that have an option of their own, by the option's name.
 _DIRECT = ("quality", "samples", "runs", "seed", "slices", "device")
+
+
+class RecipeCommand(click.Command):
+    """A command that takes its task's options as its own: ``--axis 296`` for ``task.axis=296``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Like click's, with options that it does not know turned into settings of the task."""
+        known = {name for param in self.get_params(ctx) for name in param.opts}
+        rest = iter(args)
+        own: list[str] = []
+        for word in rest:
+            name, equals, value = word.partition("=")
+            # What is nearly an option of the command is a slip, which click explains best.
+            foreign = len(name) > 2 and name[:2] == "--" and name not in known
+            if not foreign or get_close_matches(name, known, n=1, cutoff=0.85):
+                own += [word, *rest] if word == "--" else [word]
+                continue
+            if not equals:
+                value = next(rest, "")
+            if not value:
+                raise UsageError(
+                    f"The option {name} has no value.",
+                    f"write it behind: {name} VALUE; tasks have no options without one.",
+                )
+            own += ["-s", f"task.{name[2:].replace('-', '_')}={value}"]
+        return super().parse_args(ctx, own)
 
 
 def call_plugins(ctx: click.Context | None = None) -> Plugins:

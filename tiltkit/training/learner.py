@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from tiltkit.errors import UsageError
 from tiltkit.priors.denoiser import has_bfloat16
 from tiltkit.priors.network import ScoreUNet
+from tiltkit.priors.weights import load_network
 from tiltkit.training.batches import Batch
 from tiltkit.training.loss import loss_of
 from tiltkit.training.recipe import TrainingOptions, TrainRecipe
@@ -22,11 +24,31 @@ __all__ = ["Learner", "new_network"]
 def new_network(
     recipe: TrainRecipe, sigma_data: float, sigma_range: tuple[float, float]
 ) -> ScoreUNet:
-    """A network with weights drawn from the seed, the global random state left alone."""
+    """A network with weights drawn from the seed, the global random state left alone.
+
+    With `NetworkOptions.start` it begins as another network instead; of the first and the last
+    layer only the channels that both have are taken.
+
+    Raises:
+        UsageError: The other network has other widths or blocks.
+    """
     shape = recipe.network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return ScoreUNet(recipe.channels, shape.widths, shape.blocks, sigma_data, *sigma_range)
+        net = ScoreUNet(recipe.channels, shape.widths, shape.blocks, sigma_data, *sigma_range)
+    if shape.start:
+        start, _ = load_network(shape.start)
+        if (start.widths, start.blocks) != (net.widths, net.blocks):
+            raise UsageError(
+                f"The weights in {shape.start} are of widths {list(start.widths)} and blocks"
+                f" {list(start.blocks)}, not {shape.widths} and {shape.blocks}.",
+                "set network.widths and network.blocks to these.",
+            )
+        given = start.state_dict()
+        for name, own in net.state_dict().items():
+            both = tuple(map(slice, map(min, own.shape, given[name].shape)))
+            own[both] = given[name][both]
+    return net
 
 
 class Learner:

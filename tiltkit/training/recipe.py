@@ -83,6 +83,11 @@ class NetworkOptions(BaseModel):
     blocks: list[Positive] = Field([3, 3, 2, 1], min_length=1, description="blocks")
     sigma_min: float = Field(0.01, gt=0, description="smallest noise level, the brightest is 1")
     sigma_max: float = Field(5.0, gt=0, le=1000, description="largest noise level")
+    start: str = Field(
+        "",
+        description="weights to begin with, of a network of the same widths and blocks; where its"
+        " channels are others, those that both have",
+    )
 
 
 class TrainingOptions(BaseModel):

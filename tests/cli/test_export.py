@@ -1,0 +1,65 @@
+"""``tiltkit export`` and ``run --write``: files that other programs read as they should."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from tests.cli.conftest import FAST
+from tiltkit.files.reading import read_estimate
+
+Tilt = Callable[..., Any]
+
+
+def test_tiff_stacks_hold_mean_and_spread_with_the_pixel_size(
+    tilt: Tilt, scan_of: Any, tmp_path: Path
+) -> None:
+    scan, out = scan_of(tmp_path / "scan.h5", n_slices=2), tmp_path / "out.h5"
+    done = tilt("run", "mri-recon", scan, "-o", out, "--write", "tiff", *FAST)
+    assert done.code == 0, done.err
+    for name, field in (("out.tif", "mean"), ("out.std.tif", "std")):
+        with tifffile.TiffFile(tmp_path / name) as file:
+            stack = file.asarray()
+            assert file.is_imagej
+            assert file.imagej_metadata["unit"] == "px"
+        for index in range(2):
+            assert np.array_equal(stack[index], getattr(read_estimate(out, index), field))
+
+
+def test_an_export_is_not_replaced_unasked(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.h5"
+    assert tilt("run", "mri-recon", scan, "-o", out, *FAST).code == 0
+    assert tilt("export", out).code == 0
+    again = tilt("export", out)
+    assert again.code == 2
+    assert "--overwrite" in again.err
+    assert tilt("export", out, "--overwrite").code == 0
+
+
+def test_a_wrong_format_is_refused_before_the_run(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
+    done = tilt("run", "mri-recon", scan, "-o", tmp_path / "out.h5", "--write", "tif", *FAST)
+    assert done.code == 2
+    assert "'tiff'" in done.err
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_options_of_the_task_are_options_of_the_command(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
+    plain, cropped = tmp_path / "plain.h5", tmp_path / "whole.h5"
+    assert tilt("run", "mri-recon", scan, "-o", plain, "--scale", "2.5", *FAST).code == 0
+    by_name = tilt("run", "mri-recon", scan, "-o", cropped, "-s", "task.scale=2.5", *FAST)
+    assert by_name.code == 0
+    assert np.array_equal(read_estimate(plain, 0).mean, read_estimate(cropped, 0).mean)
+
+
+def test_an_option_that_neither_command_nor_task_has_names_the_nearest(
+    tilt: Tilt, scan: Path
+) -> None:
+    assert "'scale'" in tilt("run", "mri-recon", scan, "--scales", "2").err
+    assert "--samples" in tilt("run", "mri-recon", scan, "--sample", "2").err
+    assert "no value" in tilt("run", "mri-recon", scan, "--scale").err
