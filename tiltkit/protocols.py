@@ -7,7 +7,7 @@ particles is always the first axis. Noise variances are per real component.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from tiltkit.problem import Problem
 
 __all__ = [
-    "Axis", "Estimate", "Layout", "LinearOperator", "Metric", "Operator", "Prior", "PriorFactory",
-    "Reader", "Scan", "SpectralOperator", "Task",
+    "Axis", "Estimate", "Layout", "LinearOperator", "Metric", "Operator", "PreconditionedOperator",
+    "Prior", "PriorFactory", "Reader", "Scan", "SpectralOperator", "Task",
 ]  # fmt: skip
 
 
@@ -101,6 +101,23 @@ class SpectralOperator(LinearOperator, Protocol):
 
         ``to_spectral(xi)`` is always right; where ``U`` maps circular white noise to circular
         white noise of the same shape, a view of ``xi`` is enough and saves a transform.
+        """
+        ...
+
+
+@runtime_checkable
+class PreconditionedOperator(LinearOperator, Protocol):
+    """A linear operator that knows roughly what ``A A^H`` does to measurements."""
+
+    def data_preconditioner(self, variance: Tensor, c: float) -> Callable[[Tensor], Tensor] | None:
+        """Approximate inverse of ``diag(variance) + c A A^H`` on measurements (batch, *data).
+
+        Self-adjoint and positive; it only decides how many iterations a solve takes. None where
+        nothing better than the identity is known.
+
+        Args:
+            variance: Positive, of a shape that broadcasts against measurements.
+            c: Positive.
         """
         ...
 

@@ -17,9 +17,9 @@ from tiltkit.files.atomic import checkpoint_path, clear_checkpoints
 from tiltkit.files.reading import read_diagnostics_of
 from tiltkit.files.result import ResultWriter, check_output
 from tiltkit.provenance import provenance
-from tiltkit.sampling.outcome import Outcome
 from tiltkit.sampling.target import Target, chunk_size
-from tiltkit.solve import DEFAULT_MEMORY_GB, LevelDone, pick_devices, solve
+from tiltkit.slices import Parts, sample_slice
+from tiltkit.solve import DEFAULT_MEMORY_GB, LevelDone, pick_devices
 
 if TYPE_CHECKING:
     from tiltkit.config import Recipe
@@ -81,7 +81,6 @@ def run_scan(
     start = time.perf_counter()
     devices = _devices(recipe)
     task, priors, sampler = _parts(recipe, plugins, devices)
-    kept = checkpoint_path(output)
     with task.open(source) as scan, _cleared_on_error(output):
         chosen = choose_slices(recipe.slices, scan.layout.shape[0])
         layout = _only(scan.layout, chosen)
@@ -96,30 +95,12 @@ def run_scan(
         )
         with writer:
             todo = [i for i in range(len(chosen)) if i not in writer.finished]
+            parts = Parts(scan, priors, sampler, devices, recipe, checkpoint_path(output))
             for position, i in enumerate(todo):
-                index = chosen[i]
-                yield SliceStarted(index, position, len(todo))
-                steps = solve(
-                    [
-                        scan.problem(index, prior, device)
-                        for prior, device in zip(priors, devices, strict=True)
-                    ],
-                    sampler,
-                    seed=(recipe.seed, index),
-                    n=recipe.samples,
-                    devices=devices,
-                    runs=recipe.runs,
-                    memory_gb=recipe.memory_gb or DEFAULT_MEMORY_GB,
-                    index=index,
-                    checkpoint=kept,
-                )
-                for step in steps:
-                    if isinstance(step, Outcome):
-                        writer.write(i, step)
-                        clear_checkpoints(output)
-                        yield SliceDone(index, step.diagnostics)
-                    else:
-                        yield step
+                yield SliceStarted(chosen[i], position, len(todo))
+                for step in sample_slice(parts, chosen[i], i, writer):
+                    yield step if isinstance(step, LevelDone) else SliceDone(chosen[i], step)
+                clear_checkpoints(output)
             writer.finish()
     reports = [read_diagnostics_of(output, i) for i in range(len(chosen))]
     yield ScanDone(output, _summary(reports, recipe, time.perf_counter() - start))

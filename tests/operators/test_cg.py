@@ -73,6 +73,29 @@ def test_the_exact_inverse_as_preconditioner_needs_one_iteration():
     torch.testing.assert_close(x, exact(normal, b))
 
 
+@pytest.mark.parametrize("energy", [1e-2, 1e-6])
+def test_solves_stop_at_the_asked_squared_error_in_units_of_the_system(energy):
+    normal, b = system()
+    x, iterations = conjugate_gradient(
+        lambda v: v @ normal, b, ALPHA, BETA, rtol=1e-14, energy=energy,
+        precondition=lambda r: r / ALPHA,
+    )  # fmt: skip
+    error = (x - exact(normal, b)).flatten(1)
+    squared = ALPHA * error.square().sum(1) + BETA * ((error @ normal) * error).sum(1)
+    assert (squared <= energy).all()
+    _, strict = conjugate_gradient(lambda v: v @ normal, b, ALPHA, BETA, rtol=1e-12)
+    assert iterations < strict
+
+
+def test_complex_systems_are_solved():
+    g = torch.Generator().manual_seed(2)
+    matrix = torch.randn(4, 7, generator=g, dtype=torch.complex128)
+    normal = matrix.mH @ matrix
+    b = torch.randn(3, 7, generator=g, dtype=torch.complex128)
+    x, _ = conjugate_gradient(lambda v: v @ normal.T, b, ALPHA, BETA, rtol=1e-10)
+    torch.testing.assert_close(ALPHA * x + BETA * x @ normal.T, b)
+
+
 def test_a_zero_right_hand_side_has_the_zero_solution():
     normal, b = system()
     x, iterations = conjugate_gradient(lambda v: v @ normal, 0 * b, ALPHA, BETA)

@@ -44,6 +44,40 @@ def test_a_weighted_operator_is_the_matrix_with_weighted_rows():
     torch.testing.assert_close(operator.solve(0.3, 1.7, x)[:, 0], solved, rtol=1e-4, atol=1e-4)
 
 
+class Known(Dense):
+    """Knows exactly what ``A A^H`` does to data."""
+
+    def data_preconditioner(self, variance, c):
+        system = torch.diag(variance.expand(1, len(self.matrix))[0])
+        inverse = torch.linalg.inv(system + c * self.matrix @ self.matrix.T)
+        return lambda r: r @ inverse
+
+
+@pytest.mark.parametrize("outer", [torch.tensor(3.0).double(), torch.tensor([[2.0, 1, 0.5, 3, 1]])])
+def test_weights_pass_on_what_is_known_of_the_operator_s_data(outer):
+    inner, matrix, weights = make(5, 4, 0)
+    weights = weights.clamp_min(0.1)
+    operator = Weighted(Weighted(Known(matrix, (1, 4)), weights[None]), outer.double())
+    rows = (outer * weights).reshape(-1, 1) * matrix
+    variance = torch.linspace(1, 2, 5, dtype=torch.float64)
+    inverse = operator.data_preconditioner(variance[None], 0.7)
+    r = torch.randn(2, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = torch.linalg.solve(variance.diag() + 0.7 * rows @ rows.T, r.T).T
+    torch.testing.assert_close(inverse(r), expected)
+    assert inner.data_preconditioner(variance[None], 0.7) is None
+
+
+def test_dead_measurements_leave_the_preconditioner_finite():
+    _, matrix, weights = make(5, 4, 0)
+    assert weights[0] == 0
+    operator = Weighted(Known(matrix, (1, 4)), weights[None])
+    inverse = operator.data_preconditioner(torch.ones(1, 5, dtype=torch.float64), 0.7)
+    r = torch.eye(5, dtype=torch.float64)
+    rows = weights[:, None] * matrix
+    expected = torch.linalg.inv(torch.eye(5).double() + 0.7 * rows @ rows.T)
+    torch.testing.assert_close(inverse(r), expected, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("shape", [(2, 3), (1, 2, 3)])
 def test_a_weighted_pointwise_operator_is_pointwise(shape):
     w = torch.tensor([[1.0, 2.0, 0.0], [0.5, 1.0, 3.0]])

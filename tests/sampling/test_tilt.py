@@ -14,7 +14,7 @@ from tiltkit.sampling.tilt import SolveTilt, SpectralTilt, Step, tilt_of
 from .conftest import Plain
 
 PIXELS, DATA, NOISE_VAR = 6, 4, 0.09
-ALL = pytest.mark.parametrize("kind", ["spectral", "solve"])
+ALL = pytest.mark.parametrize("kind", ["spectral", "solve", "preconditioned"])
 EYE = torch.eye(PIXELS, dtype=torch.float64)
 
 
@@ -26,12 +26,34 @@ def matrix():
 Y = torch.tensor([[1.0, -0.5, 2.0, 0.3]], dtype=torch.float64)
 
 
+class Preconditioned(Plain):
+    """A plain operator that roughly knows its ``A A^H``."""
+
+    def __init__(self, dense):
+        super().__init__(dense)
+        self._rough = dense.matrix @ dense.matrix.T + 0.3 * torch.eye(DATA).to(dense.matrix)
+
+    def data_preconditioner(self, variance, c):
+        inverse = torch.linalg.inv(variance[0].diag() + c * self._rough)
+        return lambda r: r @ inverse
+
+
 def make(kind, dtype=torch.float64):
     dense = Dense(matrix().to(dtype), (PIXELS,))
-    operator = dense if kind == "spectral" else Plain(dense)
-    tilt = tilt_of(GaussianLikelihood(operator, Y.to(dtype), NOISE_VAR), (PIXELS,), dtype)
-    assert isinstance(tilt, SpectralTilt if kind == "spectral" else SolveTilt)
-    return tilt
+    operator = {"spectral": lambda d: d, "solve": Plain, "preconditioned": Preconditioned}[kind]
+    likelihood = GaussianLikelihood(operator(dense), Y.to(dtype), NOISE_VAR)
+    if kind == "spectral":
+        return SpectralTilt(likelihood, (PIXELS,), dtype)
+    return SolveTilt(likelihood, (PIXELS,), dtype, weighing=1e-12, drawing=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "algebra"), [(lambda d: d, SpectralTilt), (Plain, SolveTilt)]
+)
+def test_a_diagonalised_operator_needs_no_solves(wrap, algebra):
+    operator = wrap(Dense(matrix(), (PIXELS,)))
+    likelihood = GaussianLikelihood(operator, Y, NOISE_VAR)
+    assert isinstance(tilt_of(likelihood, (PIXELS,), torch.float64), algebra)
 
 
 def spread(s):
@@ -167,6 +189,17 @@ def test_solves_are_counted():
     assert tilt.iterations == 0
     tilt.potential(torch.ones(2, PIXELS, dtype=torch.float64), 0.5)
     assert tilt.iterations > 0
+
+
+def test_a_preconditioner_saves_iterations():
+    x = torch.ones(2, PIXELS, dtype=torch.float64)
+    counts = []
+    for kind in ("preconditioned", "solve"):
+        tilt = make(kind)
+        tilt._weighing = 1e-3
+        tilt.potential(x, 3.0)
+        counts.append(tilt.iterations)
+    assert counts[0] < counts[1]
 
 
 @pytest.mark.parametrize("noise", [1e-2, 1e-3, 1e-4])

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from tiltkit.errors import TiltkitError, UsageError
 
-__all__ = ["check_output", "checkpoint_path", "clear_checkpoints", "part_path", "publish"]
+__all__ = [
+    "check_output", "checkpoint_path", "checkpoints_of", "clear_checkpoints", "part_path",
+    "publish",
+]  # fmt: skip
 
 
 def part_path(path: Path) -> Path:
@@ -21,10 +24,15 @@ def checkpoint_path(path: Path) -> Path:
     return part_path(path).with_name(part_path(path).name + ".checkpoint")
 
 
-def clear_checkpoints(path: Path) -> None:
-    """Remove the state of the slice in work, of all its independent runs."""
+def checkpoints_of(path: Path) -> list[Path]:
+    """Files with the state of the slice in work, of its tile and all its independent runs."""
     first = checkpoint_path(path)
-    for kept in first.parent.glob(f"{glob.escape(first.name)}*"):
+    return list(first.parent.glob(f"{glob.escape(first.name)}*"))
+
+
+def clear_checkpoints(path: Path) -> None:
+    """Remove the state of the slice in work."""
+    for kept in checkpoints_of(path):
         kept.unlink(missing_ok=True)
 
 

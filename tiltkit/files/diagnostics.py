@@ -8,7 +8,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-__all__ = ["allocated_at_once", "finish_ladder", "read_diagnostics", "write_diagnostics"]
+__all__ = [
+    "allocated_at_once", "finish_ladder", "plain_value", "read_diagnostics", "write_diagnostics",
+]  # fmt: skip
 
 COMPLETE = "complete"
 _TEXT = h5py.string_dtype()
@@ -76,6 +78,13 @@ def allocated_at_once() -> h5py.h5p.PropDCID:
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     return properties
+
+
+def plain_value(value: Any) -> Any:
+    """A diagnostic as JSON knows it: numbers, texts, lists."""
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain_value(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _is_curve(value: Any) -> bool:

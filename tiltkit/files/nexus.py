@@ -25,6 +25,9 @@ __all__ = ["QUANTILES", "add_phase", "build", "size_of", "store", "store_tree"]
 # Levels of the quantile maps; the outer two are the ends of the 90 % interval.
 QUANTILES = (0.05, 0.5, 0.95)
 
+# Pixels of a chunk along each axis of a plane.
+_LARGEST_CHUNK = 512
+
 _TEXT = h5py.string_dtype()
 
 
@@ -169,15 +172,18 @@ def _images_of(
     first: int = 0,
     units: str | None = None,
 ) -> None:
-    """An image stack (slice, *image), or (first, slice, *image): one chunk per image."""
+    """An image stack (slice, *image), or (first, slice, *image): one chunk per plane.
+
+    Larger planes are cut, so that windows of them are written without touching all of it.
+    """
     lead = (first,) if first else ()
     shape = (*lead, *layout.shape)
-    image = layout.shape[1:]
+    plane = tuple(min(n, _LARGEST_CHUNK) for n in layout.shape[1:][-2:])
     dataset = group.create_dataset(
         name,
         shape,
         np.float32,
-        chunks=(1,) * (len(shape) - len(image)) + image,
+        chunks=(1,) * (len(shape) - len(plane)) + plane,
         fletcher32=True,
         dcpl=allocated_at_once(),
     )

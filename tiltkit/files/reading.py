@@ -17,7 +17,7 @@ from tiltkit.protocols import Estimate
 
 __all__ = [
     "is_result", "open_hdf5", "open_result", "read_axes", "read_diagnostics_of", "read_estimate",
-    "read_finished", "read_provenance", "read_recipe", "read_title", "read_units",
+    "read_finished", "read_provenance", "read_recipe", "read_steps", "read_title", "read_units",
     "result_shape", "tree",
 ]  # fmt: skip
 
@@ -129,12 +129,21 @@ def read_units(path: Path) -> str:
         return str(file["entry/data/data"].attrs["units"])
 
 
-def read_estimate(path: Path, index: int) -> Estimate:
+def read_steps(path: Path) -> tuple[float, ...]:
+    """Distance of neighbouring pixels along the axes of one image; 1 for a single pixel."""
+    with open_result(path) as file:
+        data = file["entry/data"]
+        axes = [data[name][:2] for name in list(data.attrs["axes"])[1:]]
+    return tuple(float(abs(np.diff(ends)[0])) if len(ends) > 1 else 1.0 for ends in axes)
+
+
+def read_estimate(path: Path, index: int, cut: tuple[int | slice, ...] = ()) -> Estimate:
     """One slice of a result.
 
     Args:
         path: The result file, complete or not.
         index: Position of the slice in the result.
+        cut: Which part of the image, as an array index; all of it when empty.
 
     Raises:
         InputError: No such file, not a result, or the slice is not finished or not there.
@@ -149,13 +158,13 @@ def read_estimate(path: Path, index: int) -> Estimate:
         if not complete[index]:
             raise InputError(f"Slice {index} of {path} is not finished.", "run with --resume.")
         levels = entry["quantiles/level"][:]
-        quantiles = entry["quantiles/quantiles"][:, index]
+        quantiles = entry["quantiles/quantiles"][(slice(None), index, *cut)]
         return Estimate(
-            mean=entry["data/data"][index],
-            std=entry["data/data_errors"][index],
+            mean=entry["data/data"][(index, *cut)],
+            std=entry["data/data_errors"][(index, *cut)],
             quantiles=dict(zip(levels.tolist(), quantiles, strict=True)),
-            samples=entry["samples/samples"][:, index],
-            baseline=entry["baseline/baseline"][index],
+            samples=entry["samples/samples"][(slice(None), index, *cut)],
+            baseline=entry["baseline/baseline"][(index, *cut)],
             diagnostics=read_diagnostics(entry, index),
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 from tiltkit.errors import TiltkitError
 from tiltkit.files.atomic import (
     check_output,
-    checkpoint_path,
+    checkpoints_of,
     clear_checkpoints,
     part_path,
     publish,
@@ -33,6 +33,7 @@ from tiltkit.files.reading import (
     tree,
 )
 from tiltkit.files.resume import check_same_run
+from tiltkit.files.tiles import Bounds, any_tiles, read_tiles, write_tile
 from tiltkit.protocols import Layout
 from tiltkit.sampling.outcome import Outcome
 
@@ -49,8 +50,8 @@ class ResultWriter:
     """Writes a result slice by slice; a context manager.
 
     When the block is left early, by an error or an interrupt, ``OUT.part`` stays if it holds at
-    least one finished slice, or a checkpoint lies beside it, so that the run can be resumed;
-    otherwise nothing is left.
+    least one finished slice or tile, or a checkpoint lies beside it, so that the run can be
+    resumed; otherwise nothing is left.
 
     Attributes:
         path: Final name of the file.
@@ -121,15 +122,45 @@ class ResultWriter:
 
         Args:
             index: Position of the slice in the result.
-            outcome: Its posterior; images (ny, nx) and samples (n, ny, nx) of the layout's shape.
+            outcome: Its posterior; images (*image) and samples (n, *image) of the layout's shape.
+
+        Raises:
+            TiltkitError: The disk is full.
+        """
+        with explained(self.path, self._size):
+            self._write_images(index, (), outcome)
+        self.close_slice(index, outcome.diagnostics)
+
+    def write_tile(self, index: int, window: tuple[slice, ...], outcome: Outcome) -> None:
+        """Write a part of a slice; `close_slice` when all parts are there.
+
+        Args:
+            index: Position of the slice in the result.
+            window: Where in the image the part belongs.
+            outcome: Its posterior, shaped as the window.
+
+        Raises:
+            TiltkitError: The disk is full.
+        """
+        with explained(self.path, self._size):
+            self._write_images(index, window, outcome)
+            self._file.flush()
+            write_tile(self._file["entry"], index, window, outcome.diagnostics)
+            self._file.flush()
+
+    def tiles(self, index: int) -> dict[Bounds, dict[str, Any]]:
+        """Certificates of the parts of a slice that are written, by where they are."""
+        return read_tiles(self._file["entry"], index)
+
+    def close_slice(self, index: int, diagnostics: Mapping[str, Any]) -> None:
+        """Mark a slice as finished, with its certificate.
 
         Raises:
             TiltkitError: The disk is full.
         """
         entry = self._file["entry"]
         with explained(self.path, self._size):
-            self._write_images(entry, index, outcome)
-            write_diagnostics(entry, index, outcome.diagnostics)
+            write_diagnostics(entry, index, diagnostics)
             self._file.flush()
             entry["diagnostics"][COMPLETE][index] = 1
             self._file.flush()
@@ -154,17 +185,18 @@ class ResultWriter:
         _verify(self.part)
         publish(self.part, self.path)
 
-    def _write_images(self, entry: h5py.Group, index: int, outcome: Outcome) -> None:
-        entry["data/data"][index] = outcome.mean
-        entry["data/data_errors"][index] = outcome.std
-        entry["baseline/baseline"][index] = outcome.baseline
-        entry["samples/samples"][:, index] = outcome.samples
+    def _write_images(self, index: int, window: tuple[slice, ...], outcome: Outcome) -> None:
+        entry, at = self._file["entry"], (index, *window)
+        entry["data/data"][at] = outcome.mean
+        entry["data/data_errors"][at] = outcome.std
+        entry["baseline/baseline"][at] = outcome.baseline
+        entry["samples/samples"][(slice(None), *at)] = outcome.samples
         for position, level in enumerate(entry["quantiles/level"][:].tolist()):
-            entry["quantiles/quantiles"][position, index] = outcome.quantiles[level]
+            entry["quantiles/quantiles"][(position, *at)] = outcome.quantiles[level]
         if outcome.phase is not None:
             if "phase" not in entry:
                 add_phase(entry, self._layout)
-            entry["phase/phase"][index] = outcome.phase
+            entry["phase/phase"][at] = outcome.phase
 
     def __enter__(self) -> ResultWriter:
         return self
@@ -177,9 +209,10 @@ class ResultWriter:
     ) -> None:
         if not self._file:
             return
+        tiled = any_tiles(self._file["entry"])
         with explained(self.path, self._size) if error is None else quiet():
             self._file.close()
-        if not self.finished and not checkpoint_path(self.path).exists():
+        if not (self.finished or tiled or checkpoints_of(self.path)):
             self.part.unlink(missing_ok=True)
 
 

@@ -39,6 +39,8 @@ def find_reader(path: Path, plugins: Plugins | None = None, gives: str = "") -> 
     found = readers_of(path, plugins, gives)
     if found:
         return cast("type[Reader]", plugins.load("reader", found[0]))
+    if path.is_dir():
+        raise InputError(f"{path} is a folder that no reader recognises.", "name one file.")
     with open_hdf5(path) as file:  # says so when it is no HDF5 file
         inside = _inside(file)
     tried = [entry.name for entry in _candidates(path, plugins, gives)]
@@ -77,8 +79,6 @@ def datasets(file: h5py.File) -> dict[str, str]:
 def _check_readable(path: Path) -> None:
     if not path.exists():
         raise InputError(f"There is no file {path}.", "check its name and folder.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder.", "name one file.")
 
 
 def _candidates(path: Path, plugins: Plugins, gives: str) -> list[ReaderEntry]:

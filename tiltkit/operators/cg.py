@@ -27,20 +27,23 @@ def conjugate_gradient(
     max_iter: int = 200,
     x0: Tensor | None = None,
     precondition: Callable[[Tensor], Tensor] | None = None,
+    energy: float = 0.0,
 ) -> tuple[Tensor, int]:
     """Solve ``(alpha I + beta A^H A) x = b`` for every item of a batch at once.
 
     Items that have converged are frozen, so an item's answer does not depend on its neighbours.
 
     Args:
-        normal: ``A^H A`` on batches.
-        b: Right-hand sides (batch, channel, *space).
+        normal: ``A^H A`` on batches; any self-adjoint operator without negative eigenvalues.
+        b: Right-hand sides (batch, ...), real or complex.
         alpha: Weight of the identity, positive.
         beta: Weight of ``A^H A``, nonnegative.
         rtol: Stop an item at ``|residual| <= rtol |b|``.
         max_iter: Iterations at most.
         x0: Start, zero when None; a solution at a neighbouring noise level saves iterations.
         precondition: Approximate inverse of the system, self-adjoint and positive.
+        energy: Stop an item also where ``residual^H precondition(residual)`` is no larger: about
+            the squared error in units of the system, ``e^H (alpha I + beta A^H A) e``.
 
     Returns:
         The solution, shaped as ``b``, and the number of iterations.
@@ -60,7 +63,9 @@ def conjugate_gradient(
     rz = _dot(r, z)
     limit = (rtol**2) * _dot(b, b)
     for iteration in range(max_iter + 1):
-        running = ~(_dot(r, r) <= limit)  # NaN keeps running, into the error below
+        running = ~(
+            (_dot(r, r) <= limit) | (rz <= energy)
+        )  # NaN keeps running, into the error below
         if not bool(running.any()):
             return x, iteration
         q = system(p)
@@ -92,6 +97,10 @@ def norm_squared(operator: LinearOperator, start: Tensor) -> float:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product of each item, float64, shaped (batch, 1, ...) to broadcast."""
+    """Real inner product of each item, float64, shaped (batch, 1, ...) to broadcast."""
     dims = tuple(range(1, a.ndim))
-    return (a.double() * b.double()).sum(dim=dims, keepdim=True)
+    if a.is_complex():
+        product = (a.to(torch.complex128).conj() * b).real
+    else:
+        product = a.double() * b.double()
+    return product.sum(dim=dims, keepdim=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tiltkit.operators.cg import conjugate_gradient
 from tiltkit.operators.spectral import Diagonalised
+from tiltkit.protocols import PreconditionedOperator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from tiltkit.protocols import LinearOperator
 
 __all__ = ["Pointwise", "Weighted", "weighted"]
+
+_DEAD = 1e-4
 
 
 class Weighted:
@@ -45,6 +49,16 @@ class Weighted:
     def solve(self, alpha: float, beta: float, b: Tensor) -> Tensor:
         """``(alpha I + beta A^H W^2 A)^-1 b`` by batched conjugate gradients."""
         return conjugate_gradient(self.normal, b, alpha, beta)[0]
+
+    def data_preconditioner(self, variance: Tensor, c: float) -> Callable[[Tensor], Tensor] | None:
+        """``W^-1 (V W^-2 + c A A^H)^-1 W^-1``, as well as the operator knows the middle."""
+        if not isinstance(self.operator, PreconditionedOperator):
+            return None
+        size = self.weights.abs()
+        # What is all but dead stands beside the rest anyway; its weight must not divide by zero.
+        w = size.clamp_min(_DEAD * float(size.max()))
+        inner = self.operator.data_preconditioner(variance / w.square(), c)
+        return None if inner is None else lambda r: inner(r / w) / w
 
 
 class Pointwise(Diagonalised):

@@ -17,6 +17,7 @@ from tiltkit.files.reading import (
     read_finished,
     read_provenance,
     read_recipe,
+    read_steps,
     read_title,
     read_units,
     result_shape,
@@ -83,8 +84,9 @@ def _gather(result: Path) -> dict[str, Any]:
     recipe, provenance = read_recipe(result), read_provenance(result)
     slices = [read_diagnostics_of(result, index) for index in finished]
     middle = len(finished) // 2
-    estimate = read_estimate(result, finished[middle])
-    total = result_shape(result)[0]
+    total, *image = result_shape(result)
+    views = _views(result, finished[middle], image)
+    estimate = next(iter(views.values()))
     one, samples = slices[middle], len(estimate.samples)
     return {
         "title": read_title(result),
@@ -95,8 +97,10 @@ def _gather(result: Path) -> dict[str, Any]:
         "shown": finished[middle],
         "worries": tables.worries(finished, slices),
         "tiles": tables.tiles(slices, samples),
+        "view": next(iter(views)),
         **_pictures(estimate, read_units(result)),
-        "sheet": _contact_sheet(result, finished, estimate),
+        "planes": _other_planes(views, read_steps(result)),
+        "sheet": _contact_sheet(result, finished, estimate, image),
         "ladder": figures.ladder_plot(slices, one, samples),
         "certificate": {
             "What is guaranteed": words.guaranteed(one, samples),
@@ -131,6 +135,41 @@ def _render(values: Mapping[str, Any]) -> str:
     return environment.get_template("report.html.j2").render(values)
 
 
+def _views(result: Path, index: int, image: Sequence[int]) -> dict[str, Estimate]:
+    """What is shown of a slice by its name: an image itself, three middle planes of a volume."""
+    if len(image) < 3:
+        return {"": read_estimate(result, index)}
+    z = y = x = slice(None)
+    nz, ny, nx = (n // 2 for n in image)
+    cuts: dict[str, tuple[int | slice, ...]] = {
+        f"plane {nz}": (nz, y, x),
+        "xz": (z, ny, x),
+        "yz": (z, y, nx),
+    }
+    return {name: read_estimate(result, index, cut) for name, cut in cuts.items()}
+
+
+def _other_planes(views: Mapping[str, Estimate], steps: Sequence[float]) -> list[Picture]:
+    """Baseline, mean and spread of a volume in its upright planes, with voxels as long as wide."""
+    first, *others = views.values()
+    if not others:
+        return []
+    grey, heat = figures.window_of([first.mean]), figures.window_of([first.std], "magma")
+    pictures = []
+    for name, plane in list(views.items())[1:]:
+        tall = max(1, round(steps[0] / steps[2 if name == "xz" else 1]))
+        for what, array, window in (
+            ("Without a prior", plane.baseline, grey),
+            ("Posterior mean", plane.mean, grey),
+            ("Spread", plane.std, heat),
+        ):
+            shown = np.repeat(array, tall, axis=0)
+            pictures.append(
+                Picture(figures.image(shown, window), f"{what}, {name}", f"{what} in plane {name}")
+            )
+    return pictures
+
+
 def _pictures(estimate: Estimate, units: str) -> dict[str, Any]:
     """Baseline, mean and samples in one grey window; the spread in its own colours."""
     grey = figures.window_of([estimate.mean])
@@ -162,11 +201,27 @@ def _bar(window: figures.Window, label: str, units: str) -> Bar:
     )
 
 
-def _contact_sheet(result: Path, finished: Sequence[int], shown: Estimate) -> list[Picture]:
-    """At most twelve slices over the whole scan, in the window of the slice shown above."""
+def _contact_sheet(
+    result: Path, finished: Sequence[int], shown: Estimate, image: Sequence[int]
+) -> list[Picture]:
+    """At most twelve slices over the whole scan, in the window of the slice shown above.
+
+    For volumes, planes of the one that is shown.
+    """
+    grey = figures.window_of([shown.mean])
+    if len(image) > 2:
+        index = finished[len(finished) // 2]
+        planes = np.linspace(0, image[0] - 1, min(_THUMBNAILS, image[0])).round().astype(int)
+        return [
+            Picture(
+                figures.image(read_estimate(result, index, (k,)).mean, grey, _THUMBNAIL_PIXELS),
+                f"Plane {k}",
+                f"Posterior mean of plane {k}",
+            )
+            for k in planes.tolist()
+        ]
     if len(finished) < 2:
         return []
-    grey = figures.window_of([shown.mean])
     count = min(_THUMBNAILS, len(finished))
     chosen = [finished[i] for i in np.linspace(0, len(finished) - 1, count).round().astype(int)]
     return [

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from tiltkit.sampling.target import Target
     from tiltkit.sampling.tilt import Fresh
 
-__all__ = ["Info", "Sampler", "State", "Twist", "planned"]
+__all__ = ["Info", "Sampler", "State", "Twist", "certain_misfit", "planned"]
+
+# Degrees of freedom from which on chance moves the misfit by less than a twentieth.
+LEAST_FREEDOM = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,15 @@ class Info:
     misfit: float = math.nan
     freedom: float = 0.0
     swaps: Sequence[float] = ()
+
+
+def certain_misfit(infos: Sequence[Info]) -> float | None:
+    """The largest misfit that chance alone does not explain; None where there is none.
+
+    Only levels count at which the denoised image has many degrees of freedom.
+    """
+    certain = [info.misfit for info in infos if info.freedom >= LEAST_FREEDOM]
+    return max(certain, default=None)
 
 
 def planned(levels: Sequence[float], infos: Sequence[Info]) -> float | None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 
-from tiltkit.operators.cg import conjugate_gradient, norm_squared
-from tiltkit.protocols import SpectralOperator
+from tiltkit.operators.cg import conjugate_gradient
+from tiltkit.protocols import PreconditionedOperator, SpectralOperator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -231,10 +231,15 @@ class SpectralTilt:
 
 
 class SolveTilt:
-    """Algebra for any linear operator, through batched solves with ``noise_var I + c N``.
+    """Algebra for any linear operator, through batched solves with ``noise_var I + c A A^H``.
 
-    Draws with covariance ``(I / v + A^H S_s^-1 A)^-1`` are ``P`` applied to noise of its inverse:
-    white noise, and noise of covariance ``S_s`` in data space pulled back by ``A^H S_s^-1``.
+    Solves are those of measurements, not of images: what the data do not see is exact, however
+    small the noise, and potentials are plain inner products. Draws with covariance
+    ``(I / v + A^H S_s^-1 A)^-1`` are ``P`` applied to noise of its inverse: white noise, and noise
+    of covariance ``S_s`` in data space pulled back by ``A^H S_s^-1``.
+
+    Solves stop where what is left out is too small to matter: ``weighing`` nats of a potential
+    for each measured value, and ``drawing`` standard deviations of a pixel (root mean square).
     """
 
     normalised: ClassVar[bool] = False  # determinants are out of reach of iterative solves
@@ -244,14 +249,15 @@ class SolveTilt:
         likelihood: GaussianLikelihood,
         shape: tuple[int, ...],
         dtype: torch.dtype,
-        rtol: float = 1e-5,
+        weighing: float = 3e-3,
+        drawing: float = 0.01,
     ) -> None:
         self._operator = likelihood.operator
         self._y, self._noise_var = likelihood.y, likelihood.noise_var
-        self._back = likelihood.operator.adjoint(likelihood.y)
-        self._shape, self._dtype, self._rtol = shape, dtype, rtol
+        self._shape, self._dtype = shape, dtype
         self._measured = likelihood.measured
-        self._norm2 = norm_squared(likelihood.operator, torch.ones_like(self._back))
+        self._weighing = 2 * weighing * self._measured
+        self._drawing = drawing**2 * math.prod(shape)
         self.iterations = 0
 
     def coordinates(self, x: Tensor) -> Tensor:
@@ -269,8 +275,8 @@ class SolveTilt:
     def pull(self, c: Tensor, s: float) -> tuple[Tensor, Tensor]:
         """See `Tilt`; algorithm.md, section 4, "step 2": one solve for both."""
         r = self._y - self._operator.forward(c)
-        solved = self._solve(s**2, self._operator.adjoint(r))
-        return solved, self._energy(r, s**2, solved)
+        solved = self._solve(s**2, r, self._weighing)
+        return self._operator.adjoint(solved), _energy(r, solved)
 
     def misfit(self, c: Tensor, s: float) -> Tensor:
         """See `Tilt`; sums before it divides, instead of another solve."""
@@ -295,10 +301,11 @@ class SolveTilt:
         """See `Tilt`; algorithm.md, section 4, "step 1": one solve for mean and normaliser."""
         v, c = step.v, step.s**2 + step.v
         r = self._y - self._operator.forward(m)
-        solved = self._solve(c, self._operator.adjoint(r))
+        solved = self._solve(c, r, min(self._weighing, self._drawing * step.s**2 / v))
         one = torch.ones((), dtype=m.dtype, device=m.device)
         fresh = Fresh(one, self._noise(v, step.s, draw, rows), v)
-        return m + v * solved + fresh.xi, fresh, -self._energy(r, c, solved)
+        mean = m + v * self._operator.adjoint(solved)
+        return mean + fresh.xi, fresh, -_energy(r, solved)
 
     def move(
         self, c: Tensor, score: Tensor, step: Step, fresh: Fresh | None, draw: Draw, rows: slice
@@ -314,7 +321,7 @@ class SolveTilt:
         if fresh is not None:
             e = min(e, 2 * fresh.kernel / v)
         q, kept = e * score, torch.zeros_like(c)
-        pull = e * (self._back - self._operator.normal(c))
+        pull = e * (self._y - self._operator.forward(c))
         if fresh is None:
             prior, data = (2 * e - e**2) / v, 2 * e - e**2
         else:
@@ -322,28 +329,22 @@ class SolveTilt:
             q = q + e / 2 * (1 / fresh.kernel - 1 / v) * fresh.xi
             prior, data = e / v - e**2 / (4 * fresh.kernel), e - e**2 / 4
         q = q + math.sqrt(prior) * draw.normal(rows, self._shape, self._dtype)
-        pull = pull + math.sqrt(data) * self._operator.adjoint(self._data(step.s, draw, rows))
+        pull = pull + math.sqrt(data) * self._data(step.s, draw, rows)
         return c + kept + self._smooth(v, s2, q, pull), None
-
-    def _energy(self, r: Tensor, c: float, solved: Tensor) -> Tensor:
-        """``r^H (noise_var I + c A A^H)^-1 r / 2``, with ``solved = M_c^-1 A^H r``."""
-        u = r - c * self._operator.forward(solved)
-        energy = (u.conj() * r).real if r.is_complex() else u * r
-        return energy.flatten(1).sum(1, dtype=torch.float64) / (2 * self._noise_var)
 
     def _noise(self, v: float, s: float, draw: Draw, rows: slice) -> Tensor:
         """Noise of covariance ``(I / v + A^H S_s^-1 A)^-1``."""
-        data = self._operator.adjoint(self._data(s, draw, rows))
+        data = self._data(s, draw, rows)
         q = draw.normal(rows, self._shape, self._dtype) / math.sqrt(v)
         return self._smooth(v, s**2, q, data)
 
-    def _smooth(self, v: float, s2: float, q: Tensor, pull: Tensor) -> Tensor:
-        """``P q + P A^H S_s^-1 d`` for ``pull = A^H d``: ``v q + v M^-1 (pull - v N q)``.
+    def _smooth(self, v: float, s2: float, q: Tensor, d: Tensor) -> Tensor:
+        """``P q + P A^H S_s^-1 d``, as ``v q + v A^H (noise_var I + (v + s^2) A A^H)^-1 (d - v A q)``.
 
-        Right-hand sides lie in the range of ``A^H``: what the data do not see is exact, however
-        small the noise and with it the part of the solution's scale that they do see.
+        An error of the solve is smaller by ``v / (noise_var / |A|^2 + s^2)``, in units of ``P``.
         """
-        return v * q + v * self._solve(v + s2, pull - v * self._operator.normal(q))
+        solved = self._solve(v + s2, d - v * self._operator.forward(q), self._drawing * s2 / v)
+        return v * (q + self._operator.adjoint(solved))
 
     def _data(self, s: float, draw: Draw, rows: slice) -> Tensor:
         """Noise of covariance ``S_s`` in data space."""
@@ -357,17 +358,28 @@ class SolveTilt:
             return noise
         return noise + s * self._operator.forward(draw.normal(rows, self._shape, self._dtype))
 
-    def _solve(self, c: float, b: Tensor) -> Tensor:
-        """``(noise_var I + c A^H A)^-1 b``.
-
-        Directions that the data hardly see are scaled by up to ``c |A|^2 / noise_var`` more than
-        the others: the residual must be as much smaller, down to what the number type resolves.
-        """
-        ratio = self._noise_var / (c * self._norm2 + self._noise_var)
-        floor = 4 * torch.finfo(b.dtype).eps
-        rtol = max(min(self._rtol, 1e-2 * ratio), floor)
+    def _solve(self, c: float, r: Tensor, energy: float) -> Tensor:
+        """``(noise_var I + c A A^H)^-1 r``, up to an error of a size in units of the system."""
+        operator, noise_var = self._operator, self._noise_var
+        precondition = None
+        if c > 0 and isinstance(operator, PreconditionedOperator):
+            variance = torch.full_like(self._y.real, noise_var)
+            precondition = operator.data_preconditioner(variance, c)
         x, iterations = conjugate_gradient(
-            self._operator.normal, b, self._noise_var, c, rtol=rtol, max_iter=1000
+            lambda u: operator.forward(operator.adjoint(u)),
+            r,
+            noise_var,
+            c,
+            rtol=4 * torch.finfo(r.dtype).eps,
+            max_iter=2000,
+            precondition=precondition or (lambda u: u / noise_var),
+            energy=energy,
         )
         self.iterations += iterations
         return x
+
+
+def _energy(r: Tensor, solved: Tensor) -> Tensor:
+    """``r^H solved / 2``, float64 (particle,)."""
+    product = (r.conj() * solved).real if r.is_complex() else r * solved
+    return product.flatten(1).sum(1, dtype=torch.float64) / 2

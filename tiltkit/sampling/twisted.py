@@ -31,7 +31,9 @@ that comes from what ``D_a(x)`` leaves open, measured by the newest noise withou
 Given the data, a particle is exchangeable with the truth plus noise, if the prior is right: the
 residual of ``D_a(x)`` then has the covariance ``noise + a^2 A J A^H``. How much larger it is, with
 the mean diagonal ``j`` for ``J``, is reported per level: it tells images that the prior does not
-know, and is too sure of.
+know, and is too sure of. Where it is too large, a run without a ``tau`` of the user's ends at twice
+the smallest level that the prior knows: early stopping, which the theory of annealed Langevin has
+anyway, keeps noise in the samples where the prior would take out more than it knows.
 
 On the ladder particles are images, so that the tilt's coordinates are visited once per level; at
 ``tau`` they are in these coordinates, as `Walmc` has them.
@@ -50,9 +52,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from tiltkit.sampling.ladder import bounds, pace
+from tiltkit.sampling.outcome import KNOWN
 from tiltkit.sampling.ratio import Ratio, inner
 from tiltkit.sampling.start import images_of, refuse_corrections, score_at
-from tiltkit.sampling.state import State, Twist, planned
+from tiltkit.sampling.state import State, Twist, certain_misfit, planned
 from tiltkit.sampling.tilt import Step
 from tiltkit.sampling.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.weighing import resampled, weigh
@@ -69,6 +72,9 @@ if TYPE_CHECKING:
 __all__ = ["Twisted", "TwistedOptions"]
 
 
+# Last level of a run whose prior is too sure, over the smallest that it knows. Measured on a real
+# brain, 90 % intervals cover 82 % at 1, 84 % at 1.5 and 86 % at 2, for 0.05 and 0.2 dB of the mean.
+EARLY = 2.0
 _SHARED = ("levels", "collect", "step", "sigma_max", "tau", "rho")
 
 
@@ -147,8 +153,26 @@ class Twisted:
     ) -> float | None:
         """As planned, or so that all levels make the weights about equally uneven.
 
-        The level ahead is taken to be as uneven as the one before.
+        The level ahead is taken to be as uneven as the one before. Where the data show that the
+        prior is too sure, the last level is a higher one.
         """
+        early = self._early_stop(target)
+        if state is not None and state.level == early:
+            return early if sum(info.final for info in infos) < self.options.collect else None
+        ahead = self._ahead(target, infos)
+        if state is None or ahead is None or early is None or not ahead < early < state.level:
+            return ahead
+        return early if (certain_misfit(infos) or 0.0) > KNOWN else ahead
+
+    def _early_stop(self, target: Target) -> float | None:
+        """The last level of a run that is surprised by its data; None where the user chose one."""
+        low, high = target.problem.prior.sigma_range
+        first, _ = bounds((low, high), self.options.sigma_max, self.options.tau)
+        early = EARLY * low
+        return early if self.options.tau is None and early < first else None
+
+    def _ahead(self, target: Target, infos: Sequence[Info]) -> float | None:
+        """The next level, if nothing is wrong."""
         levels, rho = self.levels(target), self.options.rho
         plan = levels[: self.options.levels]
         if len(infos) < 2 or not self.options.adapt or len(infos) >= len(plan):
@@ -185,9 +209,10 @@ class Twisted:
         ``b == a`` is a round of moves at the last level; its particles are samples.
         """
         if level == state.level:
-            return self._langevin.step(target, state, level, draw)
+            ended = self._langevin.options.model_copy(update={"tau": level})
+            return Walmc(ended).step(target, state, level, draw)
         _, last = bounds(target.problem.prior.sigma_range, self.options.sigma_max, self.options.tau)
-        if level == last:
+        if level in (last, self._early_stop(target)):
             return self._arrive(target, state, level, draw)
         reached = self._guided(target, state, level, draw)
         return self._seen(target, reached, level, state.log_weight, draw)

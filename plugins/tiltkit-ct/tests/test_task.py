@@ -1,0 +1,199 @@
+"""The task ct-recon: from a file to the attenuation in its slices, in units of length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+import torch
+from pydantic import ValidationError
+from tiltkit_ct.task import CtOptions, CtRecon, CtScan
+
+from tiltkit.cli import main
+from tiltkit.errors import InputError
+from tiltkit.priors.closed_form import SmoothGaussian
+from tiltkit.sampling.outcome import Outcome
+from tiltkit.sampling.twisted import Twisted, TwistedOptions
+from tiltkit.sampling.walmc import Walmc, WalmcOptions
+from tiltkit.solve import solve
+
+CPU = torch.device("cpu")
+PRIOR = SmoothGaussian(0.5, 3.0, 3.0, channels=1)
+PIXEL_UM = 10.0
+# The scan of conftest: ellipse of value 1 is 2 / 1.5 thick per 50 columns of 10 um, in 1/cm.
+BODY = 2 / 1.5 / 50 / (PIXEL_UM * 1e-4)
+# Middles of ellipses (x, y) in units of 50 columns, and what all ellipses there add up to.
+PLACES = ((0.2, 0.1, 0.4), (-0.35, 0.15, 1.9), (0.05, -0.35, 1.7), (-0.4, -0.3, 1.0))
+RESOLUTION = "measurement__instrument__detection_system__objective__resolution"
+
+Exchange = Callable[..., Path]
+
+
+@pytest.fixture
+def file(exchange: Exchange, scan: Any) -> Path:
+    """Three rows, with the pixel size."""
+    units = {RESOLUTION.replace("__", "/"): {"units": "microns"}}
+    return exchange(scan, units, **{RESOLUTION: [PIXEL_UM]})
+
+
+def opened(path: Path, **options: Any) -> AbstractContextManager[CtScan]:
+    return CtRecon(CtOptions(**options)).open(path)
+
+
+def sampled(problem: Any, sampler: Any, n: int = 6) -> Outcome:
+    *_, outcome = solve([problem], sampler, seed=(0, 0), n=n, devices=[CPU])
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def at_places(image: Any) -> list[float]:
+    """Means over 5 x 5 pixels around the middles of the ellipses."""
+    middle = (len(image) - 1) / 2
+    found = []
+    for x, y, _ in PLACES:
+        row, column = round(middle + 50 * y), round(middle + 50 * x)
+        found.append(float(image[row - 2 : row + 3, column - 2 : column + 3].mean()))
+    return found
+
+
+def test_the_posterior_mean_has_the_attenuation_of_the_sample_in_its_place(file: Path) -> None:
+    with opened(file) as scan:
+        problem = scan.problem(1, PRIOR, CPU)
+        layout = scan.layout
+    outcome = sampled(problem, Twisted(TwistedOptions(levels=12, collect=2)))
+    truth = [BODY * value for _, _, value in PLACES]
+    assert at_places(outcome.mean) == pytest.approx(truth, rel=0.06)
+    assert at_places(outcome.baseline) == pytest.approx(truth, rel=0.06)
+    assert outcome.diagnostics["chi2"] == pytest.approx(1, abs=0.1)
+    assert layout.units == "1/cm"
+    assert layout.axes[2].units == "um"
+    assert np.diff(layout.axes[2].coordinates) == pytest.approx(PIXEL_UM)
+
+
+def test_units_per_mm_are_a_tenth_of_those_per_cm(file: Path) -> None:
+    with opened(file, units="1/mm") as mm, opened(file) as cm:
+        assert mm.layout.units == "1/mm"
+        assert mm.scale == pytest.approx(cm.scale / 10)
+        mine, other = mm.problem(0, PRIOR, CPU), cm.problem(0, PRIOR, CPU)
+    assert torch.allclose(mine.baseline * 10, other.baseline, rtol=1e-4, atol=1e-4)
+
+
+def test_counts_and_their_gaussian_approximation_agree(file: Path) -> None:
+    sampler = Walmc(WalmcOptions(levels=16, collect=2, moves=2))
+    with opened(file, axis="65.2") as one, opened(file, axis=65.2, likelihood="poisson") as two:
+        gaussian = sampled(one.problem(1, PRIOR, CPU), sampler)
+        poisson = sampled(two.problem(1, PRIOR, CPU), sampler)
+    assert at_places(poisson.mean) == pytest.approx(at_places(gaussian.mean), rel=0.05)
+
+
+def test_the_axis_of_the_file_is_found(file: Path) -> None:
+    with opened(file) as scan:
+        assert scan.geometry.axis == pytest.approx(65.2, abs=0.5)
+        assert "found" in scan.describe()["rotation axis"]
+
+
+def test_an_axis_far_off_makes_the_image_hold_the_whole_sample(file: Path) -> None:
+    with opened(file, axis="100") as scan:
+        assert scan.layout.shape[1:] == (202, 202)
+
+
+def test_try_draws_the_candidates_and_stops(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="3 rotation axes"), opened(file, axis="try:64:66:1"):
+        pass
+    assert (tmp_path / "scan.axis.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("axis", ["left", "nan", "try:3", "try:1:2:0", "try:1:0:1"])
+def test_an_axis_that_is_none_is_refused(axis: str) -> None:
+    with pytest.raises((ValidationError, Exception), match=r"axis|axes"):
+        CtOptions(axis=axis)
+
+
+def test_a_fan_beam_from_far_away_gives_the_parallel_slice(file: Path) -> None:
+    with (
+        opened(file, axis="65.2") as parallel,
+        opened(file, axis="65.2", source_mm=1e5, detector_mm=0.0) as fan,
+    ):
+        one = fan.problem(1, PRIOR, CPU).likelihood.operator.forward  # type: ignore[attr-defined]
+        two = parallel.problem(1, PRIOR, CPU).likelihood.operator.forward  # type: ignore[attr-defined]
+        x = torch.rand(1, 1, 128, 128, generator=torch.Generator().manual_seed(0))
+        assert torch.allclose(one(x), two(x), rtol=1e-2, atol=1e-2 * float(two(x).max()))
+
+
+def test_line_integrals_give_densities_without_a_unit_of_attenuation(
+    exchange: Exchange, scan: Any
+) -> None:
+    lines = np.repeat(scan.truth[:, None], 2, axis=1)
+    lines = lines + 0.02 * np.random.default_rng(0).normal(size=lines.shape)
+    path = exchange(
+        scan, exchange__data=lines.astype(np.float32), exchange__data_white=None,
+        exchange__data_dark=None,
+    )  # fmt: skip
+    with opened(path, kind="line_integrals", axis="65.2") as found:
+        assert found.layout.units == ""
+        baseline = found.problem(0, PRIOR, CPU).baseline
+    truth = [value * 2 / 1.5 / 50 for _, _, value in PLACES]
+    assert at_places(baseline.numpy()) == pytest.approx(truth, rel=0.08)
+
+
+def test_a_scan_becomes_a_result_with_stacks(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = file.read_bytes()
+    out = tmp_path / "out.h5"
+    code = run(
+        "run", "ct-recon", file, "-o", out, "--axis", "65.2", "--prior", "gaussian",
+        "--samples", "3", "--slices", "0,2", "-s", "sampler.levels=5", "-s", "sampler.collect=1",
+        "--write", "tiff",
+    )  # fmt: skip
+    assert code == 0, capsys.readouterr().err
+    with h5py.File(out) as result:
+        data = result["entry/data/data"]
+        assert data.shape == (2, 128, 128)
+        assert data.attrs["units"] == "1/cm"
+        assert np.array_equal(tifffile.imread(tmp_path / "out.tif"), data[()])
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"exchange__data": np.zeros((90, 3, 128), np.uint16)}, "."),
+        ({"exchange__theta": np.zeros(90)}, "angle"),
+        ({"exchange__data_white": None}, "flat"),
+        ({"exchange__data_white": np.full((5, 3, 128), 65535, np.uint16)}, "satur"),
+        ({"exchange__data": np.full((1, 3, 128), 9, np.uint16), "exchange__theta": [0.0]}, "."),
+    ],
+    ids=["zero counts", "equal angles", "no flats", "saturated flats", "one projection"],
+)
+def test_bad_scans_are_refused_without_output(
+    changes: dict[str, Any],
+    says: str,
+    exchange: Exchange,
+    scan: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = exchange(scan, **changes)
+    code = run("run", "ct-recon", path, "-o", tmp_path / "out.h5", "--prior", "gaussian")
+    error = capsys.readouterr().err
+    assert code == 1, error
+    assert says in error.lower()
+    assert "Try:" in error
+    assert [p.name for p in tmp_path.iterdir()] == ["scan.h5"]
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    assert isinstance(stop.value.code, int)
+    return stop.value.code

@@ -1,0 +1,208 @@
+"""Where the rotation axis projects to on the detector, found from the projections."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import fft
+from scipy.ndimage import gaussian_filter1d
+
+from tiltkit.errors import InputError
+from tiltkit_ct.prepare import PrepareOptions, prepare
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tiltkit_ct.projections import Projections
+
+    Rows = NDArray[np.float64]  # (row, angle, column), line integrals
+
+__all__ = ["find_axis"]
+
+_ROWS = 4  # detector rows that are looked at, of twice as many that are tried
+_ANGLES = 720  # projections that are enough
+_FULL = math.radians(350)  # of a turn counts as all of it
+_HALF = math.radians(179)
+_LEAST = math.radians(120)
+_SIDE = 0.1  # the axis is not looked for in this share of the detector at either side
+_OVERLAP = 0.05  # of the detector that opposite projections must share
+_TRUNCATED = 0.05  # of the largest line integral; more than this at the edge is sample
+_SMOOTH = 1.0  # columns, before taking differences
+
+
+def find_axis(
+    projections: Projections,
+    options: PrepareOptions | None = None,
+    rows: tuple[int, ...] | None = None,
+) -> float:
+    """Detector column (0 is the centre of the first pixel) of the rotation axis.
+
+    A scan of a full turn sees everything twice, mirrored: opposite projections are laid over each
+    other, also where the axis is near the edge (half acquisition). Half a turn, continued by its
+    own mirror image, must make a full turn, whose Fourier transform is zero outside of a double
+    wedge (Vo et al., Opt. Express 22 (2014) 19078-19086): the axis is where there is least energy
+    outside. For less than that the centre of mass must run on a sine. Where projections do not
+    tell, the column that the file tells counts; it is no more than what motors were set to.
+
+    Args:
+        projections: A scan, after `tiltkit_ct.select.select`.
+        options: How to correct the projections.
+        rows: Detector rows to look at; some with a sample in them when None.
+
+    Raises:
+        InputError: The projections do not tell; the message says what to give instead.
+    """
+    plain = (options or PrepareOptions()).model_copy(update={"delta_beta": None})
+    some = projections.subset(slice(None, None, max(len(projections.angles) // _ANGLES, 1)))
+    order = np.argsort(some.angles, kind="stable")
+    angles = some.angles[order]
+    step = float(np.median(np.diff(angles))) if len(angles) > 1 else 0.0
+    turned = float(np.ptp(angles)) + step
+    reason = ""
+    if len(angles) >= 3 and turned >= _LEAST:
+        sinograms = _sinograms(some, plain, rows)[:, order]
+        if turned >= _FULL:
+            return _from_full_turn(sinograms, angles, step)
+        complete = _complete(sinograms)
+        if turned >= _HALF:
+            return _from_half_turn(sinograms, angles, step, complete=complete)
+        if complete:
+            return _from_mass(sinograms, angles)
+        reason = ", and the sample is wider than the detector"
+    if projections.axis_hint is not None:
+        return projections.axis_hint
+    raise InputError(
+        f"The rotation axis of {projections.path} cannot be found: {len(angles)} projections cover"
+        f" {math.degrees(turned):.0f} degrees{reason}.",
+        "give its detector column with --axis, or look at some: --axis try:FIRST:LAST:STEP.",
+    )
+
+
+def _sinograms(p: Projections, options: PrepareOptions, rows: tuple[int, ...] | None) -> Rows:
+    """Some rows, those with most in them among rows spread over the detector."""
+    tried = rows or tuple(
+        np.unique(np.linspace(0, p.n_rows - 1, min(2 * _ROWS, p.n_rows)).round().astype(int))
+    )
+    found: list[NDArray[np.float32]] = []
+    fault: InputError | None = None
+    for row in tried:
+        try:
+            found.append(prepare(p, int(row), options).line_integrals)
+        except InputError as error:
+            fault = error
+    if not found:
+        raise fault or InputError(f"{p.path} has no rows.", "check the ranges.")
+    found.sort(key=lambda sinogram: -float(sinogram.std()))
+    return np.stack(found[:_ROWS]).astype(np.float64)
+
+
+def _complete(sinograms: Rows) -> bool:
+    """Whether the sample ends before the detector does, at both sides and all angles."""
+    edge = max(sinograms.shape[2] // 50, 1)
+    sides = np.abs(np.concatenate([sinograms[..., :edge], sinograms[..., -edge:]], axis=2))
+    return bool(sides.mean() < _TRUNCATED * np.quantile(np.abs(sinograms), 0.999))
+
+
+def _from_half_turn(
+    sinograms: Rows, angles: NDArray[np.float64], step: float, *, complete: bool
+) -> float:
+    """From the energy outside of the double wedge, with the second half turn for every shift.
+
+    With A the transform of the half turn and B that of its mirror image, the energy is
+    ``|A|^2 + |B|^2 + 2 Re(A* B exp(-2 pi i f shift))``: the last term, a correlation, tells all
+    shifts at once. A sample that is cut off by the detector would put its cut edges everywhere:
+    there the differences of columns are looked at.
+    """
+    half = _uniform(sinograms, angles, step)
+    offset = 0.0
+    sign = 1.0
+    if complete:
+        edge = max(half.shape[2] // 50, 1)
+        half = half - np.median(np.concatenate([half[..., :edge], half[..., -edge:]], axis=2))
+    else:
+        half = np.diff(gaussian_filter1d(half, _SMOOTH, axis=2), axis=2)
+        sign, offset = -1.0, 0.5
+    n, m = half.shape[1:]
+    turn = np.zeros((2, 2 * n, 2 * m), np.float32)
+    k = np.abs(np.fft.fftfreq(2 * n, 0.5 / n))[:, None]
+    f = np.fft.rfftfreq(2 * m)
+    outside = k > 1.1 * np.pi * m * f + 1
+    energy = np.zeros(2 * m)
+    for sinogram in half:
+        turn[0, :n, :m] = sinogram
+        turn[1, n:, :m] = sign * sinogram[:, ::-1]
+        a, b = fft.rfft2(turn)
+        energy += np.fft.irfft((np.conj(a) * b * outside).sum(axis=0), 2 * m)
+    shifts = np.arange(1 - m, m)
+    axis = (shifts + m - 1) / 2
+    within = (axis > _SIDE * m) & (axis < (1 - _SIDE) * m - 1)
+    return _lowest(axis[within], energy[-shifts][within]) + offset
+
+
+def _uniform(sinograms: Rows, angles: NDArray[np.float64], step: float) -> Rows:
+    """The first half turn at equal steps; interpolated where the steps are not equal."""
+    n = max(round(math.pi / step), 2)
+    wanted = angles[0] + math.pi / n * np.arange(n)
+    if len(angles) >= n and np.abs(angles[:n] - wanted).max() < 0.1 * step:
+        return sinograms[:, :n]
+    place = np.clip(np.interp(wanted, angles, np.arange(len(angles))), 0, len(angles) - 1)
+    before = np.minimum(place.astype(int), len(angles) - 2)
+    weight = (place - before)[:, None]
+    mixed: Rows = (1 - weight) * sinograms[:, before] + weight * sinograms[:, before + 1]
+    return mixed
+
+
+def _from_full_turn(sinograms: Rows, angles: NDArray[np.float64], step: float) -> float:
+    """From the correlation of opposite projections where they overlap, for every axis.
+
+    Differences of columns are compared: what they share are edges, however small the overlap. The
+    score is Fisher's transform of the correlation times the root of the number of values, which
+    makes overlaps of different widths comparable.
+    """
+    n = round(2 * math.pi / step) // 2
+    edges = np.diff(gaussian_filter1d(sinograms, _SMOOTH, axis=2), axis=2)
+    at = np.interp(angles[0] + step * np.arange(2 * n), angles, np.arange(len(angles)))
+    turn = edges[:, at.round().astype(int)]
+    one, other = turn[:, :n], -turn[:, n:, ::-1]
+    m = edges.shape[2]
+    product = _correlation(one, other)
+    energies = [_correlation(one**2, np.ones_like(other)),
+                _correlation(np.ones_like(one), other**2)]  # fmt: skip
+    shifts = np.arange(1 - m, m)
+    overlap = m - np.abs(shifts)
+    # An overlap without any edges says nothing, however well it fits.
+    least = 1e-3 * float((one**2).sum() + (other**2).sum())
+    norm = np.sqrt(np.maximum(energies[0] * energies[1], 0)) + least
+    score = np.arctanh(np.clip(product / norm, -0.999, 0.999)) * np.sqrt(overlap)
+    within = overlap >= max(_OVERLAP * m, 8)
+    axis = (shifts + m - 1) / 2 + 0.5
+    return _lowest(axis[within], -score[within])
+
+
+def _correlation(one: Rows, other: Rows) -> NDArray[np.float64]:
+    """Sum of products over rows, angles and columns, ``other`` shifted by -(m - 1) ... m - 1."""
+    m = one.shape[2]
+    spectrum = np.fft.rfft(one, 2 * m) * np.conj(np.fft.rfft(other, 2 * m))
+    circular = np.fft.irfft(spectrum.sum(axis=(0, 1)), 2 * m)
+    return np.asarray(circular[np.arange(1 - m, m)], np.float64)
+
+
+def _from_mass(sinograms: Rows, angles: NDArray[np.float64]) -> float:
+    """From the centre of mass of the projections, which runs on ``axis + a cos + b sin``."""
+    columns = np.arange(sinograms.shape[2])
+    mass = sinograms.sum(axis=2)
+    centre = (sinograms * columns).sum(axis=2) / mass
+    circle = np.stack([np.ones_like(angles), np.cos(angles), np.sin(angles)], axis=1)
+    found = np.linalg.lstsq(circle, centre.T, rcond=None)[0][0]
+    return float(np.average(found, weights=np.abs(mass.mean(axis=1))))
+
+
+def _lowest(axis: NDArray[np.float64], energy: NDArray[np.float64]) -> float:
+    """The minimum, from a parabola through the lowest value and its neighbours."""
+    i = int(np.clip(energy.argmin(), 1, len(energy) - 2))
+    before, here, after = energy[i - 1 : i + 2]
+    bend = before - 2 * here + after
+    move = 0.5 * (before - after) / bend if bend > 0 else 0.0
+    return float(axis[i] + np.clip(move, -1, 1) * (axis[1] - axis[0]))

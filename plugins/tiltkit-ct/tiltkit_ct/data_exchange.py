@@ -1,0 +1,220 @@
+"""Read the Data Exchange layout of the Advanced Photon Source and of other synchrotrons.
+
+De Carlo et al., Scientific data exchange: a schema for HDF5-based storage of raw and analyzed
+data, J. Synchrotron Rad. 21 (2014) 1224-1230.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from tiltkit.errors import InputError
+from tiltkit_ct.frames import check_sources, frames_of, stack
+from tiltkit_ct.hdf5 import dataset, metadata, numbers, open_scan, quantity, text
+from tiltkit_ct.projections import Projections, Stack
+from tiltkit_ct.units import ENERGIES, LENGTHS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["DataExchange"]
+
+# What dxchange writes is exchange1, what the documents say is exchange_1.
+_EXCHANGE = re.compile(r"exchange_?\d*")
+_INSTRUMENT = "measurement/instrument"
+_ROTATION = "process/acquisition/rotation"
+
+
+class DataExchange:
+    """Reader of raw scans: projections, flats and darks in a group ``exchange``."""
+
+    @staticmethod
+    def matches(path: Path) -> bool:
+        """Whether a group ``exchange`` holds a dataset ``data``."""
+        with h5py.File(path, "r") as file:
+            return _exchange(file) is not None
+
+    @staticmethod
+    @contextmanager
+    def open(path: Path) -> Iterator[Projections]:
+        """Open a file read-only and check it; frames are read later, in parts.
+
+        Raises:
+            InputError: The file cannot be read, has another layout, or its parts do not fit.
+        """
+        with open_scan(path) as file:
+            yield _scan(file, path)
+
+
+def _scan(file: h5py.File, path: Path) -> Projections:
+    group = _exchange(file)
+    if group is None:
+        raise InputError(
+            f"{path} has no dataset exchange/data.", "give a scan in the Data Exchange layout."
+        )
+    data = group["data"]
+    order = _checked(data, path)
+    n, rows, columns = frames_of(data, order)
+    notes: list[str] = []
+    angles, unit = _angles(file, group, n, path, notes)
+    shape = (rows, columns)
+    return Projections(
+        path=path,
+        layout="Data Exchange",
+        projections=stack(data, order, np.arange(n), np.arange(n, dtype=np.float64)),
+        stored_angles=angles,
+        angle_unit=unit,
+        rows=range(rows),
+        columns=range(columns),
+        flats=_references(file, group, "white", shape, angles, path),
+        darks=_references(file, group, "dark", shape, angles, path),
+        pixel_mm=_pixel(file, path),
+        energy_kev=quantity(
+            dataset(file, f"{_INSTRUMENT}/monochromator/energy"), ENERGIES, "keV", path
+        ),
+        distance_mm=quantity(
+            dataset(file, f"{_INSTRUMENT}/detector/distance"), LENGTHS, "mm", path
+        ),
+        metadata=metadata(file, lambda name: "/data" in name or name.endswith("/theta")),
+        notes=tuple(notes),
+    )
+
+
+def _exchange(file: h5py.File) -> h5py.Group | None:
+    """The first group with data; raw data come before what was made of them."""
+    names = sorted(name for name in file if _EXCHANGE.fullmatch(name))
+    for name in names:
+        group = file.get(name)
+        if isinstance(group, h5py.Group) and dataset(group, "data") is not None:
+            return group
+    return None
+
+
+def _checked(data: h5py.Dataset, path: Path) -> tuple[int, int, int]:
+    """The order of the axes of the projections.
+
+    Raises:
+        InputError: These are no projections.
+    """
+    if data.dtype.kind not in "uif" or data.ndim != 3 or 0 in data.shape:
+        raise InputError(
+            f"{data.name} of {path} has shape {data.shape} and type {data.dtype}.",
+            "projections are real numbers (angle, row, column), at least one of each.",
+        )
+    check_sources(data, path)
+    names = _axis_names(data)
+    if names and not any(name.startswith("theta") for name in names):
+        raise InputError(
+            f"{data.name} of {path} has the axes {':'.join(names)}: a reconstruction, no scan.",
+            "give the raw scan with the axes theta:y:x.",
+        )
+    return _order(data)
+
+
+def _order(data: h5py.Dataset) -> tuple[int, int, int]:
+    """Which axis is the angle, the row and the column: theta:y:x where the file does not tell."""
+    names = [name.split("_")[0] for name in _axis_names(data)]
+    if sorted(names) != ["theta", "x", "y"]:
+        return 0, 1, 2
+    return names.index("theta"), names.index("y"), names.index("x")
+
+
+def _axis_names(data: h5py.Dataset) -> list[str]:
+    """Names of the axes, from ``theta:y:x`` or from a list of names."""
+    value = data.attrs.get("axes")
+    if value is None:
+        return []
+    parts = [text(part) for part in np.atleast_1d(np.asarray(value, dtype=object))]
+    names = [name.strip().lower() for part in parts for name in re.split(r"[:,;]", part)]
+    return names if len(names) == data.ndim else []
+
+
+def _references(
+    file: h5py.File,
+    group: h5py.Group,
+    what: str,
+    shape: tuple[int, int],
+    angles: NDArray[np.float64],
+    path: Path,
+) -> Stack | None:
+    """Flats (``white``) or darks: from their frames, or the one value that replaces them."""
+    item = dataset(group, f"data_{what}")
+    if item is not None and not _absent(item):
+        order = _order(item)
+        if item.ndim != 3 or frames_of(item, order)[1:] != shape:
+            raise InputError(
+                f"{item.name} of {path} has shape {item.shape}, but the projections have"
+                f" {shape[0]} rows and {shape[1]} columns.",
+                "flats and darks must come from the same detector region as the projections.",
+            )
+        check_sources(item, path)
+        n = item.shape[order[0]]
+        return stack(item, order, np.arange(n), _times(group, what, n, angles, path))
+    kind = "flat" if what == "white" else "dark"
+    value = dataset(file, f"process/acquisition/{kind}_fields/{kind}_field_value")
+    return None if value is None else _constant(float(numbers(value, path)[0]))
+
+
+def _absent(item: h5py.Dataset) -> bool:
+    """Whether a set of frames stands for none: empty, or one frame of zeros."""
+    if item.shape is None or not item.size:
+        return True
+    return item.shape[0] == 1 and not np.any(item[()])
+
+
+def _times(
+    group: h5py.Group, what: str, n: int, angles: NDArray[np.float64], path: Path
+) -> NDArray[np.float64]:
+    """When flats were taken, from their angles; all at the same time where there are none."""
+    theta = dataset(group, f"theta_{what}")
+    if theta is None or theta.size != n or len(angles) < 2 or np.any(np.diff(angles) <= 0):
+        return np.zeros(n)
+    found = numbers(theta, path)
+    return np.interp(found, angles, np.arange(len(angles), dtype=np.float64))
+
+
+def _constant(value: float) -> Stack:
+    """One frame of the same value everywhere."""
+
+    def load(frames: NDArray[np.int64], rows: slice, columns: slice) -> NDArray[np.float32]:
+        shape = len(frames), rows.stop - rows.start, columns.stop - columns.start
+        return np.full(shape, value, np.float32)
+
+    return Stack(load, np.arange(1), np.zeros(1))
+
+
+def _angles(
+    file: h5py.File, group: h5py.Group, n: int, path: Path, notes: list[str]
+) -> tuple[NDArray[np.float64], str]:
+    """Angles and their unit: stored, or from start and step, or half a turn, ends included."""
+    theta = dataset(group, "theta")
+    if theta is not None and theta.size:
+        angles = numbers(theta, path)
+        if len(angles) != n:
+            raise InputError(
+                f"{path} has {n} projections, but {len(angles)} angles in {theta.name}.",
+                "store one angle per projection.",
+            )
+        return angles, text(theta.attrs.get("units", "")) or "deg"
+    start = dataset(file, f"{_ROTATION}/rotation_start")
+    step = dataset(file, f"{_ROTATION}/rotation_step")
+    if step is not None:
+        first = float(numbers(start, path)[0]) if start is not None else 0.0
+        notes.append("There are no angles: start and step of the rotation are used.")
+        angles = first + float(numbers(step, path)[0]) * np.arange(n, dtype=np.float64)
+        return angles, text(step.attrs.get("units", "")) or "deg"
+    notes.append("There are no angles: 0 to 180 degrees, both included, are assumed.")
+    return np.linspace(0.0, 180.0, n), "deg"
+
+
+def _pixel(file: h5py.File, path: Path) -> float | None:
+    """Pixel size at the sample in mm."""
+    resolution = dataset(file, f"{_INSTRUMENT}/detection_system/objective/resolution")
+    return quantity(resolution, LENGTHS, "um", path)

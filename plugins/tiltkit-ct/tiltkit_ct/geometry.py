@@ -1,0 +1,68 @@
+"""From a scan to its operator: where the axis is, how large the image is, which way rays run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from tiltkit_ct.parallel import ParallelBeam
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tiltkit_ct.projector import Projector
+
+__all__ = ["Geometry", "image_size"]
+
+# An axis off the middle by less than this share of the detector is no reason for a larger image.
+_SLACK = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How the slices of a scan are projected.
+
+    Attributes:
+        angles: Radians (angle,).
+        columns: Pixels of the detector across the rotation axis.
+        axis: Column of the rotation axis.
+        size: Pixels of each side of the image.
+        pitch: Side of a detector pixel at the sample, in the unit of length that images use.
+        source: Distance from source to rotation axis in that unit; infinite for parallel rays.
+        detector: Distance from rotation axis to detector.
+    """
+
+    angles: Tensor
+    columns: int
+    axis: float
+    size: int
+    pitch: float
+    source: float = math.inf
+    detector: float = 0.0
+
+    def operator(self, device: torch.device) -> Projector:
+        """The projector; image pixels are as large as detector pixels at the sample."""
+        angles = self.angles.to(device, torch.float32)
+        shape = (self.size, self.size)
+        if math.isinf(self.source):
+            return ParallelBeam(angles, shape, self.columns, axis=self.axis, pixel=self.pitch)
+        from tiltkit_ct.fan import FanBeam
+
+        return FanBeam(
+            angles,
+            shape,
+            self.columns,
+            axis=self.axis,
+            pixel=self.pitch,
+            source_distance=self.source,
+            detector_distance=self.detector,
+        )
+
+
+def image_size(columns: int, axis: float) -> int:
+    """Side of the image that holds all that a detector sees in a turn around an axis."""
+    reach = math.ceil(2 * max(axis, columns - 1 - axis) + 1)
+    return columns if reach <= (1 + _SLACK) * columns else reach + reach % 2

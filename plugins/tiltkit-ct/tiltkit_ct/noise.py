@@ -1,0 +1,143 @@
+"""How noisy the data are: the gain of the detector, and noise without flats to tell it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.ndimage import uniform_filter1d
+from scipy.stats import chi2
+
+from tiltkit_ct import nan
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "dark_variance",
+    "gain_from_counts",
+    "gain_from_flats",
+    "high_frequency_variance",
+    "noise_variance",
+]
+
+_SMOOTH = 31  # columns; the beam itself changes over longer distances than that
+_NORMAL = 1.4826  # standard deviation over median absolute deviation
+_LEVELS = 12
+_APART = 2  # columns that are compared: next neighbours share light, or were interpolated
+_KEPT = 0.9  # share of the pixels that tell the gain
+
+
+def gain_from_flats(
+    flats: NDArray[np.float32],
+    dark: NDArray[np.float32],
+    times: NDArray[np.float64],
+    dark_variance: float,
+) -> float | None:
+    """Detector counts per photon, from how much repeated flats differ (photon transfer).
+
+    Photons make a variance of ``gain * mean`` in each pixel. The beam changes between flats: each
+    is divided by its brightness, smooth along the columns. A trimmed mean over pixels keeps
+    zingers and dead pixels out. Janesick, Photon Transfer, SPIE Press 2007.
+
+    Args:
+        flats: (flat, row, column), NaN where unusable.
+        dark: Mean dark counts, broadcastable to (row, column).
+        times: Groups of flats are compared within themselves only, (flat,).
+        dark_variance: Variance from reading out, counts^2.
+
+    Returns:
+        The gain; None where flats are fewer than two or do not differ.
+    """
+    ratios, weights = [], []
+    for time in np.unique(times):
+        group = flats[times == time] - dark
+        if len(group) < 2:
+            continue
+        mean = nan.mean(group)
+        good = np.isfinite(mean) & (mean > 0.1 * nan.median(mean.ravel()))
+        if not good.any():
+            continue
+        relative = np.where(np.isfinite(group) & good, group / np.where(good, mean, 1.0), 1.0)
+        window = min(_SMOOTH, relative.shape[2])
+        relative = relative - uniform_filter1d(relative, window, axis=2, mode="nearest")
+        degrees = len(group) - 1
+        variance = (relative**2).sum(axis=0) / degrees * mean**2
+        excess = variance * window / max(window - 1, 1) - dark_variance
+        ratios.append(_trimmed_mean(excess[good] / mean[good], degrees))
+        weights.append(degrees)
+    if not ratios:
+        return None
+    gain = float(np.average(ratios, weights=weights))
+    return gain if gain > 0 else None
+
+
+def _trimmed_mean(variances: NDArray[np.float32], degrees: int) -> float:
+    """Mean of sample variances without the largest, as it were with them.
+
+    They are chi-squared with some degrees of freedom, of which the part below a quantile is known.
+    """
+    kept = np.sort(variances, axis=None)[: math.ceil(_KEPT * variances.size)]
+    end = chi2.ppf(_KEPT, degrees)
+    return float(kept.mean()) * _KEPT / float(chi2.cdf(end, degrees + 2))
+
+
+def dark_variance(darks: NDArray[np.float32] | None) -> float:
+    """Variance of reading out once, from repeated darks; 0 from fewer than two."""
+    if darks is None or len(darks) < 2:
+        return 0.0
+    return float(np.nan_to_num(nan.median(nan.variance(darks).ravel())))
+
+
+def gain_from_counts(counts: NDArray[np.float32]) -> float | None:
+    """Counts per photon from one sinogram (angle, column): ``2 sqrt(counts)`` has this variance."""
+    return high_frequency_variance(2 * np.sqrt(np.maximum(counts, 0.0))) or None
+
+
+def high_frequency_variance(sinogram: NDArray[np.float32]) -> float:
+    """Variance of white noise on a smooth sinogram (angle, column), from its finest detail.
+
+    The median of second differences over both axes: edges of an object are few, rings, drifts and
+    slopes cancel. Donoho and Johnstone, Biometrika 81 (1994) 425-455.
+    """
+    return float((_NORMAL * np.nanmedian(np.abs(_detail(sinogram)))) ** 2)
+
+
+def noise_variance(sinogram: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Variance of every value of a sinogram (angle, column) that tells its noise only itself.
+
+    It depends on the value, as detectors of electrons have it: the finest detail is measured at
+    different levels, and interpolated between them.
+    """
+    smooth = _smooth(sinogram)
+    detail = np.abs(_detail(sinogram))
+    trimmed = 1 if len(sinogram) > 2 else 0
+    level = smooth[trimmed : len(smooth) - trimmed, _APART:-_APART]
+    edges = np.quantile(level, np.linspace(0, 1, _LEVELS + 1))
+    bins = np.clip(np.searchsorted(edges, level, side="right") - 1, 0, _LEVELS - 1)
+    filled = [bins == i for i in range(_LEVELS) if (bins == i).any()]
+    x = np.array([level[inside].mean() for inside in filled])
+    y = np.array([(_NORMAL * np.median(detail[inside])) ** 2 for inside in filled])
+    least = max(1e-3 * float(np.median(y)), float(np.finfo(np.float32).tiny))
+    return np.asarray(np.maximum(np.interp(smooth, x, y), least), np.float32)
+
+
+def _detail(sinogram: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Second differences over angles and columns, of the variance of the noise."""
+    found = _curve(sinogram.T, _APART).T
+    return _curve(found, 1) if len(found) > 2 else found
+
+
+def _curve(values: NDArray[np.float32], apart: int) -> NDArray[np.float32]:
+    """Second differences over the first axis; weights have the sum of squares 1."""
+    middle = values[apart:-apart]
+    return (values[2 * apart :] - 2 * middle + values[: -2 * apart]) / np.float32(math.sqrt(6))
+
+
+def _smooth(sinogram: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Values smoothed, so that the variance does not follow the noise itself."""
+    smooth: NDArray[np.float32] = uniform_filter1d(
+        uniform_filter1d(sinogram, 3, axis=0, mode="nearest"), 3, axis=1, mode="nearest"
+    )
+    return smooth

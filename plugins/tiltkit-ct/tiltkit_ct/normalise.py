@@ -1,0 +1,163 @@
+"""Dark and flat correction: what the detector would have counted without sample, and its noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiltkit.errors import InputError
+from tiltkit_ct import nan
+from tiltkit_ct.noise import dark_variance
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tiltkit_ct.projections import Band
+
+    Frames = NDArray[np.float32]
+
+__all__ = ["Corrected", "correct", "drift", "mean_over_time"]
+
+# A pixel that sees less than this share of the typical beam is dead or behind a blocker.
+_BLOCKED_SHARE = 0.02
+# Values so many robust standard deviations above the median of the flats are zingers.
+_OUTLIER = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """Counts of a band of rows without dark counts; NaN where they cannot be used.
+
+    Attributes:
+        counts: With sample, (angle, row, column).
+        blank: Without sample, at the same times, (angle, row, column).
+        used_flats: How many flats a blank is a mean of, in effect, (angle,).
+        dark_variance: Variance of a single value from reading out, in counts^2, 0 where unknown.
+        usable: Pixels that work, (row, column).
+    """
+
+    counts: Frames
+    blank: Frames
+    used_flats: NDArray[np.float64]
+    dark_variance: float
+    usable: NDArray[np.bool_]
+
+
+def correct(band: Band, where: str) -> Corrected:
+    """Subtract darks, and interpolate flats to the times of the projections.
+
+    Args:
+        band: Counts with flats; darks of zero are assumed where there are none.
+        where: The scan and its rows, for messages.
+
+    Raises:
+        InputError: No flats, saturated flats, no beam, or no counts.
+    """
+    if band.flats is None:
+        raise InputError(
+            f"{where} has no flats (projections without sample).",
+            "give the counts without sample with --flat-value, or add --kind line_integrals if the"
+            " values are line integrals already.",
+        )
+    _check_flats(band.flats, where)
+    dark = np.zeros((1, 1, 1), np.float32)
+    if band.darks is not None:
+        dark, _ = mean_over_time(band.darks, band.dark_times, band.times)
+    flat, used = mean_over_time(band.flats, band.flat_times, band.times)
+    blank = flat - dark
+    counts = band.counts - dark
+    typical = float(nan.median(blank.ravel()))
+    if not typical > 0:
+        raise InputError(
+            f"The flats of {where} are no brighter than its darks (median difference"
+            f" {typical:.3g}).",
+            "check that flats and darks are not swapped, and that the beam was on.",
+        )
+    usable = _usable(band.counts, blank, typical)
+    if not usable.any() or not np.any(np.where(usable, counts, 0.0) > 0):
+        raise InputError(
+            f"{where} has no counts: all projections are zero or darker than the darks.",
+            "leave these rows out, or check that the beam was on.",
+        )
+    return Corrected(counts, blank, used, dark_variance(band.darks), usable)
+
+
+def mean_over_time(
+    frames: Frames, times: NDArray[np.float64], at: NDArray[np.float64]
+) -> tuple[Frames, NDArray[np.float64]]:
+    """Flats or darks at the times of the projections.
+
+    Frames taken at the same place in the scan are averaged, without zingers. Between such groups
+    the average is interpolated linearly in time; before the first and after the last it is kept.
+
+    Args:
+        frames: (frame, row, column).
+        times: When each was taken, as fractional projection number, (frame,).
+        at: When the projections were taken, (n,).
+
+    Returns:
+        (n, row, column), or (1, row, column) where there is one group; and of how many frames
+        each is a mean, in effect, (n,).
+    """
+    groups = np.unique(times)
+    means = np.stack([_robust_mean(frames[times == time]) for time in groups])
+    sizes = np.array([(times == time).sum() for time in groups], np.float64)
+    if len(groups) == 1:
+        return means, np.full(len(at), sizes[0])
+    weights = np.stack([np.interp(at, groups, unit) for unit in np.eye(len(groups))], axis=1)
+    mean = np.tensordot(weights.astype(np.float32), means, axes=1)
+    return mean, 1 / (weights**2 / sizes).sum(axis=1)
+
+
+def drift(transmission: Frames, air: int) -> Frames:
+    """Brightness of the beam relative to the flats, from columns beside the sample.
+
+    Args:
+        transmission: (angle, row, column).
+        air: How many columns at either side see no sample.
+
+    Returns:
+        What to divide by: linear from the left to the right side, (angle, row, column).
+    """
+    columns = transmission.shape[2]
+    left, right = (
+        nan.median(np.moveaxis(side, 2, 0))[..., None]
+        for side in (transmission[..., :air], transmission[..., -air:])
+    )
+    place = (np.arange(columns, dtype=np.float32) - (air - 1) / 2) / max(columns - air, 1)
+    brightness: Frames = left + (right - left) * place
+    return brightness
+
+
+def _robust_mean(frames: Frames) -> Frames:
+    """Mean over frames without zingers; NaN where more than half are (saturated values)."""
+    missing = np.isnan(frames).mean(axis=0) > 0.5
+    if len(frames) < 3:
+        return np.where(missing, np.float32(np.nan), nan.mean(frames))
+    middle = nan.median(frames)
+    deviation = (frames - middle) / np.sqrt(np.maximum(middle, 1.0))
+    spread = 1.4826 * float(np.nanmedian(np.abs(deviation))) if np.isfinite(middle).any() else 0.0
+    kept = np.where(deviation > _OUTLIER * max(spread, 1e-6), np.float32(np.nan), frames)
+    return np.where(missing, np.float32(np.nan), nan.mean(kept))
+
+
+def _check_flats(flats: Frames, where: str) -> None:
+    lost = float((~np.isfinite(flats)).mean())
+    if lost > 0.5:
+        raise InputError(
+            f"The flats of {where} are saturated or NaN in {lost:.0%} of their pixels.",
+            "take flats with a shorter exposure; these cannot be used.",
+        )
+
+
+def _usable(raw: Frames, blank: Frames, typical: float) -> NDArray[np.bool_]:
+    """Pixels that see the beam and react to it, (row, column)."""
+    good = np.asarray(np.all(blank > _BLOCKED_SHARE * typical, axis=0), np.bool_)
+    if len(raw) > 2:
+        stuck = np.asarray(np.fmax.reduce(raw, axis=0) <= np.fmin.reduce(raw, axis=0))
+        # Data without any noise are constant where there is air.
+        if stuck.mean() < 0.1:
+            good[stuck] = False
+    return good

@@ -1,0 +1,212 @@
+"""Read NXtomo, the NeXus layout of tomography, as its facilities really write it.
+
+Könnecke et al., The NeXus data format, J. Appl. Cryst. 48 (2015) 301-305. Written by Diamond (keys
+and data apart), by Mantid Imaging (a subentry, radians) and by the ESRF (several entries, links,
+alignment frames).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from tiltkit.errors import InputError
+from tiltkit_ct.frames import check_sources, stack
+from tiltkit_ct.hdf5 import dataset, metadata, numbers, open_scan, quantity, text
+from tiltkit_ct.projections import Projections, Stack
+from tiltkit_ct.units import ENERGIES, LENGTHS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["NxTomo"]
+
+_DATA = ("instrument/detector/data", "data/data")
+_ANGLES = ("sample/rotation_angle", "data/rotation_angle")
+# The first one also knows alignment frames (-1), which the standard key calls projections.
+_KEYS = (
+    "instrument/detector/image_key_control", "instrument/detector/image_key",
+    "instrument/image_key/image_key", "data/image_key",
+)  # fmt: skip
+_PIXEL = (
+    "sample/x_pixel_size", "instrument/detector/x_pixel_size",
+    "instrument/detector/x_magnified_pixel_size",
+)  # fmt: skip
+_ENERGY = (
+    "beam/incident_energy", "instrument/beam/incident_energy", "sample/beam/incident_energy",
+    "instrument/beam/energy", "instrument/monochromator/energy",
+)  # fmt: skip
+_DISTANCE = ("sample/propagation_distance", "instrument/detector/distance")
+_AXIS = "instrument/detector/x_rotation_axis_pixel_position"
+
+_PROJECTION, _FLAT, _DARK = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where one scan may lie: its subentry first, then the entry around it."""
+
+    groups: tuple[h5py.Group, ...]
+
+    @property
+    def name(self) -> str:
+        return str(self.groups[0].name).strip("/")
+
+    def find(self, *names: str) -> h5py.Dataset | None:
+        """The first of some datasets that is there, in the subentry or in the entry."""
+        for group in self.groups:
+            if (found := dataset(group, *names)) is not None:
+                return found
+        return None
+
+
+class NxTomo:
+    """Reader of projections, flats and darks in one stack, told apart by an image key."""
+
+    @staticmethod
+    def matches(path: Path) -> bool:
+        """Whether an entry has frames, angles and a key that tells frames apart."""
+        with h5py.File(path, "r") as file:
+            return bool(_scans(file))
+
+    @staticmethod
+    @contextmanager
+    def open(path: Path) -> Iterator[Projections]:
+        """Open a file read-only and check its default scan; frames are read later, in parts.
+
+        Raises:
+            InputError: The file cannot be read, has another layout, or its parts do not fit.
+        """
+        with open_scan(path) as file:
+            scans = _scans(file)
+            if not scans:
+                raise InputError(
+                    f"{path} has no entry with detector data, rotation angles and an image key.",
+                    "give a scan in the NXtomo layout.",
+                )
+            yield _scan(scans[0], scans[1:], path)
+
+
+def _scans(file: h5py.File) -> list[_Places]:
+    """All scans of a file; the one that the root calls its default comes first."""
+    found = []
+    for name in sorted(file):
+        entry = _group(file, name)
+        if entry is None:
+            continue
+        inner = [group for key in sorted(entry) if (group := _group(entry, key)) is not None]
+        subentries = [group for group in inner if dataset(group, *_DATA) is not None]
+        for places in [_Places((group, entry)) for group in subentries] or [_Places((entry,))]:
+            if all(places.find(*names) is not None for names in (_DATA, _ANGLES, _KEYS)):
+                found.append(places)
+    default = text(file.attrs.get("default", "")).strip("/").split("/")[0]
+    return sorted(found, key=lambda places: places.name.split("/")[0] != default)
+
+
+def _group(parent: h5py.Group, name: str) -> h5py.Group | None:
+    try:
+        item = parent.get(name)
+    except (KeyError, OSError):  # a link to a file that is not there
+        return None
+    return item if isinstance(item, h5py.Group) else None
+
+
+def _scan(places: _Places, others: list[_Places], path: Path) -> Projections:
+    data = _checked(places.find(*_DATA), path)
+    keys, angles, unit = _frames(places, data, path)
+    chosen = np.flatnonzero(keys == _PROJECTION)
+    taken = np.cumsum(keys == _PROJECTION)  # projections up to and with each frame
+    rows, columns = data.shape[1:]
+
+    def frames(key: int) -> Stack | None:
+        which = np.flatnonzero(keys == key)
+        return stack(data, (0, 1, 2), which, taken[which] - 0.5) if len(which) else None
+
+    projections = stack(data, (0, 1, 2), chosen, np.arange(len(chosen), dtype=np.float64))
+    notes = []
+    if others:
+        names = ", ".join(other.name for other in others)
+        notes.append(f"{places.name} is read; the file also has {names}.")
+    return Projections(
+        path=path,
+        layout="NXtomo",
+        name=places.name,
+        projections=projections,
+        stored_angles=angles[chosen],
+        angle_unit=unit,
+        rows=range(rows),
+        columns=range(columns),
+        flats=frames(_FLAT),
+        darks=frames(_DARK),
+        pixel_mm=quantity(places.find(*_PIXEL), LENGTHS, "m", path),
+        energy_kev=quantity(places.find(*_ENERGY), ENERGIES, "keV", path),
+        distance_mm=quantity(places.find(*_DISTANCE), LENGTHS, "m", path),
+        axis_hint=_axis(places, columns, path),
+        metadata=metadata(
+            places.groups[-1], lambda name: name.endswith(("/data", "rotation_angle"))
+        ),
+        notes=tuple(notes),
+        others={other.name: partial(_scan, other, [], path) for other in others},
+    )
+
+
+def _checked(data: h5py.Dataset | None, path: Path) -> h5py.Dataset:
+    if data is None or data.dtype.kind not in "uif" or data.ndim != 3 or 0 in data.shape:
+        shape = None if data is None else data.shape
+        raise InputError(
+            f"The detector data of {path} have shape {shape}.",
+            "frames are real numbers (frame, row, column), at least one of each.",
+        )
+    check_sources(data, path)
+    return data
+
+
+def _frames(
+    places: _Places, data: h5py.Dataset, path: Path
+) -> tuple[NDArray[np.int64], NDArray[np.float64], str]:
+    """Key and angle of every frame, and the unit of the angles.
+
+    Raises:
+        InputError: Their numbers do not fit, or there is no projection.
+    """
+    stored, turned = places.find(*_KEYS), places.find(*_ANGLES)
+    if stored is None or turned is None:
+        raise InputError(f"{path} has no image key or no angles.", "export the scan again.")
+    keys = numbers(stored, path).astype(np.int64)
+    angles = numbers(turned, path)
+    n, n_projections = data.shape[0], int((keys == _PROJECTION).sum())
+    if len(keys) != n:
+        raise InputError(
+            f"{path} has {n} frames, but {len(keys)} image keys in {stored.name}.",
+            "the scan is incomplete: export it again.",
+        )
+    if not n_projections:
+        raise InputError(
+            f"{path} has {n} frames, and no image key marks one as a projection (0).",
+            "check the image key: 0 projection, 1 flat, 2 dark, 3 invalid.",
+        )
+    if len(angles) == n_projections != n:  # angles of the projections alone
+        angles, given = np.full(n, np.nan), angles
+        angles[keys == _PROJECTION] = given
+    if len(angles) != n:
+        raise InputError(
+            f"{path} has {n} frames, but {len(angles)} angles in {turned.name}.",
+            "the scan is incomplete: export it again.",
+        )
+    return keys, angles, text(turned.attrs.get("units", "")) or "deg"
+
+
+def _axis(places: _Places, columns: int, path: Path) -> float | None:
+    """Column of the rotation axis, where it lies on the detector."""
+    item = places.find(_AXIS)
+    if item is None or not item.size or item.dtype.kind not in "uif":
+        return None
+    column = float(numbers(item, path)[0])
+    return column if 0 < column < columns - 1 else None

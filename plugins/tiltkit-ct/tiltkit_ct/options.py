@@ -1,0 +1,48 @@
+"""Settings of the preparation of a scan."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from tiltkit_ct.projections import Kind
+from tiltkit_ct.stripes import Filter
+
+__all__ = ["PrepareOptions"]
+
+
+class PrepareOptions(BaseModel):
+    """Which part of a scan to use, and how to correct it; what is None comes from the data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    entry: str | None = Field(None, description="which scan of a file that has several")
+    rows: str | None = Field(None, description="detector rows FIRST:END to use")
+    columns: str | None = Field(None, description="detector columns FIRST:END to use")
+    angles: str | None = Field(None, description="projections FIRST:END:STEP to use")
+    binning: int = Field(1, ge=1, le=64, description="detector pixels to average, each way")
+    angle_unit: Literal["deg", "rad"] | None = Field(None, description="unit of the angles")
+    pixel_mm: float | None = Field(None, gt=0, description="detector pixel at the sample in mm")
+    energy_kev: float | None = Field(None, gt=0, description="photon energy in keV")
+    distance_mm: float | None = Field(None, gt=0, description="sample to detector in mm")
+    tilt_axis: Literal["x", "y"] | None = Field(
+        None, description="direction of the rotation axis in the projections"
+    )
+    kind: Kind | None = Field(None, description="what the values are: counts or line_integrals")
+    flat_value: float | None = Field(None, gt=0, description="counts without sample, no flats")
+    dark_value: float | None = Field(None, ge=0, description="counts without beam, no darks")
+    background: float | None = Field(
+        None, description="value of line integrals where there is nothing"
+    )
+    gain: float | None = Field(None, gt=0, description="detector counts per photon, unbinned")
+    zingers: float = Field(
+        8.0, ge=0, description="spikes above so many standard deviations are masked; 0: none"
+    )
+    air: int = Field(
+        0, ge=0, description="columns at both sides that see no sample, to follow the beam"
+    )
+    stripes: Filter = Field("none", description="filter against rings: none, sort or wavelet")
+    stripe_width: int = Field(5, ge=1, le=999, description="columns of the widest stripes")
+    delta_beta: float | None = Field(
+        None, gt=0, description="ratio delta / beta of the material: phase retrieval (Paganin)"
+    )

@@ -1,0 +1,97 @@
+"""What this plugin adds to tiltkit. Imports nothing heavy: targets load on first use."""
+
+from __future__ import annotations
+
+from tiltkit.hookspecs import Entry, PriorEntry, ReaderEntry, hookimpl
+
+__all__ = ["tiltkit_operators", "tiltkit_priors", "tiltkit_readers", "tiltkit_tasks"]
+
+DATA_EXCHANGE = (
+    "De Carlo et al., Scientific Data Exchange: a schema for HDF5-based storage of raw and analyzed"
+    " data, J. Synchrotron Rad. 21 (2014) 1224-1230"
+)
+NEXUS = "Koennecke et al., The NeXus data format, J. Appl. Cryst. 48 (2015) 301-305"
+HYPERSPY = "de la Pena et al., HyperSpy, doi:10.5281/zenodo.592838"
+
+
+@hookimpl
+def tiltkit_tasks() -> list[Entry]:
+    """Reconstruction of scans, slice by slice."""
+    return [
+        Entry(
+            name="ct-recon",
+            target="tiltkit_ct.task:CtRecon",
+            summary="posterior of the attenuation in the slices of a tomography scan",
+        )
+    ]
+
+
+@hookimpl
+def tiltkit_operators() -> list[Entry]:
+    """Projectors."""
+    return [
+        Entry(
+            name="ct.parallel",
+            target="tiltkit_ct.parallel:ParallelBeam",
+            summary="parallel beam, exact strip integrals; any axis, angles and grid",
+        ),
+        Entry(
+            name="ct.fan",
+            target="tiltkit_ct.fan:FanBeam",
+            summary="fan beam on a flat detector",
+        ),
+    ]
+
+
+@hookimpl
+def tiltkit_priors() -> list[PriorEntry]:
+    """The prior that ships with the plugin."""
+    return [
+        PriorEntry(
+            name="ct.general",
+            target="tiltkit.priors.denoiser:network_prior",
+            summary="slices of heads, chests and phantoms, a score network trained on real CT",
+            channels=1,
+            weights="tiltkit_ct:data/prior_ct.safetensors",
+            sha256="fe793d9622b49a2c669c1662fc445c451bd276e7ea81e633765590d0d26b7c48",
+            licence="Apache-2.0",
+        )
+    ]
+
+
+@hookimpl
+def tiltkit_readers() -> list[ReaderEntry]:
+    """Layouts of raw data."""
+    return [
+        ReaderEntry(
+            name="ct.data_exchange",
+            target="tiltkit_ct.data_exchange:DataExchange",
+            summary="Data Exchange, as written at the APS and elsewhere",
+            gives="ct.projections",
+            patterns=("*.h5", "*.hdf5", "*.hdf"),
+            cite=(DATA_EXCHANGE,),
+        ),
+        ReaderEntry(
+            name="ct.nxtomo",
+            target="tiltkit_ct.nxtomo:NxTomo",
+            summary="NeXus NXtomo, as written at the ESRF, Diamond, PSI, ISIS and elsewhere",
+            gives="ct.projections",
+            patterns=("*.nxs", "*.nx", "*.h5", "*.hdf5"),
+            cite=(NEXUS,),
+        ),
+        ReaderEntry(
+            name="ct.hyperspy",
+            target="tiltkit_ct.tilt_series:HyperSpy",
+            summary="electron tilt series of HyperSpy and ETSpy",
+            gives="ct.projections",
+            patterns=("*.hspy", "*.h5"),
+            cite=(HYPERSPY,),
+        ),
+        ReaderEntry(
+            name="ct.mrc",
+            target="tiltkit_ct.tilt_series:Mrc",
+            summary="electron tilt series in MRC, angles from .rawtlt, .tlt or .mdoc beside it",
+            gives="ct.projections",
+            patterns=("*.mrc", "*.ali", "*.st"),
+        ),
+    ]

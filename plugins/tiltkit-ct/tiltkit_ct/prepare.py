@@ -1,0 +1,150 @@
+"""From one detector row of a scan to a sinogram of line integrals with known noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiltkit.errors import InputError
+from tiltkit_ct import noise
+from tiltkit_ct.options import PrepareOptions
+from tiltkit_ct.select import select
+from tiltkit_ct.stripes import remove_stripes
+from tiltkit_ct.transmission import fill, find_gain, phase_length, read_rows, retrieve_row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tiltkit_ct.projections import Projections
+
+    Image = NDArray[np.float32]
+
+__all__ = ["PrepareOptions", "Sinogram", "prepare", "select"]
+
+_COLUMNS = 8  # fewer tell no noise
+_UNUSABLE = 0.5  # a row with a larger share of unusable values is refused
+
+
+@dataclass(frozen=True, slots=True)
+class Sinogram:
+    """One detector row of a scan after all corrections.
+
+    Attributes:
+        line_integrals: float32 (angle, column), finite everywhere: masked values are filled in
+            from their neighbours.
+        variance: Of the line integrals, float32 (angle, column); infinite where they are masked.
+        counts: Photons seen, float32 (angle, column); None where the data are no counts, or were
+            filtered (phase retrieval).
+        blank: Photons expected without sample, float32 (angle, column), 0 where the detector says
+            nothing; None where ``counts`` is None.
+        angles: Radians, (angle,).
+        facts: What was found on the way: gain, share of masked values, zingers.
+        notes: What was assumed, as sentences.
+    """
+
+    line_integrals: Image
+    variance: Image
+    counts: Image | None
+    blank: Image | None
+    angles: NDArray[np.float64]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def prepare(projections: Projections, row: int, options: PrepareOptions) -> Sinogram:
+    """Read and correct one detector row.
+
+    Args:
+        projections: A scan, after `select`.
+        row: Detector row, after binning.
+        options: How to correct.
+
+    Raises:
+        InputError: The row holds nothing usable; the message says why.
+    """
+    if projections.n_columns < _COLUMNS:
+        raise InputError(
+            f"{projections.path} has {projections.n_columns} detector columns here, too few for a"
+            " sinogram.",
+            f"use at least {_COLUMNS}: widen columns, or lower binning.",
+        )
+    if projections.kind == "line_integrals":
+        return _from_line_integrals(projections, row, options)
+    return _from_counts(projections, row, options)
+
+
+def _from_line_integrals(p: Projections, row: int, options: PrepareOptions) -> Sinogram:
+    values = p.read(row, row + 1).counts[:, 0]
+    bad = ~np.isfinite(values)
+    _check_share(float(bad.mean()), p, row)
+    background = p.background if options.background is None else options.background
+    filled = fill(values - np.float32(background), bad)
+    if not np.ptp(filled) > 0:
+        raise InputError(
+            f"Row {row} of {p.path} has the same value everywhere: {float(values.flat[0]):.3g}.",
+            "leave this row out.",
+        )
+    variance = np.where(bad, np.inf, noise.noise_variance(filled)).astype(np.float32)
+    return Sinogram(
+        line_integrals=remove_stripes(filled, options.stripes, options.stripe_width),
+        variance=variance,
+        counts=None,
+        blank=None,
+        angles=p.angles,
+        facts={"masked": float(bad.mean())},
+        notes=p.notes,
+    )
+
+
+def _from_counts(p: Projections, row: int, options: PrepareOptions) -> Sinogram:
+    """Poisson's noise, through the logarithm: the variance of -log T is that of T over T^2."""
+    gain, told = find_gain(p, row, options)
+    length = phase_length(p, options)
+    if length is None:
+        rows = read_rows(p, row, row + 1, options, gain)
+    else:
+        rows = retrieve_row(p, row, options, gain, length)
+    unusable, transmission = rows.unusable[:, 0], rows.values[:, 0]
+    _check_share(float(unusable.mean()), p, row)
+    bad = unusable | np.isnan(transmission)
+    plain = fill(-np.log(transmission), bad)
+    line_integrals = remove_stripes(plain, options.stripes, options.stripe_width)
+    counts = blank = None
+    if length is None:
+        counts = np.where(unusable, 0, np.maximum(rows.counts[:, 0], 0) / gain).astype(np.float32)
+        # What a stripe filter takes away was a fault of the blank.
+        expected = rows.blank[:, 0] / gain * np.exp(line_integrals - plain)
+        blank = np.where(unusable, 0, expected).astype(np.float32)
+    variance = np.where(bad, np.inf, rows.variance[:, 0] / transmission**2)
+    return Sinogram(
+        line_integrals=line_integrals,
+        variance=variance.astype(np.float32),
+        counts=counts,
+        blank=blank,
+        angles=p.angles,
+        facts={
+            "gain": gain,
+            "gain_from": told,
+            "masked": float(bad.mean()),
+            "zingers": rows.zingers,
+        },
+        notes=_notes(p, options),
+    )
+
+
+def _check_share(share: float, p: Projections, row: int) -> None:
+    if share > _UNUSABLE:
+        raise InputError(
+            f"{share:.0%} of row {row} of {p.path} cannot be used: saturated, NaN, blocked or"
+            " dead.",
+            "leave this row out, or the columns without beam.",
+        )
+
+
+def _notes(p: Projections, options: PrepareOptions) -> tuple[str, ...]:
+    if p.darks is None and options.dark_value is None:
+        return (*p.notes, "There are no darks: dark counts of 0 are assumed.")
+    return p.notes

@@ -1,0 +1,231 @@
+"""What readers of tomography files give: projections, flats and darks, read in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from tiltkit.errors import InputError
+from tiltkit_ct.units import ANGLES, factor, known
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Band", "Kind", "Projections", "Stack"]
+
+Kind = Literal["counts", "line_integrals"]
+
+# Full scales of cameras whose files use a wider type, and the share of flat pixels that must be
+# at one of them to call them saturated.
+_FULL_SCALES = (1023, 4095, 16383, 65535)
+_SATURATED_SHARE = 1e-3
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Frames of one sort: projections, flats or darks.
+
+    Attributes:
+        load: Reads (frame numbers of the file, rows, columns) as float32 (frame, row, column),
+            nothing else of the file.
+        frames: Which frames of the file these are, (n,).
+        times: When they were taken, as fractional projection number, (n,).
+        full_scale: Value at which the detector saturates; infinite where that is not known.
+    """
+
+    load: Callable[[NDArray[np.int64], slice, slice], NDArray[np.float32]]
+    frames: NDArray[np.int64]
+    times: NDArray[np.float64]
+    full_scale: float = float("inf")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def transposed(self) -> Stack:
+        """The same frames with rows and columns exchanged."""
+
+        def load(frames: NDArray[np.int64], rows: slice, columns: slice) -> NDArray[np.float32]:
+            return self.load(frames, columns, rows).swapaxes(1, 2)
+
+        return replace(self, load=load)
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Some detector rows of a scan. Values that cannot be used (saturated, damaged) are NaN.
+
+    Attributes:
+        counts: Detector counts, or line integrals, float32 (angle, row, column).
+        times: When they were taken, as fractional projection number, (angle,).
+        flats: Counts without sample (n, row, column); None where the file has none.
+        darks: Counts without beam (n, row, column); None where the file has none.
+        flat_times: When the flats were taken, as fractional projection number, (n,).
+        dark_times: The same of the darks.
+    """
+
+    counts: NDArray[np.float32]
+    times: NDArray[np.float64]
+    flats: NDArray[np.float32] | None = None
+    darks: NDArray[np.float32] | None = None
+    flat_times: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    dark_times: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+
+@dataclass(frozen=True)
+class Projections:
+    """An open scan, or a part of one. Columns run across the rotation axis, rows along it.
+
+    Attributes:
+        path: The file.
+        layout: Name of the file layout, for people.
+        projections: Frames with sample.
+        stored_angles: Their angles as the file has them, (n_angles,).
+        angle_unit: Unit of these angles, as the file has it.
+        rows: Detector rows that are used, of those of the file.
+        columns: Detector columns that are used.
+        name: Name of the scan in the file, where it has several.
+        flats: Frames without sample, or None.
+        darks: Frames without beam, or None.
+        binning: Detector pixels of each side that are averaged into one.
+        pixel_mm: Side of a (binned) detector pixel at the sample, or None.
+        energy_kev: Photon energy, or None.
+        distance_mm: Sample to detector, or None.
+        kind: Whether values are counts or line integrals already.
+        background: Value of line integrals where there is nothing.
+        axis_hint: Column of the rotation axis that the file tells, or None.
+        axis_along: Direction of the rotation axis in the images of the file.
+        metadata: What a result copies from the file.
+        notes: What was assumed on reading, as sentences.
+        others: Further scans in the same file, by name.
+    """
+
+    path: Path
+    layout: str
+    projections: Stack
+    stored_angles: NDArray[np.float64]
+    angle_unit: str
+    rows: range
+    columns: range
+    name: str = ""
+    flats: Stack | None = None
+    darks: Stack | None = None
+    binning: int = 1
+    pixel_mm: float | None = None
+    energy_kev: float | None = None
+    distance_mm: float | None = None
+    kind: Kind = "counts"
+    background: float = 0.0
+    axis_hint: float | None = None
+    axis_along: Literal["x", "y"] = "y"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    others: Mapping[str, Callable[[], Projections]] = field(default_factory=dict)
+
+    @property
+    def n_rows(self) -> int:
+        """Detector rows, after binning."""
+        return len(self.rows) // self.binning
+
+    @property
+    def n_columns(self) -> int:
+        """Detector columns, after binning."""
+        return len(self.columns) // self.binning
+
+    @cached_property
+    def angles(self) -> NDArray[np.float64]:
+        """Angles in radians, (n_angles,).
+
+        Raises:
+            InputError: Their unit is no unit of an angle.
+        """
+        size = factor(self.angle_unit, ANGLES)
+        if size is None:
+            raise InputError(
+                f"The angles of {self.path} are in {self.angle_unit!r}, which is no unit of an"
+                f" angle: {known(ANGLES)}.",
+                "add --angle-unit deg or --angle-unit rad.",
+            )
+        return self.stored_angles * size
+
+    def subset(self, which: slice) -> Projections:
+        """The same scan with some of its projections; flats and darks stay, out of time."""
+        return replace(
+            self,
+            projections=replace(
+                self.projections,
+                frames=self.projections.frames[which],
+                times=self.projections.times[which],
+            ),
+            stored_angles=self.stored_angles[which],
+        )
+
+    def transposed(self) -> Projections:
+        """The same scan with rows and columns of the images exchanged."""
+        return replace(
+            self,
+            projections=self.projections.transposed(),
+            flats=self.flats and self.flats.transposed(),
+            darks=self.darks and self.darks.transposed(),
+            rows=self.columns,
+            columns=self.rows,
+            axis_hint=None,
+            axis_along="x" if self.axis_along == "y" else "y",
+        )
+
+    def read(self, first_row: int, last_row: int) -> Band:
+        """Read rows ``first_row`` to ``last_row - 1`` (after binning), and no others.
+
+        Raises:
+            InputError: The data are damaged.
+        """
+        raw = slice(
+            self.rows.start + first_row * self.binning, self.rows.start + last_row * self.binning
+        )
+        flats, darks = self._load(self.flats, raw), self._load(self.darks, raw)
+        counts = self._load(self.projections, raw)
+        if self.kind == "counts":
+            limit = self._saturation(flats)
+            for frames in (counts, flats):
+                if frames is not None:
+                    frames[frames >= limit] = np.nan
+        return Band(
+            _binned(counts, self.binning),
+            self.projections.times,
+            None if flats is None else _binned(flats, self.binning),
+            None if darks is None else _binned(darks, self.binning),
+            self.flats.times if self.flats else np.zeros(0),
+            self.darks.times if self.darks else np.zeros(0),
+        )
+
+    def _load(self, stack: Stack | None, rows: slice) -> Any:
+        if stack is None:
+            return None
+        used = len(self.columns) // self.binning * self.binning
+        columns = slice(self.columns.start, self.columns.start + used)
+        return stack.load(stack.frames, rows, columns)
+
+    def _saturation(self, flats: NDArray[np.float32] | None) -> float:
+        """Value from which on pixels are saturated: the end of the type, or of the camera."""
+        full = self.projections.full_scale
+        if flats is None or not flats.size:
+            return full
+        top = float(np.fmax.reduce(flats, axis=None))
+        if top in _FULL_SCALES and (flats == top).mean() > _SATURATED_SHARE:
+            return min(full, top)
+        return full
+
+
+def _binned(frames: NDArray[np.float32], n: int) -> NDArray[np.float32]:
+    """Means over ``n`` x ``n`` detector pixels of (frame, row, column)."""
+    if n == 1:
+        return frames
+    count, rows, columns = frames.shape
+    means: NDArray[np.float32] = frames.reshape(
+        count, rows // n, n, columns // n, n
+    ).mean(axis=(2, 4))  # fmt: skip
+    return means

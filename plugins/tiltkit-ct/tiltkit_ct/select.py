@@ -1,0 +1,147 @@
+"""The part of a scan that is wanted: ranges, binning, units and directions set right."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiltkit.errors import InputError, UsageError
+from tiltkit_ct.units import ANGLES, factor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tiltkit_ct.options import PrepareOptions
+    from tiltkit_ct.projections import Projections
+
+__all__ = ["parse_range", "select"]
+
+# Fewer angles than this say nothing about the unit they are in.
+_ENOUGH_ANGLES = 16
+
+
+def select(projections: Projections, options: PrepareOptions) -> Projections:
+    """The wanted part of a scan, checked; frames are still read later, and only that part.
+
+    Raises:
+        UsageError: A range or name that the file does not have.
+        InputError: Angles that are not usable, or not in the unit that the file says.
+    """
+    p = _entry(projections, options.entry)
+    if options.tilt_axis not in (None, p.axis_along):
+        p = p.transposed()
+    rows = parse_range(options.rows, p.rows, "rows")
+    columns = parse_range(options.columns, p.columns, "columns")
+    if rows.step != 1 or columns.step != 1:
+        raise UsageError(
+            "Rows and columns are ranges without gaps, but a step was given.",
+            "use FIRST:END, and binning to skip detail.",
+        )
+    n = options.binning
+    if min(len(rows), len(columns)) < n:
+        raise UsageError(
+            f"Binning by {n} leaves nothing of {len(rows)} rows and {len(columns)} columns.",
+            f"use binning up to {min(len(rows), len(columns))}.",
+        )
+    frames = parse_range(options.angles, range(len(p.projections)), "angles")
+    kept = np.asarray(frames)
+    # Flats keep their place in time, now counted in the projections that are left.
+    place = np.arange(len(kept), dtype=np.float64)
+
+    def times(old: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.interp(old, kept, place) if len(kept) > 1 else np.zeros_like(old)
+
+    hint = p.axis_hint
+    p = replace(
+        p,
+        projections=replace(p.projections, frames=p.projections.frames[kept], times=place),
+        stored_angles=p.stored_angles[kept],
+        angle_unit=options.angle_unit or p.angle_unit,
+        rows=rows,
+        columns=columns,
+        flats=p.flats and replace(p.flats, times=times(p.flats.times)),
+        darks=p.darks and replace(p.darks, times=times(p.darks.times)),
+        binning=n,
+        pixel_mm=_scaled(options.pixel_mm, p.pixel_mm, n),
+        energy_kev=options.energy_kev or p.energy_kev,
+        distance_mm=options.distance_mm or p.distance_mm,
+        kind=options.kind or p.kind,
+        axis_hint=None if hint is None else (hint - columns.start - (n - 1) / 2) / n,
+    )
+    _check_angles(p, given=options.angle_unit is not None)
+    return p
+
+
+def parse_range(text: str | None, total: range, what: str) -> range:
+    """A part ``FIRST:END[:STEP]`` of a range, counted from its start, the end left out.
+
+    Raises:
+        UsageError: It is no such text, or nothing is left, or it reaches beyond the range.
+    """
+    if text is None:
+        return total
+    parts = text.split(":")
+    try:
+        numbers = [int(part) if part.strip() else None for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (2, 3) or any(number is not None and number < 0 for number in numbers):
+        raise UsageError(f"The {what} {text!r} are not FIRST:END or FIRST:END:STEP.", "use 0:100.")
+    if len(numbers) == 3 and numbers[2] == 0:
+        raise UsageError(f"The {what} {text!r} have a step of 0.", "use a step of 1 or more.")
+    part = total[slice(*numbers)]
+    if not part or (numbers[1] or 0) > len(total):
+        raise UsageError(
+            f"The {what} {text!r} are not all in the file, which has {len(total)}.",
+            f"use a range within 0:{len(total)}.",
+        )
+    return part
+
+
+def _entry(projections: Projections, name: str | None) -> Projections:
+    """Another scan of the same file, where one is asked for by name."""
+    if name is None or name == projections.name:
+        return projections
+    if name not in projections.others:
+        raise UsageError(
+            f"{projections.path} has no scan {name!r}.",
+            f"choose one of: {', '.join([projections.name, *projections.others])}.",
+        )
+    return projections.others[name]()
+
+
+def _scaled(given: float | None, found: float | None, binning: int) -> float | None:
+    """Side of a binned pixel; sizes are given for pixels of the file."""
+    size = given or found
+    return None if size is None else size * binning
+
+
+def _check_angles(p: Projections, *, given: bool) -> None:
+    """Refuse angles that cannot be right.
+
+    Raises:
+        InputError: NaN, or a range that only makes sense in the other unit.
+    """
+    bad = int((~np.isfinite(p.angles)).sum())
+    if bad:
+        raise InputError(
+            f"{bad} of the {len(p.angles)} angles of {p.path} are NaN or infinite.",
+            "leave these projections out with angles, or export the scan again.",
+        )
+    if given or len(p.angles) < _ENOUGH_ANGLES:
+        return
+    steps = np.abs(np.diff(p.stored_angles))
+    turned = float(np.ptp(p.stored_angles))
+    whole = turned + float(np.median(steps))  # the last step of the turn is often left out
+    degrees = math.isclose(factor(p.angle_unit, ANGLES) or 0.0, math.radians(1))
+    turns = (math.pi, 2 * math.pi) if degrees else (180.0, 360.0)
+    if any(abs(end - turn) < 0.02 * turn for turn in turns for end in (turned, whole)):
+        stated, other = ("deg", "rad") if degrees else ("rad", "deg")
+        raise InputError(
+            f"The angles of {p.path} span {turned:.4g} {p.angle_unit}, which is half or all of a"
+            f" turn in {other} instead.",
+            f"add --angle-unit {other}, or --angle-unit {stated} if that is right.",
+        )

@@ -1,0 +1,257 @@
+"""The share of the beam that passes the sample: corrected counts of detector rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiltkit.errors import InputError, UsageError
+from tiltkit_ct import nan, noise
+from tiltkit_ct.normalise import correct, drift, mean_over_time
+from tiltkit_ct.phase import filter_length, paganin
+from tiltkit_ct.zingers import find_zingers
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tiltkit_ct.options import PrepareOptions
+    from tiltkit_ct.projections import Band, Projections
+
+    Frames = NDArray[np.float32]
+
+__all__ = ["Transmission", "fill", "find_gain", "phase_length", "read_rows", "retrieve_row"]
+
+_GAIN_ROWS = 8  # of flats at either side, that tell the gain of the detector
+_BRIGHTEST = 1.5  # median transmission; beams drift, but not as far
+_CHUNK = 2**25  # values that phase retrieval works on at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Transmission:
+    """Corrected rows of a scan, all arrays (angle, row, column).
+
+    Attributes:
+        values: Counts with sample over counts without; NaN where not positive or unusable.
+        variance: Of these values.
+        unusable: Where the detector says nothing: dead, blocked, saturated, zinger.
+        counts: With sample, without dark counts.
+        blank: Without sample, at the same times, without dark counts.
+        zingers: How many were found.
+    """
+
+    values: Frames
+    variance: Frames
+    unusable: NDArray[np.bool_]
+    counts: Frames
+    blank: Frames
+    zingers: int
+
+
+def read_rows(
+    p: Projections, first: int, last: int, options: PrepareOptions, gain: float
+) -> Transmission:
+    """Flat-corrected rows ``first`` to ``last - 1``, with their noise and their faults.
+
+    Args:
+        p: A scan of counts.
+        first: First detector row.
+        last: One past the last.
+        options: How to correct.
+        gain: Detector counts per photon.
+
+    Raises:
+        InputError: There is nothing usable in these rows.
+    """
+    c = correct(_band(p, first, last, options), f"row {first} of {p.path}")
+    variance = (gain * np.maximum(c.counts, 1e-3 * gain) + c.dark_variance).astype(np.float32)
+    zingers = find_zingers(c.counts, variance, options.zingers, _step(p.angles))
+    unusable = zingers | ~c.usable | ~np.isfinite(c.counts)
+    blank = np.broadcast_to(c.blank, c.counts.shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = np.where(unusable, np.nan, c.counts / blank)
+        if options.air:
+            _check_air(options.air, p)
+            brightness = drift(values, options.air)
+            values, blank = values / brightness, blank * brightness
+        _check_brightness(values, p, first)
+        of_flats = (gain * blank + c.dark_variance) / c.used_flats[:, None, None]
+        of_both = (variance + values**2 * of_flats) / blank**2
+        positive = np.where(values > 0, values, np.nan)
+    return Transmission(
+        positive.astype(np.float32),
+        of_both.astype(np.float32),
+        unusable,
+        c.counts,
+        blank.astype(np.float32),
+        int(zingers.sum()),
+    )
+
+
+def retrieve_row(
+    p: Projections, row: int, options: PrepareOptions, gain: float, length: float
+) -> Transmission:
+    """One row after phase retrieval, which needs the rows around it; some projections at a time.
+
+    Counts and blank stay as they were: they are not Poisson counts of the filtered values.
+    """
+    margin = math.ceil(5 * length)
+    first, last = max(row - margin, 0), min(row + margin + 1, p.n_rows)
+    step = max(_CHUNK // ((last - first) * p.n_columns), 8)
+    parts = [_retrieve(part, first, last, row, options, gain, length) for part in _parts(p, step)]
+
+    def joined(name: str) -> NDArray[np.generic]:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    return Transmission(
+        joined("values").astype(np.float32),
+        joined("variance").astype(np.float32),
+        joined("unusable").astype(np.bool_),
+        joined("counts").astype(np.float32),
+        joined("blank").astype(np.float32),
+        sum(part.zingers for part in parts),
+    )
+
+
+def phase_length(p: Projections, options: PrepareOptions) -> float | None:
+    """Length of the phase filter in pixels; None where no phase is retrieved.
+
+    Raises:
+        InputError: Energy, distance or pixel size are not known.
+    """
+    if options.delta_beta is None:
+        return None
+    if p.energy_kev is None or p.distance_mm is None or p.pixel_mm is None:
+        values = {"energy_kev": p.energy_kev, "distance_mm": p.distance_mm,
+                  "pixel_mm": p.pixel_mm}  # fmt: skip
+        missing = [name for name, value in values.items() if value is None]
+        given = " and ".join(f"--{name.replace('_', '-')}" for name in missing)
+        raise InputError(
+            f"Phase retrieval needs {' and '.join(missing)}, which {p.path} does not tell.",
+            f"give it with {given}.",
+        )
+    return filter_length(p.energy_kev, p.distance_mm, options.delta_beta, p.pixel_mm)
+
+
+def find_gain(p: Projections, row: int, options: PrepareOptions) -> tuple[float, str]:
+    """Detector counts per photon, and how it is known.
+
+    Raises:
+        InputError: Neither flats nor projections show any noise.
+    """
+    if options.gain is not None:
+        return options.gain / p.binning**2, "given"
+    first, last = max(row - _GAIN_ROWS, 0), min(row + _GAIN_ROWS + 1, p.n_rows)
+    band = _band(p.subset(slice(0, 0)), first, last, options)
+    if (found := _gain_from_flats(band)) is not None:
+        return found, "flats"
+    c = correct(_band(p, row, row + 1, options), f"row {row} of {p.path}")
+    found = noise.gain_from_counts(np.where(c.usable, c.counts, np.nan)[:, 0])
+    if found is None:
+        raise InputError(
+            f"Row {row} of {p.path} shows no noise, so that photons cannot be counted.",
+            "give the detector counts per photon with --gain.",
+        )
+    return found, "projections"
+
+
+def fill(values: Frames, bad: NDArray[np.bool_]) -> Frames:
+    """Replace bad values by interpolation along the columns.
+
+    Rows without any good value take the nearest row that has some.
+
+    Args:
+        values: (n, column).
+        bad: Which to replace, same shape.
+    """
+    filled = values.copy()
+    lost = bad.all(axis=1)
+    for i in np.flatnonzero(bad.any(axis=1) & ~lost):
+        good = np.flatnonzero(~bad[i])
+        filled[i, bad[i]] = np.interp(np.flatnonzero(bad[i]), good, values[i, good])
+    kept = np.flatnonzero(~lost)
+    for i in np.flatnonzero(lost):
+        filled[i] = filled[kept[np.abs(kept - i).argmin()]] if len(kept) else 0
+    return filled
+
+
+def _retrieve(
+    p: Projections,
+    first: int,
+    last: int,
+    row: int,
+    options: PrepareOptions,
+    gain: float,
+    length: float,
+) -> Transmission:
+    rows = read_rows(p, first, last, options, gain)
+    bad = np.isnan(rows.values)
+
+    def whole(frames: Frames) -> Frames:
+        flat = fill(frames.reshape(-1, p.n_columns), bad.reshape(-1, p.n_columns))
+        return flat.reshape(frames.shape)
+
+    values, variance = paganin(whole(rows.values), whole(rows.variance), length)
+    at = slice(row - first, row - first + 1)
+    return Transmission(
+        values[:, at],
+        variance[:, at],
+        rows.unusable[:, at],
+        rows.counts[:, at],
+        rows.blank[:, at],
+        int(rows.zingers),
+    )
+
+
+def _parts(p: Projections, step: int) -> Iterator[Projections]:
+    for start in range(0, len(p.angles), step):
+        yield p.subset(slice(start, start + step))
+
+
+def _band(p: Projections, first: int, last: int, options: PrepareOptions) -> Band:
+    """Rows with their flats and darks; given values replace those that the file has."""
+    band = p.read(first, last)
+    shape = (1, last - first, p.n_columns)
+    if options.flat_value is not None:
+        flats = np.full(shape, options.flat_value, np.float32)
+        band = replace(band, flats=flats, flat_times=np.zeros(1))
+    if options.dark_value is not None:
+        darks = np.full(shape, options.dark_value, np.float32)
+        band = replace(band, darks=darks, dark_times=np.zeros(1))
+    return band
+
+
+def _gain_from_flats(band: Band) -> float | None:
+    if band.flats is None:
+        return None
+    dark: Frames = np.zeros((1, 1), np.float32)
+    if band.darks is not None:
+        dark = mean_over_time(band.darks, np.zeros(len(band.darks)), np.zeros(1))[0][0]
+    return noise.gain_from_flats(band.flats, dark, band.flat_times, noise.dark_variance(band.darks))
+
+
+def _check_air(air: int, p: Projections) -> None:
+    if 2 * air > p.n_columns:
+        raise UsageError(
+            f"{air} columns of air at both sides are more than the {p.n_columns} columns of"
+            f" {p.path}.",
+            f"use --air with at most {p.n_columns // 2}.",
+        )
+
+
+def _check_brightness(transmission: Frames, p: Projections, row: int) -> None:
+    """A sample takes light away: flats must be no darker than most of the projections."""
+    typical = float(nan.median(transmission.ravel()))
+    if typical > _BRIGHTEST:
+        raise InputError(
+            f"Row {row} of {p.path} is {typical:.1f} times brighter with sample than without.",
+            "check that the flats have the same exposure, or follow the beam with --air.",
+        )
+
+
+def _step(angles: NDArray[np.float64]) -> float:
+    """Typical angle between projections."""
+    return float(np.median(np.abs(np.diff(angles)))) if len(angles) > 1 else 0.0

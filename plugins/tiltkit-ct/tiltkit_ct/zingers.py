@@ -1,0 +1,67 @@
+"""Zingers: single values far too bright, from gamma rays that hit the detector."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.ndimage import maximum_filter1d, median_filter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["find_zingers"]
+
+_ANGLES = 5  # of the median filter
+_FACTOR = 3.0  # that a zinger sticks out more than anything near it one projection on
+
+
+def find_zingers(
+    counts: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    threshold: float,
+    step: float = 0.0,
+) -> NDArray[np.bool_]:
+    """Values that stick out above their neighbours in angle, in the same pixel, just once.
+
+    A bright edge that turns with the sample sticks out as well, but the projections before and
+    after have it too, not further away than the sample can turn.
+
+    Args:
+        counts: (angle, row, column), NaN where unusable.
+        variance: Of the counts, same shape.
+        threshold: In standard deviations of the counts; 0 finds nothing.
+        step: Angle between projections in radians.
+
+    Returns:
+        True at zingers, same shape.
+    """
+    if len(counts) < _ANGLES or threshold <= 0:
+        return np.zeros(counts.shape, np.bool_)
+    filled = np.nan_to_num(counts)
+    smooth = median_filter(filled, size=(_ANGLES, 1, 1), mode="mirror")
+    scale = np.sqrt(np.nan_to_num(variance, nan=1.0))
+    excess = filled - smooth
+    # The first and the last projection have one neighbour: there a trend would stick out.
+    excess[0] = np.minimum(excess[0], filled[0] - 2 * filled[1] + filled[2])
+    excess[-1] = np.minimum(excess[-1], filled[-1] - 2 * filled[-2] + filled[-3])
+    excess /= scale
+    n_columns = counts.shape[2]
+    reach = min(math.ceil(abs(step) * n_columns / 2) + 1, n_columns)
+    near = maximum_filter1d(excess, 2 * reach + 1, axis=2)
+    around = np.pad(near, [(1, 1), (0, 0), (0, 0)], mode="reflect")
+    elsewhere = np.maximum(around[:-2], around[2:])
+    least = np.maximum(threshold, np.maximum(_FACTOR * elsewhere, _bend(smooth, reach) / scale))
+    found: NDArray[np.bool_] = (excess > least) & np.isfinite(counts)
+    return found
+
+
+def _bend(smooth: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
+    """How much counts without zingers curve in angle, nearby: a peak that is no zinger."""
+    padded = np.pad(smooth, [(1, 1), (0, 0), (0, 0)], mode="reflect")
+    curved = np.abs(padded[:-2] - 2 * smooth + padded[2:])
+    near: NDArray[np.float32] = maximum_filter1d(
+        maximum_filter1d(curved, _ANGLES, axis=0), 2 * reach + 1, axis=2
+    )
+    return near

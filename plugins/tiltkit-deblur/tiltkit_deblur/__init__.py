@@ -1,0 +1,3 @@
+"""Deblurring for tiltkit: deconvolution of microscope images and volumes as posterior samples."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,111 @@
+"""Which point spread function the options ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiltkit.errors import UsageError
+from tiltkit.files.sniff import find_reader
+from tiltkit_deblur.beads import bead_average
+from tiltkit_deblur.models import diffraction, gaussian, gaussian_widths
+from tiltkit_deblur.psf import kernel_of, resampled
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tiltkit_deblur.options import DeblurOptions
+
+__all__ = ["find_kernel"]
+
+
+def find_kernel(
+    o: DeblurOptions, voxel: tuple[float, float, float] | None, shape: Sequence[int]
+) -> NDArray[np.float64]:
+    """The kernel of a file, of beads, or of a model.
+
+    Args:
+        o: Options of the task.
+        voxel: Edges of a voxel of the data (z, y, x) in micrometres, where known.
+        shape: Of the data (z, y, x).
+
+    Raises:
+        UsageError: No point spread function is named, or what a model needs is missing.
+        InputError: Its file is not usable.
+    """
+    if o.psf is not None:
+        stack, own, _ = _read(o.psf, o.psf_channel)
+        return kernel_of(resampled(stack, o.psf_voxel_um or own, voxel, str(o.psf)), str(o.psf))
+    if o.beads is not None:
+        stack, own, saturation = _read(o.beads, o.psf_channel)
+        bead, _ = bead_average(stack, o.bead_half, saturation, str(o.beads))
+        return kernel_of(resampled(bead, o.psf_voxel_um or own, voxel, str(o.beads)), str(o.beads))
+    if o.psf_model is None:
+        raise UsageError(
+            "No point spread function is named.",
+            "give -s task.psf=FILE, -s task.beads=FILE, or -s task.psf_model=gaussian with"
+            " -s task.na and -s task.wavelength_um.",
+        )
+    return _model(o, voxel, shape)
+
+
+def _model(
+    o: DeblurOptions, voxel: tuple[float, float, float] | None, shape: Sequence[int]
+) -> NDArray[np.float64]:
+    if voxel is None:
+        raise UsageError(
+            "The file does not tell its voxel size, which a model of the PSF needs.",
+            "give -s task.voxel_um='[Z, Y, X]'.",
+        )
+    flat = shape[0] == 1 or o.dimensions == 2
+    if o.psf_model == "gaussian" and o.fwhm_um is not None:
+        widths = o.fwhm_um
+    elif o.na is None or o.wavelength_um is None:
+        raise UsageError(
+            f"The PSF model {o.psf_model} needs the numerical aperture and the wavelength.",
+            "give -s task.na=1.4 and -s task.wavelength_um=0.52.",
+        )
+    elif o.na >= o.immersion_index:
+        raise UsageError(
+            f"The numerical aperture is {o.na:g}, but must be less than the refractive index of"
+            f" the immersion, {o.immersion_index:g}.",
+            "correct -s task.na or -s task.immersion_index.",
+        )
+    elif o.psf_model == "gaussian":
+        widths = gaussian_widths(o.na, o.wavelength_um, o.immersion_index)
+    else:
+        return kernel_of(_diffraction(o, voxel, (1, *shape[1:]) if flat else shape))
+    stack = gaussian((0.0, *widths[1:]) if flat else widths, voxel)
+    return kernel_of(stack, "The Gaussian PSF")
+
+
+def _diffraction(
+    o: DeblurOptions, voxel: tuple[float, float, float], shape: Sequence[int]
+) -> NDArray[np.float32]:
+    assert o.na is not None and o.wavelength_um is not None  # noqa: S101, PT018  (checked before)
+    assert o.psf_model in ("born-wolf", "gibson-lanni")  # noqa: S101  (the caller's third case)
+    return diffraction(
+        o.psf_model,
+        na=o.na,
+        wavelength_um=o.wavelength_um,
+        immersion_index=o.immersion_index,
+        sample_index=o.sample_index,
+        depth_um=o.depth_um,
+        voxel_um=voxel,
+        shape=shape,
+    )
+
+
+def _read(
+    path: Path, channel: int
+) -> tuple[NDArray[np.float32], tuple[float, float, float] | None, float]:
+    """A stack (z, y, x), its voxel, and the reading at which it is saturated."""
+    with find_reader(path, gives="deblur.volume").open(path) as volume:
+        if channel >= volume.shape[1]:
+            raise UsageError(
+                f"{path} has no channel {channel}; it has {volume.shape[1]}.",
+                "count channels from 0: -s task.psf_channel=NUMBER.",
+            )
+        return volume.read(0, channel), volume.voxel_um, volume.saturation

@@ -1,0 +1,107 @@
+"""Point spread functions from theory: a Gaussian, or scalar diffraction through psfmodels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy.special import erf
+
+from tiltkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["diffraction", "gaussian", "gaussian_widths"]
+
+_FWHM = 2 * math.sqrt(2 * math.log(2))
+# How far kernels reach: standard deviations of a Gaussian, and units of resolution in diffraction.
+_REACH, _RINGS, _DEPTHS = 4.0, 6.0, 3.0
+
+
+def gaussian(fwhm_um: Sequence[float], voxel_um: Sequence[float]) -> NDArray[np.float32]:
+    """A Gaussian (z, y, x), integrated over voxels.
+
+    Args:
+        fwhm_um: Full widths at half maximum along z, y, x; 0 for a single plane.
+        voxel_um: Edges of a voxel.
+    """
+    profiles = []
+    for width, voxel in zip(fwhm_um, voxel_um, strict=True):
+        sigma = width / _FWHM / voxel
+        half = math.ceil(_REACH * sigma)
+        edges = np.arange(-half, half + 2) - 0.5
+        cumulative = erf(edges / (math.sqrt(2) * sigma)) if sigma > 0 else np.array([-1.0, 1.0])
+        profiles.append(np.diff(cumulative))
+    z, y, x = profiles
+    kernel: NDArray[np.float64] = z[:, None, None] * y[:, None] * x
+    return kernel.astype(np.float32)
+
+
+def gaussian_widths(na: float, wavelength_um: float, index: float) -> tuple[float, float, float]:
+    """FWHM (z, y, x) of the Gaussian nearest to a widefield PSF (Zhang et al., Appl. Opt. 2007)."""
+    lateral = _FWHM * 0.225 * wavelength_um / na
+    return _FWHM * 0.78 * index * wavelength_um / na**2, lateral, lateral
+
+
+def diffraction(
+    model: Literal["born-wolf", "gibson-lanni"],
+    *,
+    na: float,
+    wavelength_um: float,
+    immersion_index: float,
+    sample_index: float,
+    depth_um: float,
+    voxel_um: Sequence[float],
+    shape: Sequence[int],
+) -> NDArray[np.float32]:
+    """Scalar diffraction of a widefield microscope, (z, y, x), by psfmodels.
+
+    Born and Wolf's is Gibson and Lanni's (J. Opt. Soc. Am. A 9, 1992) where sample and immersion
+    have one refractive index.
+
+    Args:
+        model: Which of them.
+        na: Numerical aperture.
+        wavelength_um: Of the emission, in vacuum.
+        immersion_index: Refractive index of the immersion.
+        sample_index: Of the sample.
+        depth_um: Of the point below the cover glass.
+        voxel_um: Edges of a voxel (z, y, x), y and x alike.
+        shape: Of the data (z, y, x), which bounds the kernel.
+
+    Raises:
+        UsageError: psfmodels is not installed, or pixels are not square.
+    """
+    try:
+        import psfmodels
+    except ImportError as error:
+        raise UsageError(
+            f"The PSF model {model} needs the package psfmodels, which is not installed.",
+            "pip install 'tiltkit-deblur[models]', or use -s task.psf_model=gaussian.",
+        ) from error
+    dz, dy, dx = voxel_um
+    if abs(dy / dx - 1) > 0.02:
+        raise UsageError(
+            f"Pixels of {dy:g} x {dx:g} um are not square.", "use -s task.psf_model=gaussian."
+        )
+    rings = math.ceil(_RINGS * 0.61 * wavelength_um / na / dx)
+    planes = math.ceil(_DEPTHS * 2 * immersion_index * wavelength_um / na**2 / dz)
+    half = min(rings, (min(shape[1:]) - 1) // 2)
+    deep = min(planes, (shape[0] - 1) // 2)
+    same = model == "born-wolf"
+    stack = psfmodels.make_psf(
+        [i * dz for i in range(-deep, deep + 1)],
+        nx=2 * half + 1,
+        dxy=dx,
+        NA=na,
+        wvl=wavelength_um,
+        ni=immersion_index, ni0=immersion_index,
+        ns=immersion_index if same else sample_index,
+        ng=immersion_index if same else 1.515, ng0=immersion_index if same else 1.515,
+        pz=0.0 if same else depth_um,
+        model="scalar",
+    )  # fmt: skip
+    return np.asarray(stack, np.float32).reshape(2 * deep + 1, 2 * half + 1, 2 * half + 1)

@@ -1,0 +1,94 @@
+"""Settings of the task `deblur`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["DeblurOptions"]
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Triple = tuple[Positive, Positive, Positive]
+
+
+class DeblurOptions(BaseModel):
+    """What is None is found from the data, or in the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    psf: Path | None = Field(None, description="file with the point spread function")
+    psf_channel: int = Field(0, ge=0, description="channel of the PSF file")
+    psf_voxel_um: Triple | None = Field(None, description="voxel of the PSF file (z, y, x)")
+    beads: Path | None = Field(None, description="file with an image of beads, to average")
+    bead_half: tuple[int, int, int] = Field(
+        (12, 12, 12), description="pixels (z, y, x) on either side that belong to a bead"
+    )
+    psf_model: Literal["gaussian", "born-wolf", "gibson-lanni"] | None = Field(
+        None, description="model of the PSF"
+    )
+    fwhm_um: Triple | None = Field(
+        None, description="full width at half maximum (z, y, x) of a Gaussian PSF"
+    )
+    na: Positive | None = Field(None, description="numerical aperture")
+    wavelength_um: Positive | None = Field(None, description="emission wavelength in vacuum")
+    immersion_index: float = Field(
+        1.515, ge=1, le=2.5, description="refractive index of the immersion"
+    )
+    sample_index: float = Field(1.33, ge=1, le=2.5, description="refractive index of the sample")
+    depth_um: float = Field(0.0, ge=0, description="depth of the object below the cover glass")
+
+    channel: int | None = Field(None, ge=0, description="channel to deblur")
+    time: int | None = Field(None, ge=0, description="time to deblur; all of them when unset")
+    dataset: str | None = Field(None, description="array of an HDF5 file that holds several")
+    axes: str | None = Field(None, description="axes of the array, such as tzyx")
+    voxel_um: Triple | None = Field(None, description="voxel of the data (z, y, x)")
+    dimensions: Literal[2, 3] | None = Field(
+        None, description="2: every plane by itself; 3: volumes; those of the PSF when unset"
+    )
+
+    gain: Positive | None = Field(None, description="readings per electron")
+    offset: float | None = Field(None, allow_inf_nan=False, description="reading in the dark")
+    read_noise: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="standard deviation of the readout, in readings",
+    )
+    background: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="light that is no part of the image, in readings",
+    )
+    saturation: Positive | None = Field(
+        None, description="reading from which on pixels are saturated and left out; the largest"
+        " that the file's type can hold when unset"
+    )  # fmt: skip
+    nonnegative: bool = Field(True, description="whether images are zero or more")
+    solver: Literal["spectral", "iterative"] = Field(
+        "spectral", description="spectral: one noise variance for all pixels, fast; iterative:"
+        " every pixel has its own and nothing is assumed beyond the borders, for small images"
+    )  # fmt: skip
+    boundary: Literal["free", "circular"] = Field(
+        "free", description="whether the object goes on beyond the image, or repeats itself"
+    )
+    scale: Positive | None = Field(
+        None, description="image value, in readings, that the prior shall see as 1"
+    )
+    planes: Literal["xy", "all"] = Field(
+        "xy", description="planes that the prior sees in a volume; all (xy, xz and yz) where voxels"
+        " are about as long as they are wide"
+    )  # fmt: skip
+    margin: int = Field(
+        16, ge=0, le=512, description="pixels beyond the PSF that a tile sees of its neighbours"
+    )
+    iterations: int = Field(20, ge=1, le=1000, description="of Richardson-Lucy, the baseline")
+
+    @model_validator(mode="after")
+    def _one_psf(self) -> Self:
+        named = [name for name in ("psf", "beads", "psf_model") if getattr(self, name) is not None]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} are both given, but there is one PSF")
+        return self

@@ -1,0 +1,98 @@
+"""What this plugin adds to tiltkit. Imports nothing heavy: targets load on first use."""
+
+from __future__ import annotations
+
+from tiltkit.hookspecs import Entry, PriorEntry, ReaderEntry, hookimpl
+
+__all__ = ["tiltkit_operators", "tiltkit_priors", "tiltkit_readers", "tiltkit_tasks"]
+
+RICHARDSON = (
+    "Richardson, Bayesian-based iterative method of image restoration, J. Opt. Soc. Am. 62 (1972)"
+    " 55-59"
+)
+BERTERO = (
+    "Bertero and Boccacci, A simple method for the reduction of boundary effects in the"
+    " Richardson-Lucy approach to image deconvolution, Astron. Astrophys. 437 (2005) 369-374"
+)
+FOI = (
+    "Foi et al., Practical Poissonian-Gaussian noise modeling and fitting for single-image"
+    " raw-data, IEEE Trans. Image Process. 17 (2008) 1737-1754"
+)
+BDV = (
+    "Pietzsch et al., BigDataViewer: visualization and processing for large image data sets,"
+    " Nature Methods 12 (2015) 481-483"
+)
+ILASTIK = (
+    "Berg et al., ilastik: interactive machine learning for (bio)image analysis, Nature Methods 16"
+    " (2019) 1226-1232"
+)
+OME_TIFF = (
+    "Goldberg et al., The Open Microscopy Environment (OME) data model and XML file, Genome Biol. 6"
+    " (2005) R47"
+)
+OME_ZARR = (
+    "Moore et al., OME-Zarr: a cloud-optimized bioimaging file format with international community"
+    " support, Histochem. Cell Biol. 160 (2023) 223-251"
+)
+
+
+@hookimpl
+def tiltkit_tasks() -> list[Entry]:
+    """Deconvolution of images and volumes."""
+    return [
+        Entry(
+            name="deblur",
+            target="tiltkit_deblur.task:Deblur",
+            summary="posterior of microscope images or volumes blurred by a point spread function",
+            cite=(RICHARDSON, BERTERO, FOI),
+        )
+    ]
+
+
+@hookimpl
+def tiltkit_operators() -> list[Entry]:
+    """Forward models."""
+    return [
+        Entry(
+            name="deblur.convolution",
+            target="tiltkit_deblur.convolution:Convolution",
+            summary="circular convolution in 2-D or 3-D; solved exactly",
+        )
+    ]
+
+
+@hookimpl
+def tiltkit_priors() -> list[PriorEntry]:
+    """The prior that ships with the plugin."""
+    return []
+
+
+@hookimpl
+def tiltkit_readers() -> list[ReaderEntry]:
+    """Layouts of microscope files; all give `tiltkit_deblur.volume.Volume`."""
+
+    def reader(
+        name: str, target: str, summary: str, patterns: tuple[str, ...], *cite: str,
+        requires: tuple[str, ...] = (),
+    ) -> ReaderEntry:  # fmt: skip
+        return ReaderEntry(
+            name=f"deblur.{name}",
+            target=f"tiltkit_deblur.{target}",
+            summary=summary,
+            gives="deblur.volume",
+            patterns=patterns,
+            requires=requires,
+            cite=cite,
+        )
+
+    return [
+        reader("bdv", "readers.bdv:BigDataViewer", "BigDataViewer: HDF5 beside its XML",
+               ("*.xml", "*.h5", "*.hdf5"), BDV),
+        reader("imaris", "readers.imaris:Imaris", "Imaris 5.5 HDF5", ("*.ims",)),
+        reader("hdf5", "readers.hdf5:PlainHdf5", "ilastik and plain HDF5: one stack of images",
+               ("*.h5", "*.hdf5", "*.ilp"), ILASTIK),
+        reader("tiff", "readers.tiff:Tiff", "TIFF, OME-TIFF and ImageJ's",
+               ("*.tif", "*.tiff"), OME_TIFF),
+        reader("zarr", "readers.omezarr:OmeZarr", "OME-Zarr folders",
+               ("*.zarr",), OME_ZARR, requires=("zarr",)),
+    ]  # fmt: skip

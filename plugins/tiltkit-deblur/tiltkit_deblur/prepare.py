@@ -1,0 +1,169 @@
+"""From readings to a deconvolution: the grid, the noise, and what was not measured filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy.fft import next_fast_len
+
+from tiltkit.errors import InputError
+from tiltkit_deblur.convolution import Convolution
+from tiltkit_deblur.lucy import richardson_lucy
+from tiltkit_deblur.psf import half_support
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from tiltkit_deblur.noise import Camera
+
+__all__ = ["Grid", "Prepared", "check_readings", "grid_of", "prepare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where the image is computed: the data and a border from which light falls into them.
+
+    Attributes:
+        shape: Of the grid, ``space``; convenient for Fourier transforms.
+        inside: Where the data lie in it.
+    """
+
+    shape: tuple[int, ...]
+    inside: tuple[slice, ...]
+
+    @property
+    def at(self) -> Any:
+        """``inside`` as an index of (1, 1, *space)."""
+        return (0, 0, *self.inside)
+
+
+def grid_of(data: Sequence[int], kernel: NDArray[np.float64], boundary: str) -> Grid:
+    """The grid of data (space) and a kernel.
+
+    Raises:
+        InputError: The kernel is larger than the grid.
+    """
+    halves = half_support(kernel)
+    large = [h for h, n in zip(halves, data, strict=True) if 2 * h + 1 > n]
+    if large:
+        size = " x ".join(str(2 * h + 1) for h in halves)
+        raise InputError(
+            f"The PSF, {size} pixels with 99 % of its light, is larger than the image,"
+            f" {' x '.join(map(str, data))}.",
+            "check the voxel sizes of both, or give more planes.",
+        )
+    if boundary == "circular":
+        return Grid(tuple(data), tuple(slice(n) for n in data))
+    shape = tuple(
+        int(next_fast_len(n + 2 * h, real=True)) for n, h in zip(data, halves, strict=True)
+    )
+    return Grid(shape, tuple(slice(h, h + n) for h, n in zip(halves, data, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A deconvolution on its grid; tensors are (1, 1, *space), values are readings.
+
+    Attributes:
+        operator: The blur.
+        grid: Of the tensors.
+        y: Readings without offset and background; filled in where not measured.
+        measured: Where they are measured.
+        variance: Of the noise of every pixel, from the brightness that is expected there.
+        baseline: Richardson-Lucy.
+    """
+
+    operator: Convolution
+    grid: Grid
+    y: Tensor
+    measured: Tensor
+    variance: Tensor
+    baseline: Tensor
+
+
+def prepare(
+    readings: NDArray[np.float32],
+    kernel: NDArray[np.float64],
+    grid: Grid,
+    camera: Camera,
+    *,
+    background: float,
+    saturation: float,
+    least_variance: float,
+    iterations: int,
+    device: torch.device,
+) -> Prepared:
+    """Put readings on their grid.
+
+    The detector saw only the middle of what the solver computes on, and not what was too bright
+    for it. What it did not see is filled in with what Richardson-Lucy's image predicts there, an
+    image that did without these pixels: so a solver that is diagonal on the whole grid is fed data
+    that fit together across the borders, and nothing rings.
+
+    Args:
+        readings: Data (space).
+        kernel: Point spread function (space).
+        grid: From `grid_of`.
+        camera: Gain, offset and read noise.
+        background: Light that is no part of the image, in readings.
+        saturation: Reading from which on pixels are not measured.
+        least_variance: Of the noise of a dark pixel.
+        iterations: Of Richardson-Lucy.
+        device: Where to compute.
+    """
+    operator = Convolution(_fitting(kernel, grid.shape, device), grid.shape)
+    y = torch.zeros((1, 1, *grid.shape), device=device)
+    measured = torch.zeros((1, 1, *grid.shape), dtype=torch.bool, device=device)
+    y[grid.at] = torch.from_numpy(readings).to(device) - (camera.offset + background)
+    measured[grid.at] = torch.from_numpy(readings < saturation).to(device)
+    # Read noise of a variance v is that of v further counts: Snyder et al., JOSA A 12, 1995.
+    unit = camera.gain if camera.gain > 0 else 1.0
+    dark = background + camera.read_noise**2 / unit
+    baseline = richardson_lucy(operator, y + dark, measured, dark, iterations)
+    blurred = operator.forward(baseline)
+    noise = camera.gain * (blurred + background).clamp_min(0) + camera.read_noise**2
+    variance = noise.clamp_min(least_variance)
+    filled = torch.where(measured, y, blurred)
+    return Prepared(operator, grid, filled, measured, variance, baseline)
+
+
+def check_readings(stack: NDArray[np.float32], offset: float, name: str) -> None:
+    """Refuse readings that no camera gives.
+
+    Raises:
+        InputError: NaN, a constant, or nothing above the dark.
+    """
+    bad = int(np.count_nonzero(~np.isfinite(stack)))
+    if bad:
+        raise InputError(
+            f"{name} holds {bad} values that are NaN or infinite.",
+            "repair it, or set dead pixels to the largest value of the type, which is left out.",
+        )
+    low, high = float(stack.min()), float(stack.max())
+    if low == high:
+        raise InputError(
+            f"All {stack.size} pixels of {name} have the value {low:g}.",
+            "check the channel, the time and the array.",
+        )
+    signal = stack - np.float32(offset)
+    if float(signal.mean()) <= 0:
+        raise InputError(
+            f"{name} is no brighter than the dark: its mean is {float(stack.mean()):g}, the offset"
+            f" {offset:g}.",
+            "correct it with -s task.offset=READING, or give data without background subtraction.",
+        )
+
+
+def _fitting(kernel: NDArray[np.float64], shape: Sequence[int], device: torch.device) -> Tensor:
+    """The kernel cropped to a grid, which leaves out the outermost of its light."""
+    box = []
+    for k, n in zip(kernel.shape, shape, strict=True):
+        half = min(k // 2, (n - 1) // 2)
+        box.append(slice(k // 2 - half, k // 2 + half + 1))
+    kept = kernel[tuple(box)]
+    return torch.from_numpy((kept / kept.sum()).astype(np.float32)).to(device)

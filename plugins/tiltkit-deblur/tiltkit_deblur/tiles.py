@@ -1,0 +1,141 @@
+"""Windows that cover an image, and problems that see the same noise at the same place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, cast
+
+from tiltkit.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from tiltkit.protocols import Prior
+
+__all__ = ["Rolled", "Tile", "cover"]
+
+Window = tuple[slice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A part of an image that is sampled by itself.
+
+    Attributes:
+        window: Where its result belongs; the windows of all tiles partition the image.
+        seen: What it sees, its margins too; alike in size for all tiles of an image.
+    """
+
+    window: Window
+    seen: Window
+
+
+def cover(shape: Sequence[int], margin: Sequence[int], pad: Sequence[int], most: int) -> list[Tile]:
+    """Tiles of an image, as few as possible.
+
+    Args:
+        shape: Of the image.
+        margin: What a tile sees of its surroundings, per axis.
+        pad: What its grid has beyond that, per axis.
+        most: Pixels that the grid of a tile may have.
+
+    Raises:
+        UsageError: Even the smallest tiles have more.
+    """
+    parts = [1] * len(shape)
+    while _grid(shape, margin, pad, parts) > most:
+        options = []
+        for axis, n in enumerate(shape):
+            # Tiles smaller than what they see of others would cost more than they give.
+            if -(-n // (parts[axis] + 1)) >= max(margin[axis], 1):
+                more = [*parts[:axis], parts[axis] + 1, *parts[axis + 1 :]]
+                options.append((_grid(shape, margin, pad, more) * math.prod(more), more))
+        if not options:
+            raise UsageError(
+                f"The smallest tiles need {_grid(shape, margin, pad, parts)} pixels at once, but"
+                f" memory allows {most}.",
+                "allow more with memory_gb, or ask for fewer samples.",
+            )
+        parts = min(options)[1]
+    tiles = [Tile((), ())]
+    for n, k, m in zip(shape, parts, margin, strict=True):
+        edges = [i * n // k for i in range(k + 1)]
+        length = _seen(n, k, m)
+        along = [
+            (slice(a, b), slice(start, start + length))
+            for a, b in pairwise(edges)
+            for start in [min(max(a - m, 0), n - length)]
+        ]
+        tiles = [Tile((*t.window, w), (*t.seen, s)) for t in tiles for w, s in along]
+    return tiles
+
+
+@dataclass(frozen=True, slots=True)
+class Rolled:
+    """A prior for particles that are stored rolled by some pixels along their last axes.
+
+    Tiles of one image are sampled with the same random numbers. Rolled by the place of their tile
+    they meet any pixel of the image with the same number in every tile that sees it, so that
+    samples of neighbours fit together without a seam, and without blending, which would take away
+    from the spread. Numbers repeat from tile to tile: intervals of pixels are not concerned, only
+    what one makes of sums over several tiles.
+
+    Attributes:
+        prior: For particles in place.
+        by: Pixels, one per spatial axis.
+    """
+
+    prior: Prior
+    by: tuple[int, ...]
+
+    @property
+    def channels(self) -> int:
+        """Those of the prior."""
+        return self.prior.channels
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        """That of the prior."""
+        return self.prior.sigma_range
+
+    @property
+    def value_range(self) -> str:
+        """That of the prior."""
+        return self.prior.value_range
+
+    def score(self, x: Tensor, sigma: float) -> Tensor:
+        """Score of rolled particles, rolled alike."""
+        return self.roll(self.prior.score(self.unroll(x), sigma))
+
+    def to(self, device: torch.device) -> Rolled:
+        """The same prior on another device."""
+        return Rolled(self.prior.to(device), self.by)
+
+    def prior_if_moved(self) -> Prior:
+        """The prior itself where nothing is rolled."""
+        return cast("Prior", self) if any(self.by) else self.prior
+
+    def roll(self, x: Tensor) -> Tensor:
+        """From in place to rolled."""
+        return x.roll(self.by, tuple(range(-len(self.by), 0)))
+
+    def unroll(self, x: Tensor) -> Tensor:
+        """From rolled to in place."""
+        return x.roll([-n for n in self.by], tuple(range(-len(self.by), 0)))
+
+
+def _seen(n: int, parts: int, margin: int) -> int:
+    """Pixels that each of the parts of an axis sees."""
+    return min(n, -(-n // parts) + 2 * margin) if parts > 1 else n
+
+
+def _grid(
+    shape: Sequence[int], margin: Sequence[int], pad: Sequence[int], parts: Sequence[int]
+) -> int:
+    """Pixels of the grid of a tile."""
+    sizes = zip(shape, margin, pad, parts, strict=True)
+    return math.prod(_seen(n, k, m) + 2 * p for n, m, p, k in sizes)

@@ -1,0 +1,105 @@
+"""What every reader of microscope files gives: stacks of planes, read piece by piece."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiltkit.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["AXES", "Volume", "Window", "checked_voxel", "read_axes"]
+
+# Where a piece lies along z, y and x.
+Window = tuple[slice, slice, slice]
+
+# The order in which every volume is presented.
+AXES = "tczyx"
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An open file of (time, channel, z, y, x).
+
+    Attributes:
+        path: The file.
+        layout: Its layout, for people.
+        shape: Numbers of times, channels, planes, rows and columns.
+        dtype: Of the stored values.
+        read_block: Stored values (z, y, x) of a time, a channel and a window.
+        voxel_um: Edges of a voxel (z, y, x) in micrometres; None where the file does not tell.
+        channels: Names of the channels, where there are any.
+        metadata: What a result shall carry on.
+    """
+
+    path: Path
+    layout: str
+    shape: tuple[int, int, int, int, int]
+    dtype: np.dtype[Any]
+    read_block: Callable[[int, int, Window], NDArray[Any]]
+    voxel_um: tuple[float, float, float] | None = None
+    channels: Sequence[str] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1:
+            raise InputError(
+                f"{self.path} holds no pixels: its (time, channel, z, y, x) is {self.shape}.",
+                "check that the file was written to its end.",
+            )
+        if self.dtype.kind not in "fiub":
+            raise InputError(
+                f"{self.path} holds values of type {self.dtype}, not real numbers.",
+                "export intensities.",
+            )
+
+    @property
+    def saturation(self) -> float:
+        """The largest value that the stored type can hold; infinite for floating point."""
+        return float(np.iinfo(self.dtype).max) if self.dtype.kind in "iu" else math.inf
+
+    def read(self, time: int, channel: int, window: Window | None = None) -> NDArray[np.float32]:
+        """Values (z, y, x) of a window, or of everything."""
+        return np.asarray(
+            self.read_block(time, channel, window or (slice(None),) * 3), dtype=np.float32
+        )
+
+
+def checked_voxel(values: Sequence[float | None]) -> tuple[float, float, float] | None:
+    """Voxel edges (z, y, x) where all of them are known and make sense."""
+    known = [float(v) for v in values if v is not None and math.isfinite(v) and v > 0]
+    return (known[0], known[1], known[2]) if len(known) == len(values) == 3 else None
+
+
+def read_axes(
+    axes: str, shape: Sequence[int], read: Callable[[tuple[Any, ...]], NDArray[Any]]
+) -> tuple[tuple[int, int, int, int, int], Callable[[int, int, Window], NDArray[Any]]]:
+    """Shape and block reader of an array whose axes come in another order.
+
+    Args:
+        axes: One letter of ``tczyx`` per axis of the array.
+        shape: Of the array.
+        read: Gives the part of the array at an index.
+    """
+    sizes = dict(zip(axes, shape, strict=True))
+    full = tuple(int(sizes.get(letter, 1)) for letter in AXES)
+
+    def block(time: int, channel: int, window: Window) -> NDArray[Any]:
+        at: dict[str, Any] = dict(zip(AXES, (time, channel, *window), strict=True))
+        part = np.asarray(read(tuple(at[letter] for letter in axes)))
+        kept = [letter for letter in axes if letter in "zyx"]
+        order = sorted(range(len(kept)), key=lambda i: "zyx".index(kept[i]))
+        part = part.transpose(order)
+        for position, letter in enumerate("zyx"):
+            if letter not in kept:
+                part = np.expand_dims(part, position)
+        return part
+
+    return (full[0], full[1], full[2], full[3], full[4]), block
