@@ -47,9 +47,7 @@ def make(kind, dtype=torch.float64):
     return SolveTilt(likelihood, (PIXELS,), dtype, weighing=1e-12, drawing=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("wrap", "algebra"), [(lambda d: d, SpectralTilt), (Plain, SolveTilt)]
-)
+@pytest.mark.parametrize(("wrap", "algebra"), [(lambda d: d, SpectralTilt), (Plain, SolveTilt)])
 def test_a_diagonalised_operator_needs_no_solves(wrap, algebra):
     operator = wrap(Dense(matrix(), (PIXELS,)))
     likelihood = GaussianLikelihood(operator, Y, NOISE_VAR)

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from tiltkit.priors.fetch import weights_file
-from tiltkit.priors.profile import LEVEL
 from tiltkit.priors.tiling import tiled
 from tiltkit.priors.weights import file_digest, load_network
 
@@ -45,8 +44,6 @@ class DenoiserPrior:
         sigma_range: Smallest and largest noise level that the denoiser knows.
         value_range: Where image values lie, as text for people.
         to_device: Makes the denoiser for another device; None when it follows its input.
-        distance: How unlike the training images each of (batch, channel, *space) is, 1 is the
-            limit; None where the prior cannot tell.
     """
 
     denoise: Callable[[Tensor, float], Tensor]
@@ -54,7 +51,6 @@ class DenoiserPrior:
     sigma_range: tuple[float, float]
     value_range: str
     to_device: Callable[[torch.device], Callable[[Tensor, float], Tensor]] | None = None
-    distance: Callable[[Tensor], Tensor] | None = None
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
         """Score at noise level ``sigma``, shaped as ``x``."""
@@ -133,23 +129,7 @@ def prior_of(
         sigma_range=(network.sigma_min, network.sigma_max),
         value_range=metadata.get("value_range", ""),
         to_device=on,
-        distance=_distance(network),
     )
-
-
-def _distance(network: ScoreUNet) -> Callable[[Tensor], Tensor] | None:
-    """Distance from the network's training images, where it knows what they are like."""
-    profile = network.profile
-    if profile is None:
-        return None
-    level = min(max(LEVEL, network.sigma_min), network.sigma_max)
-
-    def distance(x: Tensor) -> Tensor:
-        device = next(network.parameters()).device
-        with torch.inference_mode():
-            return profile.distance(network.features(x.to(device, torch.float32), level))
-
-    return distance
 
 
 network_prior.Options = NetworkOptions  # type: ignore[attr-defined]

@@ -13,11 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from tiltkit.priors.profile import Profile
-
 EMBEDDING = 128
-# Share of the brightest pixels' magnitude, 1, from which on a pixel is part of the object.
-BRIGHT = 0.1
 
 
 class NoiseEmbedding(nn.Module):
@@ -79,9 +75,6 @@ class Stage(nn.Module):
 class ScoreUNet(nn.Module):
     """Denoiser D(x, sigma), the posterior mean of a clean image given x = clean + sigma * noise.
 
-    Its attribute ``profile`` says what the features of its training images are, where that is
-    known (`tiltkit.priors.profile`).
-
     Args:
         channels: image channels; 2 for complex images (re, im).
         widths: features per resolution, finest first; the finest is half the image's resolution.
@@ -101,7 +94,6 @@ class ScoreUNet(nn.Module):
         sigma_max: float = 5.0,
     ) -> None:
         super().__init__()
-        self.profile: Profile | None = None
         if len(widths) != len(blocks):
             raise ValueError("widths and blocks need one entry per resolution")
         self.channels, self.widths, self.blocks = channels, tuple(widths), tuple(blocks)
@@ -150,13 +142,6 @@ class ScoreUNet(nn.Module):
         """Run the raw network F of the paper on scaled images (batch, channel, h, w)."""
         height, width = x.shape[-2:]
         embedding = self.embed(level)
-        h, skips = self._coarsest(x, embedding)
-        for stage, grow in zip(reversed(self.up[:-1]), reversed(self.grow), strict=True):
-            h = stage(grow(h) + skips.pop(), embedding)
-        return F.pixel_shuffle(self.tail(h), 2)[..., :height, :width]
-
-    def _coarsest(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Features at the coarsest resolution, and those of all finer ones on the way there."""
         h = F.pixel_unshuffle(pad_to_multiple(x, self.multiple), 2)
         h = self.head(h.contiguous(memory_format=torch.channels_last))
         skips = []
@@ -164,28 +149,10 @@ class ScoreUNet(nn.Module):
             h = stage(h, embedding)
             skips.append(h)
             h = shrink(h)
-        return self.up[-1](self.down[-1](h, embedding), embedding), skips
-
-    def features(self, x: Tensor, sigma: float) -> Tensor:
-        """What the network sees in images as a whole: (batch, 2 * widths[-1]).
-
-        Mean and spread of its coarsest features over what is bright (a tenth of the brightest, 1,
-        and more), so that air around an object does not count.
-
-        Args:
-            x: Images (batch, channel, h, w), with as little noise as the network was trained on.
-            sigma: Noise level that the network takes them to have; it decides which detail counts.
-        """
-        level = torch.full((len(x),), sigma, device=x.device)
-        scaled = x.float() / math.hypot(sigma, self.sigma_data)
-        h = self._coarsest(scaled, self.embed(level))[0].float()
-        bright = (x.norm(dim=1, keepdim=True) > BRIGHT).float()
-        weight = F.interpolate(pad_to_multiple(bright, self.multiple), h.shape[-2:], mode="area")
-        weight = weight + 1e-6  # an image without anything bright counts as a whole
-        weight = weight / weight.sum((2, 3), keepdim=True)
-        mean = (h * weight).sum((2, 3))
-        variance = ((h - mean[..., None, None]).square() * weight).sum((2, 3))
-        return torch.cat([mean, variance.sqrt()], dim=1)
+        h = self.up[-1](self.down[-1](h, embedding), embedding)
+        for stage, grow in zip(reversed(self.up[:-1]), reversed(self.grow), strict=True):
+            h = stage(grow(h) + skips.pop(), embedding)
+        return F.pixel_shuffle(self.tail(h), 2)[..., :height, :width]
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -13,10 +13,8 @@ from safetensors.torch import save
 
 from tiltkit.errors import TiltkitError
 from tiltkit.priors.network import ScoreUNet
-from tiltkit.priors.profile import Profile
 
 ARCHITECTURE = "tiltkit.ScoreUNet/1"
-_PROFILE = "profile."
 
 
 def file_digest(path: str | Path) -> str:
@@ -26,7 +24,7 @@ def file_digest(path: str | Path) -> str:
 
 
 def save_network(path: str | Path, net: ScoreUNet, metadata: Mapping[str, str]) -> None:
-    """Write a network, its profile, what is needed to rebuild it and any further notes.
+    """Write a network, what is needed to rebuild it and any further notes.
 
     Args:
         path: file to write, by custom with the suffix .safetensors.
@@ -41,8 +39,6 @@ def save_network(path: str | Path, net: ScoreUNet, metadata: Mapping[str, str]) 
         )
     notes = {**metadata, "architecture": ARCHITECTURE, "config": json.dumps(net.config)}
     tensors = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-    if net.profile is not None:
-        tensors |= {_PROFILE + name: getattr(net.profile, name) for name in ("mean", "whiten")}
     # Not by safetensors' own writer, whose files only their owner can read.
     Path(path).write_bytes(save(tensors, metadata=notes))
 
@@ -74,12 +70,9 @@ def load_network(path: str | Path, sha256: str | None = None) -> tuple[ScoreUNet
             f"{path.name} holds weights of {notes.get('architecture')!r}, not {ARCHITECTURE!r}.",
             "use weights that tiltkit wrote, or a tiltkit that knows this architecture.",
         )
-    own = {name: value for name, value in tensors.items() if not name.startswith(_PROFILE)}
-    about = {name.removeprefix(_PROFILE): tensors[name] for name in tensors.keys() - own.keys()}
     try:
         net = ScoreUNet(**json.loads(notes["config"]))
-        net.load_state_dict(own)
-        net.profile = Profile(**about) if about else None
+        net.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TiltkitError(
             f"The weights in {path.name} do not fit the network that they describe.",

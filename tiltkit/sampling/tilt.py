@@ -339,8 +339,9 @@ class SolveTilt:
         return self._smooth(v, s**2, q, data)
 
     def _smooth(self, v: float, s2: float, q: Tensor, d: Tensor) -> Tensor:
-        """``P q + P A^H S_s^-1 d``, as ``v q + v A^H (noise_var I + (v + s^2) A A^H)^-1 (d - v A q)``.
+        """``P q + P A^H S_s^-1 d``.
 
+        It is ``v q + v A^H (noise_var I + (v + s^2) A A^H)^-1 (d - v A q)``.
         An error of the solve is smaller by ``v / (noise_var / |A|^2 + s^2)``, in units of ``P``.
         """
         solved = self._solve(v + s2, d - v * self._operator.forward(q), self._drawing * s2 / v)

@@ -86,7 +86,7 @@ def test_every_item_is_solved() -> None:
 
 
 def test_wrong_distances_are_refused() -> None:
-    with pytest.raises(TiltkitError, match="corners of the image are 5.65"):
+    with pytest.raises(TiltkitError, match=r"corners of the image are 5\.65"):
         FanBeam(ANGLES, (8, 8), 8, source_distance=5.0, detector_distance=1.0)
     with pytest.raises(TiltkitError, match="detector is -1"):
         FanBeam(ANGLES, (8, 8), 8, source_distance=50.0, detector_distance=-1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -62,7 +63,9 @@ def test_coefficients_computed_on_the_fly_are_those_of_the_matrix(geometry: dict
 
 def strip(x: float, y: float, angle: float, left: float, right: float) -> float:
     """Area of the unit square around (x, y) between two parallel lines, by cutting a polygon."""
-    corners = np.array([[x - 0.5, y - 0.5], [x + 0.5, y - 0.5], [x + 0.5, y + 0.5], [x - 0.5, y + 0.5]])
+    corners = np.array(
+        [[x - 0.5, y - 0.5], [x + 0.5, y - 0.5], [x + 0.5, y + 0.5], [x - 0.5, y + 0.5]]
+    )
     normal = np.array([math.cos(angle), math.sin(angle)])
     for sign, level in ((1, left), (-1, -right)):
         kept: list[np.ndarray] = []
@@ -87,10 +90,7 @@ def test_a_coefficient_is_the_area_that_pixel_and_strip_share(pitch: float) -> N
         point[0, 0, i, j] = 1
         for row, angle in zip(operator.forward(point)[0], ANGLES.tolist(), strict=True):
             borders = (np.arange(10) - 0.5 - 3.7) * pitch
-            areas = [
-                strip(j - 1.5, i - 1, angle, a, b)
-                for a, b in zip(borders[:-1], borders[1:], strict=True)
-            ]
+            areas = [strip(j - 1.5, i - 1, angle, a, b) for a, b in pairwise(borders)]
             np.testing.assert_allclose(row * pitch, areas, atol=1e-7)
 
 
@@ -113,7 +113,9 @@ def test_a_point_projects_onto_its_geometric_place(
     assert (centre - expected).abs().max() < 0.05
 
 
-def ellipse(shape: tuple[int, int], pixel: float, a: float, b: float, x0: float, y0: float) -> Tensor:
+def ellipse(
+    shape: tuple[int, int], pixel: float, a: float, b: float, x0: float, y0: float
+) -> Tensor:
     """An ellipse, each pixel the mean over 16 x 16 points."""
     ny, nx = shape
     y = (torch.arange(16 * ny, dtype=torch.float64) - (16 * ny - 1) / 2) * pixel / 16 - y0

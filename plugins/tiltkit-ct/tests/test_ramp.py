@@ -48,7 +48,6 @@ SCANS = {
     "axis off the middle": (half_circle(180), {"n_columns": 110, "axis": 47.3}),
     "half acquisition, axis on the left": (2 * half_circle(300), {"n_columns": 70, "axis": 15.4}),
     "half acquisition, axis on the right": (2 * half_circle(300), {"n_columns": 70, "axis": 54.1}),
-    "half acquisition, small offset": (2 * half_circle(300), {"n_columns": 90, "axis": 43.0}),
 }
 
 

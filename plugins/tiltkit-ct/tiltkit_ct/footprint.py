@@ -42,7 +42,8 @@ class Shadow:
         fall = (u - falling).clamp_min(0).minimum(end - falling)
         slopes = rise.square() / (2 * (full - start) + tiny)
         slopes = slopes + fall - fall.square() / (2 * (end - falling) + tiny)
-        return self.height * (slopes + flat)
+        integral: Tensor = self.height * (slopes + flat)
+        return integral
 
 
 def overlaps(shadow: Shadow) -> tuple[Tensor, Tensor]:
@@ -56,7 +57,5 @@ def overlaps(shadow: Shadow) -> tuple[Tensor, Tensor]:
     reach = (shadow.corners[3] + 0.5).ceil() - first
     n = max(1, math.ceil(float(reach.max())))
     borders = [shadow.running_integral(first + (k - 0.5)) for k in range(n + 1)]
-    means = [
-        (after - before).clamp_min(0) for before, after in pairwise(borders)
-    ]
+    means = [(after - before).clamp_min(0) for before, after in pairwise(borders)]
     return first.long(), torch.stack(means)

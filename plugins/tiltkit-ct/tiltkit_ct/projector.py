@@ -80,7 +80,7 @@ class Projector(ABC):
         """Line integrals (n, angle, column), each the mean over a detector pixel."""
         flat = x.flatten(1)
         if self._matrices is not None:
-            return _product(self._matrices[0], flat).unflatten(1, self._data_shape)
+            return _product(self._matrices[0], flat).reshape(len(x), *self._data_shape)
         return torch.stack([self._project(flat, *spread) for spread in self._spreads()], dim=1)
 
     def adjoint(self, y: Tensor) -> Tensor:
@@ -132,11 +132,15 @@ class Projector(ABC):
 
     def _to_device(self, matrix: Any) -> Tensor:
         """A scipy matrix in compressed rows as a tensor."""
-        parts = [torch.from_numpy(getattr(matrix, name)) for name in ("indptr", "indices", "data")]
+        first, columns, values = (
+            torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data)
+        )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
             return torch.sparse_csr_tensor(
-                *parts,
+                first,
+                columns,
+                values,
                 size=matrix.shape,
                 device=self.angles.device,
                 check_invariants=False,

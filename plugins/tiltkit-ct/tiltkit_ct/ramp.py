@@ -78,7 +78,8 @@ def ramp_filter(rows: Tensor, pitch: float, window: Window = "ram-lak") -> Tenso
     taps[0] = 0.25
     response = torch.fft.rfft(taps).real * _apodisation(window, length) / pitch
     spectrum = torch.fft.rfft(rows, n=length) * response.to(rows)
-    return torch.fft.irfft(spectrum, n=length)[..., :n]
+    filtered: Tensor = torch.fft.irfft(spectrum, n=length)[..., :n]
+    return filtered
 
 
 def angular_weights(angles: Tensor) -> Tensor:

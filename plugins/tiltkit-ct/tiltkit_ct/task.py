@@ -281,8 +281,7 @@ class CtScan:
         if text == "centre":
             return (p.n_columns - 1) / 2
         if text == "auto":
-            hint = p.axis_hint
-            return find_axis(p, self.options) if hint is None else hint
+            return find_axis(p, self.options)
         axis = float(text)
         if not -p.n_columns < axis < 2 * p.n_columns:
             raise InputError(
@@ -305,7 +304,8 @@ class CtScan:
             return gaussian(operator, on_device(sinogram.line_integrals) / scale, variance)
         if sinogram.counts is None or sinogram.blank is None:
             raise InputError(
-                f"{self.projections.path} holds line integrals, not counts.",
+                f"{self.projections.path} gives line integrals here, not counts: it holds them, or"
+                " phase retrieval made them.",
                 "use --likelihood gaussian.",
             )
         scaled = Weighted(operator, torch.tensor(scale, device=device))

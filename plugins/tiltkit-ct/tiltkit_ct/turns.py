@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from tiltkit_ct.parallel import ParallelBeam
     from torch import Tensor
+
+    from tiltkit_ct.parallel import ParallelBeam
 
 __all__ = ["Turns", "turns_of"]
 

@@ -12,6 +12,7 @@ import argparse
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO, cast
 
 import nrrd
 import numpy as np
@@ -89,9 +90,8 @@ def cranium(path: Path) -> Array:
     """Slices of InVesalius' example, 256 x 256; only measured on, never trained on."""
     with tarfile.open(path) as archive:
         name = next(name for name in archive.getnames() if name.endswith("matrix.dat"))
-        file = archive.extractfile(name)
-        assert file is not None
-        values = np.frombuffer(file.read(), np.int16).reshape(108, 256, 256)
+        content = cast("IO[bytes]", archive.extractfile(name)).read()
+    values = np.frombuffer(content, np.int16).reshape(108, 256, 256)
     return attenuation(values)
 
 

@@ -43,7 +43,11 @@ def simulate(
     readings = gain * counts + offset + read_noise * rng.normal(size=shape)
     spot = np.zeros((13,) * len(shape))
     spot[(6,) * len(shape)] = 1
-    return Scene(gain * scene[inside], readings.astype(np.float32), gaussian_filter(spot, sigma).astype(np.float32))
+    return Scene(
+        gain * scene[inside],
+        readings.astype(np.float32),
+        gaussian_filter(spot, sigma).astype(np.float32),
+    )
 
 
 @pytest.fixture(name="simulate", scope="session")
@@ -87,7 +91,9 @@ def imaris(tmp_path: Path) -> Callable[..., Path]:
             file.attrs["NumberOfDataSets"] = np.array([1], np.uint32)
             for t in range(array.shape[0]):
                 for c in range(array.shape[1]):
-                    group = file.create_group(f"DataSet/ResolutionLevel 0/TimePoint {t}/Channel {c}")
+                    group = file.create_group(
+                        f"DataSet/ResolutionLevel 0/TimePoint {t}/Channel {c}"
+                    )
                     data = np.full(padded, 65535, array.dtype)
                     data[tuple(slice(n) for n in size)] = array[t, c]
                     group.create_dataset("Data", data=data, chunks=chunk)
@@ -96,7 +102,9 @@ def imaris(tmp_path: Path) -> Callable[..., Path]:
                     group.attrs["HistogramMin"] = letters("0.000")
                     group.attrs["HistogramMax"] = letters("65535.000")
             image = file.create_group("DataSetInfo/Image")
-            for i, (axis, n, step) in enumerate(zip("XYZ", size[::-1], voxel_um[::-1], strict=True)):
+            for i, (axis, n, step) in enumerate(
+                zip("XYZ", size[::-1], voxel_um[::-1], strict=True)
+            ):
                 image.attrs[axis] = letters(str(n))
                 image.attrs[f"ExtMin{i}"] = letters("5.0")
                 image.attrs[f"ExtMax{i}"] = letters(f"{5 + n * step:.6f}")

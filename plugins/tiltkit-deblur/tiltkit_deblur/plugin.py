@@ -64,7 +64,17 @@ def tiltkit_operators() -> list[Entry]:
 @hookimpl
 def tiltkit_priors() -> list[PriorEntry]:
     """The prior that ships with the plugin."""
-    return []
+    return [
+        PriorEntry(
+            name="deblur.microscopy",
+            target="tiltkit.priors.denoiser:network_prior",
+            summary="fluorescence images, nonnegative, a score network trained on real ones",
+            channels=1,
+            weights="tiltkit_deblur:data/prior_microscopy.safetensors",
+            sha256="b0a6534f72d121c2f4e58637a399b40882d1a6ff30db151f5c662754ef192d66",
+            licence="Apache-2.0",
+        )
+    ]
 
 
 @hookimpl
