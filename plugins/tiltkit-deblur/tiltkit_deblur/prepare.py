@@ -58,7 +58,7 @@ def grid_of(data: Sequence[int], kernel: NDArray[np.float64], boundary: str) -> 
             "check the voxel sizes of both, or give more planes.",
         )
     if boundary == "circular":
-        return Grid(tuple(data), tuple(slice(n) for n in data))
+        return Grid(tuple(data), tuple(slice(0, n) for n in data))
     shape = tuple(
         int(next_fast_len(n + 2 * h, real=True)) for n, h in zip(data, halves, strict=True)
     )
