@@ -14,12 +14,12 @@ from __future__ import annotations
 import argparse
 import resource
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from against_truth import coverage, last, pictures, setting
 from numpy.typing import NDArray
 from skimage import metrics
 from tiltkit_mri.fastmri import FastMri
@@ -80,7 +80,9 @@ def main() -> None:
     seconds = outcome.diagnostics["seconds"]
     print(f"{preparation:.1f} s preparation, {seconds:.0f} s sampling, {peak:.0f} MB at the peak")
     if args.pictures:
-        pictures(args.pictures, outcome, reference)
+        top = float(reference.max()) * 0.8
+        names = ("reference", "zero-filled")
+        pictures(args.pictures, outcome, reference, top, names=names, height=12.5)
 
 
 def arguments() -> argparse.Namespace:
@@ -96,12 +98,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--noise-level", type=float, help="leave coils and reference unwhitened")
     parser.add_argument("--pictures", type=Path)
     return parser.parse_args()
-
-
-def setting(text: str) -> tuple[str, str]:
-    """``key=value`` of the sampler's options; the options model converts it."""
-    key, _, value = text.partition("=")
-    return key, value
 
 
 def full_scan(path: Path, prepared: Prepared) -> tuple[Image, torch.Tensor]:
@@ -157,41 +153,6 @@ def certificate(outcome: Outcome, reference: Image, problem: Problem, truth: tor
     print(f"chi2 of the reference {float(problem.likelihood.chi2(truth / scale)):.3f}"
           f" (below 1: it contains the measured noise)")  # fmt: skip
     print(f"verdict: {d['verdict']}")
-
-
-def coverage(low: Any, high: Any, reference: Image, where: NDArray[np.bool_]) -> float:
-    """Share of pixels inside an interval."""
-    return float(((low <= reference) & (reference <= high))[where].mean())
-
-
-def pictures(path: Path, outcome: Outcome, reference: Image) -> None:
-    """Reference, zero-filled, mean, spread, error and one sample, side by side."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    top = float(reference.max()) * 0.8
-    error = np.abs(outcome.mean - reference)
-    panels = {
-        "reference": (reference, top), "zero-filled": (outcome.baseline, top),
-        "posterior mean": (outcome.mean, top), "spread x 10": (outcome.std, top / 10),
-        "error x 10": (error, top / 10), "a sample": (outcome.samples[0], top),
-    }  # fmt: skip
-    figure, axes = plt.subplots(2, 3, figsize=(15, 12.5))
-    for axis, (title, (image, limit)) in zip(axes.flat, panels.items(), strict=True):
-        axis.imshow(image, cmap="gray", vmin=0, vmax=limit)
-        axis.set_title(title)
-        axis.axis("off")
-    figure.tight_layout()
-    figure.savefig(path, dpi=80)
-
-
-def last(steps: Iterator[Any]) -> Outcome:
-    """Run to the end and give the outcome."""
-    *_, outcome = steps
-    assert isinstance(outcome, Outcome)
-    return outcome
 
 
 if __name__ == "__main__":

@@ -15,13 +15,14 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import torch
+from against_truth import coverage, last, pictures, setting
 from numpy.typing import NDArray
 from skimage import data, metrics, transform
 from tiltkit_ct.parallel import ParallelBeam
@@ -64,7 +65,8 @@ def main() -> None:
     row("posterior mean", outcome.mean, truth, outcome.diagnostics["seconds"])
     certificate(outcome, truth)
     if args.pictures:
-        pictures(args.pictures, outcome, truth)
+        top = float(np.percentile(truth, 99.5))
+        pictures(args.pictures, outcome, truth, top, names=("truth", "FBP"), height=10)
 
 
 def arguments() -> argparse.Namespace:
@@ -82,12 +84,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--likelihood", choices=["gaussian", "poisson"], default="gaussian")
     parser.add_argument("--pictures", type=Path)
     return parser.parse_args()
-
-
-def setting(text: str) -> tuple[str, str]:
-    """``key=value`` of the sampler's or the prior's options."""
-    key, _, value = text.partition("=")
-    return key, value
 
 
 def head(path: Path) -> Image:
@@ -204,45 +200,16 @@ def row(label: str, image: Any, truth: Image, seconds: float) -> None:
 def certificate(outcome: Outcome, truth: Image) -> None:
     """Coverage, everywhere and in the sample, and how well samples fit the data."""
     sample = truth > 0.1 * np.percentile(truth, 99)
-    inside = (outcome.quantiles[0.05] <= truth) & (truth <= outcome.quantiles[0.95])
+    low, high = outcome.quantiles[0.05], outcome.quantiles[0.95]
+    everywhere = np.ones_like(sample)
     error = np.sqrt(np.mean((outcome.mean - truth)[sample] ** 2))
     spread = np.sqrt(np.mean(outcome.std[sample].astype(float) ** 2))
-    print(f"90 % intervals cover {inside[sample].mean():.3f} in the sample, {inside.mean():.3f}"
-          f" everywhere")  # fmt: skip
+    print(f"90 % intervals cover {coverage(low, high, truth, sample):.3f} in the sample,"
+          f" {coverage(low, high, truth, everywhere):.3f} everywhere")  # fmt: skip
     print(f"error {error:.3g}, spread {spread:.3g}, ratio {error / spread:.2f} (in the sample)")
     d = outcome.diagnostics
     print(f"chi2 of samples {d['chi2']:.3f} (expected {d['chi2_expected']:.3f})")
     print(f"network calls {d['network_calls']:.0f}; verdict: {d['verdict']}")
-
-
-def pictures(path: Path, outcome: Outcome, truth: Image) -> None:
-    """Truth, FBP, mean, spread, error and one sample, side by side."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    top = float(np.percentile(truth, 99.5))
-    error = np.abs(outcome.mean - truth)
-    panels = {
-        "truth": (truth, top), "FBP": (outcome.baseline, top),
-        "posterior mean": (outcome.mean, top), "spread x 10": (outcome.std, top / 10),
-        "error x 10": (error, top / 10), "a sample": (outcome.samples[0], top),
-    }  # fmt: skip
-    figure, axes = plt.subplots(2, 3, figsize=(15, 10))
-    for axis, (title, (image, limit)) in zip(axes.flat, panels.items(), strict=True):
-        axis.imshow(image, cmap="gray", vmin=0, vmax=limit)
-        axis.set_title(title)
-        axis.axis("off")
-    figure.tight_layout()
-    figure.savefig(path, dpi=80)
-
-
-def last(steps: Iterator[Any]) -> Outcome:
-    """Run to the end and give the outcome."""
-    *_, outcome = steps
-    assert isinstance(outcome, Outcome)
-    return outcome
 
 
 if __name__ == "__main__":

@@ -130,10 +130,10 @@ def read_units(path: Path) -> str:
 
 
 def read_steps(path: Path) -> tuple[float, ...]:
-    """Distance of neighbouring pixels along the axes of one image; 1 for a single pixel."""
+    """Distance of neighbours along the axis of slices and those of an image; 1 for a single one."""
     with open_result(path) as file:
         data = file["entry/data"]
-        axes = [data[name][:2] for name in list(data.attrs["axes"])[1:]]
+        axes = [data[name][:2] for name in data.attrs["axes"]]
     return tuple(float(abs(np.diff(ends)[0])) if len(ends) > 1 else 1.0 for ends in axes)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tiltkit.files.reading import open_result, read_axes, read_units
+from tiltkit.files.reading import open_result, read_axes, read_steps, read_units
 
 __all__ = ["write_tiff"]
 
@@ -49,9 +49,7 @@ def write_tiff(result: Path, output: Path) -> None:
 def _facts(result: Path) -> dict[str, Any]:
     """What a TIFF file says about its pixels: axes, their sizes, the unit of the values."""
     axes = read_axes(result)
-    with open_result(result) as file:
-        coordinates = [file["entry/data"][name][:] for name in axes]
-    steps = [abs(float(c[1] - c[0])) if len(c) > 1 else 1.0 for c in coordinates]
+    steps = read_steps(result)
     unit = list(axes.values())[-1]
     return {
         "resolution": (1 / steps[-1], 1 / steps[-2]),

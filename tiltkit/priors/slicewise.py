@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from tiltkit.errors import UsageError
+from tiltkit.priors.around import Around
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +25,7 @@ _PIXELS_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True, slots=True)
-class Slicewise:
+class Slicewise(Around):
     """The prior of a volume whose planes are independent images of a prior for images.
 
     Scores of planes along several directions are averaged: their densities' geometric mean, which
@@ -35,23 +36,7 @@ class Slicewise:
         planes: Which planes, of ``xy``, ``xz`` and ``yz``.
     """
 
-    prior: Prior
     planes: tuple[str, ...] = ("xy",)
-
-    @property
-    def channels(self) -> int:
-        """Those of the images."""
-        return self.prior.channels
-
-    @property
-    def sigma_range(self) -> tuple[float, float]:
-        """That of the images."""
-        return self.prior.sigma_range
-
-    @property
-    def value_range(self) -> str:
-        """That of the images."""
-        return self.prior.value_range
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
         """Score of volumes (particle, channel, z, y, x), shaped as ``x``."""

@@ -99,7 +99,7 @@ def _gather(result: Path) -> dict[str, Any]:
         "tiles": tables.tiles(slices, samples),
         "view": next(iter(views)),
         **_pictures(estimate, read_units(result)),
-        "planes": _other_planes(views, read_steps(result)),
+        "planes": _other_planes(views, read_steps(result)[1:]),
         "sheet": _contact_sheet(result, finished, estimate, image),
         "ladder": figures.ladder_plot(slices, one, samples),
         "certificate": {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tiltkit.sampling.state import Info, Sampler, State
     from tiltkit.sampling.target import Target
 
-__all__ = ["data_fit", "fisher", "ladder_report", "prior_distance", "verdict"]
+__all__ = ["data_fit", "fisher", "ladder_report", "verdict"]
 
 
 def ladder_report(infos: Sequence[Info], n: int, *, weighted: bool) -> dict[str, Any]:
@@ -84,8 +84,6 @@ def fisher(target: Target, sampler: Sampler, state: State) -> float | None:
 def data_fit(target: Target, mean: Tensor, samples: Tensor) -> dict[str, float]:
     """Residual chi-squared of the mean image and of samples, each with its expected value.
 
-    And `prior_distance`, how well the mean image fits the prior, where the prior can tell.
-
     Given the data, a sample of a calibrated posterior is exchangeable with the truth: its chi2 is
     1 on average. The mean fits closer, by the spread of the samples in data space; where the
     likelihood is not Gaussian, that is taken from its approximation.
@@ -103,7 +101,6 @@ def data_fit(target: Target, mean: Tensor, samples: Tensor) -> dict[str, float]:
         "chi2_spread": float(chi2.std(correction=0)),
         "chi2_mean": float(likelihood.chi2(mean[None])),
     }
-    report |= prior_distance(target, mean)
     linear = linear_gaussian(likelihood)
     if linear is None:
         return report
@@ -116,15 +113,6 @@ def data_fit(target: Target, mean: Tensor, samples: Tensor) -> dict[str, float]:
     ]
     report["chi2_mean_expected"] = 1.0 - sum(spread) / target.n / per_measurement
     return report
-
-
-def prior_distance(target: Target, mean: Tensor) -> dict[str, float]:
-    """How unlike the prior's training images a mean image (channel, *space) is; 1 is the limit.
-
-    Empty for priors that cannot tell.
-    """
-    distance = getattr(target.problem.prior, "distance", None)
-    return {} if distance is None else {"prior_distance": float(distance(mean[None])[0])}
 
 
 def _energy(y: Tensor) -> float:
@@ -155,13 +143,6 @@ def verdict(report: Mapping[str, Any]) -> str:
             f"the data are up to {report['prior_misfit_max']:.2f} times as far from denoised images"
             " as the prior expects: it may not know images like this one, and be too sure of them;"
             " check the scaling, try another prior, or --quality high for more noise levels"
-        )
-    if report.get("prior_distance", 0.0) > 1:
-        worries.append(
-            "this image does not look like those that the prior was trained on: its features are"
-            f" {report['prior_distance']:.2f} times as far from theirs as the limit that 98 % of"
-            " unseen subjects' images keep; do not rely on what the measurement itself does not"
-            " show, and compare with another prior"
         )
     if "rhat" in report and report["rhat"] > report["rhat_limit"]:
         worries.append(

@@ -7,17 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tiltkit.errors import UsageError
+from tiltkit_ct.picture import MOST, axis_picture
 
 if TYPE_CHECKING:
     from tiltkit_ct.options import PrepareOptions
     from tiltkit_ct.projections import Projections
 
 __all__ = ["candidates", "show_candidates"]
-
-_MOST = 100
 
 
 def candidates(text: str) -> list[float]:
@@ -33,9 +30,9 @@ def candidates(text: str) -> list[float]:
         count = math.floor((last - first) / step + 1e-6) + 1
     except (ValueError, ZeroDivisionError, OverflowError):
         count = 0
-    if not 1 <= count <= _MOST:
+    if not 1 <= count <= MOST:
         raise UsageError(
-            f"The rotation axes {text!r} are not 1 to {_MOST} candidates.",
+            f"The rotation axes {text!r} are not 1 to {MOST} candidates.",
             "write try:FIRST:LAST:STEP, such as try:290:302:2.",
         )
     return [first + step * i for i in range(count)]
@@ -45,8 +42,6 @@ def show_candidates(
     projections: Projections, columns: Sequence[float], options: PrepareOptions
 ) -> Path:
     """Draw the slices of the middle row into ``NAME.axis.png`` in the current folder."""
-    from tiltkit_ct.picture import axis_picture
-
     path = Path(f"{projections.path.stem}.axis.png")
-    axis_picture(projections, list(np.asarray(columns)), path, options)
+    axis_picture(projections, columns, path, options)
     return path

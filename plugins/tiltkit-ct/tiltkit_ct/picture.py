@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     Image = NDArray[np.floating]
 
-__all__ = ["axis_picture", "reconstruct"]
+__all__ = ["MOST", "axis_picture", "reconstruct"]
 
 _SIZE = 256  # pixels of a small reconstruction, of full resolution
 _ANGLES = 720  # are enough for it
-_MOST = 100  # candidates on a sheet
+MOST = 100  # candidates on a sheet
 
 
 def axis_picture(
@@ -69,9 +69,9 @@ def _check(candidates: Sequence[float], columns: int) -> None:
             f"The axis {wrong[0]:g} is not on the detector, which has {columns} columns.",
             f"choose within 0 to {columns - 1}.",
         )
-    if not 0 < len(candidates) <= _MOST:
+    if not 0 < len(candidates) <= MOST:
         raise UsageError(
-            f"{len(candidates)} candidates do not make a picture.", f"give 1 to {_MOST}."
+            f"{len(candidates)} candidates do not make a picture.", f"give 1 to {MOST}."
         )
 
 

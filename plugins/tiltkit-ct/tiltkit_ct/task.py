@@ -262,7 +262,6 @@ class CtScan:
             "image": f"{g.size} x {g.size}, in {self._units or 'units of the file per pixel'}",
             "line integrals": f"{lines.min():.3g} to {lines.max():.3g}",
             "noise level": f"{np.sqrt(np.median(sinogram.variance[seen])):.3g} (median)",
-            "masked": f"{1 - seen.mean():.2%} of the values",
             **{name.replace("_", " "): _shown(value) for name, value in sinogram.facts.items()},
             "the prior's 1": f"{self.scale:.4g}",
             **{f"note {i + 1}": note for i, note in enumerate(notes)},

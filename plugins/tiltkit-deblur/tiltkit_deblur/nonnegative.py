@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tiltkit.priors.around import Around
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from tiltkit.protocols import Prior
 
 __all__ = ["Nonnegative"]
 
 
 @dataclass(frozen=True, slots=True)
-class Nonnegative:
+class Nonnegative(Around):
     """A prior whose denoised images are zero or more.
 
     The mean of nonnegative images is nonnegative, whatever is known of them: what a denoiser gives
@@ -27,23 +27,6 @@ class Nonnegative:
     Attributes:
         prior: Of images that may be negative.
     """
-
-    prior: Prior
-
-    @property
-    def channels(self) -> int:
-        """Those of the prior."""
-        return self.prior.channels
-
-    @property
-    def sigma_range(self) -> tuple[float, float]:
-        """That of the prior."""
-        return self.prior.sigma_range
-
-    @property
-    def value_range(self) -> str:
-        """That of the prior."""
-        return self.prior.value_range
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
         """Score of images (batch, channel, *space), shaped as ``x``."""

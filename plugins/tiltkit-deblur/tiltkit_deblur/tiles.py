@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
 from tiltkit.errors import UsageError
+from tiltkit.priors.around import Around
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +76,7 @@ def cover(shape: Sequence[int], margin: Sequence[int], pad: Sequence[int], most:
 
 
 @dataclass(frozen=True, slots=True)
-class Rolled:
+class Rolled(Around):
     """A prior for particles that are stored rolled by some pixels along their last axes.
 
     Tiles of one image are sampled with the same random numbers. Rolled by the place of their tile
@@ -89,23 +90,7 @@ class Rolled:
         by: Pixels, one per spatial axis.
     """
 
-    prior: Prior
     by: tuple[int, ...]
-
-    @property
-    def channels(self) -> int:
-        """Those of the prior."""
-        return self.prior.channels
-
-    @property
-    def sigma_range(self) -> tuple[float, float]:
-        """That of the prior."""
-        return self.prior.sigma_range
-
-    @property
-    def value_range(self) -> str:
-        """That of the prior."""
-        return self.prior.value_range
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
         """Score of rolled particles, rolled alike."""
