@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
 from tiltkit_ct.projections import Kind
 from tiltkit_ct.stripes import Filter
 
