@@ -103,7 +103,7 @@ def test_diagonalised_potentials_share_one_constant_over_all_levels():
 def test_the_pull_of_the_data_is_minus_the_gradient_of_the_potential(kind, s):
     tilt = make(kind)
     x = torch.randn(8, PIXELS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    pull, potential = tilt.pull(tilt.coordinates(x), s)
+    pull, potential = tilt.pull(tilt.coordinates(x), [s**2])
     expected = torch.linalg.solve(spread(s), (Y - x @ matrix().T).T).T @ matrix()
     torch.testing.assert_close(tilt.image(pull), expected, rtol=1e-5, atol=1e-5)
     assert torch.equal(potential, tilt.potential(tilt.coordinates(x), s))

@@ -74,12 +74,13 @@ def save(path: Path, progress: Progress, key: str) -> None:
     assert state is not None and draw is not None  # noqa: S101, PT018  (made after a level)
     tensors = {"c": state.c, "score": state.score, "log_weight": state.log_weight}
     notes: dict[str, Any] = {"key": key, "level": state.level, "breadth": state.breadth}
+    notes["kinship"] = state.kinship
     if state.fresh is not None:
         tensors |= {"fresh.spread": state.fresh.spread, "fresh.xi": state.fresh.xi}
         notes["kernel"] = state.fresh.kernel
     if state.twist is not None:
         tensors |= {"twist.potential": state.twist.potential, "twist.pull": state.twist.pull}
-        notes["twist"] = state.twist.variance
+        notes["twist"] = list(state.twist.variance)
     for name, part in progress.statistics().items():
         own, counts = part.dump()
         tensors |= {f"{name}.{key}": value for key, value in own.items()}
@@ -176,6 +177,7 @@ def _state(notes: dict[str, Any], tensors: dict[str, Tensor]) -> State:
     state = State(
         tensors["c"], tensors["score"], tensors["log_weight"], notes["level"],
         breadth=notes["breadth"],
+        kinship=notes["kinship"],
     )  # fmt: skip
     if "kernel" in notes:
         fresh = Fresh(tensors["fresh.spread"], tensors["fresh.xi"], notes["kernel"])

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tiltkit.sampling.bands import Bands
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -15,25 +17,36 @@ __all__ = ["Ratio", "inner"]
 
 
 class Ratio:
-    """``sum <a, b> / (scale sum <a, a>)`` over all particles, clamped to [0, 1].
+    """``sum <a, b> / (scale sum <a, a>)`` over all particles, in each band, clamped to [0, 1].
 
     With ``b = J a`` for a Jacobian of a denoiser that is its mean diagonal, weighted by ``a^2``.
     The sums of particles are added in the same order for any chunk size.
+
+    Args:
+        target: Whose particles they are.
+        bands: Of the coordinates of ``a`` and ``b``.
     """
 
-    def __init__(self, target: Target) -> None:
-        self._sums = torch.zeros((2, target.n), dtype=torch.float64, device=target.device)
+    def __init__(self, target: Target, bands: Bands | None = None) -> None:
+        self._bands = bands or Bands()
+        shape = (2, target.n, self._bands.count)
+        self._sums = torch.zeros(shape, dtype=torch.float64, device=target.device)
 
     def add(self, rows: slice, a: Tensor, b: Tensor, scale: float = 1.0) -> None:
         """Take in a chunk of particles."""
-        self._sums[0, rows] = inner(a, b) / scale
-        self._sums[1, rows] = inner(a, a)
+        self._sums[0, rows] = self._bands.sums(a * b) / scale
+        self._sums[1, rows] = self._bands.sums(a * a)
+
+    @property
+    def values(self) -> list[float]:
+        """The ratio in each band; 0 where nothing was taken in."""
+        top, bottom = self._sums.sum(1)
+        return torch.where(bottom > 0, top / bottom, 0.0).clamp(0, 1).tolist()
 
     @property
     def value(self) -> float:
-        """The ratio; 0 where nothing was taken in."""
-        top, bottom = self._sums.sum(1).tolist()
-        return min(max(top / bottom, 0.0), 1.0) if bottom > 0 else 0.0
+        """The ratio of all where there is one band."""
+        return self.values[0]
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

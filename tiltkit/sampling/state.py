@@ -24,17 +24,18 @@ LEAST_FREEDOM = 1000.0
 
 @dataclass(frozen=True, slots=True)
 class Twist:
-    """The data seen from denoised particles: ``h(x) = N(y; A D(x), noise + variance A A^H)``.
+    """The data seen from denoised particles: ``h(x) = N(y; A D(x), noise + A C A^H)``.
 
     Attributes:
         potential: (particle,) float64, ``-log h``, up to a shared constant.
         pull: (particle, ...), gradient of ``log h`` by the denoised particle.
-        variance: What ``h`` allows the denoised particle to be wrong, per pixel.
+        variance: What ``h`` allows the denoised particle to be wrong: the diagonal of ``C``, for
+            each of the tilt's bands.
     """
 
     potential: Tensor
     pull: Tensor
-    variance: float
+    variance: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class State:
         breadth: Of the prior given a particle: mean diagonal of the denoiser's Jacobian; 0 where
             it was not measured. The prior's reverse kernel from this level a to b has the variance
             ``(b^2 + gap breadth) gap / a^2``, ``gap = a^2 - b^2``: exact for Gaussian priors.
+        kinship: Share of the pairs of particles that resampling gave a common ancestor.
     """
 
     c: Tensor
@@ -60,6 +62,7 @@ class State:
     fresh: Fresh | None = None
     twist: Twist | None = None
     breadth: float = 0.0
+    kinship: float = 0.0
 
     def kernel(self, level: float) -> float:
         """Variance of the prior's reverse kernel from here to a lower level."""

@@ -17,8 +17,11 @@ import torch
 
 from tiltkit.operators.cg import conjugate_gradient
 from tiltkit.protocols import PreconditionedOperator, SpectralOperator
+from tiltkit.sampling.bands import Bands
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from tiltkit.likelihoods import GaussianLikelihood
@@ -83,12 +86,19 @@ class Tilt(Protocol):
         """
         ...
 
-    def pull(self, c: Tensor, s: float) -> tuple[Tensor, Tensor]:
-        """``A^H S_s^-1 (y - A x)``, minus the gradient of `potential`; and the potential."""
+    bands: Bands
+
+    def pull(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """``A^H S^-1 (y - A x)`` and the potential, with ``S = noise_var I + A C A^H``.
+
+        Args:
+            c: Particles.
+            variance: The diagonal of ``C``, one value for each of the `bands`.
+        """
         ...
 
-    def misfit(self, c: Tensor, s: float) -> Tensor:
-        """Squared residual of denoised particles over its variance ``S_s``, float64 (particle,)."""
+    def misfit(self, c: Tensor, variance: Sequence[float]) -> Tensor:
+        """Squared residual over its variance ``S``, as in `pull`, float64 (particle,)."""
         ...
 
     def white(self, draw: Draw, rows: slice) -> Tensor:
@@ -153,6 +163,7 @@ class SpectralTilt:
         self._eig = torch.where(self._seen, eig, 0.0)
         self._z = torch.where(self._seen, self._z, 0.0)
         self._noise_var = likelihood.noise_var
+        self.bands = Bands.of(self._eig)
 
     def coordinates(self, x: Tensor) -> Tensor:
         """``U^H x``."""
@@ -165,13 +176,14 @@ class SpectralTilt:
 
     def potential(self, c: Tensor, s: float) -> Tensor:
         """See `Tilt`."""
-        return self._energy(torch.addcmul(self._z, self._eig, c, value=-1), s)
+        residual = torch.addcmul(self._z, self._eig, c, value=-1)
+        return self._energy(residual, self._noise_var + s**2 * self._eig)
 
-    def pull(self, c: Tensor, s: float) -> tuple[Tensor, Tensor]:
+    def pull(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
         """See `Tilt`."""
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
-        energy = self._energy(residual, s)
-        return residual.div_(self._noise_var + s**2 * self._eig), energy
+        spread = self._spread(variance)
+        return residual / spread, self._energy(residual, spread)
 
     def predict(
         self, m: Tensor, step: Step, draw: Draw, rows: slice
@@ -207,15 +219,18 @@ class SpectralTilt:
         newest = Fresh((rest * p).clamp_min_(0).sqrt_(), self.white(draw, rows), step.v)
         return x.addcmul_(newest.spread, newest.xi), newest
 
-    def misfit(self, c: Tensor, s: float) -> Tensor:
+    def misfit(self, c: Tensor, variance: Sequence[float]) -> Tensor:
         """See `Tilt`."""
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
         seen = self._seen.expand_as(self._z[0]).count_nonzero().clamp_min(1)
-        return self._squares(residual, self._noise_var + s**2 * self._eig) / seen
+        return self._squares(residual, self._spread(variance)) / seen
 
-    def _energy(self, residual: Tensor, s: float) -> Tensor:
+    def _spread(self, variance: Sequence[float]) -> Tensor:
+        """``noise_var + variance eig``, the variance of a residual ``z - eig c`` over ``eig``."""
+        return self._noise_var + self.bands.spread_out(variance) * self._eig
+
+    def _energy(self, residual: Tensor, spread: Tensor) -> Tensor:
         """The potential of particles with the residual ``z - eig c``."""
-        spread = self._noise_var + s**2 * self._eig
         determinant = spread[self._seen].log().sum(dtype=torch.float64)
         return 0.5 * (self._squares(residual, spread) + determinant)
 
@@ -243,6 +258,7 @@ class SolveTilt:
     """
 
     normalised: ClassVar[bool] = False  # determinants are out of reach of iterative solves
+    bands = Bands()
 
     def __init__(
         self,
@@ -270,18 +286,18 @@ class SolveTilt:
 
     def potential(self, c: Tensor, s: float) -> Tensor:
         """See `Tilt`."""
-        return self.pull(c, s)[1]
+        return self.pull(c, [s**2])[1]
 
-    def pull(self, c: Tensor, s: float) -> tuple[Tensor, Tensor]:
+    def pull(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
         """See `Tilt`; algorithm.md, section 4, "step 2": one solve for both."""
         r = self._y - self._operator.forward(c)
-        solved = self._solve(s**2, r, self._weighing)
+        solved = self._solve(variance[0], r, self._weighing)
         return self._operator.adjoint(solved), _energy(r, solved)
 
-    def misfit(self, c: Tensor, s: float) -> Tensor:
+    def misfit(self, c: Tensor, variance: Sequence[float]) -> Tensor:
         """See `Tilt`; sums before it divides, instead of another solve."""
         r = self._y - self._operator.forward(c)
-        expected = self._noise_var * self._measured + s**2 * self._trace
+        expected = self._noise_var * self._measured + variance[0] * self._trace
         return r.abs().double().square().flatten(1).sum(1) / expected
 
     @cached_property

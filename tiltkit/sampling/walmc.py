@@ -122,10 +122,10 @@ class Walmc:
             return self._collect(target, state, draw)
         c, fresh, increment = self._predict(target, state, level, draw)
         log_weight, info = weigh(
-            level, increment, state.log_weight,
+            level, increment, state.log_weight, kinship=state.kinship,
             least_ess=self.options.least_ess, resample_below=self.options.resample_below,
         )  # fmt: skip
-        state = State(c, state.score, log_weight, level, fresh, breadth=state.breadth)
+        state = replace(state, c=c, log_weight=log_weight, level=level, fresh=fresh, twist=None)
         if info.resampled:
             state = resampled(state, draw)
         return self._relax(target, state, self.options.moves, draw), info
@@ -208,7 +208,7 @@ class Walmc:
             score[rows] = s
             parts.append((x, fresh))
         c, noise = _joined(parts)
-        return State(c, score, state.log_weight, level, noise, breadth=breadth.value)
+        return replace(state, c=c, score=score, fresh=noise, breadth=breadth.value)
 
     def _drift(self, target: Target, c: Tensor, score: Tensor, step: Step) -> Tensor:
         """The prior's score, plus the force of what a Gaussian likelihood misses."""

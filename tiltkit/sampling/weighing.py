@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 __all__ = ["resampled", "uneven", "weigh"]
 
 
+# Pairs of particles are as alike as their last common ancestor made them, and the spread of all is
+# too small by their share: weights that would cost more than this say less than they take.
+MOST_KIN = 0.2
+
+
 def weigh(
     level: float,
     increment: Tensor,
     log_weight: Tensor,
     *,
+    kinship: float,
     least_ess: float,
     resample_below: float,
 ) -> tuple[Tensor, Info]:
@@ -33,12 +39,15 @@ def weigh(
         level: Noise level of the prior that the particles reach.
         increment: (particle,) log of the exact weights of the level.
         log_weight: (particle,) before it.
+        kinship: See `State`.
         least_ess: Weights are flattened, or left out, where they would leave fewer effective
             particles than this, or than half of all.
         resample_below: Resample when the ESS falls below this share.
     """
     n = len(log_weight)
     power = flatten(increment, log_weight, min(least_ess, n / 2))
+    if kin(kinship, log_weight + power * increment) > max(MOST_KIN, kinship):
+        power = 0.0
     new = log_weight + power * increment
     info = Info(
         noise_level=level,
@@ -49,6 +58,12 @@ def weigh(
         resampled=uneven(new) and ess(new) < resample_below * n,
     )
     return new, info
+
+
+def kin(before: float, log_weight: Tensor) -> float:
+    """Share of pairs of particles with a common ancestor, once these weights are resampled."""
+    n = len(log_weight)
+    return before + (1 - before) * max((n / ess(log_weight) - 1) / (n - 1), 0.0) if n > 1 else 0.0
 
 
 def uneven(log_weight: Tensor) -> bool:
@@ -70,4 +85,5 @@ def resampled(state: State, draw: Draw) -> State:
         log_weight=torch.zeros_like(state.log_weight),
         fresh=state.fresh and state.fresh.at(rows),
         twist=twist,
+        kinship=kin(state.kinship, state.log_weight),
     )
