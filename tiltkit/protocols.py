@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from tiltkit.problem import Problem
 
 __all__ = [
-    "Axis", "Estimate", "Layout", "LinearOperator", "Metric", "Operator", "PreconditionedOperator",
-    "Prior", "PriorFactory", "Reader", "Scan", "SpectralOperator", "Task",
+    "Axis", "Estimate", "Familiar", "Layout", "LinearOperator", "Metric", "Operator",
+    "PreconditionedOperator", "Prior", "PriorFactory", "Reader", "Scan", "SpectralOperator", "Task",
 ]  # fmt: skip
 
 
@@ -49,6 +49,19 @@ class Prior(Protocol):
 
     def to(self, device: torch.device) -> Prior:
         """The same prior on another device."""
+        ...
+
+
+@runtime_checkable
+class Familiar(Prior, Protocol):
+    """A prior that can tell images unlike those that it was made from."""
+
+    def unlikeness(self, images: Tensor) -> Tensor | None:
+        """Distance from the images it was made from, of ``images`` (batch, channel, *space).
+
+        One number each (batch,); 1 is the most that is usual for unseen images of the same kind.
+        None where the prior has no means to tell.
+        """
         ...
 
 

@@ -14,7 +14,7 @@ import torch
 
 from tiltkit.errors import UsageError
 from tiltkit.sampling.agreement import agreement, together
-from tiltkit.sampling.certificate import data_fit, fisher, ladder_report, verdict
+from tiltkit.sampling.certificate import data_fit, fisher, ladder_report, likeness, verdict
 from tiltkit.sampling.group import Group
 from tiltkit.sampling.lanes import side_by_side
 from tiltkit.sampling.outcome import Outcome
@@ -140,7 +140,7 @@ def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -
     whole = Target(first.problem, len(x), first.chunk, first.device)
     infos = together([group.progress.infos for group in groups])
     report = ladder_report(infos, whole.n, weighted=sampler.weighted)
-    report |= data_fit(whole, particles.mean.to(x), x)
+    report |= data_fit(whole, particles.mean.to(x), x) | likeness(whole, x)
     divergences = [fisher(group.target, sampler, group.state) for group in groups]
     shares = [group.target.n / whole.n for group in groups]
     known = [share * one for share, one in zip(shares, divergences, strict=True) if one is not None]

@@ -122,6 +122,17 @@ def test_the_fit_to_the_data_is_judged_against_its_expectation(
     assert words in page_of(chi2=chi2 * 1.1, chi2_expected=1.1).text
 
 
+@pytest.mark.parametrize(("distance", "words"), [(0.6, "look like"), (1.7, "look unlike")])
+def test_images_unlike_those_of_training_are_told_in_words(
+    page_of: Callable[..., Page], distance: float, words: str
+) -> None:
+    assert (
+        f"The samples {words} the images that the prior was"
+        in page_of(prior_distance=distance).text
+    )
+    assert "the images that the prior was trained on" not in page_of().text
+
+
 def test_a_sampler_without_weights_is_not_credited_with_them(
     page: Callable[[Path], Page], start: Start, outcome: Make
 ) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import pytest
 import torch
 
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.spectral import Dense
-from tiltkit.sampling.certificate import data_fit, fisher, ladder_report, verdict
+from tiltkit.priors.closed_form import Mixture
+from tiltkit.sampling.certificate import data_fit, fisher, ladder_report, likeness, verdict
 from tiltkit.sampling.draw import Draw
 from tiltkit.sampling.run import run
 from tiltkit.sampling.state import Info
@@ -126,3 +129,23 @@ def test_the_measured_components_of_complex_data_count_twice():
 def test_runs_that_disagree_are_a_reason_for_care():
     assert verdict({"rhat": 1.08, "rhat_limit": 1.1}) == "ok"
     assert "independent runs disagree: R-hat is 1.30" in verdict({"rhat": 1.3, "rhat_limit": 1.1})
+
+
+@dataclass(frozen=True)
+class Familiar(Mixture):
+    """A prior that knows images by their brightest pixel."""
+
+    def unlikeness(self, images):
+        return images.amax(1)
+
+
+def test_samples_unlike_the_training_images_are_told_and_a_reason_for_care():
+    problem = known().problem
+    samples = torch.full((8, PIXELS), 1.5, dtype=torch.float64)
+    assert likeness(Target(problem, 8, 8), samples) == {}, "nothing where the prior cannot tell"
+    m = problem.prior
+    prior = Familiar(m.means, m.variance, m.weights, m.sigma_range)
+    report = likeness(Target(replace(problem, prior=prior), 8, 8), samples)
+    assert report == {"prior_distance": 1.5}
+    assert "unlike those that the prior was trained on" in verdict(report)
+    assert verdict({"prior_distance": 0.9}) == "ok"

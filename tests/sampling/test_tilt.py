@@ -15,6 +15,7 @@ from .conftest import Plain
 
 PIXELS, DATA, NOISE_VAR = 6, 4, 0.09
 ALL = pytest.mark.parametrize("kind", ["spectral", "solve", "preconditioned"])
+CPU = torch.device("cpu")
 EYE = torch.eye(PIXELS, dtype=torch.float64)
 
 
@@ -198,6 +199,18 @@ def test_a_preconditioner_saves_iterations():
         tilt.potential(x, 3.0)
         counts.append(tilt.iterations)
     assert counts[0] < counts[1]
+
+
+@pytest.mark.parametrize("noise", [1e-1, 1e-3, 1e-5])
+def test_iterations_do_not_grow_without_end_as_noise_becomes_small(noise):
+    d, data = 60, 40
+    g = torch.Generator().manual_seed(1)
+    rows = torch.randn(data, d, generator=g) * torch.logspace(0, -3, data)[:, None]
+    likelihood = GaussianLikelihood(Plain(Dense(rows, (d,))), torch.zeros(1, data), noise**2)
+    tilt = SolveTilt(likelihood, (d,), torch.float32)
+    c, _, _ = tilt.predict(torch.ones(3, d), Step(25.0, 5.0), Draw([0], 3, CPU), slice(0, 3))
+    assert c.isfinite().all()
+    assert tilt.iterations < 10 * data
 
 
 @pytest.mark.parametrize("noise", [1e-2, 1e-3, 1e-4])

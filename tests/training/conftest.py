@@ -52,7 +52,7 @@ def recipe(tmp_path: Path) -> Recipe:
             },
         }  # fmt: skip
         for name, table in tables.items():
-            values[name] = {**values[name], **table} if isinstance(table, dict) else table
+            values[name] = {**values.get(name, {}), **table} if isinstance(table, dict) else table
         return resolve(values)
 
     return make

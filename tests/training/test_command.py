@@ -97,8 +97,9 @@ def test_ctrl_c_leaves_what_resume_needs(here: Path) -> None:
     assert not (here / "prior.safetensors").exists()
 
 
-def test_the_example_is_a_recipe() -> None:
-    recipe = resolve(read_toml(ROOT / "examples" / "train_prior.toml"))
+@pytest.mark.parametrize("name", ["train_prior", "train_kspace"])
+def test_the_examples_are_recipes(name: str) -> None:
+    recipe = resolve(read_toml(ROOT / "examples" / f"{name}.toml"))
     assert (recipe.channels, recipe.data.augment) == (2, "mri")
 
 

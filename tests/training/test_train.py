@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tiltkit.priors.weights import load_network
 from tiltkit.training import loop
 from tiltkit.training.finish import Finished
 from tiltkit.training.loop import Checked
-from tiltkit.training.recipe import TrainRecipe
+from tiltkit.training.recipe import TrainRecipe, resolve
 from tiltkit.training.record import Check, Record
 from tiltkit.training.train import Stopped, train
 
@@ -138,6 +139,8 @@ def test_what_is_written_says_what_it_is(folder: Path, recipe: Recipe) -> None:
     card = done.card.read_text()
     for part in (done.outcome.sha256, "CC0-1.0", "total variation", "## Limits", "3 subjects"):
         assert part in card
+    again = card.partition("```toml\n")[2].partition("```")[0]
+    assert resolve(tomllib.loads(again)) == made, "it tells how to train it again"
     page = done.page.read_text()
     assert "heads &amp; tails" in page
     assert page.count("data:image/png") >= 7
@@ -155,6 +158,23 @@ def test_the_prior_can_be_used_at_once(folder: Path, recipe: Recipe) -> None:
     assert options.model_dump()["sha256"] == done.outcome.sha256, "a run notes which weights"
     with pytest.raises(TiltkitError, match="its sha256 differs"):
         load_plugins().create("prior", "network", {"weights": str(done.weights), "sha256": "0"})
+
+
+def test_the_prior_knows_what_its_training_images_look_like(folder: Path, recipe: Recipe) -> None:
+    done = finish(recipe(folder, training={"steps": 60, "rate": 3e-3, "crop": 32}))
+    prior = load_plugins().create("prior", "network", {"weights": str(done.weights)})
+    held_out = torch.stack([torch.from_numpy(x.values) for x in done.outcome.job.held_out])
+    stripes = (torch.arange(36) // 3 % 2).float()[:, None].expand(1, 1, 36, 32)
+    assert prior.unlikeness(held_out).median() < 1
+    assert prior.unlikeness(stripes).item() > 1
+    assert "warns where its images look unlike these" in done.card.read_text()
+
+
+def test_noisy_images_make_no_profile(folder: Path, recipe: Recipe) -> None:
+    done = finish(recipe(folder, data={"noise": 100.0, "scale": 1000.0}))
+    prior = load_plugins().create("prior", "network", {"weights": str(done.weights)})
+    assert prior.unlikeness(torch.ones(1, 1, 36, 32)) is None
+    assert "cannot tell whether" in done.card.read_text()
 
 
 def test_it_ends_early_when_nothing_improves(

@@ -27,7 +27,7 @@ __all__ = [
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 # Settings that have an option of their own, by the option's name.
-_DIRECT = ("quality", "samples", "runs", "seed", "slices", "device")
+_DIRECT = ("quality", "samples", "runs", "seed", "slices", "device", "memory_gb")
 
 
 class RecipeCommand(click.Command):
@@ -98,6 +98,8 @@ def recipe_options(command: Command) -> Command:
                      help="Independent runs that share the samples; 2 or more give R-hat."),
         click.option("--seed", type=int, metavar="N", help="The same seed, the same samples."),
         click.option("--slices", metavar="LIST", help="Slices to do, such as 0,3,5:9."),
+        click.option("--memory", "memory_gb", type=float, metavar="GB",
+                     help="For samples side by side; what does not fit is done in tiles."),
         click.option("--device", metavar="NAME",
                      help="auto, cpu, mps, cuda, or several as cuda:0,cuda:1."),
     ]  # fmt: skip

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tiltkit.training.finish import Finished
     from tiltkit.training.loop import Stepped
     from tiltkit.training.recipe import TrainRecipe
-    from tiltkit.training.train import Event
+    from tiltkit.training.train import Drawn, Event
 
 __all__ = ["train"]
 
@@ -64,9 +64,9 @@ def train(
         values = with_setting(values, setting)
     resolved = resolve(values | ({"output": output} if output else {}))
     if check:
-        from tiltkit.training.job import prepare
+        from tiltkit.training.train import check as checked
 
-        facts = prepare(resolved).facts()
+        facts = checked(resolved)
         print_json(facts) if as_json else print_tree(facts)
         return
     finished = _trained(resolved, resume=resume, overwrite=overwrite)
@@ -85,7 +85,8 @@ def _trained(recipe: TrainRecipe, *, resume: bool, overwrite: bool) -> Finished:
                 return event
             if isinstance(event, Stopped):
                 command = shlex.join(["tiltkit", *sys.argv[1:]])
-                click.echo(f"The state after step {event.step} is in {event.state}.", err=True)
+                after = f" after step {event.step}" if event.step else ""
+                click.echo(f"The state{after} is in {event.state}.", err=True)
                 if not resume:
                     command += " --resume"
                 click.echo(f"Go on with: {command}", err=True)
@@ -137,16 +138,25 @@ class Progress:
     def show(self, event: Event) -> None:
         """Show one event."""
         from tiltkit.training.loop import Checked, Stepped
-        from tiltkit.training.train import Prepared
+        from tiltkit.training.train import Drawn, Prepared
 
         if isinstance(event, Prepared):
             for name, value in event.facts.items():
                 self._line(f"{name}: {value}")
             self._line(f"total variation: {_levels(event.levels, event.tv)}")
+        elif isinstance(event, Drawn):
+            self._drawn(event)
         elif isinstance(event, Checked):
             self._line(f"step {event.check.step}: {_levels(event.levels, event.check.psnr)}")
         elif isinstance(event, Stepped):
             self._stepped(event)
+
+    def _drawn(self, event: Drawn) -> None:
+        note = f"round {event.round} of {event.rounds}: {event.images} of {event.total} images"
+        if self._bar is not None:
+            self._bar.update(self._task, note=note)
+        elif event.images == event.total or time.monotonic() - self._printed > _EVERY:
+            self._line(note)
 
     def _stepped(self, event: Stepped) -> None:
         minutes = event.seconds_left / 60
@@ -190,7 +200,7 @@ def _sentence(finished: Finished) -> str:
     outcome = finished.outcome
     gain = sum(outcome.gain) / len(outcome.gain)
     text = (
-        f"{finished.weights}: {outcome.record.step} steps, {outcome.record.seconds / 60:.1f} min,"
+        f"{finished.weights}: {outcome.steps}, {outcome.record.seconds / 60:.1f} min,"
         f" {gain:+.2f} dB beside total variation, card {finished.card}, report {finished.page}."
     )
     return text + "".join(f" Take care: {worry}" for worry in outcome.worries()[:1])

@@ -43,7 +43,8 @@ def conjugate_gradient(
         x0: Start, zero when None; a solution at a neighbouring noise level saves iterations.
         precondition: Approximate inverse of the system, self-adjoint and positive.
         energy: Stop an item also where ``residual^H precondition(residual)`` is no larger: about
-            the squared error in units of the system, ``e^H (alpha I + beta A^H A) e``.
+            the squared error in units of the system, ``e^H (alpha I + beta A^H A) e``; after one
+            iteration at least.
 
     Returns:
         The solution, shaped as ``b``, and the number of iterations.
@@ -63,9 +64,10 @@ def conjugate_gradient(
     rz = _dot(r, z)
     limit = (rtol**2) * _dot(b, b)
     for iteration in range(max_iter + 1):
-        running = ~(
-            (_dot(r, r) <= limit) | (rz <= energy)
-        )  # NaN keeps running, into the error below
+        # NaN keeps running, into the error below. So does one step: a start that is good enough
+        # for some items and not for their neighbours would make them unlike for no reason.
+        near = (rz.abs() <= energy) & (iteration > 0)
+        running = ~((_dot(r, r) <= limit) | near)
         if not bool(running.any()):
             return x, iteration
         q = system(p)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,11 +16,12 @@ from torch import Tensor, nn
 
 from tiltkit.priors.fetch import weights_file
 from tiltkit.priors.tiling import tiled
-from tiltkit.priors.weights import file_digest, load_network
+from tiltkit.priors.weights import file_digest, load_network, load_profile
 
 if TYPE_CHECKING:
     from tiltkit.hookspecs import PriorEntry
     from tiltkit.priors.network import ScoreUNet
+    from tiltkit.priors.profile import Profile
 
 # Names of torch's own checks; they are private, so a version without one must do.
 _CPU_UNITS = ("amx_tile", "avx512_bf16")
@@ -44,6 +46,7 @@ class DenoiserPrior:
         sigma_range: Smallest and largest noise level that the denoiser knows.
         value_range: Where image values lie, as text for people.
         to_device: Makes the denoiser for another device; None when it follows its input.
+        profile: Tells how unlike its training images others are; None where nobody knows.
     """
 
     denoise: Callable[[Tensor, float], Tensor]
@@ -51,6 +54,7 @@ class DenoiserPrior:
     sigma_range: tuple[float, float]
     value_range: str
     to_device: Callable[[torch.device], Callable[[Tensor, float], Tensor]] | None = None
+    profile: Callable[[Tensor], Tensor] | None = None
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
         """Score at noise level ``sigma``, shaped as ``x``."""
@@ -59,6 +63,10 @@ class DenoiserPrior:
     def to(self, device: torch.device) -> DenoiserPrior:
         """The same prior on another device."""
         return self if self.to_device is None else replace(self, denoise=self.to_device(device))
+
+    def unlikeness(self, images: Tensor) -> Tensor | None:
+        """See `tiltkit.protocols.Familiar`."""
+        return None if self.profile is None else self.profile(images)
 
 
 class NetworkOptions(BaseModel):
@@ -84,7 +92,8 @@ def network_prior(options: NetworkOptions, entry: PriorEntry) -> DenoiserPrior:
     """The network whose weights the plugin ships, checked against the entry's digest."""
     with weights_file(entry) as weights:
         network, metadata = load_network(weights, entry.sha256 or None)
-    return prior_of(network, metadata, options)
+        profile = load_profile(weights)
+    return prior_of(network, metadata, options, profile)
 
 
 class FileOptions(NetworkOptions):
@@ -106,13 +115,16 @@ class FileOptions(NetworkOptions):
 def file_prior(options: FileOptions, _entry: PriorEntry) -> DenoiserPrior:
     """The network in a file that `tiltkit train` wrote."""
     network, metadata = load_network(options.weights, options.sha256 or None)
-    return prior_of(network, metadata, options)
+    return prior_of(network, metadata, options, load_profile(options.weights))
 
 
 def prior_of(
-    network: ScoreUNet, metadata: Mapping[str, str], options: NetworkOptions
+    network: ScoreUNet,
+    metadata: Mapping[str, str],
+    options: NetworkOptions,
+    profile: Profile | None = None,
 ) -> DenoiserPrior:
-    """A network in evaluation mode, and the notes that came with it, as a prior."""
+    """A network in evaluation mode, and what came with it, as a prior."""
 
     def on(device: torch.device) -> Callable[[Tensor, float], Tensor]:
         low = options.precision == "bfloat16" or (
@@ -129,6 +141,8 @@ def prior_of(
         sigma_range=(network.sigma_min, network.sigma_max),
         value_range=metadata.get("value_range", ""),
         to_device=on,
+        # The network moves with the denoiser.
+        profile=None if profile is None else partial(profile.unlikeness, network),
     )
 
 

@@ -138,21 +138,33 @@ class ScoreUNet(nn.Module):
         residual = self._inner(x / total, level).float()
         return x * (self.sigma_data / total) ** 2 + residual * (s * self.sigma_data / total)
 
+    def features(self, x: Tensor, sigma: Tensor | float) -> list[Tensor]:
+        """What the way down makes of x (batch, channel, h, w), finest resolution first.
+
+        Each of these has its width for channels, and a cell for every 2, 4, 8, ... pixels.
+        """
+        level = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).expand(x.shape[0])
+        total = (level[:, None, None, None] ** 2 + self.sigma_data**2).sqrt()
+        return self._descend(x / total, self.embed(level))
+
     def _inner(self, x: Tensor, level: Tensor) -> Tensor:
         """Run the raw network F of the paper on scaled images (batch, channel, h, w)."""
         height, width = x.shape[-2:]
         embedding = self.embed(level)
-        h = F.pixel_unshuffle(pad_to_multiple(x, self.multiple), 2)
-        h = self.head(h.contiguous(memory_format=torch.channels_last))
-        skips = []
-        for stage, shrink in zip(self.down[:-1], self.shrink, strict=True):
-            h = stage(h, embedding)
-            skips.append(h)
-            h = shrink(h)
-        h = self.up[-1](self.down[-1](h, embedding), embedding)
+        *skips, h = self._descend(x, embedding)
+        h = self.up[-1](h, embedding)
         for stage, grow in zip(reversed(self.up[:-1]), reversed(self.grow), strict=True):
             h = stage(grow(h) + skips.pop(), embedding)
         return F.pixel_shuffle(self.tail(h), 2)[..., :height, :width]
+
+    def _descend(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
+        """Features of scaled images at every resolution, finest first."""
+        h = F.pixel_unshuffle(pad_to_multiple(x, self.multiple), 2)
+        h = self.head(h.contiguous(memory_format=torch.channels_last))
+        found = [self.down[0](h, embedding)]
+        for stage, shrink in zip(self.down[1:], self.shrink, strict=True):
+            found.append(stage(shrink(found[-1]), embedding))
+        return found
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 
 from tiltkit.errors import UsageError
 from tiltkit.priors.around import Around
+from tiltkit.protocols import Familiar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +49,12 @@ class Slicewise(Around):
     def to(self, device: torch.device) -> Slicewise:
         """The same prior on another device."""
         return replace(self, prior=self.prior.to(device))
+
+    def unlikeness(self, x: Tensor) -> Tensor | None:
+        """Of the middle planes of volumes (particle, channel, z, y, x) (particle,)."""
+        across = _ACROSS[self.planes[0]]
+        middle = x.select(across, x.shape[across] // 2)
+        return self.prior.unlikeness(middle) if isinstance(self.prior, Familiar) else None
 
     def _along(self, x: Tensor, sigma: float, plane: str) -> Tensor:
         across = _ACROSS[plane]

@@ -1,4 +1,4 @@
-"""Write and read the weights of a denoiser network: safetensors with a checked digest."""
+"""Write and read a denoiser network and the profile of its images: one checked safetensors file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from safetensors.torch import save
 
 from tiltkit.errors import TiltkitError
 from tiltkit.priors.network import ScoreUNet
+from tiltkit.priors.profile import Profile
 
 ARCHITECTURE = "tiltkit.ScoreUNet/1"
+# Begins the names of tensors that belong to no layer.
+_PROFILE = "profile."
 
 
 def file_digest(path: str | Path) -> str:
@@ -23,7 +26,12 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save_network(path: str | Path, net: ScoreUNet, metadata: Mapping[str, str]) -> None:
+def save_network(
+    path: str | Path,
+    net: ScoreUNet,
+    metadata: Mapping[str, str],
+    profile: Profile | None = None,
+) -> None:
     """Write a network, what is needed to rebuild it and any further notes.
 
     Args:
@@ -31,6 +39,7 @@ def save_network(path: str | Path, net: ScoreUNet, metadata: Mapping[str, str]) 
         net: the network.
         metadata: notes such as licence, citation and value range; not "architecture" and
             "config", which say how to rebuild the network.
+        profile: what its training images look like to it, where that is known.
     """
     taken = {"architecture", "config"} & metadata.keys()
     if taken:
@@ -39,6 +48,8 @@ def save_network(path: str | Path, net: ScoreUNet, metadata: Mapping[str, str]) 
         )
     notes = {**metadata, "architecture": ARCHITECTURE, "config": json.dumps(net.config)}
     tensors = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    if profile:
+        tensors |= {_PROFILE + name: value for name, value in profile.tensors().items()}
     # Not by safetensors' own writer, whose files only their owner can read.
     Path(path).write_bytes(save(tensors, metadata=notes))
 
@@ -72,13 +83,32 @@ def load_network(path: str | Path, sha256: str | None = None) -> tuple[ScoreUNet
         )
     try:
         net = ScoreUNet(**json.loads(notes["config"]))
-        net.load_state_dict(tensors)
+        net.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(_PROFILE)})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TiltkitError(
             f"The weights in {path.name} do not fit the network that they describe.",
             "write them again with tiltkit.priors.weights.save_network.",
         ) from error
     return net.eval().requires_grad_(False), notes
+
+
+def load_profile(path: str | Path) -> Profile | None:
+    """What the training images looked like, from a file that `load_network` accepts.
+
+    None where the file does not say.
+
+    Raises:
+        TiltkitError: a part of it is missing.
+    """
+    _, tensors = _read(Path(path))
+    found = {k.removeprefix(_PROFILE): v for k, v in tensors.items() if k.startswith(_PROFILE)}
+    try:
+        return Profile.from_tensors(found) if found else None
+    except KeyError as error:
+        raise TiltkitError(
+            f"The profile in {Path(path).name} lacks {error}.",
+            "write it again with tiltkit.priors.weights.save_network.",
+        ) from error
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:

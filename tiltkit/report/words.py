@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tiltkit.sampling.outcome import GOOD_FIT, KNOWN
+from tiltkit.sampling.outcome import GOOD_FIT, KNOWN, LIKE
 
 __all__ = ["Statement", "guaranteed", "measured", "number", "unknown"]
 
@@ -86,7 +86,7 @@ def _stopping(one: Diagnostics) -> list[Statement]:
 def measured(one: Diagnostics, samples: int) -> list[Statement]:
     """What the run found out about itself."""
     found = [_ess(one, samples), _agreement(one), _fit(one), _fit_of_mean(one)]
-    found += [_surprise(one), _fisher(one), _kl(one)]
+    found += [_surprise(one), _likeness(one), _fisher(one), _kl(one)]
     return [statement for statement in found if statement]
 
 
@@ -166,6 +166,26 @@ def _surprise(one: Diagnostics) -> Statement | None:
         f"Denoised images miss the data by up to {worst:.2f} times what the prior expects",
         f"Squared misfit along the noise ladder; 1 for images that the prior knows. {meaning}",
         care=not known,
+    )
+
+
+def _likeness(one: Diagnostics) -> Statement | None:
+    if "prior_distance" not in one:
+        return None
+    distance = one["prior_distance"]
+    like = distance <= LIKE
+    return Statement(
+        f"The samples look {'like' if like else 'unlike'} the images that the prior was trained on:"
+        f" distance {distance:.2f}, usual is up to {LIKE:g}",
+        "What the network makes of them at a few noise levels, beside what it made of its training"
+        " images; 98 % of unseen images of that kind keep within 1. "
+        + (
+            "Small things that no training image had can still be missed."
+            if like
+            else "Where the measurement says little, the prior filled in what is usual in other"
+            " images: do not rely on it there, nor on a small spread."
+        ),
+        care=not like,
     )
 
 

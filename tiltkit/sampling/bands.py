@@ -41,7 +41,7 @@ class Bands:
         if count == 1:
             return cls()
         edges = seen.sort().values[[seen.numel() * i // count for i in range(1, count)]]
-        return cls(count, torch.bucketize(eigenvalues, edges.unique()))
+        return cls(count, torch.bucketize(eigenvalues, torch.unique(edges)))
 
     def sums(self, values: Tensor) -> Tensor:
         """Sums (particle, band) in float64 over coordinates (particle, ...)."""

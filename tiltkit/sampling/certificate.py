@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tiltkit.likelihoods import linear_gaussian
-from tiltkit.sampling.outcome import GOOD_FIT, KNOWN
+from tiltkit.protocols import Familiar
+from tiltkit.sampling.outcome import GOOD_FIT, KNOWN, LIKE
 from tiltkit.sampling.state import certain_misfit
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from tiltkit.sampling.state import Info, Sampler, State
     from tiltkit.sampling.target import Target
 
-__all__ = ["data_fit", "fisher", "ladder_report", "verdict"]
+__all__ = ["data_fit", "fisher", "ladder_report", "likeness", "verdict"]
+
+# Samples that are compared with training images: they differ little in this.
+_COMPARED = 2
 
 
 def ladder_report(infos: Sequence[Info], n: int, *, weighted: bool) -> dict[str, Any]:
@@ -79,6 +83,21 @@ def fisher(target: Target, sampler: Sampler, state: State) -> float | None:
         difference = target.score(x[rows], smallest) - last[rows]
         total += float(difference.double().square().sum())
     return total / x.numel()
+
+
+def likeness(target: Target, samples: Tensor) -> dict[str, float]:
+    """How unlike the training images of the prior samples are; nothing where it cannot tell.
+
+    Samples, not their mean: that is smoother than any image. Where the data say little, the prior
+    fills samples with what it knows, so this is a lower bound for the object.
+
+    Args:
+        target: The problem.
+        samples: Samples (n, channel, *space).
+    """
+    prior = target.problem.prior
+    found = prior.unlikeness(samples[:_COMPARED]) if isinstance(prior, Familiar) else None
+    return {} if found is None else {"prior_distance": float(found.mean())}
 
 
 def data_fit(target: Target, mean: Tensor, samples: Tensor) -> dict[str, float]:
@@ -143,6 +162,12 @@ def verdict(report: Mapping[str, Any]) -> str:
             f"the data are up to {report['prior_misfit_max']:.2f} times as far from denoised images"
             " as the prior expects: it may not know images like this one, and be too sure of them;"
             " check the scaling, try another prior, or --quality high for more noise levels"
+        )
+    if report.get("prior_distance", 0.0) > LIKE:
+        worries.append(
+            "the image looks unlike those that the prior was trained on, at"
+            f" {report['prior_distance']:.2f} times the largest usual distance: where the data say"
+            " little, the prior may be wrong and too sure; try another prior"
         )
     if "rhat" in report and report["rhat"] > report["rhat_limit"]:
         worries.append(

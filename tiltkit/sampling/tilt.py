@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 
-from tiltkit.operators.cg import conjugate_gradient
+from tiltkit.operators.cg import conjugate_gradient, norm_squared
 from tiltkit.protocols import PreconditionedOperator, SpectralOperator
 from tiltkit.sampling.bands import Bands
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from tiltkit.sampling.draw import Draw
 
 __all__ = ["Fresh", "SolveTilt", "SpectralTilt", "Step", "Tilt", "tilt_of"]
+
+# Largest over smallest eigenvalue of a covariance of the data that solves still have to do with.
+_CONDITION = 1e4
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +258,11 @@ class SolveTilt:
 
     Solves stop where what is left out is too small to matter: ``weighing`` nats of a potential
     for each measured value, and ``drawing`` standard deviations of a pixel (root mean square).
+
+    Noise of the image far above that of the data makes ``S_s`` nearly singular: iterations grow
+    without end, and single precision cannot tell the two apart. There ``S_s`` has more noise than
+    the data, as much as keeps its condition number at ``_CONDITION``: potentials at high noise are
+    free to choose, only the last, at s = 0, is that of the data.
     """
 
     normalised: ClassVar[bool] = False  # determinants are out of reach of iterative solves
@@ -291,7 +299,7 @@ class SolveTilt:
     def pull(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
         """See `Tilt`; algorithm.md, section 4, "step 2": one solve for both."""
         r = self._y - self._operator.forward(c)
-        solved = self._solve(variance[0], r, self._weighing)
+        solved = self._solve(variance[0], 0.0, r, self._weighing)
         return self._operator.adjoint(solved), _energy(r, solved)
 
     def misfit(self, c: Tensor, variance: Sequence[float]) -> Tensor:
@@ -315,9 +323,9 @@ class SolveTilt:
         self, m: Tensor, step: Step, draw: Draw, rows: slice
     ) -> tuple[Tensor, Fresh, Tensor]:
         """See `Tilt`; algorithm.md, section 4, "step 1": one solve for mean and normaliser."""
-        v, c = step.v, step.s**2 + step.v
+        v, s2 = step.v, step.s**2
         r = self._y - self._operator.forward(m)
-        solved = self._solve(c, r, min(self._weighing, self._drawing * step.s**2 / v))
+        solved = self._solve(s2, v, r, min(self._weighing, self._drawing * s2 / v))
         one = torch.ones((), dtype=m.dtype, device=m.device)
         fresh = Fresh(one, self._noise(v, step.s, draw, rows), v)
         mean = m + v * self._operator.adjoint(solved)
@@ -360,7 +368,7 @@ class SolveTilt:
         It is ``v q + v A^H (noise_var I + (v + s^2) A A^H)^-1 (d - v A q)``.
         An error of the solve is smaller by ``v / (noise_var / |A|^2 + s^2)``, in units of ``P``.
         """
-        solved = self._solve(v + s2, d - v * self._operator.forward(q), self._drawing * s2 / v)
+        solved = self._solve(s2, v, d - v * self._operator.forward(q), self._drawing * s2 / v)
         return v * (q + self._operator.adjoint(solved))
 
     def _data(self, s: float, draw: Draw, rows: slice) -> Tensor:
@@ -370,14 +378,25 @@ class SolveTilt:
             xi = torch.view_as_complex(draw.normal(rows, (*shape, 2), self._dtype))
         else:
             xi = draw.normal(rows, shape, self._dtype)
-        noise = math.sqrt(self._noise_var) * xi
+        noise = math.sqrt(self._noise_at(s**2)) * xi
         if s == 0:
             return noise
         return noise + s * self._operator.forward(draw.normal(rows, self._shape, self._dtype))
 
-    def _solve(self, c: float, r: Tensor, energy: float) -> Tensor:
-        """``(noise_var I + c A A^H)^-1 r``, up to an error of a size in units of the system."""
-        operator, noise_var = self._operator, self._noise_var
+    def _noise_at(self, s2: float) -> float:
+        """Variance of the white part of ``S_s``: that of the data, or what keeps it regular."""
+        return max(self._noise_var, s2 * self._norm / _CONDITION) if s2 > 0 else self._noise_var
+
+    @cached_property
+    def _norm(self) -> float:
+        """Largest eigenvalue of ``A^H A``."""
+        g = torch.Generator().manual_seed(0)
+        start = torch.randn((1, *self._shape), generator=g, dtype=self._dtype)
+        return norm_squared(self._operator, start.to(self._y.device))
+
+    def _solve(self, s2: float, v: float, r: Tensor, energy: float) -> Tensor:
+        """``(S_s + v A A^H)^-1 r``, up to an error of a size in units of the system."""
+        operator, noise_var, c = self._operator, self._noise_at(s2), s2 + v
         precondition = None
         if c > 0 and isinstance(operator, PreconditionedOperator):
             variance = torch.full_like(self._y.real, noise_var)

@@ -4,7 +4,7 @@ Weighted particles on a variance-exploding path (twisted diffusion sampler: Wu e
 arXiv:2306.17775) towards the last target of annealed Langevin (Parulekar et al.,
 arXiv:2508.07631). Targets at noise level a > tau, with the denoiser ``D``:
 
-    mu_a ~ p_a(x) h_a(x),   h_a(x) = N(y; A D_a(x), noise + c_a A A^H),   0 <= c_a <= a^2
+    mu_a ~ p_a(x) h_a(x),   h_a(x) = N(y; A D_a(x), noise + A C_a A^H),   0 <= C_a <= a^2
     mu_tau ~ p_tau(x) exp(-R(x)),  the last one, that of `Walmc`
 
 The data see the particle through all that the prior knows, so that ``h_a`` decides between modes
@@ -23,17 +23,21 @@ call stands in for back-propagation: ``J u ~ (D_a(x + delta u / |u|) - D_a(x)) |
 network whose Jacobian is not symmetric, or where the difference is coarse, guidance is not the
 best, and the weights, which use the density of what was really drawn, are as exact as before.
 
-Two numbers are averages over all particles of the level before, fixed before any weight of their
-level is computed: ``c_b / a^2 = u^H J u / u^H u``, the curvature of the prior along the residual,
-and the breadth ``j`` in ``v = (b^2 + gap j) gap / a^2``, the part of the reverse kernel's variance
-that comes from what ``D_a(x)`` leaves open, measured by the newest noise without another call.
+Numbers that are averages over all particles of the level before, fixed before any weight of their
+level is computed: ``C_b``, diagonal with one value for each of the tilt's `Bands`, from the
+curvature ``|J u|^2 / u^H J u`` of the prior along the residual within the band; and the breadth
+``j`` in ``v = (b^2 + gap j) gap / a^2``, the part of the reverse kernel's variance that comes from
+what ``D_a(x)`` leaves open, measured by the newest noise without another call. Why this curvature:
+guidance ``J^H S^-1 (y - A D)`` overshoots along directions whose own share of a^2 is larger than
+the one in ``C``, so that a band's largest shares must count most. Where it is too large, guidance
+is late, not wrong.
 
 Given the data, a particle is exchangeable with the truth plus noise, if the prior is right: the
 residual of ``D_a(x)`` then has the covariance ``noise + a^2 A J A^H``. How much larger it is, with
-the mean diagonal ``j`` for ``J``, is reported per level: it tells images that the prior does not
-know, and is too sure of. Where it is too large, a run without a ``tau`` of the user's ends at twice
-the smallest level that the prior knows: early stopping, which the theory of annealed Langevin has
-anyway, keeps noise in the samples where the prior would take out more than it knows.
+the mean diagonal of ``J`` in each band, is reported per level: it tells images that the prior does
+not know, and is too sure of. Where it is too large, a run without a ``tau`` of the user's ends at
+twice the smallest level that the prior knows: early stopping, which the theory of annealed Langevin
+has anyway, keeps noise in the samples where the prior would take out more than it knows.
 
 On the ladder particles are images, so that the tilt's coordinates are visited once per level; at
 ``tau`` they are in these coordinates, as `Walmc` has them.
@@ -247,7 +251,8 @@ class Twisted:
             x, score, u = state.c[rows], state.score[rows], twist.pull[rows]
             denoised = torch.add(x, score, alpha=a**2)
             ju = self._jacobian(target, x, denoised, u, state)
-            curvature.add(rows, target.tilt.coordinates(u), target.tilt.coordinates(ju))
+            bent = target.tilt.coordinates(ju)
+            curvature.add(rows, bent, bent, over=target.tilt.coordinates(u))
             shift = gap * ju
             xi = draw.normal(rows, target.problem.shape, target.dtype)
             # log N(x'; m, v I) - log N(x'; m + shift, v I)
@@ -295,9 +300,7 @@ class Twisted:
             pull[rows] = tilt.image(pulled)
             misfit[rows] = tilt.misfit(denoised, [level**2 * j for j in reached.open])
         twist = Twist(potential, pull, reached.variance)
-        new = replace(
-            before, c=c, score=score, level=level, twist=twist, breadth=reached.breadth
-        )
+        new = replace(before, c=c, score=score, level=level, twist=twist, breadth=reached.breadth)
         new, info = self._weighed(new, reached.log_ratio - potential, draw)
         freedom = reached.breadth * c[0].numel()
         return new, replace(info, misfit=float(misfit.mean()), freedom=freedom)

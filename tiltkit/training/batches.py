@@ -28,7 +28,7 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 class Batches(Dataset[Batch]):
     """What the step of a given number trains on.
 
-    Every piece has a generator of its own, seeded by the step and its place in the batch of all
+    Every piece has a generator of its own, seeded by round, step and its place in the batch of all
     devices: no state has to be saved, and the batch does not depend on the number of devices.
 
     Attributes:
@@ -38,6 +38,7 @@ class Batches(Dataset[Batch]):
         sigma_range: Smallest and largest noise level.
         sigma_data: Root mean square of the images.
         seed: Of all draws.
+        round: Each one draws differently.
         rank, ranks: Which share of the batch, of how many.
     """
 
@@ -48,6 +49,7 @@ class Batches(Dataset[Batch]):
     sigma_range: tuple[float, float]
     sigma_data: float
     seed: int
+    round: int = 0
     rank: int = 0
     ranks: int = 1
 
@@ -63,7 +65,7 @@ class Batches(Dataset[Batch]):
         )
 
     def _row(self, step: int, place: int) -> tuple[Array, Array, float, float]:
-        rng = np.random.default_rng((self.seed, step, place))
+        rng = np.random.default_rng((self.seed, step, place, self.round))
         image = self.images[int(rng.integers(len(self.images)))]
         given = draw_crop(image.values, self.crop, self.augment, rng)
         sigma = self._draw_sigma(rng)

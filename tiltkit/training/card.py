@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING, Any
+
 from tiltkit.training.outcome import Outcome
 
-__all__ = ["card", "notes", "value_range"]
+if TYPE_CHECKING:
+    from tiltkit.training.recipe import TrainRecipe
+
+__all__ = ["as_toml", "card", "notes", "value_range"]
 
 
 def value_range(outcome: Outcome) -> str:
     """What the value 1 means."""
-    data = outcome.job.recipe.data
+    data, scans = outcome.job.recipe.data, outcome.job.recipe.scans
+    if scans:
+        return f"as the task {scans.task['name']} scales its images: bright = 1"
     after = f" after adding {data.offset:g}" if data.offset else ""
     if isinstance(data.scale, str):
         whose = "each subject" if data.scale == "subject" else "all subjects together"
@@ -45,7 +53,7 @@ def card(outcome: Outcome) -> str:
 A denoiser made of a network: given an image with Gaussian noise of a known level, it returns the
 posterior mean of the clean image, from which tiltkit takes the score.
 
-    tiltkit run TASK SCAN --prior network -s prior.weights={path.name}
+    tiltkit run {_task(recipe)} SCAN --prior network -s prior.weights={path.name}
 
 | | |
 |---|---|
@@ -66,8 +74,8 @@ posterior mean of the clean image, from which tiltkit takes the score.
 
 ## How good it is
 
-PSNR in dB for peak 1 on held-out images, after step {best.step}. Total variation has, at each noise
-level, the best of several strengths, chosen with the truth at hand.
+PSNR in dB for peak 1 on {_measured_on(recipe)}, after step {best.step}. Total
+variation has, at each noise level, the best of several strengths, chosen with the truth at hand.
 
 {table(outcome)}
 
@@ -75,9 +83,18 @@ level, the best of several strengths, chosen with the truth at hand.
 
 {worries}
 * It knows images like those it was trained on. On others it may be wrong and sure at once: compare
-  with another prior, and read the certificate of the run.
+  with another prior, and read the certificate of the run{_told(recipe)}.
 * Subjects were held out from the weights, but the best check was chosen on them.
 * Nobody has reviewed it for clinical or other regulated use.
+
+## How to train it again
+
+    tiltkit train recipe.toml
+
+with this `recipe.toml`, where every setting is written out:
+
+```toml
+{as_toml(recipe)}```
 """
 
 
@@ -98,18 +115,57 @@ def table(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
+def as_toml(recipe: TrainRecipe) -> str:
+    """All settings as text that ``tiltkit train`` reads; what is unset is left out."""
+    plain = recipe.model_dump(exclude_none=True)
+    tables = {name: values for name, values in plain.items() if isinstance(values, dict)}
+    lines = [f"{name} = {_value(x)}" for name, x in plain.items() if name not in tables]
+    for name, values in tables.items():
+        lines += ["", f"[{name}]", *(f"{key} = {_value(x)}" for key, x in values.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _value(x: Any) -> str:
+    """TOML writes texts, numbers, truth and lists as JSON does, but not tables."""
+    if isinstance(x, dict):
+        inside = (f"{json.dumps(key)} = {_value(y)}" for key, y in x.items() if y is not None)
+        return "{ " + ", ".join(inside) + " }"
+    return json.dumps(x)
+
+
+def _told(recipe: TrainRecipe) -> str:
+    """Whether `tiltkit.training.profile` made a profile."""
+    if recipe.data.noise:
+        return ", which cannot tell whether its images look like these noisy ones"
+    return ", which warns where its images look unlike these"
+
+
+def _task(recipe: TrainRecipe) -> str:
+    return str(recipe.scans.task["name"]) if recipe.scans else "TASK"
+
+
+def _measured_on(recipe: TrainRecipe) -> str:
+    if recipe.scans is None:
+        return "held-out images"
+    return (
+        "images drawn from the posteriors of held-out scans, under the prior of the round before"
+        " (agreement with what was measured, not with a truth)"
+    )
+
+
 def _training(outcome: Outcome) -> str:
     record, training = outcome.record, outcome.job.recipe.training
     why = "the budget was spent" if outcome.why == "budget" else "nothing improved any more"
-    how = (
-        "Denoising score matching"
-        if not outcome.job.recipe.data.noise
-        else "Recorrupted-to-recorrupted denoising of noisy images"
-    )
+    recipe = outcome.job.recipe
+    how = "Denoising score matching"
+    if recipe.data.noise:
+        how = "Recorrupted-to-recorrupted denoising of noisy images"
+    if recipe.scans:
+        how = "Expectation maximisation (arXiv:2405.13712), in every round denoising score matching"
     return (
         f"{how} with EDM's weighting and preconditioning (arXiv:2206.00364), AdamW, a cosine from"
         f" {training.rate:g} to zero, average of the weights ({training.average:g}), seed"
-        f" {outcome.job.recipe.seed}. {record.step} steps in {record.seconds:.0f} s on"
+        f" {recipe.seed}. {outcome.steps} in {record.seconds:.0f} s on"
         f" {outcome.device}, {outcome.precision}, until {why}."
     )
 

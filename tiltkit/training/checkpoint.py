@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,7 +18,7 @@ from tiltkit.files.atomic import part_path, publish
 from tiltkit.training.learner import Learner
 from tiltkit.training.record import Check, Record
 
-__all__ = ["Checkpoint", "load", "save"]
+__all__ = ["Checkpoint", "load", "refuse_changes", "save"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +76,21 @@ def load(path: Path, learner: Learner, settings: Mapping[str, object]) -> Checkp
         raise TiltkitError(
             f"{path} is damaged, or no state of a training.", "start again with --overwrite."
         ) from error
-    for name, value in json.loads(json.dumps(settings)).items():
+    refuse_changes(path, before, settings)
+    _restore(learner, tensors)
+    checks = [Check(one["step"], tuple(one["psnr"])) for one in plain["checks"]]
+    record = Record(**plain | {"losses": tensors["losses"].tolist(), "checks": checks})
+    return Checkpoint(record, _inside("best", tensors), settings)
+
+
+def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, object]) -> None:
+    """Raise a `UsageError` for a setting that was another one when ``path`` was written."""
+    for name, value in json.loads(json.dumps(now)).items():
         if before.get(name) != value:
             raise UsageError(
                 f"The training in {path} had {name} = {before.get(name)!r}, not {value!r}.",
                 "undo that change, or start again with --overwrite.",
             )
-    _restore(learner, tensors)
-    checks = [Check(one["step"], tuple(one["psnr"])) for one in plain["checks"]]
-    record = Record(**plain | {"losses": tensors["losses"].tolist(), "checks": checks})
-    return Checkpoint(record, _inside("best", tensors), settings)
 
 
 def _restore(learner: Learner, tensors: Mapping[str, Tensor]) -> None:

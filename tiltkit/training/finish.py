@@ -22,6 +22,7 @@ from tiltkit.training.learner import new_network
 from tiltkit.training.loop import Trained
 from tiltkit.training.outcome import Outcome
 from tiltkit.training.page import page
+from tiltkit.training.profile import training_profile
 
 __all__ = ["Finished", "finish"]
 
@@ -81,10 +82,11 @@ def finish(
         samples=_visible(_believed(prior, shape, job.recipe.seed, devices[0]), data.kind),
         shown=_visible(torch.stack([_middle(x, side) for x in exam.images[:_SAMPLES]]), data.kind),
     )
+    profile = training_profile(job, net.to(devices[0]), devices[0])
     state = part_path(job.output)
     weights = part_path(state)
     try:
-        save_network(weights, net.cpu(), notes(outcome))
+        save_network(weights, net.cpu(), notes(outcome), profile)
         outcome = replace(outcome, sha256=file_digest(weights))
         files = Finished(
             outcome,

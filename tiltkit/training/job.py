@@ -42,12 +42,14 @@ class Job:
         split: Subjects to train on and to measure on.
         sigma_range: Noise levels that the network learns.
         sigma_data: Root mean square of the images per channel.
+        round: Which of `ScansOptions.rounds` this is: each one draws other crops and noise.
     """
 
     recipe: TrainRecipe
     split: Split
     sigma_range: tuple[float, float]
     sigma_data: float
+    round: int = 0
 
     @property
     def output(self) -> Path:
@@ -69,7 +71,7 @@ class Job:
         training = self.recipe.training
         return Batches(
             self.images, training.crop, training.batch, self.recipe.data.augment,
-            self.sigma_range, self.sigma_data, self.recipe.seed, rank, ranks,
+            self.sigma_range, self.sigma_data, self.recipe.seed, self.round, rank, ranks,
         )  # fmt: skip
 
     def exam(self) -> Exam:
@@ -86,8 +88,8 @@ class Job:
         recipe = self.recipe.model_dump(mode="json")
         flat = {
             f"{table}.{name}": value
-            for table in ("data", "network", "training")
-            for name, value in recipe[table].items()
+            for table in ("data", "scans", "network", "training")
+            for name, value in (recipe[table] or {}).items()
             if name not in _FREE
         }
         digests = [sorted(x.digest for x in side) for side in (self.images, self.held_out)]
@@ -103,6 +105,7 @@ class Job:
             "trained on": _count(self.split.train),
             "held out": _count(self.split.held_out),
             "how": self.split.note,
+            **self._drawn(),
             **({"left out": f"{constant} slices, all pixels equal"} if constant else {}),
             "image": f"{_sizes(self.images)} pixels, {self.recipe.channels} channels, {data.kind}",
             "root mean square": f"{self.sigma_data:.3g} of the brightest, per channel",
@@ -111,15 +114,30 @@ class Job:
             "budget": f"{budget}, {training.batch} crops of {training.crop} pixels per step",
         }
 
+    def _drawn(self) -> dict[str, str]:
+        scans = self.recipe.scans
+        if scans is None:
+            return {}
+        return {
+            "images": f"drawn from the posteriors of {scans.task['name']}, one per slice and round",
+            "rounds": f"{scans.rounds}, the first with the prior {scans.first['name']}",
+        }
 
-def prepare(recipe: TrainRecipe) -> Job:
+
+def prepare(recipe: TrainRecipe, subjects: Sequence[Subject] | None = None, round_: int = 0) -> Job:
     """Read and check everything that a training needs, before it starts.
+
+    Args:
+        recipe: All settings.
+        subjects: The images, where they are not read from files.
+        round_: See `Job`.
 
     Raises:
         InputError: Images that cannot be trained on.
         UsageError: Settings that do not fit them.
     """
-    subjects = load_subjects(recipe.data, recipe.training.crop)
+    if subjects is None:
+        subjects = load_subjects(recipe.data, recipe.training.crop)
     parted = split(subjects, recipe.data.held_out, recipe.seed)
     images = images_of(parted.train)
     squares = [float(np.square(x.values, dtype=np.float64).mean()) - x.noise**2 for x in images]
@@ -139,7 +157,7 @@ def prepare(recipe: TrainRecipe) -> Job:
             " by their root mean square.",
             "choose it so that bright pixels are about 1, or leave it out.",
         )
-    return Job(recipe, parted, (low, high), sigma_data)
+    return Job(recipe, parted, (low, high), sigma_data, round_)
 
 
 def images_of(subjects: Sequence[Subject]) -> list[Image]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,12 +19,12 @@ from tiltkit.training import checkpoint
 from tiltkit.training.batches import Batch, batches
 from tiltkit.training.checkpoint import Checkpoint
 from tiltkit.training.exam import Exam
-from tiltkit.training.group import Group
+from tiltkit.training.group import Group, together
 from tiltkit.training.job import Job
 from tiltkit.training.learner import Learner, new_network
 from tiltkit.training.record import Check, Record
 
-__all__ = ["Checked", "Stepped", "Trained", "fit"]
+__all__ = ["Checked", "Stepped", "Stopped", "Trained", "learn"]
 
 # Steps between looks at the losses: each look waits for the device.
 _LOOK = 25
@@ -48,12 +50,42 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
+class Stopped:
+    """Someone said stop; the state is in the file or folder."""
+
+    step: int
+    state: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Trained:
     """The end: ``why`` is ``budget``, ``patience`` or ``stopped``."""
 
     why: str
     record: Record
     best: Mapping[str, Tensor]
+
+
+def learn(
+    job: Job,
+    devices: Sequence[torch.device],
+    *,
+    resume: bool,
+    stop: Callable[[], bool] = lambda: False,
+) -> Generator[Stepped | Checked, None, Trained]:
+    """Train on all devices, see `fit`; returns how it ended."""
+    with together(devices, partial(follow, job, resume)) as group:
+        for event in fit(job, group, resume=resume, stop=stop):
+            if isinstance(event, Trained):
+                return event
+            yield event
+    raise AssertionError("a training ends with what was trained")
+
+
+def follow(job: Job, resume: bool, group: Group) -> None:
+    """What the processes of further devices do: the same, in step with the first one."""
+    for _ in fit(job, group, resume=resume):
+        pass
 
 
 def fit(

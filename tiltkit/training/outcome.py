@@ -51,6 +51,12 @@ class Outcome:
         return self.record.best
 
     @property
+    def steps(self) -> str:
+        """How many there were, in words."""
+        scans, steps = self.job.recipe.scans, f"{self.record.step} steps"
+        return f"{steps} in the last of {scans.rounds} rounds" if scans else steps
+
+    @property
     def gain(self) -> tuple[float, ...]:
         """PSNR above total variation, in dB per level."""
         return tuple(a - b for a, b in zip(self.best.psnr, self.tv, strict=True))
@@ -82,5 +88,10 @@ class Outcome:
                 f"It was trained on noisy images and knows no noise below"
                 f" {self.job.sigma_range[0]:.3g}; the figures below are estimates of those for"
                 " clean images."
+            )
+        if self.job.recipe.scans:
+            found.append(
+                "It was trained on undersampled scans alone: what no scan measured it cannot know,"
+                " and the figures are against images that such a prior drew, not against a truth."
             )
         return found

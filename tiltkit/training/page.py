@@ -33,7 +33,7 @@ def page(outcome: Outcome) -> str:
         "title": recipe.data.title,
         "file": outcome.job.output.name,
         "worries": outcome.worries(),
-        "steps": record.step,
+        "steps": outcome.steps,
         "best": outcome.best.step,
         "minutes": f"{record.seconds / 60:.1f}",
         "device": outcome.device,

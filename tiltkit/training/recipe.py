@@ -7,17 +7,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from tiltkit.config import validated
+from tiltkit.config import Table, validated
 from tiltkit.errors import UsageError
 
 __all__ = [
-    "Augmentation", "DataOptions", "NetworkOptions", "TrainRecipe", "TrainingOptions", "resolve",
+    "Augmentation", "DataOptions", "NetworkOptions", "ScansOptions", "TrainRecipe",
+    "TrainingOptions", "resolve",
 ]  # fmt: skip
 
 Augmentation = Literal["none", "natural", "mri", "microscopy"]
 Positive = Annotated[int, Field(ge=1)]
 # A text alone is short for a list with that one text.
 OneOrMore = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+# What a task decides about its scans.
+_OF_THE_TASK = ("dataset", "axis", "channel_axis", "offset", "scale", "percentile", "noise")
 
 
 class DataOptions(BaseModel):
@@ -74,6 +77,23 @@ class DataOptions(BaseModel):
     licence: str = Field("not stated", description="licence of the images, for the model card")
 
 
+class ScansOptions(BaseModel):
+    """How measurements become images where the paths are scans, see `tiltkit.training.rounds`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: Table = Field(description="task that opens the scans, and its options")
+    rounds: int = Field(
+        6, ge=1, le=1000, description="times that images are drawn and learned from"
+    )
+    first: Table = Field(
+        {"name": "gaussian"}, description="prior that the images of the first round are drawn with"
+    )
+    sampler: Table = Field(
+        {"name": "twisted"}, description="sampler that draws them, with its quality draft"
+    )
+
+
 class NetworkOptions(BaseModel):
     """The shape of the network, see `tiltkit.priors.network.ScoreUNet`."""
 
@@ -119,6 +139,7 @@ class TrainRecipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: DataOptions
+    scans: ScansOptions | None = None
     network: NetworkOptions = NetworkOptions()
     training: TrainingOptions
     output: str = Field("prior.safetensors", description="weights file to write")
@@ -133,6 +154,7 @@ class TrainRecipe(BaseModel):
 
 TABLES: dict[str, type[BaseModel]] = {
     "data": DataOptions,
+    "scans": ScansOptions,
     "network": NetworkOptions,
     "training": TrainingOptions,
 }
@@ -144,7 +166,11 @@ def resolve(values: Mapping[str, Any]) -> TrainRecipe:
     Raises:
         UsageError: A setting that does not exist, is missing, or does not fit the others.
     """
-    tables = {name: validated(model, _table(values, name), name) for name, model in TABLES.items()}
+    tables = {
+        name: validated(model, _table(values, name), name)
+        for name, model in TABLES.items()
+        if name != "scans" or name in values
+    }
     recipe = validated(TrainRecipe, {**values, **tables}, "")
     data, network, training = recipe.data, recipe.network, recipe.training
     if (training.steps is None) == (training.minutes is None):
@@ -184,7 +210,25 @@ def resolve(values: Mapping[str, Any]) -> TrainRecipe:
             f"data.augment = {data.augment!r} would change the noise in the images.",
             "leave it out where data.noise is set.",
         )
+    if recipe.scans:
+        _refuse_unused(data, recipe.scans, training)
     return recipe
+
+
+def _refuse_unused(data: DataOptions, scans: ScansOptions, training: TrainingOptions) -> None:
+    """Settings that scans cannot follow."""
+    plain = {name: field.default for name, field in DataOptions.model_fields.items()}
+    unused = [name for name in _OF_THE_TASK if getattr(data, name) != plain[name]]
+    if unused:
+        raise UsageError(
+            f"data.{unused[0]} is set, but the task {scans.task['name']} decides it for its scans.",
+            f"leave out data.{unused[0]}, or give the task an option in [scans.task].",
+        )
+    if training.steps is not None and training.steps < scans.rounds:
+        raise UsageError(
+            f"training.steps = {training.steps} cannot be shared by {scans.rounds} rounds.",
+            "give more steps or fewer scans.rounds.",
+        )
 
 
 def _table(values: Mapping[str, Any], name: str) -> dict[str, Any]:

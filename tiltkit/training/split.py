@@ -109,7 +109,7 @@ def _refuse_leaks(parted: Split) -> None:
         if same:
             raise InputError(
                 f"The held-out subject {subject.name} and {whose[same[0]]}, which is trained on,"
-                " are the same patient by their DICOM files.",
+                " are the same patient by what their files say.",
                 "put the files of a patient into one folder, or group them with data.subject,"
                 " because a prior measured on someone it has seen looks better than it is; if"
                 " anonymisation made all PatientIDs equal, set data.patient_id = false.",

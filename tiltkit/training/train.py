@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,12 +14,12 @@ from tiltkit.files.atomic import check_output, part_path
 from tiltkit.solve import pick_devices
 from tiltkit.training.exam import best_tv
 from tiltkit.training.finish import Finished, finish
-from tiltkit.training.group import Group, together
 from tiltkit.training.job import Job, prepare
-from tiltkit.training.loop import Checked, Stepped, Trained, fit
+from tiltkit.training.loop import Checked, Stepped, Stopped, learn
 from tiltkit.training.recipe import TrainRecipe
+from tiltkit.training.rounds import Drawn, check_folder, earlier_rounds, folder_of, plan
 
-__all__ = ["Finished", "Prepared", "Stopped", "train"]
+__all__ = ["Drawn", "Finished", "Prepared", "Stopped", "check", "train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,7 @@ class Prepared:
     noise_only: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """Someone said stop; the state is in the file."""
-
-    step: int
-    state: Path
-
-
-Event = Prepared | Stepped | Checked | Stopped | Finished
+Event = Prepared | Drawn | Stepped | Checked | Stopped | Finished
 
 
 def train(
@@ -68,25 +60,25 @@ def train(
             f"training.batch = {recipe.training.batch} cannot be shared by {len(devices)} devices.",
             f"make it a multiple of {len(devices)}.",
         )
-    job = prepare(recipe)
+    job: Job | None
+    if recipe.scans:
+        check_folder(output, resume=resume, overwrite=overwrite)
+        job = yield from earlier_rounds(recipe, devices, resume=resume, stop=stop)
+        if job is None:
+            return
+    else:
+        job = prepare(recipe)
     exam = job.exam()
     tv, noise_only = best_tv(exam), exam.psnr(lambda x, _: x, torch.device("cpu"))
     yield Prepared(job.facts(), exam.levels, tv, noise_only)
-    trained = None
-    with together(devices, partial(follow, job, resume)) as group:
-        for event in fit(job, group, resume=resume, stop=stop):
-            if isinstance(event, Trained):
-                trained = event
-            else:
-                yield event
-    assert trained is not None  # noqa: S101 - fit ends with it
+    trained = yield from learn(job, devices, resume=resume, stop=stop)
     if trained.why == "stopped":
         yield Stopped(trained.record.step, part_path(output))
         return
-    yield finish(job, exam, trained, (tv, noise_only), devices)
+    yield finish(replace(job, recipe=recipe), exam, trained, (tv, noise_only), devices)
+    shutil.rmtree(folder_of(output), ignore_errors=True)
 
 
-def follow(job: Job, resume: bool, group: Group) -> None:
-    """What the processes of further devices do: the same, in step with the first one."""
-    for _ in fit(job, group, resume=resume):
-        pass
+def check(recipe: TrainRecipe) -> dict[str, str]:
+    """Read and check all images or scans; what would be done, for people."""
+    return plan(recipe) if recipe.scans else prepare(recipe).facts()

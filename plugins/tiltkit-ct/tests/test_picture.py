@@ -57,7 +57,9 @@ def test_a_sheet_is_written_with_a_panel_for_each_candidate(
     assert sizes[1][1] > 1.5 * sizes[0][1]
 
 
-@pytest.mark.parametrize("candidates", [[], [-1.0], [60.0, 128.0], [float(i) for i in range(101)]])
+@pytest.mark.parametrize(
+    "candidates", [[], [-128.0], [60.0, 256.0], [float(i) for i in range(101)]]
+)
 def test_candidates_that_make_no_picture_are_refused(
     simulate: Callable[..., Any], exchange: Callable[..., Path], tmp_path: Path, candidates: Any
 ) -> None:

@@ -47,6 +47,15 @@ def test_reading_noise_is_part_of_the_variance(simulate: Make, exchange: Make) -
     assert chi2(row(exchange(scan), 8), scan.truth) == pytest.approx(1, abs=0.08)
 
 
+def test_noise_that_no_counter_makes_can_be_told(simulate: Make, exchange: Make) -> None:
+    """As of a beam that flickers by 5 % from projection to projection, seen by nobody."""
+    scan = simulate()
+    scan.counts[:] *= np.exp(0.05 * np.random.default_rng(1).normal(size=(90, 1, 1)))
+    path = exchange(scan)
+    assert chi2(row(path), scan.truth) > 2
+    assert chi2(row(path, extra_noise=0.05), scan.truth) == pytest.approx(1, abs=0.3)
+
+
 def test_few_flats_are_part_of_the_variance(simulate: Make, exchange: Make) -> None:
     scan = simulate(n_flats=1, fluctuation=0)
     found = row(exchange(scan), gain=2.0)

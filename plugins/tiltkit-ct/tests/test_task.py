@@ -21,6 +21,7 @@ from tiltkit.likelihoods import TransmissionPoissonLikelihood
 from tiltkit.priors.closed_form import SmoothGaussian
 from tiltkit.sampling.outcome import Outcome
 from tiltkit.sampling.twisted import Twisted, TwistedOptions
+from tiltkit.sampling.walmc import Walmc, WalmcOptions
 from tiltkit.solve import solve
 
 CPU = torch.device("cpu")
@@ -96,6 +97,24 @@ def test_the_counts_themselves_have_the_line_integrals_as_their_approximation(fi
     assert np.abs(error).max() < 0.1
 
 
+def test_counts_and_weighted_line_integrals_of_many_photons_have_the_same_posterior(
+    exchange: Exchange, simulate: Callable[..., Any]
+) -> None:
+    """One particle on the same noise: nothing is resampled, so that paths can be compared."""
+    path = exchange(simulate(n=24, rows=1, columns=48, axis=23.6, radius=19.0, read_noise=0.0))
+    sampler = Walmc(WalmcOptions(levels=10, collect=8))
+
+    def posterior(likelihood: str) -> Outcome:
+        with opened(path, axis="23.6", likelihood=likelihood) as scan:
+            return sampled(scan.problem(0, PRIOR, CPU), sampler, n=1)
+
+    lines, counts = posterior("gaussian"), posterior("poisson")
+    error, size = (np.sqrt(np.mean(x**2)) for x in (counts.mean - lines.mean, lines.mean))
+    assert error < 0.02 * size
+    assert counts.diagnostics["chi2"] == pytest.approx(lines.diagnostics["chi2"], rel=0.05)
+    assert lines.diagnostics["chi2"] == pytest.approx(1, abs=0.2)
+
+
 def test_the_axis_of_the_file_is_found(file: Path) -> None:
     with opened(file) as scan:
         assert scan.geometry.axis == pytest.approx(65.2, abs=0.5)
@@ -120,6 +139,11 @@ def test_try_draws_the_candidates_and_stops(
 def test_an_axis_that_is_none_is_refused(axis: str) -> None:
     with pytest.raises((ValidationError, Exception), match=r"axis|axes"):
         CtOptions(axis=axis)
+
+
+def test_extra_noise_of_counts_is_refused() -> None:
+    with pytest.raises(ValidationError, match="Poisson"):
+        CtOptions(likelihood="poisson", extra_noise=0.1)
 
 
 def test_a_fan_beam_from_far_away_gives_the_parallel_slice(file: Path) -> None:

@@ -16,6 +16,7 @@ from tiltkit_ct.axis import find_axis
 from tiltkit_ct.options import PrepareOptions
 from tiltkit_ct.prepare import prepare
 from tiltkit_ct.select import select
+from tiltkit_ct.task import CtOptions, CtRecon
 from tiltkit_ct.tilt_series import HyperSpy, Mrc
 
 from tiltkit.errors import InputError
@@ -125,6 +126,48 @@ def test_the_level_of_vacuum_is_taken_off(tmp_path: Path, frames: Any) -> None:
         assert find_axis(part) == pytest.approx(31.5, abs=0.2)
 
 
+def test_what_alignment_filled_the_borders_with_is_neither_vacuum_nor_data(
+    tmp_path: Path, frames: Any
+) -> None:
+    rng = np.random.default_rng(0)
+    filled = 1000 * frames + 50 + rng.normal(size=frames.shape)
+    shifts = np.arange(len(TILTS)) % 4
+    for frame, shift in zip(filled, shifts, strict=True):
+        frame[:, : 2 * shift] = 3.5
+    with HyperSpy.open(hspy(tmp_path / "series.hspy", filled)) as scan:
+        part = select(scan, PrepareOptions())
+        sinogram = prepare(part, 19, PrepareOptions())
+    assert part.background == pytest.approx(50, abs=1)
+    unseen = ~np.isfinite(sinogram.variance)
+    assert unseen.sum(axis=1).tolist() == (2 * shifts).tolist()
+    assert abs(sinogram.line_integrals[unseen].mean()) < 2
+
+
+def test_a_series_that_is_not_aligned_is_refused_unless_its_axis_is_given(
+    tmp_path: Path, frames: Any
+) -> None:
+    rng = np.random.default_rng(0)
+    shifted = np.stack([np.roll(frame, rng.integers(-4, 5), axis=1) for frame in frames])
+    path = hspy(tmp_path / "series.hspy", shifted)
+    with (
+        pytest.raises(InputError, match="not aligned") as caught,
+        CtRecon(CtOptions()).open(path),
+    ):
+        pass
+    assert "--axis" in caught.value.hint
+    with CtRecon(CtOptions(axis="31.5")).open(path) as scan:
+        assert scan.geometry.axis == 31.5
+
+
+def test_air_takes_off_the_background_of_every_projection(tmp_path: Path, frames: Any) -> None:
+    drifting = 100 * frames + 3 * np.arange(len(TILTS))[:, None, None]
+    drifting += 0.1 * np.random.default_rng(0).normal(size=frames.shape)
+    with HyperSpy.open(hspy(tmp_path / "series.hspy", drifting)) as scan:
+        options = PrepareOptions(air=4)
+        found = prepare(select(scan, options), 19, options).line_integrals
+    np.testing.assert_allclose(found, 100 * frames[:, 19], atol=1)
+
+
 def test_further_stacks_of_a_file_are_named(tmp_path: Path, frames: Any) -> None:
     path = hspy(tmp_path / "series.hspy", frames)
     with h5py.File(path, "a") as file:
@@ -229,5 +272,10 @@ def test_a_real_series_is_read(name: str, reader: Any) -> None:
     with reader.open(path) as scan:
         assert (scan.n_rows, scan.n_columns, scan.axis_along) == (256, 256, "x")
         np.testing.assert_allclose(np.degrees(scan.angles), np.arange(-76, 77, 2), atol=1e-4)
+        series = select(scan, PrepareOptions())
         if "Aligned" in name:
-            assert find_axis(select(scan, PrepareOptions())) == pytest.approx(127.5, abs=2)
+            assert find_axis(series) == pytest.approx(127.5, abs=2)
+            assert series.background == pytest.approx(26, abs=4)
+        else:
+            with pytest.raises(InputError, match="not aligned"):
+                find_axis(series)

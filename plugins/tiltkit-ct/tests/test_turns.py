@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -59,8 +60,8 @@ def test_the_preconditioner_is_self_adjoint_and_positive(scan: str) -> None:
 
 
 @ALL
-@pytest.mark.parametrize("c", [10.0, 1.0])
-def test_it_saves_iterations_and_keeps_the_solution(scan: str, c: float) -> None:
+@pytest.mark.parametrize(("c", "saved"), [(100.0, 6), (10.0, 3), (1.0, 2)])
+def test_it_saves_iterations_and_keeps_the_solution(scan: str, c: float, saved: int) -> None:
     operator = make(scan)
     weighted = Weighted(operator, weights_of(operator))
     r = noise(2, N_ANGLES, operator.n_columns) + c**0.5 * weighted.forward(noise(2, 1, N, N))
@@ -70,13 +71,13 @@ def test_it_saves_iterations_and_keeps_the_solution(scan: str, c: float) -> None
 
     inverse = weighted.data_preconditioner(torch.ones_like(r[:1]), c)
     assert inverse is not None
-    energy = 3e-3 * r[0].numel()
-    u, warm = conjugate_gradient(normal, r, 1.0, c, rtol=1e-12, precondition=inverse, energy=energy)
-    _, cold = conjugate_gradient(normal, r, 1.0, c, rtol=1e-12, energy=energy)
+    limits: dict[str, Any] = {"rtol": 1e-12, "max_iter": 3000, "energy": 3e-3 * r[0].numel()}
+    u, warm = conjugate_gradient(normal, r, 1.0, c, precondition=inverse, **limits)
+    _, cold = conjugate_gradient(normal, r, 1.0, c, **limits)
     exact, _ = conjugate_gradient(normal, r, 1.0, c, rtol=1e-9, max_iter=3000)
-    assert 1.8 * warm < cold
+    assert saved * warm < cold
     error, size = weighted.adjoint(u - exact), weighted.adjoint(exact)
-    assert error.norm() < 0.1 * size.norm()
+    assert error.norm() < 0.15 * size.norm()
 
 
 @pytest.mark.parametrize("full", [False, True])

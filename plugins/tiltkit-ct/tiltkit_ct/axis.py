@@ -9,7 +9,7 @@ import numpy as np
 from scipy import fft
 from scipy.ndimage import gaussian_filter1d
 
-from tiltkit.errors import InputError
+from tiltkit.errors import InputError, UsageError
 from tiltkit_ct.prepare import PrepareOptions, prepare
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.float64]  # (row, angle, column), line integrals
 
-__all__ = ["find_axis"]
+__all__ = ["check_axis", "find_axis"]
 
 _ROWS = 4  # detector rows that are looked at, of twice as many that are tried
 _ANGLES = 720  # projections that are enough
@@ -30,6 +30,21 @@ _SIDE = 0.1  # the axis is not looked for in this share of the detector at eithe
 _OVERLAP = 0.05  # of the detector that opposite projections must share
 _TRUNCATED = 0.05  # of the largest line integral; more than this at the edge is sample
 _SMOOTH = 1.0  # columns, before taking differences
+_STRAY = 0.01  # of the columns: centres of mass that stray further are not aligned
+
+
+def check_axis(axis: float, columns: int) -> None:
+    """Refuse a rotation axis that is further off the detector than the detector is wide.
+
+    Raises:
+        UsageError: It is.
+    """
+    if not -columns < axis < 2 * columns:
+        raise UsageError(
+            f"The rotation axis {axis:g} is far outside of the detector, which has {columns}"
+            " columns after ranges and binning.",
+            "give its column, counted from 0, or auto.",
+        )
 
 
 def find_axis(
@@ -52,7 +67,8 @@ def find_axis(
         rows: Detector rows to look at; some with a sample in them when None.
 
     Raises:
-        InputError: The projections do not tell; the message says what to give instead.
+        InputError: The projections do not tell, or are not aligned to each other; the message
+            says what to do instead.
     """
     plain = (options or PrepareOptions()).model_copy(update={"delta_beta": None})
     some = projections.subset(slice(None, None, max(len(projections.angles) // _ANGLES, 1)))
@@ -69,7 +85,9 @@ def find_axis(
         if turned >= _HALF:
             return _from_half_turn(sinograms, angles, step, complete=complete)
         if complete:
-            return _from_mass(sinograms, angles)
+            axis, stray = _from_mass(sinograms, angles)
+            _check_aligned(stray, some)
+            return axis
         reason = ", and the sample is wider than the detector"
     if projections.axis_hint is not None:
         return projections.axis_hint
@@ -189,14 +207,31 @@ def _correlation(one: Rows, other: Rows) -> NDArray[np.float64]:
     return np.asarray(circular[np.arange(1 - m, m)], np.float64)
 
 
-def _from_mass(sinograms: Rows, angles: NDArray[np.float64]) -> float:
-    """From the centre of mass of the projections, which runs on ``axis + a cos + b sin``."""
+def _from_mass(sinograms: Rows, angles: NDArray[np.float64]) -> tuple[float, float]:
+    """From the centre of mass of the projections, which runs on ``axis + a cos + b sin``.
+
+    Returns:
+        The axis, and how far the centres stray from where they should be: the median over the
+        rows of their root mean square, in columns.
+    """
     columns = np.arange(sinograms.shape[2])
     mass = sinograms.sum(axis=2)
     centre = (sinograms * columns).sum(axis=2) / mass
     circle = np.stack([np.ones_like(angles), np.cos(angles), np.sin(angles)], axis=1)
-    found = np.linalg.lstsq(circle, centre.T, rcond=None)[0][0]
-    return float(np.average(found, weights=np.abs(mass.mean(axis=1))))
+    fit = np.linalg.lstsq(circle, centre.T, rcond=None)[0]
+    stray = np.sqrt(np.mean((centre.T - circle @ fit) ** 2, axis=0))
+    axis = np.average(fit[0], weights=np.abs(mass.mean(axis=1)))
+    return float(axis), float(np.median(stray))
+
+
+def _check_aligned(stray: float, p: Projections) -> None:
+    """Tilt series of microscopes drift, and must be aligned before they are reconstructed."""
+    if stray > max(_STRAY * p.n_columns, 1.0):
+        raise InputError(
+            f"The projections of {p.path} are not aligned: their centres of mass stray by"
+            f" {stray:.1f} columns from the curve that a turning sample gives.",
+            "align the series first (ETSpy, IMOD, tomviz), or go on as it is with --axis.",
+        )
 
 
 def _lowest(axis: NDArray[np.float64], energy: NDArray[np.float64]) -> float:

@@ -126,6 +126,8 @@ def drift(transmission: Frames, air: int) -> Frames:
         nan.median(np.moveaxis(side, 2, 0))[..., None]
         for side in (transmission[..., :air], transmission[..., -air:])
     )
+    # A side that cannot be used is as the other one.
+    left, right = np.where(np.isnan(left), right, left), np.where(np.isnan(right), left, right)
     place = (np.arange(columns, dtype=np.float32) - (air - 1) / 2) / max(columns - air, 1)
     brightness: Frames = left + (right - left) * place
     return brightness

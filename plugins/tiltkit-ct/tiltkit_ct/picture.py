@@ -11,6 +11,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from tiltkit.errors import UsageError
+from tiltkit_ct.axis import check_axis
 from tiltkit_ct.prepare import PrepareOptions, Sinogram, prepare
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def axis_picture(
         row: Detector row; the middle one when None.
 
     Raises:
-        UsageError: No or too many candidates, or one that is not on the detector.
+        UsageError: No or too many candidates, or one that is far outside of the detector.
         InputError: The row cannot be used.
     """
     _check(candidates, projections.n_columns)
@@ -63,12 +64,8 @@ def axis_picture(
 
 
 def _check(candidates: Sequence[float], columns: int) -> None:
-    wrong = [axis for axis in candidates if not 0 <= axis <= columns - 1]
-    if wrong:
-        raise UsageError(
-            f"The axis {wrong[0]:g} is not on the detector, which has {columns} columns.",
-            f"choose within 0 to {columns - 1}.",
-        )
+    for axis in candidates:
+        check_axis(axis, columns)
     if not 0 < len(candidates) <= MOST:
         raise UsageError(
             f"{len(candidates)} candidates do not make a picture.", f"give 1 to {MOST}."

@@ -10,10 +10,18 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit_ct import noise
+from tiltkit_ct.normalise import drift
 from tiltkit_ct.options import PrepareOptions
 from tiltkit_ct.select import select
 from tiltkit_ct.stripes import remove_stripes
-from tiltkit_ct.transmission import fill, find_gain, phase_length, read_rows, retrieve_row
+from tiltkit_ct.transmission import (
+    check_air,
+    fill,
+    find_gain,
+    phase_length,
+    read_rows,
+    retrieve_row,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,16 +86,21 @@ def prepare(projections: Projections, row: int, options: PrepareOptions) -> Sino
 
 def _from_line_integrals(p: Projections, row: int, options: PrepareOptions) -> Sinogram:
     values = p.read(row, row + 1).counts[:, 0]
-    bad = ~np.isfinite(values)
+    bad = ~np.isfinite(values) | _borders(values)
     _check_share(float(bad.mean()), p, row)
     background = p.background if options.background is None else options.background
-    filled = fill(values - np.float32(background), bad)
+    values = np.where(bad, np.float32(np.nan), values - np.float32(background))
+    if options.air:
+        check_air(options.air, p)
+        values = values - np.nan_to_num(drift(values[:, None], options.air)[:, 0])
+    filled = fill(values, bad)
     if not np.ptp(filled) > 0:
         raise InputError(
             f"Row {row} of {p.path} has the same value everywhere: {float(values.flat[0]):.3g}.",
             "leave this row out.",
         )
-    variance = np.where(bad, np.inf, noise.noise_variance(filled)).astype(np.float32)
+    variance = noise.noise_variance(filled) + np.float32(options.extra_noise**2)
+    variance = np.where(bad, np.float32(np.inf), variance)
     return Sinogram(
         line_integrals=remove_stripes(filled, options.stripes, options.stripe_width),
         variance=variance,
@@ -118,7 +131,8 @@ def _from_counts(p: Projections, row: int, options: PrepareOptions) -> Sinogram:
         # What a stripe filter takes away was a fault of the blank.
         expected = rows.blank[:, 0] / gain * np.exp(line_integrals - plain)
         blank = np.where(unusable, 0, expected).astype(np.float32)
-    variance = np.where(bad, np.inf, rows.variance[:, 0] / transmission**2)
+    variance = rows.variance[:, 0] / transmission**2 + options.extra_noise**2
+    variance = np.where(bad, np.inf, variance)
     return Sinogram(
         line_integrals=line_integrals,
         variance=variance.astype(np.float32),
@@ -133,6 +147,18 @@ def _from_counts(p: Projections, row: int, options: PrepareOptions) -> Sinogram:
         },
         notes=_notes(p, options),
     )
+
+
+def _borders(values: Image) -> NDArray[np.bool_]:
+    """What alignment filled the ends of rows (angle, column) with: the same number again and again.
+
+    Where it is a large part of the data it is no border, but data without any noise.
+    """
+    found = np.zeros(values.shape, np.bool_)
+    for side, ends in ((values, found), (values[:, ::-1], found[:, ::-1])):
+        run = np.logical_and.accumulate(side == side[:, :1], axis=1)
+        ends |= run & (run.sum(axis=1, keepdims=True) > 1)
+    return found if found.mean() < _UNUSABLE / 2 else np.zeros_like(found)
 
 
 def _check_share(share: float, p: Projections, row: int) -> None:

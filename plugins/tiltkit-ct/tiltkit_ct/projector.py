@@ -114,6 +114,14 @@ class Projector(ABC):
         size = 2 * self._meetings * (4 + self.angles.element_size())
         return self._assemble() if size <= self.matrix_bytes else None
 
+    def seen(self, pixels: Tensor) -> Tensor:
+        """Projections of single pixels, counted along the rows of the image: (angle, column, n)."""
+        every = torch.arange(len(pixels), device=self.angles.device)
+        rows = self.angles.new_zeros(len(self.angles), self.n_columns + 1, len(pixels))
+        for row, (columns, means) in zip(rows, self._spreads(pixels=pixels), strict=True):
+            row[columns, every] = means
+        return rows[:, :-1]
+
     def _assemble(self) -> tuple[Tensor, Tensor]:
         """The projector and its transpose, made by the processor, on the device."""
         from scipy.sparse import csr_matrix, vstack
@@ -146,16 +154,18 @@ class Projector(ABC):
                 check_invariants=False,
             )
 
-    def _spreads(self, device: torch.device | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def _spreads(
+        self, device: torch.device | None = None, pixels: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """For each angle: the detector columns that pixels meet, and their means, (k, pixel).
 
         Columns that are not on the detector are told as ``n_columns``.
         """
         device = device or self.angles.device
         ny, nx = self.shape
-        x = self.pixel * (torch.arange(nx, dtype=torch.float64, device=device) - (nx - 1) / 2)
-        y = self.pixel * (torch.arange(ny, dtype=torch.float64, device=device) - (ny - 1) / 2)
-        x, y = x.repeat(ny), y.repeat_interleave(nx)
+        i = torch.arange(ny * nx, device=device) if pixels is None else pixels.to(device)
+        x = self.pixel * ((i % nx).double() - (nx - 1) / 2)
+        y = self.pixel * ((i // nx).double() - (ny - 1) / 2)
         for angle in self.angles.to(device, torch.float64):
             first, means = overlaps(self._shadow(angle, x, y))
             columns = first + torch.arange(len(means), device=device)[:, None]

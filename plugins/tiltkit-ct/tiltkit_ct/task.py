@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 from scipy.ndimage import gaussian_filter
 
 from tiltkit.errors import InputError
@@ -21,7 +21,7 @@ from tiltkit.likelihoods import TransmissionPoissonLikelihood, gaussian
 from tiltkit.operators.compose import Weighted
 from tiltkit.problem import Constraint, Problem
 from tiltkit.protocols import Axis, Layout
-from tiltkit_ct.axis import find_axis
+from tiltkit_ct.axis import check_axis, find_axis
 from tiltkit_ct.candidates import candidates, show_candidates
 from tiltkit_ct.geometry import Geometry, image_size
 from tiltkit_ct.options import PrepareOptions
@@ -100,6 +100,13 @@ class CtOptions(PrepareOptions):
         if not finite:
             raise ValueError("must be a column, auto, centre or try:FIRST:LAST:STEP")
         return value
+
+    @model_validator(mode="after")
+    def _noise(self) -> Self:
+        """Counts have the noise that they have."""
+        if self.likelihood == "poisson" and self.extra_noise:
+            raise ValueError("Poisson counts take no extra_noise: use likelihood gaussian")
+        return self
 
 
 class CtRecon:
@@ -235,7 +242,6 @@ class CtScan:
                 "rotation_axis": self.geometry.axis,
                 "scale": scale,
                 "data_noise_level": float(np.sqrt(np.median(variance[seen]))),
-                "masked_share": float(1 - seen.mean()),
                 **sinogram.facts,
             },
             constraint=Constraint(nonnegative=True) if self.options.nonnegative else None,
@@ -282,12 +288,7 @@ class CtScan:
         if text == "auto":
             return find_axis(p, self.options)
         axis = float(text)
-        if not -p.n_columns < axis < 2 * p.n_columns:
-            raise InputError(
-                f"The rotation axis {axis:g} is far outside of the detector, which has"
-                f" {p.n_columns} columns after ranges and binning.",
-                "give its column, counted from 0, or auto.",
-            )
+        check_axis(axis, p.n_columns)
         return axis
 
     def _likelihood(

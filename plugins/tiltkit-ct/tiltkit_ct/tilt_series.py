@@ -32,7 +32,9 @@ __all__ = ["HyperSpy", "Mrc"]
 _TILTS = ("metadata/Tomography/_sig_tilts/data",
           "metadata/Acquisition_instrument/TEM/Stage/tilt_alpha")  # fmt: skip
 _MOST_FRAMES = 16  # that are looked at to find the direction of the axis
-_VACUUM = 2.0  # percentile of the values that is the empty background
+_DARKEST, _BRIGHTEST = 2.0, 99.5  # percentiles of the values, without outliers
+_FAINT = 0.1  # of what is between them: below, pixels are empty, if they are as many as
+_EMPTY = 0.1  # of all pixels
 
 
 class HyperSpy:
@@ -211,13 +213,23 @@ def _oriented(p: Projections) -> Projections:
     frames = p.projections.load(
         p.projections.frames[some], slice(0, len(p.rows)), slice(0, len(p.columns))
     )
-    vacuum = float(np.nanpercentile(frames, _VACUUM))
+    vacuum = _vacuum(frames)
     changes = [_change(np.nansum(frames - vacuum, axis=axis)) for axis in (2, 1)]
     p = replace(p, background=vacuum)
     if changes[0] <= changes[1]:
         return p
     note = "The tilt axis runs along x of the images: their sums along y stay the same."
     return replace(p.transposed(), notes=(*p.notes, note))
+
+
+def _vacuum(frames: NDArray[np.float32]) -> float:
+    """The value of pixels without sample: the median of faint ones, the darkest if these are few.
+
+    (The darkest are often what alignment filled borders with.)
+    """
+    low, high = np.nanpercentile(frames, [_DARKEST, _BRIGHTEST])
+    faint = frames[frames < low + _FAINT * (high - low)]
+    return float(np.median(faint) if faint.size >= _EMPTY * frames.size else low)
 
 
 def _change(sums: NDArray[np.float32]) -> float:

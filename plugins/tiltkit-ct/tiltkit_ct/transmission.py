@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
     Frames = NDArray[np.float32]
 
-__all__ = ["Transmission", "fill", "find_gain", "phase_length", "read_rows", "retrieve_row"]
+__all__ = [
+    "Transmission",
+    "check_air",
+    "fill",
+    "find_gain",
+    "phase_length",
+    "read_rows",
+    "retrieve_row",
+]
 
 _GAIN_ROWS = 8  # of flats at either side, that tell the gain of the detector
 _BRIGHTEST = 1.5  # median transmission; beams drift, but not as far
@@ -74,7 +82,7 @@ def read_rows(
     with np.errstate(invalid="ignore", divide="ignore"):
         values = np.where(unusable, np.nan, c.counts / blank)
         if options.air:
-            _check_air(options.air, p)
+            check_air(options.air, p)
             brightness = drift(values, options.air)
             values, blank = values / brightness, blank * brightness
         _check_brightness(values, p, first)
@@ -233,7 +241,12 @@ def _gain_from_flats(band: Band) -> float | None:
     return noise.gain_from_flats(band.flats, dark, band.flat_times, noise.dark_variance(band.darks))
 
 
-def _check_air(air: int, p: Projections) -> None:
+def check_air(air: int, p: Projections) -> None:
+    """Refuse more columns of air than there are columns.
+
+    Raises:
+        UsageError: There are too many.
+    """
     if 2 * air > p.n_columns:
         raise UsageError(
             f"{air} columns of air at both sides are more than the {p.n_columns} columns of"

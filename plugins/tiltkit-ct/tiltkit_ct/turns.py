@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Turns", "turns_of"]
 
-# Projections of unit pixels of the detector that are computed at once.
-_BATCH = 16
+# Pixels whose projections are transformed at once.
+_BATCH = 128
+# Pixels of the image for each column of the detector that tell what projections have in common.
+_PIXELS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +70,18 @@ class Turns:
 
 
 def turns_of(operator: ParallelBeam) -> Turns:
-    """The block-circulant matrix whose first blocks are those of one projection of the scan."""
+    """The block-circulant matrix nearest to ``A A^H`` for angles that are evenly spaced."""
     turn = operator.angles.double().remainder(2 * math.pi)
     gaps = torch.cat([turn.sort().values, turn.min()[None] + 2 * math.pi]).diff()
     full = float(gaps.max()) < math.pi / 2
     direction = turn if full else turn.remainder(math.pi)
     order = direction.argsort()
     pad = (0, 0) if full else _symmetric(operator)
-    # Squares look most like themselves turned by any angle where they stand neither on a side
-    # nor on a corner.
-    lean = (direction[order].remainder(math.pi / 2) - math.pi / 8).abs()
-    chosen = int(lean.argmin())
     back = torch.zeros_like(order, dtype=torch.bool) if full else (turn >= math.pi)[order]
-    blocks = _blocks(operator if sum(pad) == 0 else _centred(operator, pad), order, chosen)
-    if not full:
-        blocks = torch.where(back[:, None, None], blocks.flip(1), blocks)
-        blocks = blocks.flip(2) if bool(back[chosen]) else blocks
-        # Lines look the same from behind, mirrored.
-        blocks = (blocks + blocks.flip(1, 2)) / 2
-        blocks = torch.cat([blocks, blocks.flip(1)])
-    blocks = blocks.roll(-chosen, 0)
-    blocks = (blocks + blocks.roll(-1, 0).flip(0)) / 2  # the same for a turn to the left or right
-    blocks = (blocks + blocks.mT) / (2 if full else 4)  # of the two halves each is one half
-    values, vectors = torch.linalg.eigh(torch.fft.rfft(blocks, dim=0).real)
-    diagonal = blocks[0].diagonal() * (1 if full else 2)
+    matrices, diagonal = _averaged(
+        operator if sum(pad) == 0 else _centred(operator, pad), order, back, full
+    )
+    values, vectors = torch.linalg.eigh(matrices)
     diagonal = diagonal[pad[0] : pad[0] + operator.n_columns].clone()
     return Turns(order, back, full, vectors, values.clamp_min(0), diagonal, pad)
 
@@ -114,14 +104,41 @@ def _centred(operator: ParallelBeam, pad: tuple[int, int]) -> ParallelBeam:
     )
 
 
-def _blocks(operator: ParallelBeam, order: Tensor, chosen: int) -> Tensor:
-    """What the chosen projection has in common with each (angle in order, column, column)."""
-    n_angles, n_columns = len(order), operator.n_columns
-    blocks = operator.angles.new_empty(n_angles, n_columns, n_columns)
-    for first in range(0, n_columns, _BATCH):
-        columns = torch.arange(first, min(first + _BATCH, n_columns), device=order.device)
-        unit = operator.angles.new_zeros(len(columns), n_angles, n_columns)
-        unit[columns - first, order[chosen], columns] = 1
-        seen = operator.forward(operator.adjoint(unit))[:, order].permute(1, 2, 0)
-        blocks[:, :, first : first + _BATCH] = seen
-    return blocks
+def _averaged(
+    operator: ParallelBeam, order: Tensor, back: Tensor, full: bool
+) -> tuple[Tensor, Tensor]:
+    """``A A^H``, averaged over all turns of the image: its matrices (frequency, column, column).
+
+    Over all, and none less: the mean over some, or one of them, has negative eigenvalues, and
+    wrong ones where ``A A^H`` has next to none, which is what costs iterations. Few pixels are
+    enough: turned by all angles they differ by their distance from the axis alone.
+
+    Returns:
+        The matrices, and the diagonal of ``A A^H`` (column,).
+    """
+    n = len(order) if full else 2 * len(order)
+    n_columns, angles = operator.n_columns, operator.angles
+    matrices = angles.new_zeros(n // 2 + 1, n_columns, n_columns)
+    diagonal = angles.new_zeros(n_columns)
+    pixels = _by_distance(operator)
+    for first in range(0, len(pixels), _BATCH):
+        rows = operator.seen(pixels[first : first + _BATCH])[order]
+        if not full:
+            rows = torch.where(back[:, None, None], rows.flip(1), rows)
+            rows = torch.cat([rows, rows.flip(1)])  # lines look the same from behind, mirrored
+        diagonal += rows.square().sum((0, 2))
+        z = torch.fft.rfft(rows, dim=0)
+        # The real part of z z^H: a turn to the left is one to the right.
+        z = torch.cat([z.real, z.imag], 2)
+        matrices.baddbmm_(z, z.mT)
+    share = len(pixels) / math.prod(operator.shape) * n
+    return matrices / (share if full else 2 * share), diagonal / share
+
+
+def _by_distance(operator: ParallelBeam) -> Tensor:
+    """Some pixels of the image, evenly over all distances from the axis (k,)."""
+    ny, nx = operator.shape
+    y, x = torch.arange(ny) - (ny - 1) / 2, torch.arange(nx) - (nx - 1) / 2
+    distance = torch.hypot(y[:, None], x).flatten()
+    step = max(len(distance) // (_PIXELS * operator.n_columns), 1)
+    return distance.argsort(stable=True)[step // 2 :: step]

@@ -22,6 +22,8 @@ _BINS, _LEAST = 48, 64
 # Standard deviation of Gaussian noise over its median absolute deviation.
 _MAD = 1.4826
 _ROUNDS = 8
+# A variance whose square is still a number; where there is no noise at all.
+_TINY = 1e-30
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def _line(
 ) -> tuple[float, float]:  # fmt: skip
     """Weighted line with a slope of zero or more; relative errors count, outliers little."""
     # The variance of a variance goes as its square.
-    w = weight / np.maximum(y, 1e-3 * max(float(y.max()), 1e-300)) ** 2
+    w = weight / np.maximum(y, max(1e-3 * float(y.max()), _TINY)) ** 2
     robust = np.ones_like(w)
     a, b = (slope or 0.0), 0.0
     for _ in range(_ROUNDS):

@@ -16,7 +16,6 @@ from pydantic import BaseModel
 from tiltkit.errors import InputError, UsageError
 from tiltkit.files.sniff import find_reader
 from tiltkit.likelihoods import GaussianLikelihood, gaussian
-from tiltkit.priors.slicewise import slicewise
 from tiltkit.problem import Problem
 from tiltkit.protocols import Axis, Layout
 from tiltkit_deblur.kernel import find_kernel
@@ -25,6 +24,7 @@ from tiltkit_deblur.noise import Camera, estimate_camera
 from tiltkit_deblur.nonnegative import Nonnegative
 from tiltkit_deblur.options import DeblurOptions
 from tiltkit_deblur.prepare import Grid, Prepared, check_readings, grid_of, prepare
+from tiltkit_deblur.prior import of_volumes
 from tiltkit_deblur.psf import half_support
 from tiltkit_deblur.readers.hdf5 import PlainHdf5
 from tiltkit_deblur.readers.tiff import Tiff
@@ -259,10 +259,11 @@ class DeblurScan:
             slice(g.start + w.start - s.start, g.start + w.stop - s.start)
             for g, w, s in zip(grid.inside, tile.window, tile.seen, strict=True)
         ]
+        if self.deep:
+            xy_alone = self.options.planes == "xy"
+            prior = of_volumes(prior, ("xy",) if xy_alone else ("xy", "xz", "yz"))
         if self.options.nonnegative:
             prior = cast("Prior", Nonnegative(prior))
-        if self.deep:
-            prior = slicewise(prior, ("xy",) if self.options.planes == "xy" else ("xy", "xz", "yz"))
         start = tuple(s.start % n for s, n in zip(tile.seen, grid.shape, strict=True))
         placed = Rolled(prior, start)
         at: Any = (0, 0, *inside)

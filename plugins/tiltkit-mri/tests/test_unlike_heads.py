@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from tiltkit.sampling.twisted import Twisted, TwistedOptions
 from tiltkit.solve import solve
 
 SIDE, NOISE = 128, 0.02
-HEAD = Path(__file__).parents[3] / "datasets" / "colin27.npz"
+DATASETS = Path(__file__).parents[3] / "datasets"
+HEAD, MACAQUE = DATASETS / "colin27.npz", DATASETS / "macaque.npz"
 
 
 def outcome(picture: np.ndarray) -> Outcome:
@@ -52,6 +54,7 @@ def outcome(picture: np.ndarray) -> Outcome:
 def test_a_head_that_the_prior_was_not_trained_on_is_no_surprise() -> None:
     diagnostics = outcome(np.load(HEAD)["image"][4]).diagnostics
     assert diagnostics["prior_misfit_max"] < 1.4
+    assert diagnostics["prior_distance"] < 1
     assert diagnostics["verdict"] == "ok"
 
 
@@ -60,3 +63,32 @@ def test_a_texture_that_no_head_has_is_a_reason_for_care(texture: str) -> None:
     diagnostics = outcome(getattr(data, texture)()).diagnostics
     assert diagnostics["prior_misfit_max"] > 1.4
     assert "may not know images like this one" in diagnostics["verdict"]
+
+
+def phantom() -> np.ndarray:
+    return data.shepp_logan_phantom()
+
+
+def ct_slice() -> np.ndarray:
+    """A spine, which pydicom has among its test files."""
+    files = pytest.importorskip("pydicom.data")
+    pixels = pytest.importorskip("pydicom").dcmread(files.get_testdata_file("CT_small.dcm"))
+    return pixels.pixel_array - pixels.pixel_array.min()
+
+
+@pytest.mark.parametrize("picture", [phantom, ct_slice])
+def test_a_smooth_image_that_is_no_head_is_a_reason_for_care(
+    picture: Callable[[], np.ndarray],
+) -> None:
+    diagnostics = outcome(picture()).diagnostics
+    assert diagnostics["prior_distance"] > 1
+    assert "unlike those that the prior was trained on" in diagnostics["verdict"]
+
+
+@pytest.mark.skipif(not MACAQUE.exists(), reason="needs the macaque in datasets/")
+def test_the_brain_of_a_macaque_is_farther_away_than_a_human_head() -> None:
+    macaque, head = (
+        outcome(np.load(path)["image"][k]).diagnostics["prior_distance"]
+        for path, k in ((MACAQUE, 0), (HEAD, 4))
+    )
+    assert macaque > 1.2 * head

@@ -60,7 +60,7 @@ def tiltkit_priors() -> list[PriorEntry]:
             summary="complex images of heads, a score network trained on real scans",
             channels=2,
             weights="tiltkit_mri:data/prior_brain.safetensors",
-            sha256="112757ac472f936e607787399cb4f8edac7105fa22473a3a098416e64c84e7df",
+            sha256="fee2731a7025432efd9d9aef477156467d9fdf4936f7dd9935840e5a0ddf81a2",
             licence="Apache-2.0",
         )
     ]

@@ -1,0 +1,133 @@
+"""Point spread functions from files, from beads and from theory."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from tiltkit_deblur.beads import bead_average, find_beads
+from tiltkit_deblur.models import diffraction, gaussian, gaussian_widths
+from tiltkit_deblur.psf import half_support, kernel_of, resampled
+
+from tiltkit.errors import InputError, UsageError
+
+
+def spot(shape: tuple[int, ...], at: tuple[int, ...], sigma: float = 1.5) -> np.ndarray:
+    stack = np.zeros(shape, np.float32)
+    stack[at] = 1000
+    return gaussian_filter(stack, sigma)
+
+
+def widths(kernel: np.ndarray) -> list[float]:
+    """Standard deviation along every axis."""
+    found = []
+    for axis in range(kernel.ndim):
+        profile = kernel.sum(axis=tuple(i for i in range(kernel.ndim) if i != axis))
+        place = np.arange(len(profile)) - len(profile) // 2
+        found.append(math.sqrt((profile * place**2).sum() / profile.sum()))
+    return found
+
+
+def test_a_kernel_is_centred_and_normalised_and_free_of_background() -> None:
+    kernel = kernel_of(spot((15, 40, 30), (5, 12, 21)) + 100)
+    assert kernel.sum() == pytest.approx(1)
+    assert all(n % 2 for n in kernel.shape)
+    assert np.unravel_index(kernel.argmax(), kernel.shape) == tuple(n // 2 for n in kernel.shape)
+    assert widths(kernel) == pytest.approx([1.5] * 3, rel=0.03)
+
+
+def test_one_plane_gives_a_2d_kernel() -> None:
+    assert kernel_of(spot((1, 20, 20), (0, 9, 9))).ndim == 2
+
+
+@pytest.mark.parametrize(
+    ("stack", "text"),
+    [(np.full((1, 9, 9), 7.0), "no light"), (np.full((1, 9, 9), np.nan), "NaN")],
+)
+def test_what_is_no_psf_is_refused(stack: np.ndarray, text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        kernel_of(stack.astype(np.float32), "psf.tif")
+
+
+def test_half_of_the_light_lies_within_the_half_support() -> None:
+    kernel = kernel_of(spot((1, 41, 41), (0, 20, 20), 3.0))
+    half = half_support(kernel, 0.5)[0]
+    profile = kernel.sum(0)
+    middle = len(profile) // 2
+    assert profile[middle - half : middle + half + 1].sum() >= 0.5
+    assert profile[middle - half + 1 : middle + half].sum() < 0.5
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_resampled_psf_keeps_its_width_in_micrometres(factor: float) -> None:
+    psf = spot((21, 41, 41), (10, 20, 20), 3.0)
+    other = resampled(psf, (0.1, 0.1, 0.1), (0.1 / factor,) * 3)
+    assert widths(kernel_of(other)) == pytest.approx([3 * factor] * 3, rel=0.05)
+
+
+def test_voxels_far_from_those_of_the_data_are_refused() -> None:
+    with pytest.raises(InputError, match="voxels"):
+        resampled(spot((9, 9, 9), (4, 4, 4)), (1.0, 1.0, 1.0), (0.1, 0.1, 0.1))
+
+
+def beads(seed: int = 0) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Beads at fractions of pixels in a noisy plane; two of them touch."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:200, :200].astype(float)
+    places = [(30.3, 40.6), (100.5, 60.1), (150.2, 150.9), (60.7, 150.4), (160, 50), (168, 50)]
+    image = sum(np.exp(-((y - a) ** 2 + (x - b) ** 2) / (2 * 1.8**2)) for a, b in places)
+    return rng.poisson(500 * image + 20).astype(np.float32)[None], places[:4]
+
+
+def test_beads_that_lie_alone_are_found_and_averaged_to_their_width() -> None:
+    image, places = beads()
+    found = find_beads(image, (0, 10, 10))
+    assert len(found) == 4
+    for _, y, x in found:
+        assert min(math.hypot(y - a, x - b) for a, b in places) < 1.5
+    mean, count = bead_average(image, (0, 10, 10))
+    assert count == 4
+    kernel = kernel_of(mean)
+    middle = len(kernel) // 2
+    fall = kernel[middle, middle] / kernel[middle, middle + 2]
+    assert math.sqrt(2 / math.log(fall)) == pytest.approx(1.8, rel=0.12)
+
+
+def test_an_image_without_beads_is_refused() -> None:
+    with pytest.raises(InputError, match="No bead"):
+        bead_average(np.full((1, 50, 50), 9, np.float32), (0, 10, 10), name="beads.tif")
+
+
+def test_a_gaussian_has_the_full_width_at_half_maximum_that_was_asked_for() -> None:
+    kernel = gaussian((0.8, 0.4, 0.4), (0.1, 0.1, 0.1))
+    # A voxel averages over itself, which widens by a twelfth of its square.
+    sigma = [math.sqrt((w / 2.3548 / 0.1) ** 2 + 1 / 12) for w in (0.8, 0.4, 0.4)]
+    assert widths(kernel) == pytest.approx(sigma, rel=0.01)
+    z, y, x = gaussian_widths(1.4, 0.52, 1.515)
+    assert z > 2 * y == 2 * x
+
+
+def test_diffraction_is_as_wide_as_an_airy_disc() -> None:
+    pytest.importorskip("psfmodels")
+    psf = diffraction(
+        "born-wolf", na=1.0, wavelength_um=0.5, immersion_index=1.515, sample_index=1.33,
+        depth_um=0.0, voxel_um=(0.2, 0.02, 0.02), shape=(9, 101, 101),
+    )  # fmt: skip
+    plane = psf[len(psf) // 2]
+    row = plane[len(plane) // 2]
+    dark = 0.61 * 0.5 / 1.0 / 0.02  # radius of the first dark ring, in pixels
+    middle = len(row) // 2
+    rises = np.flatnonzero(np.diff(row[middle:]) > 0)
+    assert rises[0] == pytest.approx(dark, abs=1.5)
+
+
+def test_a_model_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "psfmodels", None)
+    with pytest.raises(UsageError, match="psfmodels") as caught:
+        diffraction(
+            "born-wolf", na=1.0, wavelength_um=0.5, immersion_index=1.515, sample_index=1.33,
+            depth_um=0.0, voxel_um=(0.2, 0.1, 0.1), shape=(9, 31, 31),
+        )  # fmt: skip
+    assert "pip install" in caught.value.hint

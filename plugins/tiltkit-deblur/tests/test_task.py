@@ -1,0 +1,165 @@
+"""The task deblur: from a microscope's file to an image, from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+import torch
+from tiltkit_deblur.lucy import richardson_lucy
+from tiltkit_deblur.task import Deblur, DeblurOptions
+
+from tiltkit.cli import main
+from tiltkit.priors.closed_form import SmoothGaussian
+
+Write = Callable[..., Path]
+QUICK = ("--prior", "gaussian", "--samples", "2", "-s", "sampler.levels=4",
+         "-s", "sampler.collect=1", "--json")  # fmt: skip
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+def error(image: Any, truth: Any) -> float:
+    return float(np.sqrt(np.mean((np.asarray(image) - truth) ** 2)))
+
+
+def test_the_posterior_mean_is_nearer_to_the_truth_than_the_data(
+    scene: Any, tiff: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, psf = tiff("data.tif", scene.readings), tiff("psf.tif", scene.psf)
+    before = data.read_bytes()
+    out = tmp_path / "out.h5"
+    code = run(
+        "run", "deblur", data, "-o", out, "--psf", psf, "--offset", "100", "--samples", "4",
+        "-s", "sampler.levels=12",
+    )  # fmt: skip
+    assert code == 0, capsys.readouterr().err
+    with h5py.File(out) as result:
+        mean = result["entry/data/data"][()].squeeze()
+        spread = result["entry/data/data_errors"][()].squeeze()
+    blurred = error(scene.readings - 100, scene.truth)
+    assert error(mean, scene.truth) < 0.7 * blurred
+    assert mean.min() >= 0
+    assert error(mean, scene.truth) < 3 * np.sqrt(np.mean(spread**2))
+    assert data.read_bytes() == before
+
+
+@pytest.mark.parametrize("planes", [1, 4])
+def test_a_psf_of_one_plane_deblurs_every_plane_and_one_of_several_a_volume(
+    planes: int, simulate: Any, tiff: Write, tmp_path: Path
+) -> None:
+    volume = simulate((10, 40, 40))
+    psf = volume.psf if planes > 1 else volume.psf[6:7]
+    data, kernel = tiff("data.tif", volume.readings), tiff("psf.tif", psf)
+    with Deblur(DeblurOptions(psf=kernel, offset=100.0)).open(data) as scan:
+        problem = scan.problem(0, SmoothGaussian(0.5, 3.0, 3.0, channels=1), torch.device("cpu"))
+        assert len(scan.images) == (1 if planes > 1 else 10)
+        assert len(problem.shape) == (4 if planes > 1 else 3)
+        image = problem.to_image(torch.zeros(1, *problem.shape))
+        assert tuple(image.shape[1:]) == ((10, 40, 40) if planes > 1 else (40, 40))
+
+
+def test_light_from_beyond_the_border_does_not_ring(scene: Any) -> None:
+    """A bright object just outside: Richardson-Lucy on the grid keeps the inside clean."""
+    from tiltkit_deblur.noise import Camera
+    from tiltkit_deblur.prepare import grid_of, prepare
+    from tiltkit_deblur.psf import kernel_of
+
+    kernel = kernel_of(scene.psf[None])
+    grid = grid_of((48, 40), kernel, "free")
+    half = grid.inside[0].start
+    wide = torch.zeros(1, 1, *grid.shape)
+    wide[0, 0, grid.inside[0].start - 1, 20] = 1e4  # one row outside of the data
+    wide += 50
+    prepared = prepare(
+        np.zeros((48, 40), np.float32), kernel, grid, Camera(1.0, 0.0, 1.0), background=0.0,
+        saturation=np.inf, least_variance=1.0, iterations=1, device=torch.device("cpu"),
+    )  # fmt: skip
+    y = prepared.operator.forward(wide)
+    found = richardson_lucy(prepared.operator, y, prepared.measured, 0.0, 200)
+    inner = found[grid.at][half + 2 :]
+    assert (inner - 50).abs().max() < 5
+    assert y[grid.at][0].max() > 200  # the data do see it
+
+
+def test_tiles_agree_with_the_whole(simulate: Any, tiff: Write, tmp_path: Path) -> None:
+    plane = simulate((96, 96))
+    data, psf = tiff("data.tif", plane.readings), tiff("psf.tif", plane.psf)
+    options = ["--psf", psf, "--offset", "100", "--margin", "12", "--prior", "tv", "--samples", "4",
+               "-s", "sampler.levels=8", "-s", "task.scale=800"]  # fmt: skip
+    results = []
+    for name, more in (("whole", []), ("tiles", ["--memory", "0.0035"])):
+        out = tmp_path / f"{name}.h5"
+        assert run("run", "deblur", data, "-o", out, *options, *more) == 0
+        with h5py.File(out) as result:
+            results.append(result["entry/data/data"][()].squeeze())
+            tiles = json.dumps({k: str(v[()]) for k, v in result["entry/diagnostics"].items()
+                                if isinstance(v, h5py.Dataset)})  # fmt: skip
+    assert "tiles" in tiles
+    whole, tiled = (20 * np.log10(error(image, plane.truth)) for image in results)
+    assert not np.array_equal(*results)
+    assert abs(whole - tiled) < 0.05
+
+
+def test_an_ome_zarr_folder_runs_from_the_command_line(
+    scene: Any, tiff: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ome_zarr")
+    zarr = pytest.importorskip("zarr")
+    from ome_zarr.writer import write_image
+
+    folder = tmp_path / "plane.zarr"
+    group = zarr.open_group(str(folder), mode="w")
+    write_image(scene.readings[None], group, axes="zyx", scaler=None)
+    psf = tiff("psf.tif", scene.psf)
+    out = tmp_path / "out.h5"
+    assert run("run", "deblur", folder, "-o", out, "--psf", psf, *QUICK) == 0, (
+        capsys.readouterr().err
+    )
+    with h5py.File(out) as result:
+        assert result["entry/data/data"].shape[-2:] == (48, 40)
+
+
+BAD: list[tuple[str, Any, list[str], str]] = [
+    ("no PSF", None, [], "No point spread function"),
+    ("two PSFs", None, ["--psf", "psf.tif", "--psf-model", "gaussian"], "both given"),
+    ("missing PSF", None, ["--psf", "nowhere.tif"], "nowhere.tif"),
+    ("NaN", np.full((40, 40), np.nan, np.float32), ["--psf", "psf.tif"], "NaN"),
+    ("constant", np.full((40, 40), 7, np.float32), ["--psf", "psf.tif"], ""),
+    ("saturated", np.where(np.arange(1600).reshape(40, 40) % 3, 65535, 900).astype(np.uint16),
+     ["--psf", "psf.tif"], "saturated"),
+    ("too small", np.eye(5, dtype=np.float32), ["--psf", "psf.tif"], "larger than the image"),
+    ("no channel", None, ["--psf", "psf.tif", "--channel", "3"], "no channel 3"),
+    ("no voxel", None, ["--psf-model", "gaussian", "--na", "1.4", "--wavelength-um", "0.5"],
+     "voxel"),
+    ("offset", None, ["--psf", "psf.tif", "--offset", "90000"], ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("array", "options", "says"), [b[1:] for b in BAD], ids=[b[0] for b in BAD]
+)
+def test_bad_input_is_refused_without_output(
+    array: Any, options: list[str], says: str, scene: Any, tiff: Write, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    data = tiff("data.tif", scene.readings if array is None else array)
+    tifffile.imwrite("psf.tif", scene.psf)
+    code = run("run", "deblur", data, "-o", "out.h5", *options, *QUICK)
+    text = capsys.readouterr().err
+    assert code in (1, 2), text
+    assert says in text
+    assert "Traceback" not in text
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data.tif", "psf.tif"]

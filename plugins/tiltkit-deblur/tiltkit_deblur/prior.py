@@ -1,0 +1,67 @@
+"""The prior of fluorescence images, and of volumes where volumes are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+from tiltkit.priors.around import Around
+from tiltkit.priors.denoiser import NetworkOptions, network_prior
+from tiltkit.priors.slicewise import slicewise
+from tiltkit.priors.stacked import stacked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from torch import Tensor
+
+    from tiltkit.hookspecs import PriorEntry
+    from tiltkit.protocols import Prior
+
+__all__ = ["VOLUMES", "Microscopy", "microscopy", "of_volumes"]
+
+# Weights of the network for stacks of planes, and their digest.
+VOLUMES = ("tiltkit_deblur:data/prior_volumes.safetensors", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Microscopy(Around):
+    """Two networks: one knows images, the other stacks of neighbouring planes.
+
+    Attributes:
+        prior: Of images (batch, 1, h, w).
+        stacks: Of five planes (batch, 5, h, w).
+    """
+
+    stacks: Prior
+
+    def score(self, x: Tensor, sigma: float) -> Tensor:
+        """Score of images, shaped as ``x``."""
+        return self.prior.score(x, sigma)
+
+    def to(self, device: torch.device) -> Microscopy:
+        """The same prior on another device."""
+        return Microscopy(self.prior.to(device), self.stacks.to(device))
+
+
+def microscopy(options: NetworkOptions, entry: PriorEntry) -> Microscopy:
+    """Both networks, each checked against its digest."""
+    weights, sha256 = VOLUMES
+    planes = replace(entry, channels=5, weights=weights, sha256=sha256)
+    images, stacks = (cast("Prior", network_prior(options, one)) for one in (entry, planes))
+    return Microscopy(images, stacks)
+
+
+def of_volumes(prior: Prior, planes: Sequence[str]) -> Prior:
+    """Any prior as one for volumes: by stacks of planes if it knows them, else plane by plane.
+
+    Args:
+        prior: With one channel, or with planes for channels.
+        planes: Which planes a prior with one channel sees: ``xy``, ``xz``, ``yz``.
+    """
+    stacks = getattr(prior, "stacks", prior)
+    return stacked(stacks) if stacks.channels > 1 else slicewise(prior, planes)
+
+
+microscopy.Options = NetworkOptions  # type: ignore[attr-defined]

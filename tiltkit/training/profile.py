@@ -1,0 +1,58 @@
+"""What the images of a training look like to the trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiltkit.priors.network import ScoreUNet
+from tiltkit.priors.profile import Look, Profile, describe, profile_of
+from tiltkit.training.augment import draw_crop
+from tiltkit.training.images import Image
+from tiltkit.training.job import Job
+
+__all__ = ["training_profile"]
+
+# Pieces over all subjects, at least this many of each; pixels along their side, at most.
+_PIECES, _FEWEST, _SIDE = 320, 4, 384
+_AT_ONCE = 8
+
+
+def training_profile(job: Job, network: ScoreUNet, device: torch.device) -> Profile | None:
+    """The profile of all subjects, those held out as well: these give it no weights.
+
+    Its images are the largest squares that all have, changed as in training. None for images with
+    noise of their own: a run's samples have none and would look unlike them.
+
+    Args:
+        job: What was trained.
+        network: In evaluation mode, on the device.
+        device: Where it is.
+    """
+    if job.recipe.data.noise:
+        return None
+    subjects = [*job.split.train, *job.split.held_out]
+    side = min(_SIDE, *(n for s in subjects for x in s.images for n in x.values.shape[-2:]))
+    count = max(_FEWEST, _PIECES // len(subjects))
+    looks: list[list[Look]] = []
+    for k, subject in enumerate(subjects):
+        rng = np.random.default_rng((job.recipe.seed, 3, k))
+        looks.append([
+            describe(network, batch.to(device), seed=int(rng.integers(2**31)))
+            for batch in _pieces(subject.images, count, side, job, rng)
+        ])  # fmt: skip
+    return profile_of([[(a.cpu(), b.cpu()) for a, b in subject] for subject in looks])
+
+
+def _pieces(
+    images: Sequence[Image], count: int, side: int, job: Job, rng: np.random.Generator
+) -> Iterator[Tensor]:
+    """Batches of pieces (batch, channel, side, side) of one subject."""
+    for first in range(0, count, _AT_ONCE):
+        drawn = rng.integers(len(images), size=min(_AT_ONCE, count - first))
+        augment = job.recipe.data.augment
+        pieces = [draw_crop(images[i].values, side, augment, rng) for i in drawn]
+        yield torch.from_numpy(np.stack(pieces).astype(np.float32))
