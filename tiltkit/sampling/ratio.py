@@ -32,19 +32,17 @@ class Ratio:
         shape = (2, target.n, self._bands.count)
         self._sums = torch.zeros(shape, dtype=torch.float64, device=target.device)
 
-    def add(
-        self, rows: slice, a: Tensor, b: Tensor, scale: float = 1.0, over: Tensor | None = None
-    ) -> None:
-        """Take in a chunk of particles; with ``over``, the ratio is ``<a, b> / <a, over>``."""
+    def add(self, rows: slice, a: Tensor, b: Tensor, scale: float = 1.0) -> None:
+        """Take in a chunk of particles."""
         self._sums[0, rows] = self._bands.sums(a * b) / scale
-        self._sums[1, rows] = self._bands.sums(a * (a if over is None else over))
+        self._sums[1, rows] = self._bands.sums(a * a)
 
     @property
     def values(self) -> list[float]:
-        """The ratio in each band; 0 where nothing was taken in, 1 where only rounding was."""
+        """The ratio in each band; 0 where nothing was taken in."""
         top, bottom = self._sums.sum(1)
-        rounding = (top > 0).double()
-        return torch.where(bottom > 0, top / bottom, rounding).clamp(0, 1).tolist()
+        ratios: list[float] = torch.where(bottom > 0, top / bottom, 0.0).clamp(0, 1).tolist()
+        return ratios
 
     @property
     def value(self) -> float:

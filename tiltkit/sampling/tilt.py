@@ -104,6 +104,13 @@ class Tilt(Protocol):
         """Squared residual over its variance ``S``, as in `pull`, float64 (particle,)."""
         ...
 
+    def reach(self, c: Tensor, direction: Tensor) -> Tensor:
+        """The multiple (particle, band) of a direction that brings ``c`` nearest to the data.
+
+        ``(A d)^H (y - A c) / |A d|^2`` in float64, within every band.
+        """
+        ...
+
     def white(self, draw: Draw, rows: slice) -> Tensor:
         """White noise."""
         ...
@@ -228,6 +235,12 @@ class SpectralTilt:
         seen = self._seen.expand_as(self._z[0]).count_nonzero().clamp_min(1)
         return self._squares(residual, self._spread(variance)) / seen
 
+    def reach(self, c: Tensor, direction: Tensor) -> Tensor:
+        """See `Tilt`."""
+        residual = torch.addcmul(self._z, self._eig, c, value=-1)
+        energy = self.bands.sums(self._eig * direction.square())
+        return self.bands.sums(direction * residual) / energy.clamp_min(1e-30)
+
     def _spread(self, variance: Sequence[float]) -> Tensor:
         """``noise_var + variance eig``, the variance of a residual ``z - eig c`` over ``eig``."""
         return self._noise_var + self.bands.spread_out(variance) * self._eig
@@ -307,6 +320,11 @@ class SolveTilt:
         r = self._y - self._operator.forward(c)
         expected = self._noise_var * self._measured + variance[0] * self._trace
         return r.abs().double().square().flatten(1).sum(1) / expected
+
+    def reach(self, c: Tensor, direction: Tensor) -> Tensor:
+        """See `Tilt`."""
+        r, seen = self._y - self._operator.forward(c), self._operator.forward(direction)
+        return (_energy(r, seen) / _energy(seen, seen).clamp_min(1e-30))[:, None]
 
     @cached_property
     def _trace(self) -> float:

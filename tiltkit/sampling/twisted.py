@@ -25,12 +25,13 @@ best, and the weights, which use the density of what was really drawn, are as ex
 
 Numbers that are averages over all particles of the level before, fixed before any weight of their
 level is computed: ``C_b``, diagonal with one value for each of the tilt's `Bands`, from the
-curvature ``|J u|^2 / u^H J u`` of the prior along the residual within the band; and the breadth
+curvature ``u^H J u / u^H u`` of the prior along the residual within the band; and the breadth
 ``j`` in ``v = (b^2 + gap j) gap / a^2``, the part of the reverse kernel's variance that comes from
-what ``D_a(x)`` leaves open, measured by the newest noise without another call. Why this curvature:
-guidance ``J^H S^-1 (y - A D)`` overshoots along directions whose own share of a^2 is larger than
-the one in ``C``, so that a band's largest shares must count most. Where it is too large, guidance
-is late, not wrong.
+what ``D_a(x)`` leaves open, measured by the newest noise without another call.
+
+Where ``J`` differs within a band, ``C`` is too small for some directions, and guidance would throw
+particles beyond the data along them, ever further from level to level. Each particle's guidance is
+therefore shortened, band by band, to what fits the data best; what is drawn is what is weighed.
 
 Given the data, a particle is exchangeable with the truth plus noise, if the prior is right: the
 residual of ``D_a(x)`` then has the covariance ``noise + a^2 A J A^H``. How much larger it is, with
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from tiltkit.sampling.draw import Draw
     from tiltkit.sampling.state import Info
     from tiltkit.sampling.target import Target
+    from tiltkit.sampling.tilt import Tilt
 
 __all__ = ["Twisted", "TwistedOptions"]
 
@@ -243,17 +245,18 @@ class Twisted:
         gap = a**2 - b**2
         v = state.kernel(b)
         log_ratio = twist.potential.clone()
-        bands = target.tilt.bands
-        curvature, breadth = Ratio(target, bands), Ratio(target)
-        opened = Ratio(target, bands)
+        tilt = target.tilt
+        curvature, breadth = Ratio(target, tilt.bands), Ratio(target)
+        opened = Ratio(target, tilt.bands)
         parts = []
         for rows in target.chunks():
             x, score, u = state.c[rows], state.score[rows], twist.pull[rows]
             denoised = torch.add(x, score, alpha=a**2)
             ju = self._jacobian(target, x, denoised, u, state)
-            bent = target.tilt.coordinates(ju)
-            curvature.add(rows, bent, bent, over=target.tilt.coordinates(u))
-            shift = gap * ju
+            bent, pull = tilt.coordinates(ju), tilt.coordinates(u)
+            curvature.add(rows, pull, bent)
+            share = _share(tilt, tilt.coordinates(denoised), bent, pull, gap)
+            shift = gap * tilt.image(tilt.bands.scaled(bent, share))
             xi = draw.normal(rows, target.problem.shape, target.dtype)
             # log N(x'; m, v I) - log N(x'; m + shift, v I)
             log_ratio[rows] -= inner(shift, xi / math.sqrt(v) + shift / (2 * v))
@@ -348,6 +351,17 @@ def _sample(
         kept = few.stop - few.start
         coordinates = target.tilt.coordinates
         ratio.add(few, coordinates(noise[:kept]), coordinates(answer[:kept]), scale)
+
+
+def _share(tilt: Tilt, denoised: Tensor, bent: Tensor, pull: Tensor, gap: float) -> Tensor:
+    """How much of the guidance to use, 0 to 1 (particle, band).
+
+    It moves a denoised particle by about ``gap |J u|^2 / u^H J u`` times ``J u``; more than what
+    fits the data best along ``J u`` would overshoot.
+    """
+    sums = tilt.bands.sums
+    bend = sums(bent * pull) / sums(bent * bent).clamp_min(1e-30)
+    return (tilt.reach(denoised, bent) * bend / gap).clamp(0, 1)
 
 
 def _left_open(j: float, a: float, b: float) -> float:

@@ -61,19 +61,31 @@ def tiltkit_operators() -> list[Entry]:
     ]
 
 
+VOLUMES = PriorEntry(
+    name="deblur.stacks",
+    target="tiltkit.priors.denoiser:network_prior",
+    summary="five neighbouring planes of fluorescence volumes, a score network",
+    channels=5,
+    weights="tiltkit_deblur:data/prior_volumes.safetensors",
+    sha256="55f17e6857da9553d1a9b8eb56ae4edd0ee0e5db80a9e92b1befee96ddc0682e",
+    licence="Apache-2.0",
+)
+
+
 @hookimpl
 def tiltkit_priors() -> list[PriorEntry]:
-    """The prior that ships with the plugin."""
+    """The priors that ship with the plugin."""
     return [
         PriorEntry(
             name="deblur.microscopy",
-            target="tiltkit.priors.denoiser:network_prior",
-            summary="fluorescence images, nonnegative, a score network trained on real ones",
+            target="tiltkit_deblur.prior:microscopy",
+            summary="fluorescence images, and volumes through deblur.stacks; nonnegative",
             channels=1,
             weights="tiltkit_deblur:data/prior_microscopy.safetensors",
             sha256="b0a6534f72d121c2f4e58637a399b40882d1a6ff30db151f5c662754ef192d66",
             licence="Apache-2.0",
-        )
+        ),
+        VOLUMES,
     ]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from tiltkit.priors.around import Around
 from tiltkit.priors.denoiser import NetworkOptions, network_prior
 from tiltkit.priors.slicewise import slicewise
 from tiltkit.priors.stacked import stacked
+from tiltkit_deblur.plugin import VOLUMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,10 +20,7 @@ if TYPE_CHECKING:
     from tiltkit.hookspecs import PriorEntry
     from tiltkit.protocols import Prior
 
-__all__ = ["VOLUMES", "Microscopy", "microscopy", "of_volumes"]
-
-# Weights of the network for stacks of planes, and their digest.
-VOLUMES = ("tiltkit_deblur:data/prior_volumes.safetensors", "")
+__all__ = ["Microscopy", "microscopy", "of_volumes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +45,7 @@ class Microscopy(Around):
 
 def microscopy(options: NetworkOptions, entry: PriorEntry) -> Microscopy:
     """Both networks, each checked against its digest."""
-    weights, sha256 = VOLUMES
-    planes = replace(entry, channels=5, weights=weights, sha256=sha256)
-    images, stacks = (cast("Prior", network_prior(options, one)) for one in (entry, planes))
+    images, stacks = (cast("Prior", network_prior(options, one)) for one in (entry, VOLUMES))
     return Microscopy(images, stacks)
 
 
