@@ -57,7 +57,8 @@ def main() -> None:
         data, kernel = Path(folder) / "data.tif", Path(folder) / "psf.tif"
         tifffile.imwrite(data, readings.astype(np.float32))
         tifffile.imwrite(kernel, psf.astype(np.float32))
-        options = DeblurOptions(psf=kernel, gain=GAIN, offset=0.0, boundary="circular")
+        options = DeblurOptions(psf=kernel, gain=GAIN, offset=0.0, boundary="circular",
+                                solver=args.solver)  # fmt: skip
         with Deblur(options).open(data) as scan:
             start = time.perf_counter()
             problem = scan.problem(0, prior, CPU)
@@ -141,6 +142,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--prior", default=Deblur.default_prior)
     parser.add_argument("--prior-set", type=setting, action="append", default=[])
+    parser.add_argument("--solver", default="iterative", choices=("iterative", "spectral"))
     parser.add_argument("--sampler", default="twisted")
     parser.add_argument("--set", type=setting, action="append", default=[])
     parser.add_argument("--memory", type=float, default=1.0, help="GB")

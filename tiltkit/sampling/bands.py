@@ -51,13 +51,6 @@ class Bands:
         labels = self.labels.expand_as(values[0]).flatten()
         return flat.new_zeros((len(flat), self.count)).index_add_(1, labels, flat)
 
-    def scaled(self, values: Tensor, factors: Tensor) -> Tensor:
-        """Coordinates (particle, ...) times the factors (particle, band) of their bands."""
-        factors = factors.to(values.dtype)
-        if self.labels is None:
-            return values * factors.view(-1, *[1] * (values.ndim - 1))
-        return values * factors[:, self.labels.expand_as(values[0])]
-
     def spread_out(self, values: Sequence[float]) -> Tensor | float:
         """The value of its band at every coordinate."""
         if self.labels is None:

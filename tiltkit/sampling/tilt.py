@@ -105,9 +105,9 @@ class Tilt(Protocol):
         ...
 
     def reach(self, c: Tensor, direction: Tensor) -> Tensor:
-        """The multiple (particle, band) of a direction that brings ``c`` nearest to the data.
+        """The multiple (particle,) of a direction that brings ``c`` nearest to the data.
 
-        ``(A d)^H (y - A c) / |A d|^2`` in float64, within every band.
+        ``(A d)^H (y - A c) / |A d|^2``, float64.
         """
         ...
 
@@ -238,8 +238,11 @@ class SpectralTilt:
     def reach(self, c: Tensor, direction: Tensor) -> Tensor:
         """See `Tilt`."""
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
-        energy = self.bands.sums(self._eig * direction.square())
-        return self.bands.sums(direction * residual) / energy.clamp_min(1e-30)
+        fit, energy = (
+            (direction * part).flatten(1).sum(1, dtype=torch.float64)
+            for part in (residual, self._eig * direction)
+        )
+        return fit / energy.clamp_min(1e-30)
 
     def _spread(self, variance: Sequence[float]) -> Tensor:
         """``noise_var + variance eig``, the variance of a residual ``z - eig c`` over ``eig``."""
@@ -324,7 +327,7 @@ class SolveTilt:
     def reach(self, c: Tensor, direction: Tensor) -> Tensor:
         """See `Tilt`."""
         r, seen = self._y - self._operator.forward(c), self._operator.forward(direction)
-        return (_energy(r, seen) / _energy(seen, seen).clamp_min(1e-30))[:, None]
+        return _energy(r, seen) / _energy(seen, seen).clamp_min(1e-30)
 
     @cached_property
     def _trace(self) -> float:

@@ -30,8 +30,8 @@ curvature ``u^H J u / u^H u`` of the prior along the residual within the band; a
 what ``D_a(x)`` leaves open, measured by the newest noise without another call.
 
 Where ``J`` differs within a band, ``C`` is too small for some directions, and guidance would throw
-particles beyond the data along them, ever further from level to level. Each particle's guidance is
-therefore shortened, band by band, to what fits the data best; what is drawn is what is weighed.
+particles beyond the data along them, ever further from level to level. The guidance of such a
+particle is shortened to twice what fits the data best; what is drawn is what is weighed.
 
 Given the data, a particle is exchangeable with the truth plus noise, if the prior is right: the
 residual of ``D_a(x)`` then has the covariance ``noise + a^2 A J A^H``. How much larger it is, with
@@ -83,6 +83,8 @@ __all__ = ["Twisted", "TwistedOptions"]
 EARLY = 2.0
 # Coordinates that averages over bands are taken from, at least.
 _COORDINATES = 2**16
+# Guidance along which residuals cannot grow: at most twice what fits the data best.
+_OVERSHOOT = 2.0
 _SHARED = ("levels", "collect", "step", "sigma_max", "tau", "rho")
 
 
@@ -256,7 +258,7 @@ class Twisted:
             bent, pull = tilt.coordinates(ju), tilt.coordinates(u)
             curvature.add(rows, pull, bent)
             share = _share(tilt, tilt.coordinates(denoised), bent, pull, gap)
-            shift = gap * tilt.image(tilt.bands.scaled(bent, share))
+            shift = gap * share.to(ju.dtype).view(-1, *[1] * (ju.ndim - 1)) * ju
             xi = draw.normal(rows, target.problem.shape, target.dtype)
             # log N(x'; m, v I) - log N(x'; m + shift, v I)
             log_ratio[rows] -= inner(shift, xi / math.sqrt(v) + shift / (2 * v))
@@ -354,14 +356,14 @@ def _sample(
 
 
 def _share(tilt: Tilt, denoised: Tensor, bent: Tensor, pull: Tensor, gap: float) -> Tensor:
-    """How much of the guidance to use, 0 to 1 (particle, band).
+    """How much of the guidance to use, 0 to 1 (particle,).
 
-    It moves a denoised particle by about ``gap |J u|^2 / u^H J u`` times ``J u``; more than what
-    fits the data best along ``J u`` would overshoot.
+    It moves a denoised particle by about ``gap |J u|^2 / u^H J u`` times ``J u``. The same share
+    for all bands: along ``J u`` the prior also fills in what the data do not see.
     """
-    sums = tilt.bands.sums
-    bend = sums(bent * pull) / sums(bent * bent).clamp_min(1e-30)
-    return (tilt.reach(denoised, bent) * bend / gap).clamp(0, 1)
+    bend = inner(bent, pull) / inner(bent, bent).clamp_min(1e-30)
+    share: Tensor = _OVERSHOOT * tilt.reach(denoised, bent) * bend / gap
+    return share.clamp(0, 1)
 
 
 def _left_open(j: float, a: float, b: float) -> float:

@@ -67,9 +67,9 @@ class DeblurOptions(BaseModel):
         " that the file's type can hold when unset"
     )  # fmt: skip
     nonnegative: bool = Field(True, description="whether images are zero or more")
-    solver: Literal["spectral", "iterative"] = Field(
-        "spectral", description="spectral: one noise variance for all pixels, fast; iterative:"
-        " every pixel has its own and nothing is assumed beyond the borders, for small images"
+    solver: Literal["iterative", "spectral"] = Field(
+        "iterative", description="iterative: every pixel has a noise variance of its own; spectral:"
+        " one for all pixels, that of bright ones, which is faster and trusts dark ones too little"
     )  # fmt: skip
     boundary: Literal["free", "circular"] = Field(
         "free", description="whether the object goes on beyond the image, or repeats itself"
