@@ -53,7 +53,7 @@ def tiltkit_priors() -> list[PriorEntry]:
             summary="slices of heads, chests and phantoms, a score network trained on real CT",
             channels=1,
             weights="tiltkit_ct:data/prior_ct.safetensors",
-            sha256="fe793d9622b49a2c669c1662fc445c451bd276e7ea81e633765590d0d26b7c48",
+            sha256="856517f6725341d5719bdbe648c484c7380d3db0dd241afa6f9912640905d69a",
             licence="Apache-2.0",
         )
     ]

@@ -95,12 +95,12 @@ def test_light_from_beyond_the_border_does_not_ring(scene: Any) -> None:
 
 
 def test_tiles_agree_with_the_whole(simulate: Any, tiff: Write, tmp_path: Path) -> None:
-    plane = simulate((96, 96))
+    plane = simulate((64, 64))
     data, psf = tiff("data.tif", plane.readings), tiff("psf.tif", plane.psf)
-    options = ["--psf", psf, "--offset", "100", "--margin", "16", "--prior", "gaussian",
-               "--samples", "64", "-s", "sampler.levels=24", "-s", "task.scale=800"]  # fmt: skip
+    options = ["--psf", psf, "--offset", "100", "--margin", "12", "--prior", "gaussian",
+               "--samples", "64", "-s", "sampler.levels=16", "-s", "task.scale=800"]  # fmt: skip
     results = []
-    for name, more in (("whole", []), ("tiles", ["--memory", "0.08"])):
+    for name, more in (("whole", []), ("tiles", ["--memory", "0.05"])):
         out = tmp_path / f"{name}.h5"
         assert run("run", "deblur", data, "-o", out, *options, *more) == 0
         with h5py.File(out) as result:

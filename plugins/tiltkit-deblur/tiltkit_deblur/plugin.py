@@ -67,7 +67,7 @@ VOLUMES = PriorEntry(
     summary="five neighbouring planes of fluorescence volumes, a score network",
     channels=5,
     weights="tiltkit_deblur:data/prior_volumes.safetensors",
-    sha256="55f17e6857da9553d1a9b8eb56ae4edd0ee0e5db80a9e92b1befee96ddc0682e",
+    sha256="41beeb5b15be443153a3920d2e4d5a3867a2a8d768129be9e2334d89aa527dcc",
     licence="Apache-2.0",
 )
 
@@ -82,7 +82,7 @@ def tiltkit_priors() -> list[PriorEntry]:
             summary="fluorescence images, and volumes through deblur.stacks; nonnegative",
             channels=1,
             weights="tiltkit_deblur:data/prior_microscopy.safetensors",
-            sha256="b0a6534f72d121c2f4e58637a399b40882d1a6ff30db151f5c662754ef192d66",
+            sha256="0d115efc9a2a4c91a153c31b5b8344fe3792794e502889a5e0d9fa3f3bbe6213",
             licence="Apache-2.0",
         ),
         VOLUMES,
