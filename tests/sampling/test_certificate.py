@@ -149,3 +149,10 @@ def test_samples_unlike_the_training_images_are_told_and_a_reason_for_care():
     assert report == {"prior_distance": 1.5}
     assert "unlike those that the prior was trained on" in verdict(report)
     assert verdict({"prior_distance": 0.9}) == "ok"
+
+
+@pytest.mark.parametrize(("chi2", "word"), [(2.0, "narrow"), (0.3, "wide")])
+def test_data_that_fit_too_badly_or_too_well_say_which_way_intervals_are_wrong(
+    chi2: float, word: str
+) -> None:
+    assert f"too {word}" in verdict({"chi2": chi2, "chi2_expected": 1.0, "measured": 10**6})

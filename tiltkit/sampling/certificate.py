@@ -152,9 +152,10 @@ def verdict(report: Mapping[str, Any]) -> str:
     chance = 4 * math.sqrt(2 / report["measured"]) if report.get("measured") else 0.0
     low, high = GOOD_FIT
     if not low * expected - chance <= chi2 <= high * expected + chance:
+        too = "narrow" if chi2 > expected else "wide"
         worries.append(
             f"the samples fit the data with chi2 {chi2:.2f} where {expected:.2f} is expected:"
-            " intervals may be too narrow; check the noise level, the operator and whether the"
+            f" intervals may be too {too}; check the noise level, the operator and whether the"
             " prior fits these images"
         )
     if report.get("prior_misfit_max", 1.0) > KNOWN:
