@@ -35,7 +35,7 @@ class Bands:
 
     @classmethod
     def of(cls, eigenvalues: Tensor) -> Bands:
-        """Bands of equally many coordinates in the order of their eigenvalues, zeros apart."""
+        """Bands of equally many coordinates by their eigenvalues; zeros are in the first."""
         seen = eigenvalues[eigenvalues > 0]
         count = min(max(seen.numel() // _LEAST, 1), _MOST)
         if count == 1:
