@@ -57,7 +57,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from tiltkit.sampling.ladder import bounds, pace
-from tiltkit.sampling.outcome import KNOWN
 from tiltkit.sampling.ratio import Ratio, inner
 from tiltkit.sampling.start import images_of, refuse_corrections, score_at
 from tiltkit.sampling.state import State, Twist, certain_misfit, planned
@@ -81,6 +80,8 @@ __all__ = ["Twisted", "TwistedOptions"]
 # Last level of a run whose prior is too sure, over the smallest that it knows: wider intervals for
 # a slightly blurred mean. Chosen by hand.
 EARLY = 2.0
+# Misfit from which on a run does so: less than what is worth a warning.
+TOO_SURE = 1.2
 # Coordinates that averages over bands are taken from, at least.
 _COORDINATES = 2**16
 # Guidance along which residuals cannot grow: at most twice what fits the data best.
@@ -174,7 +175,7 @@ class Twisted:
         ahead = self._ahead(target, infos)
         if state is None or ahead is None or early is None or not ahead < early < state.level:
             return ahead
-        return early if (certain_misfit(infos) or 0.0) > KNOWN else ahead
+        return early if (certain_misfit(infos) or 0.0) > TOO_SURE else ahead
 
     def _early_stop(self, target: Target) -> float | None:
         """The last level of a run that is surprised by its data; None where the user chose one."""
