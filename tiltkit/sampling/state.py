@@ -28,7 +28,8 @@ class Twist:
 
     Attributes:
         potential: (particle,) float64, ``-log h``, up to a shared constant.
-        pull: (particle, ...), gradient of ``log h`` by the denoised particle.
+        pull: (particle, ...), gradient of ``log h`` by the denoised particle, in the tilt's
+            coordinates.
         variance: What ``h`` allows the denoised particle to be wrong: the diagonal of ``C``, for
             each of the tilt's bands.
     """

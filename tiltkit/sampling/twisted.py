@@ -253,10 +253,10 @@ class Twisted:
         opened = Ratio(target, tilt.bands)
         parts = []
         for rows in target.chunks():
-            x, score, u = state.c[rows], state.score[rows], twist.pull[rows]
+            x, score, pull = state.c[rows], state.score[rows], twist.pull[rows]
             denoised = torch.add(x, score, alpha=a**2)
-            ju = self._jacobian(target, x, denoised, u, state)
-            bent, pull = tilt.coordinates(ju), tilt.coordinates(u)
+            ju = self._jacobian(target, x, denoised, tilt.image(pull), state)
+            bent = tilt.coordinates(ju)
             curvature.add(rows, pull, bent)
             share = _share(tilt, tilt.coordinates(denoised), bent, pull, gap)
             shift = gap * share.to(ju.dtype).view(-1, *[1] * (ju.ndim - 1)) * ju
@@ -298,14 +298,14 @@ class Twisted:
     ) -> tuple[State, Info]:
         """Weigh particles by the data as seen from the denoised ones; resample."""
         c, score, tilt = reached.c, reached.score, target.tilt
-        pull = torch.empty_like(c)
         potential, misfit = (torch.empty_like(reached.log_ratio) for _ in range(2))
+        pulls = []
         for rows in target.chunks():
             denoised = tilt.coordinates(torch.add(c[rows], score[rows], alpha=level**2))
-            pulled, potential[rows] = tilt.pull(denoised, reached.variance)
-            pull[rows] = tilt.image(pulled)
+            pull, potential[rows] = tilt.pull(denoised, reached.variance)
+            pulls.append(pull)
             misfit[rows] = tilt.misfit(denoised, [level**2 * j for j in reached.open])
-        twist = Twist(potential, pull, reached.variance)
+        twist = Twist(potential, torch.cat(pulls), reached.variance)
         new = replace(before, c=c, score=score, level=level, twist=twist, breadth=reached.breadth)
         new, info = self._weighed(new, reached.log_ratio - potential, draw)
         freedom = reached.breadth * c[0].numel()

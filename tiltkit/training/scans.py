@@ -103,7 +103,7 @@ def _slices(subject: str, path: Path, recipe: TrainRecipe, parts: Parts) -> Iter
         metadata = scan.layout.metadata if recipe.data.patient_id else {}
         for index in range(scan.layout.shape[0]):
             problem = scan.problem(index, parts.first, _CPU)
-            one = Slice(
+            yield Slice(
                 subject=subject,
                 path=path,
                 index=index,
@@ -111,7 +111,6 @@ def _slices(subject: str, path: Path, recipe: TrainRecipe, parts: Parts) -> Iter
                 digest=_digest(problem, recipe),
                 identity=str(metadata.get("patient_id", "")),
             )
-            yield one
 
 
 def _shape(problem: Problem, recipe: TrainRecipe, source: str) -> tuple[int, int, int]:
