@@ -122,15 +122,19 @@ class SpectralOperator(LinearOperator, Protocol):
 class PreconditionedOperator(LinearOperator, Protocol):
     """A linear operator that knows roughly what ``A A^H`` does to measurements."""
 
-    def data_preconditioner(self, variance: Tensor, c: float) -> Callable[[Tensor], Tensor] | None:
-        """Approximate inverse of ``diag(variance) + c A A^H`` on measurements (batch, *data).
+    def data_preconditioner(
+        self, variance: Tensor, c: float | Tensor
+    ) -> Callable[[Tensor], Tensor] | None:
+        """Approximate inverse of ``diag(variance) + A C A^H`` on measurements (batch, *data).
 
         Self-adjoint and positive; it only decides how many iterations a solve takes. None where
         nothing better than the identity is known.
 
         Args:
             variance: Positive, of a shape that broadcasts against measurements.
-            c: Positive.
+            c: Positive; the number that ``C`` multiplies images with, or one for each of their
+                Hartley coefficients (*space), see `tiltkit.operators.hartley`, the same for
+                opposite frequencies.
         """
         ...
 

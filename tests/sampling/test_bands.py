@@ -6,14 +6,18 @@ import pytest
 import torch
 
 from tiltkit.likelihoods import GaussianLikelihood
+from tiltkit.operators.hartley import hartley
 from tiltkit.operators.spectral import Diagonalised
 from tiltkit.problem import Problem
 from tiltkit.sampling.bands import Bands
 from tiltkit.sampling.draw import Draw
 from tiltkit.sampling.run import run
 from tiltkit.sampling.target import Target
+from tiltkit.sampling.tilt import SolveTilt
 from tiltkit.sampling.twisted import Twisted, TwistedOptions
 from tiltkit.sampling.weighing import MOST_KIN
+
+from .conftest import Plain
 
 SIDE, NOISE, N = 64, 0.02, 8
 TAU = 0.01
@@ -37,6 +41,19 @@ class Blur(Diagonalised):
     adjoint = forward
 
 
+class Matrix:
+    """Images (1, 32, 32) to numbers."""
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        self.matrix = matrix
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1) @ self.matrix.T
+
+    def adjoint(self, y: torch.Tensor) -> torch.Tensor:
+        return (y @ self.matrix).view(-1, 1, 32, 32)
+
+
 class Smooth:
     """A Gaussian prior with much more power in coarse than in fine detail."""
 
@@ -52,8 +69,8 @@ class Smooth:
         return self
 
 
-@pytest.fixture(scope="module")
-def blurred() -> tuple[Problem, torch.Tensor, torch.Tensor]:
+@pytest.fixture(scope="module", params=["spectral", "solve"])
+def blurred(request: pytest.FixtureRequest) -> tuple[Problem, torch.Tensor, torch.Tensor]:
     """A problem, its exact posterior mean, and the exact mean variance of a pixel."""
     f = torch.fft.fftfreq(SIDE)
     square = f[:, None] ** 2 + f**2
@@ -66,9 +83,9 @@ def blurred() -> tuple[Problem, torch.Tensor, torch.Tensor]:
     y = blur.forward(truth) + NOISE * torch.randn(truth.shape, generator=g)
     precision = blur.eigenvalues / NOISE**2 + 1 / (power + TAU**2)  # samples carry the last noise
     mean = blur.from_spectral(blur.to_spectral(blur.adjoint(y)) / NOISE**2 / precision)
-    problem = Problem(
-        Smooth(power), GaussianLikelihood(blur, y, NOISE**2), (1, SIDE, SIDE), lambda x: x, y[0]
-    )
+    operator = blur if request.param == "spectral" else Plain(blur)
+    likelihood = GaussianLikelihood(operator, y, NOISE**2)
+    problem = Problem(Smooth(power), likelihood, (1, SIDE, SIDE), lambda x: x, y[0])
     return problem, mean[0], (1 / precision).mean()
 
 
@@ -76,16 +93,85 @@ def test_bands_share_the_coordinates_out_in_the_order_of_their_eigenvalues() -> 
     eigenvalues = torch.linspace(0, 1, 40 * 50).reshape(40, 50)
     bands = Bands.of(eigenvalues)
     assert bands.labels is not None
-    sizes = bands.sums(torch.ones(1, 40, 50))[0]
+    sizes = bands.inner(*2 * [torch.ones(1, 40, 50)])[0]
     assert bands.count > 4
     assert sizes.max() < 1.1 * sizes.min()
     assert (bands.labels.flatten().diff() >= 0).all()
     assert torch.equal(bands.spread_out(range(bands.count)), bands.labels.float())
 
 
+@pytest.mark.parametrize("shape", [(1, 64, 81), (2, 64, 64), (1, 16, 30, 31), (1, 4096)])
+def test_shells_order_detail_from_coarse_to_fine(shape: tuple[int, ...]) -> None:
+    bands = Bands.shells(shape, torch.device("cpu"))
+    assert bands.count > 1
+    coarse = torch.ones(1, *shape)
+    fine = torch.ones_like(coarse)
+    for axis in range(2, fine.ndim):
+        n = fine.shape[axis]
+        fine = fine * (-1.0) ** torch.arange(n).view(-1, *[1] * (fine.ndim - 1 - axis))
+    for image, band in ((coarse, 0), (fine, bands.count - 1)):
+        energy = bands.inner(image, image)[0]
+        assert energy[band] > 0.9 * energy.sum()
+        assert float(energy.sum()) == pytest.approx(image.numel(), rel=1e-5)
+
+
+def test_scaling_acts_on_the_coefficients_of_a_band_alone() -> None:
+    bands = Bands.shells((1, 64, 64), torch.device("cpu"))
+    x = torch.randn(3, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    factors = bands.spread_out([1.0, *[0.0] * (bands.count - 1)])
+    kept = bands.scale(x, factors)
+    energy = bands.inner(kept, kept)
+    torch.testing.assert_close(energy[:, 0], bands.inner(x, x)[:, 0], rtol=1e-5, atol=0)
+    assert energy[:, 1:].max() < 1e-8 * energy[:, 0].min()
+    assert torch.equal(bands.scale(x, 2.0), 2 * x)
+
+
+@pytest.mark.parametrize("variances", [(1.0, 0.3, 0.01), (0.2, 0.2, 0.2)])
+def test_the_pull_of_solves_is_that_of_dense_algebra(variances: tuple[float, ...]) -> None:
+    """Any operator, and a ``C`` of one variance for each shell."""
+    g, shape = torch.Generator().manual_seed(0), (1, 32, 32)
+    a = torch.randn(40, 1024, generator=g, dtype=torch.float64) / 32
+    likelihood = GaussianLikelihood(Plain(Matrix(a)), torch.randn(1, 40, generator=g).double(), 0.1)
+    tilt = SolveTilt(likelihood, shape, torch.float64, weighing=1e-12)
+    assert tilt.bands.count == 2
+    variance = variances[: tilt.bands.count]
+    basis = hartley(torch.eye(1024, dtype=torch.float64).view(-1, *shape), (-2, -1)).flatten(1)
+    c = basis @ torch.as_tensor(tilt.bands.spread_out(variance)).expand(32, 32).flatten().diag(
+    ).double() @ basis  # fmt: skip
+    s = 0.1 * torch.eye(40, dtype=torch.float64) + a @ c @ a.T
+    x = torch.randn(3, *shape, generator=g, dtype=torch.float64)
+    r = likelihood.y - x.flatten(1) @ a.T
+    pull, potential = tilt.pull(x, variance)
+    solved = torch.linalg.solve(s, r.T).T
+    torch.testing.assert_close(pull.flatten(1), solved @ a, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(potential, (r * solved).sum(1) / 2, rtol=1e-6, atol=0)
+
+
+def test_misfits_of_solves_are_one_where_residuals_have_their_covariance() -> None:
+    """Also where the data are so exact that solves see more noise than they have."""
+    g, shape, n = torch.Generator().manual_seed(0), (1, 32, 32), 400
+    a = torch.randn(60, 1024, generator=g, dtype=torch.float64) / 32
+    a[50:] = 0  # measured, but blind
+    for noise_var in (0.1, 1e-6):
+        noise = noise_var**0.5 * torch.randn(n, 60, generator=g, dtype=torch.float64)
+        tilt = SolveTilt(GaussianLikelihood(Plain(Matrix(a)), 0 * noise[:1], noise_var),
+                         shape, torch.float64)  # fmt: skip
+        c = tilt.bands.spread_out([1.0, 0.1])
+        white = torch.randn(n, *shape, generator=g, dtype=torch.float64)
+        open_ = hartley(torch.as_tensor(c).double().sqrt() * white, (-2, -1))
+        # Noise of the data that only an image off by it would make.
+        open_ += (noise @ torch.linalg.pinv(a).T).view_as(open_)
+        blind = noise_var**0.5 * torch.randn(1, 60, generator=g, dtype=torch.float64)
+        blind[:, :50] = 0
+        tilt = SolveTilt(GaussianLikelihood(Plain(Matrix(a)), blind, noise_var),
+                         shape, torch.float64)  # fmt: skip
+        assert float(tilt.misfit(open_, [1.0, 0.1]).mean()) == pytest.approx(1, abs=0.06)
+
+
 def test_few_coordinates_are_one_band() -> None:
     assert Bands.of(torch.rand(10)).count == 1
-    assert torch.equal(Bands().sums(torch.ones(3, 2, 5)), torch.full((3, 1), 10.0).double())
+    assert Bands.shells((1, 20, 20), torch.device("cpu")).count == 1
+    assert torch.equal(Bands().inner(*2 * [torch.ones(3, 2, 5)]), torch.full((3, 1), 10.0).double())
 
 
 @pytest.mark.parametrize("levels", [24, 96])

@@ -50,7 +50,9 @@ class Weighted:
         """``(alpha I + beta A^H W^2 A)^-1 b`` by batched conjugate gradients."""
         return conjugate_gradient(self.normal, b, alpha, beta)[0]
 
-    def data_preconditioner(self, variance: Tensor, c: float) -> Callable[[Tensor], Tensor] | None:
+    def data_preconditioner(
+        self, variance: Tensor, c: float | Tensor
+    ) -> Callable[[Tensor], Tensor] | None:
         """``W^-1 (V W^-2 + c A A^H)^-1 W^-1``, as well as the operator knows the middle."""
         if not isinstance(self.operator, PreconditionedOperator):
             return None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+
+from tiltkit.operators.hartley import hartley
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +23,7 @@ _MOST, _LEAST = 16, 256
 
 @dataclass(frozen=True, slots=True)
 class Bands:
-    """Which band each of a tilt's coordinates belongs to; one band for all without labels.
+    """Which band each coordinate of a particle belongs to; one band for all without labels.
 
     What a prior leaves open differs between coarse and fine detail, and a blur sees the coarse
     better: one number for all would be wrong for both.
@@ -28,10 +31,13 @@ class Bands:
     Attributes:
         count: Number of bands.
         labels: (...) of the coordinates of a particle, or what broadcasts to it.
+        axes: Of images whose Hartley coefficients are labelled; empty where labels are those of
+            the coordinates themselves.
     """
 
     count: int = 1
     labels: Tensor | None = None
+    axes: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, eigenvalues: Tensor) -> Bands:
@@ -43,17 +49,42 @@ class Bands:
         edges = seen.sort().values[[seen.numel() * i // count for i in range(1, count)]]
         return cls(count, torch.bucketize(eigenvalues, torch.unique(edges)))
 
-    def sums(self, values: Tensor) -> Tensor:
-        """Sums (particle, band) in float64 over coordinates (particle, ...)."""
-        flat = values.flatten(1).double()
+    @classmethod
+    def shells(cls, shape: tuple[int, ...], device: torch.device) -> Bands:
+        """Bands of images (channel, *space) by spatial frequency, about equally wide.
+
+        For measurements that no transform makes diagonal: most see coarse detail better than fine.
+        """
+        space = shape[1:]
+        if not space or math.prod(space) < 4 * _LEAST:
+            return cls()
+        count = min(int((math.prod(space) / _LEAST) ** (1 / len(space))), _MOST)
+        grid = torch.meshgrid([torch.fft.fftfreq(n).square() for n in space], indexing="ij")
+        frequency = torch.stack(grid).sum(0)
+        ordered = frequency.flatten().sort().values
+        edges = ordered[[int(len(ordered) * (i / count) ** len(space)) for i in range(1, count)]]
+        labels = torch.bucketize(frequency, edges).to(device)
+        return cls(count, labels, tuple(range(-len(space), 0)))
+
+    def inner(self, a: Tensor, b: Tensor) -> Tensor:
+        """Inner products (particle, band) in float64 of coordinates (particle, ...)."""
+        if self.axes:
+            a, b = hartley(a, self.axes), hartley(b, self.axes)
+        flat = (a * b).flatten(1).double()
         if self.labels is None:
             return flat.sum(1, keepdim=True)
-        labels = self.labels.expand_as(values[0]).flatten()
+        labels = self.labels.expand_as(a[0]).flatten()
         return flat.new_zeros((len(flat), self.count)).index_add_(1, labels, flat)
 
     def spread_out(self, values: Sequence[float]) -> Tensor | float:
-        """The value of its band at every coordinate."""
+        """The value of its band at every labelled coordinate."""
         if self.labels is None:
             return values[0]
         table = torch.tensor(list(values), dtype=torch.float32, device=self.labels.device)
         return table[self.labels]
+
+    def scale(self, x: Tensor, factors: Tensor | float) -> Tensor:
+        """Particles with every labelled coordinate multiplied by a factor."""
+        if not self.axes or isinstance(factors, float):
+            return factors * x
+        return hartley(factors.to(x) * hartley(x, self.axes), self.axes)

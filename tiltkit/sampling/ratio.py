@@ -34,8 +34,8 @@ class Ratio:
 
     def add(self, rows: slice, a: Tensor, b: Tensor, scale: float = 1.0) -> None:
         """Take in a chunk of particles."""
-        self._sums[0, rows] = self._bands.sums(a * b) / scale
-        self._sums[1, rows] = self._bands.sums(a * a)
+        self._sums[0, rows] = self._bands.inner(a, b) / scale
+        self._sums[1, rows] = self._bands.inner(a, a)
 
     @property
     def values(self) -> list[float]:

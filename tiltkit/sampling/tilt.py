@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Fresh", "SolveTilt", "SpectralTilt", "Step", "Tilt", "tilt_of"]
 
+# Error of a misfit that solves may leave.
+_JUDGING = 0.01
 # Largest over smallest eigenvalue of a covariance of the data that solves still have to do with.
 _CONDITION = 1e4
 
@@ -275,6 +277,8 @@ class SolveTilt:
     Solves stop where what is left out is too small to matter: ``weighing`` nats of a potential
     for each measured value, and ``drawing`` standard deviations of a pixel (root mean square).
 
+    Bands are shells of spatial frequency, which most operators see in the order of their radius.
+
     Noise of the image far above that of the data makes ``S_s`` nearly singular: iterations grow
     without end, and single precision cannot tell the two apart. There ``S_s`` has more noise than
     the data, as much as keeps its condition number at ``_CONDITION``: potentials at high noise are
@@ -282,7 +286,6 @@ class SolveTilt:
     """
 
     normalised: ClassVar[bool] = False  # determinants are out of reach of iterative solves
-    bands = Bands()
 
     def __init__(
         self,
@@ -298,6 +301,8 @@ class SolveTilt:
         self._measured = likelihood.measured
         self._weighing = 2 * weighing * self._measured
         self._drawing = drawing**2 * math.prod(shape)
+        self._judging = _JUDGING * self._measured
+        self.bands = Bands.shells(shape, likelihood.y.device)
         self.iterations = 0
 
     def coordinates(self, x: Tensor) -> Tensor:
@@ -310,31 +315,51 @@ class SolveTilt:
 
     def potential(self, c: Tensor, s: float) -> Tensor:
         """See `Tilt`."""
-        return self.pull(c, [s**2])[1]
+        return self.pull(c, [s**2] * self.bands.count)[1]
 
     def pull(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
         """See `Tilt`; algorithm.md, section 4, "step 2": one solve for both."""
         r = self._y - self._operator.forward(c)
-        solved = self._solve(variance[0], 0.0, r, self._weighing)
+        solved = self._solve(*self._spread(variance), r, self._weighing)
         return self._operator.adjoint(solved), _energy(r, solved)
 
     def misfit(self, c: Tensor, variance: Sequence[float]) -> Tensor:
-        """See `Tilt`; sums before it divides, instead of another solve."""
+        """See `Tilt`; another solve, and a third where `_noise_at` has more noise than the data."""
         r = self._y - self._operator.forward(c)
-        expected = self._noise_var * self._measured + variance[0] * self._trace
-        return r.abs().double().square().flatten(1).sum(1) / expected
+        spread, noise_var = self._spread(variance)
+        solved = self._solve(spread, noise_var, r, self._judging)
+        expected, excess = float(self._measured), noise_var - self._noise_var
+        if excess > 0:
+            # Of r^H S^-1 r, for residuals whose covariance is S less the excess.
+            probe = self._probe
+            answer = self._solve(spread, noise_var, probe, self._judging)
+            alive = float(2 * _energy(probe, probe))
+            blind = self._measured - alive
+            expected = alive - excess * float(2 * _energy(probe, answer))
+            expected += blind * self._noise_var / noise_var
+        return 2 * _energy(r, solved) / expected
 
     def reach(self, c: Tensor, direction: Tensor) -> Tensor:
         """See `Tilt`."""
         r, seen = self._y - self._operator.forward(c), self._operator.forward(direction)
         return _energy(r, seen) / _energy(seen, seen).clamp_min(1e-30)
 
+    def _spread(self, variance: Sequence[float]) -> tuple[Tensor | float, float]:
+        """``C`` and the white part of ``S`` of variances by band."""
+        largest = max(variance)
+        spread = self.bands.spread_out(variance) if min(variance) < largest else largest
+        return spread, self._noise_at(largest)
+
     @cached_property
-    def _trace(self) -> float:
-        """Of ``A A^H``, by eight random probes."""
+    def _probe(self) -> Tensor:
+        """Random signs (1, *data) where the data depend on the image at all, zero elsewhere."""
         g = torch.Generator().manual_seed(0)
-        probes = torch.randn((8, *self._shape), generator=g, dtype=self._dtype).to(self._y.device)
-        return float(self._operator.forward(probes).abs().double().square().sum()) / len(probes)
+        image = torch.randn((1, *self._shape), generator=g, dtype=self._dtype).to(self._y.device)
+        seen = self._operator.forward(image)
+        parts = torch.view_as_real(seen) if seen.is_complex() else seen
+        signs = torch.randn(parts.shape, generator=g, dtype=self._dtype).sign().to(parts.device)
+        probe = torch.where(parts == 0, 0.0, signs)
+        return torch.view_as_complex(probe) if seen.is_complex() else probe
 
     def white(self, draw: Draw, rows: slice) -> Tensor:
         """See `Tilt`."""
@@ -346,7 +371,8 @@ class SolveTilt:
         """See `Tilt`; algorithm.md, section 4, "step 1": one solve for mean and normaliser."""
         v, s2 = step.v, step.s**2
         r = self._y - self._operator.forward(m)
-        solved = self._solve(s2, v, r, min(self._weighing, self._drawing * s2 / v))
+        energy = min(self._weighing, self._drawing * s2 / v)
+        solved = self._solve(s2 + v, self._noise_at(s2), r, energy)
         one = torch.ones((), dtype=m.dtype, device=m.device)
         fresh = Fresh(one, self._noise(v, step.s, draw, rows), v)
         mean = m + v * self._operator.adjoint(solved)
@@ -389,7 +415,8 @@ class SolveTilt:
         It is ``v q + v A^H (noise_var I + (v + s^2) A A^H)^-1 (d - v A q)``.
         An error of the solve is smaller by ``v / (noise_var / |A|^2 + s^2)``, in units of ``P``.
         """
-        solved = self._solve(s2, v, d - v * self._operator.forward(q), self._drawing * s2 / v)
+        d = d - v * self._operator.forward(q)
+        solved = self._solve(s2 + v, self._noise_at(s2), d, self._drawing * s2 / v)
         return v * (q + self._operator.adjoint(solved))
 
     def _data(self, s: float, draw: Draw, rows: slice) -> Tensor:
@@ -415,18 +442,22 @@ class SolveTilt:
         start = torch.randn((1, *self._shape), generator=g, dtype=self._dtype)
         return norm_squared(self._operator, start.to(self._y.device))
 
-    def _solve(self, s2: float, v: float, r: Tensor, energy: float) -> Tensor:
-        """``(S_s + v A A^H)^-1 r``, up to an error of a size in units of the system."""
-        operator, noise_var, c = self._operator, self._noise_at(s2), s2 + v
+    def _solve(self, c: float | Tensor, noise_var: float, r: Tensor, energy: float) -> Tensor:
+        """``(noise_var I + A C A^H)^-1 r``, up to an error of a size in units of the system.
+
+        ``C`` is a number, or one for each Hartley coefficient.
+        """
+        operator = self._operator
         precondition = None
-        if c > 0 and isinstance(operator, PreconditionedOperator):
+        seen = isinstance(c, torch.Tensor) or c > 0
+        if seen and isinstance(operator, PreconditionedOperator):
             variance = torch.full_like(self._y.real, noise_var)
             precondition = operator.data_preconditioner(variance, c)
         x, iterations = conjugate_gradient(
-            lambda u: operator.forward(operator.adjoint(u)),
+            lambda u: operator.forward(self.bands.scale(operator.adjoint(u), c)),
             r,
             noise_var,
-            c,
+            float(seen),
             rtol=4 * torch.finfo(r.dtype).eps,
             max_iter=2000,
             precondition=precondition or (lambda u: u / noise_var),

@@ -14,6 +14,7 @@ from torch import Tensor
 from tiltkit.likelihoods import gaussian
 from tiltkit.operators.cg import conjugate_gradient
 from tiltkit.operators.compose import Weighted
+from tiltkit.operators.hartley import hartley
 from tiltkit.sampling.draw import Draw
 from tiltkit.sampling.tilt import SolveTilt, Step
 
@@ -78,6 +79,24 @@ def test_it_saves_iterations_and_keeps_the_solution(scan: str, c: float, saved: 
     assert saved * warm < cold
     error, size = weighted.adjoint(u - exact), weighted.adjoint(exact)
     assert error.norm() < 0.15 * size.norm()
+
+
+@ALL
+def test_it_helps_where_coarse_detail_varies_more_than_fine(scan: str) -> None:
+    operator = make(scan)
+    f = torch.fft.fftfreq(N, dtype=torch.float64)
+    c = 0.001 / (0.01 + f[:, None].square() + f.square()).square()
+
+    def normal(u: Tensor) -> Tensor:
+        x = operator.adjoint(u)
+        return operator.forward(hartley(c * hartley(x, (-2, -1)), (-2, -1)))
+
+    r = operator.forward(noise(2, 1, N, N)) + noise(2, N_ANGLES, operator.n_columns)
+    inverse = operator.data_preconditioner(torch.ones_like(r[:1]), c)
+    limits: dict[str, Any] = {"rtol": 1e-12, "max_iter": 3000, "energy": 3e-3 * r[0].numel()}
+    _, warm = conjugate_gradient(normal, r, 1.0, 1.0, precondition=inverse, **limits)
+    _, cold = conjugate_gradient(normal, r, 1.0, 1.0, **limits)
+    assert 2 * warm < cold
 
 
 @pytest.mark.parametrize("full", [False, True])

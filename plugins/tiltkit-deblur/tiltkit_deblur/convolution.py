@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tiltkit.errors import TiltkitError
+from tiltkit.operators.hartley import hartley
 from tiltkit.operators.spectral import Diagonalised
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["Convolution", "hartley"]
+__all__ = ["Convolution"]
 
 
 class Convolution(Diagonalised):
@@ -63,7 +64,9 @@ class Convolution(Diagonalised):
         """Back to images: the transform is its own inverse."""
         return hartley(coordinates, self._axes)
 
-    def data_preconditioner(self, variance: Tensor, c: float) -> Callable[[Tensor], Tensor]:
+    def data_preconditioner(
+        self, variance: Tensor, c: float | Tensor
+    ) -> Callable[[Tensor], Tensor]:
         """``D^-1 (I + c A A^T / v)^-1 D^-1`` with ``D^2`` the variances and ``v`` a typical one.
 
         Exact for noise that is the same everywhere; else exact where the blur takes all away.
@@ -81,18 +84,3 @@ class Convolution(Diagonalised):
         spectrum = torch.fft.rfftn(x, dim=self._axes)
         filtered: Tensor = torch.fft.irfftn(spectrum.mul_(response), s=self.shape, dim=self._axes)
         return filtered
-
-
-def hartley(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """``sum_n x(n) (cos + sin)(2 pi k n / N) / sqrt(N)`` over the last axes, through a real FFT.
-
-    With ``X`` the Fourier transform it is ``Re X - Im X``; the real FFT gives the first half of
-    the last axis, and the second half is the first one mirrored, where ``Im X`` has changed sign.
-    """
-    spectrum = torch.fft.rfftn(x, dim=axes, norm="ortho")
-    width, half = x.shape[-1], spectrum.shape[-1]
-    first = spectrum.real - spectrum.imag
-    mirrored = (spectrum.real + spectrum.imag)[..., 1 : 1 + width - half].flip(axes)
-    if len(axes) > 1:  # index 0 of the other axes stays where it is
-        mirrored = mirrored.roll([1] * (len(axes) - 1), axes[:-1])
-    return torch.cat([first, mirrored], dim=-1)

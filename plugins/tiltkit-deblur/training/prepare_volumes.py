@@ -7,7 +7,7 @@ sharp in all three directions are rare, so most are drawn: shells, blobs, thread
 into planes that are one to three pixels apart. Real images give the rest: they are bent, zoomed
 and shaded a little differently in every plane, as neighbouring planes of a thick sample are.
 
-Three of five stacks get shot noise. What microscopes call a sharp image has it, and a prior that
+Four of five stacks get shot noise. What microscopes call a sharp image has it, and a prior that
 has seen none is sure of what nobody can know.
 """
 
@@ -25,10 +25,10 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 Array = NDArray[np.float32]
 
 PLANES, SIDE = 5, 128
-DEPTH, VOLUMES, CUTS = 24, 260, 3
+DEPTH, VOLUMES, CUTS = 24, 400, 3
 BENT = 4  # stacks from every real image
 # Photons at the brightest of a stack with shot noise.
-PHOTONS = (10, 1000)
+PHOTONS = (8, 400)
 
 
 def main() -> None:
@@ -57,9 +57,9 @@ def main() -> None:
 
 
 def write(folder: Path, name: str, stack: Array, rng: Generator) -> None:
-    """Scale a stack, let three of five be noisy, and write it."""
+    """Scale a stack, let four of five be noisy, and write it."""
     stack = scaled(stack)
-    if rng.random() < 0.6:
+    if rng.random() < 0.8:
         photons = float(np.exp(rng.uniform(*np.log(PHOTONS))))
         stack = (rng.poisson(stack.astype(float) * photons) / photons).astype(np.float32)
     folder.mkdir(parents=True, exist_ok=True)
