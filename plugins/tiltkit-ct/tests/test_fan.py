@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from tiltkit_ct.parallel import ParallelBeam
 from torch import Tensor
 
 from tiltkit.errors import TiltkitError
+from tiltkit.operators.cg import conjugate_gradient
 
 ANGLES = torch.tensor([0.0, 0.3, math.pi / 4, math.pi / 2, 2.1, math.pi, 4.0, -1.3])
 NEAR = {"source_distance": 20.0, "detector_distance": 15.0}
@@ -90,3 +92,29 @@ def test_wrong_distances_are_refused() -> None:
         FanBeam(ANGLES, (8, 8), 8, source_distance=5.0, detector_distance=1.0)
     with pytest.raises(TiltkitError, match="detector is -1"):
         FanBeam(ANGLES, (8, 8), 8, source_distance=50.0, detector_distance=-1.0)
+
+
+def test_the_preconditioner_of_a_full_turn_saves_iterations() -> None:
+    angles = torch.arange(40, dtype=torch.float64) * 2 * math.pi / 40
+    operator = FanBeam(angles, (48, 48), 50, axis=23.7, source_distance=60.0, detector_distance=9.0)
+    c, r = 10.0, noise(1, 40, 50)
+    r = r + c**0.5 * operator.forward(noise(1, 1, 48, 48))
+    iterations = []
+    for inverse in (operator.data_preconditioner(torch.ones_like(r), c), None):
+        limits: dict[str, Any] = {"rtol": 1e-12, "max_iter": 1000, "energy": 3e-3 * r.numel()}
+        _, count = conjugate_gradient(
+            lambda u: operator.forward(operator.adjoint(u)), r, 1.0, c, precondition=inverse,
+            **limits,
+        )  # fmt: skip
+        iterations.append(count)
+    assert 4 * iterations[0] < iterations[1]
+    a, b = noise(2, 8, 40, 50)
+    inverse = operator.data_preconditioner(torch.ones_like(r), c)
+    assert inverse is not None
+    torch.testing.assert_close((inverse(a) * b).sum(), (a * inverse(b)).sum())
+    assert ((inverse(a) * a).flatten(1).sum(1) > 0).all()
+
+
+def test_less_than_a_full_turn_is_not_preconditioned() -> None:
+    operator = FanBeam(ANGLES[:5].double(), (9, 9), 12, **NEAR)
+    assert operator.data_preconditioner(torch.ones(1, 5, 12).double(), 1.0) is None

@@ -85,10 +85,24 @@ class FanBeam(Projector):
         """How much larger what is at the rotation axis appears on the detector."""
         return (self.source_distance + self.detector_distance) / self.source_distance
 
+    @property
+    def bearings(self) -> Tensor:
+        """See `Projector`."""
+        column = torch.arange(self.n_columns, device=self.angles.device).double() - self.axis
+        reach = self.source_distance + self.detector_distance
+        return -torch.atan(column * self.pitch / reach)
+
+    def place(self, angle: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """How far pixels are from the source along and across the ray through the axis, float64."""
+        return self._seen_from(angle.double(), *self.centres(pixels))
+
+    def _seen_from(self, angle: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        cos, sin = angle.cos(), angle.sin()
+        return self.source_distance + y * cos - x * sin, x * cos + y * sin
+
     def _shadow(self, angle: Tensor, x: Tensor, y: Tensor) -> Shadow:
         cos, sin, half = angle.cos(), angle.sin(), self.pixel / 2
-        away = self.source_distance + y * cos - x * sin
-        across = x * cos + y * sin
+        away, across = self._seen_from(angle, x, y)
         scale = (self.source_distance + self.detector_distance) / self.pitch
         corners = torch.stack(
             [

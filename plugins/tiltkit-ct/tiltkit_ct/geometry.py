@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,6 +13,7 @@ from tiltkit_ct.parallel import ParallelBeam
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tiltkit_ct.cone import ConeBeam
     from tiltkit_ct.projector import Projector
 
 __all__ = ["Geometry", "image_size"]
@@ -33,6 +34,8 @@ class Geometry:
         pitch: Side of a detector pixel at the sample, in the unit of length that images use.
         source: Distance from source to rotation axis in that unit; infinite for parallel rays.
         detector: Distance from rotation axis to detector.
+        rows: Detector rows of a cone beam, all reconstructed together; None for single slices.
+        level: Which of them is level with the source; None for the middle.
     """
 
     angles: Tensor
@@ -42,24 +45,29 @@ class Geometry:
     pitch: float
     source: float = math.inf
     detector: float = 0.0
+    rows: int | None = None
+    level: float | None = None
 
-    def operator(self, device: torch.device) -> Projector:
+    def operator(self, device: torch.device) -> Projector | ConeBeam:
         """The projector; image pixels are as large as detector pixels at the sample."""
         angles = self.angles.to(device, torch.float32)
         shape = (self.size, self.size)
         if math.isinf(self.source):
             return ParallelBeam(angles, shape, self.columns, axis=self.axis, pixel=self.pitch)
-        from tiltkit_ct.fan import FanBeam
+        place: dict[str, Any] = {
+            "axis": self.axis,
+            "pixel": self.pitch,
+            "source_distance": self.source,
+            "detector_distance": self.detector,
+        }
+        if self.rows is None:
+            from tiltkit_ct.fan import FanBeam
 
-        return FanBeam(
-            angles,
-            shape,
-            self.columns,
-            axis=self.axis,
-            pixel=self.pitch,
-            source_distance=self.source,
-            detector_distance=self.detector,
-        )
+            return FanBeam(angles, shape, self.columns, **place)
+        from tiltkit_ct.cone import ConeBeam
+
+        place |= {"level": self.level, "plane": self.level}  # planes are as high as rows there
+        return ConeBeam(angles, (self.rows, *shape), self.rows, self.columns, **place)
 
 
 def image_size(columns: int, axis: float) -> int:

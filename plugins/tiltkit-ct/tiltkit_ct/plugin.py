@@ -40,6 +40,11 @@ def tiltkit_operators() -> list[Entry]:
             target="tiltkit_ct.fan:FanBeam",
             summary="fan beam on a flat detector",
         ),
+        Entry(
+            name="ct.cone",
+            target="tiltkit_ct.cone:ConeBeam",
+            summary="cone beam on a flat detector, separable footprints",
+        ),
     ]
 
 

@@ -98,6 +98,7 @@ class Projections:
         kind: Whether values are counts or line integrals already.
         background: Value of line integrals where there is nothing.
         axis_hint: Column of the rotation axis that the file tells, or None.
+        middle_row: Row level with the middle of the detector, after ranges and binning, or None.
         axis_along: Direction of the rotation axis in the images of the file.
         metadata: What a result copies from the file.
         notes: What was assumed on reading, as sentences.
@@ -121,6 +122,7 @@ class Projections:
     kind: Kind = "counts"
     background: float = 0.0
     axis_hint: float | None = None
+    middle_row: float | None = None
     axis_along: Literal["x", "y"] = "y"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

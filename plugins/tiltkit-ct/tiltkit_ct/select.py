@@ -70,6 +70,7 @@ def select(projections: Projections, options: PrepareOptions) -> Projections:
         distance_mm=options.distance_mm or p.distance_mm,
         kind=options.kind or p.kind,
         axis_hint=None if hint is None else (hint - columns.start - (n - 1) / 2) / n,
+        middle_row=((p.rows[0] + p.rows[-1]) / 2 - rows.start - (n - 1) / 2) / n,
     )
     _check_angles(p, given=options.angle_unit is not None)
     return p

@@ -2,111 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 import torch
-from pydantic import BaseModel, Field, field_validator, model_validator
-from scipy.ndimage import gaussian_filter
 
 from tiltkit.errors import InputError
 from tiltkit.files.sniff import find_reader
-from tiltkit.likelihoods import TransmissionPoissonLikelihood, gaussian
-from tiltkit.operators.compose import Weighted
-from tiltkit.problem import Constraint, Problem
-from tiltkit.protocols import Axis, Layout
-from tiltkit_ct.axis import check_axis, find_axis
 from tiltkit_ct.candidates import candidates, show_candidates
-from tiltkit_ct.geometry import Geometry, image_size
-from tiltkit_ct.options import PrepareOptions
-from tiltkit_ct.parallel import ParallelBeam
-from tiltkit_ct.prepare import Sinogram, prepare, select
-from tiltkit_ct.ramp import filtered_back_projection
+from tiltkit_ct.cone_scan import ConeScan
+from tiltkit_ct.recon_options import CtOptions
+from tiltkit_ct.scan import CtScan
+from tiltkit_ct.select import select
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-    from tiltkit.likelihoods import Likelihood
-    from tiltkit.protocols import Prior
-    from tiltkit_ct.projections import Projections
-    from tiltkit_ct.projector import Projector
+    from pydantic import BaseModel
 
 __all__ = ["CtOptions", "CtRecon", "CtScan"]
-
-_CPU = torch.device("cpu")
-# Pixels over which a reconstruction is blurred before its bright end is read off: noise of few
-# photons is brighter than the sample.
-_BLUR = 1.5
-# Of the image of a fan beam that stands beside the posterior: of the largest eigenvalue.
-_DAMPING = 1e-3
-# Millimetres in the length that a unit of attenuation goes with.
-_MILLIMETRES = {"1/mm": 1.0, "1/cm": 10.0}
-# Units of length by the pixel in mm from which on they are used.
-_LENGTHS = (("mm", 1.0, 0.02), ("um", 1e3, 2e-5), ("nm", 1e6, 0.0))
-
-
-class CtOptions(PrepareOptions):
-    """Settings of `CtRecon`; what is None is found from the data."""
-
-    axis: str = Field(
-        "auto",
-        description="detector column of the rotation axis after ranges and binning; auto finds"
-        " it, try:FIRST:LAST:STEP draws a slice for each candidate, centre is the middle",
-    )
-    size: int | None = Field(None, ge=8, description="pixels of each side of the image")
-    likelihood: Literal["gaussian", "poisson"] = Field(
-        "gaussian",
-        description="gaussian: line integrals weighted by their noise; poisson: the counts"
-        " themselves, with --sampler walmc",
-    )
-    units: Literal["1/cm", "1/mm"] = Field("1/cm", description="unit of the attenuation")
-    scale: float | None = Field(
-        None,
-        gt=0,
-        allow_inf_nan=False,
-        description="attenuation, in the unit of the result, that the prior shall see as 1",
-    )
-    nonnegative: bool = Field(False, description="attenuation below zero is ruled out")
-    source_mm: float | None = Field(
-        None, gt=0, description="source to rotation axis in mm, for a fan beam; middle row only"
-    )
-    detector_mm: float | None = Field(
-        None, ge=0, description="rotation axis to detector in mm, for a fan beam"
-    )
-
-    @field_validator("axis", mode="before")
-    @classmethod
-    def _as_text(cls, value: Any) -> Any:
-        """A number in a recipe is fine too."""
-        return str(value) if isinstance(value, int | float) else value
-
-    @field_validator("axis")
-    @classmethod
-    def _axis(cls, value: str) -> str:
-        if value in ("auto", "centre") or candidates(value):
-            return value
-        try:
-            finite = math.isfinite(float(value))
-        except ValueError:
-            finite = False
-        if not finite:
-            raise ValueError("must be a column, auto, centre or try:FIRST:LAST:STEP")
-        return value
-
-    @model_validator(mode="after")
-    def _noise(self) -> Self:
-        """Counts have the noise that they have."""
-        if self.likelihood == "poisson" and self.extra_noise:
-            raise ValueError("Poisson counts take no extra_noise: use likelihood gaussian")
-        return self
 
 
 class CtRecon:
@@ -114,7 +28,7 @@ class CtRecon:
 
     Counts become line integrals ``-log(counts / blank)`` with known noise; the image is what they
     are integrals of, in 1/cm or 1/mm. Line integrals as they are (electron tilt series) give
-    images in their own unit per pixel.
+    images in their own unit per pixel. Rows of a cone beam are reconstructed together.
     """
 
     Options: ClassVar[type[BaseModel]] = CtOptions
@@ -139,202 +53,8 @@ class CtRecon:
                     f"The slices for {len(tried)} rotation axes are drawn in {picture}.",
                     "look for the sharpest one and give its column with --axis.",
                 )
-            scan = CtScan(chosen, self.options)
-            scan.geometry  # noqa: B018  (an axis that cannot be found shows here)
-            scan.prepare(scan.middle)
+            cone = self.options.source_mm is not None and chosen.n_rows > 1
+            scan = (ConeScan if cone else CtScan)(chosen, self.options)
+            scan.operator(torch.device("cpu"))  # an axis that cannot be found shows here
+            scan.shown  # noqa: B018  (neither are other faults kept for later)
             yield scan
-
-
-@dataclass(frozen=True)
-class CtScan:
-    """An open scan; see `tiltkit.protocols.Scan`."""
-
-    projections: Projections
-    options: CtOptions
-
-    @property
-    def middle(self) -> int:
-        """The row in the middle."""
-        return self.projections.n_rows // 2
-
-    @cached_property
-    def layout(self) -> Layout:
-        """One slice per detector row."""
-        p = self.projections
-        size = self.geometry.size
-        name, factor = _length(p.pixel_mm)
-        step = (p.pixel_mm or 1.0) * factor
-        across = [(i - (size - 1) / 2) * step for i in range(size)]
-        return Layout(
-            axes=(
-                Axis("z", [row * step for row in range(p.n_rows)], name, "detector row"),
-                Axis("y", across, name),
-                Axis("x", across, name),
-            ),
-            units=self._units,
-            long_name="attenuation" if p.kind == "counts" else "density",
-            title=f"Tomography of {p.path.name}",
-            metadata=p.metadata,
-        )
-
-    @cached_property
-    def geometry(self) -> Geometry:
-        """Axis, image size and pixel size."""
-        p, o = self.projections, self.options
-        axis = self._axis()
-        # Images are per pixel where the pixel is not known, and where values are no attenuation.
-        pitch = p.pixel_mm / _MILLIMETRES[o.units] if self._units and p.pixel_mm else 1.0
-        unit = pitch / (p.pixel_mm or 1.0)
-        return Geometry(
-            torch.from_numpy(np.asarray(p.angles, dtype=np.float64)),
-            p.n_columns,
-            axis,
-            o.size or image_size(p.n_columns, axis),
-            pitch,
-            math.inf if o.source_mm is None else o.source_mm * unit,
-            (o.detector_mm or 0.0) * unit,
-        )
-
-    @cached_property
-    def prepare(self) -> Callable[[int], Sinogram]:
-        """The corrected sinogram of one row; the last ones are kept."""
-        return lru_cache(maxsize=2)(lambda row: prepare(self.projections, row, self.options))
-
-    @cached_property
-    def operator(self) -> Callable[[torch.device], Projector]:
-        """The projector on a device, the same for all slices."""
-        return lru_cache(maxsize=None)(self.geometry.operator)
-
-    @cached_property
-    def scale(self) -> float:
-        """Attenuation that the prior shall see as 1: the bright end of rows all over the scan."""
-        if self.options.scale:
-            return self.options.scale
-        n = self.projections.n_rows
-        rows = sorted({n // 4, n // 2, (3 * n) // 4})
-        operator = self.operator(_CPU)
-        found = [_bright_end(self._plain(self.prepare(row), operator)) for row in rows]
-        if not max(found) > 0:
-            raise InputError(
-                f"The rows {', '.join(map(str, rows))} of {self.projections.path} show no sample.",
-                "check flats and darks, or give the attenuation of the sample with --scale.",
-            )
-        return max(found)
-
-    def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
-        """The inverse problem of one row, scaled to the prior's range."""
-        sinogram = self.prepare(index)
-        operator, scale = self.operator(device), self.scale
-        shape = (1, *operator.shape)
-
-        def to_image(x: Tensor) -> Tensor:
-            return x[:, 0] * scale
-
-        variance = sinogram.variance
-        seen = np.isfinite(variance)
-        return Problem(
-            prior=prior,
-            likelihood=self._likelihood(sinogram, operator, scale, device),
-            shape=shape,
-            to_image=to_image,
-            baseline=self._plain(sinogram, operator)[0],
-            facts={
-                "rotation_axis": self.geometry.axis,
-                "scale": scale,
-                "data_noise_level": float(np.sqrt(np.median(variance[seen]))),
-                **sinogram.facts,
-            },
-            constraint=Constraint(nonnegative=True) if self.options.nonnegative else None,
-        )
-
-    def describe(self) -> Mapping[str, Any]:
-        """What was found in the file and in its middle row."""
-        p, g = self.projections, self.geometry
-        sinogram = self.prepare(self.middle)
-        seen = np.isfinite(sinogram.variance)
-        turn = np.degrees(np.ptp(p.angles))
-        lines = sinogram.line_integrals[seen]
-        name, factor = _length(p.pixel_mm)
-        notes = dict.fromkeys([*p.notes, *sinogram.notes])
-        return {
-            "layout": p.layout + (f", scan {p.name}" if p.name else ""),
-            "rows (slices)": p.n_rows,
-            "columns": p.n_columns,
-            "projections": f"{len(p.angles)} over {turn:.1f} degrees",
-            "pixel": f"{p.pixel_mm * factor:.4g} {name}" if p.pixel_mm else "unknown",
-            "energy": f"{p.energy_kev:g} keV" if p.energy_kev else "unknown",
-            "rotation axis": f"column {g.axis:.2f}"
-            + (" (found)" if self.options.axis == "auto" else " (given)"),
-            "image": f"{g.size} x {g.size}, in {self._units or 'units of the file per pixel'}",
-            "line integrals": f"{lines.min():.3g} to {lines.max():.3g}",
-            "noise level": f"{np.sqrt(np.median(sinogram.variance[seen])):.3g} (median)",
-            **{name.replace("_", " "): _shown(value) for name, value in sinogram.facts.items()},
-            "the prior's 1": f"{self.scale:.4g}",
-            **{f"note {i + 1}": note for i, note in enumerate(notes)},
-        }
-
-    @property
-    def _units(self) -> str:
-        """Unit of the images: of attenuation, or empty."""
-        p = self.projections
-        if p.kind != "counts":
-            return ""
-        return self.options.units if p.pixel_mm else "1/px"
-
-    def _axis(self) -> float:
-        p, text = self.projections, self.options.axis
-        if text == "centre":
-            return (p.n_columns - 1) / 2
-        if text == "auto":
-            return find_axis(p, self.options)
-        axis = float(text)
-        check_axis(axis, p.n_columns)
-        return axis
-
-    def _likelihood(
-        self, sinogram: Sinogram, operator: Projector, scale: float, device: torch.device
-    ) -> Likelihood:
-        """Of images that are 1 where the attenuation is ``scale``."""
-
-        def on_device(values: Any, dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.from_numpy(np.asarray(values)).to(device, dtype)[None]
-
-        if self.options.likelihood == "gaussian":
-            variance = on_device(sinogram.variance, torch.float64) / scale**2
-            return gaussian(operator, on_device(sinogram.line_integrals) / scale, variance)
-        if sinogram.counts is None or sinogram.blank is None:
-            raise InputError(
-                f"{self.projections.path} gives line integrals here, not counts: it holds them, or"
-                " phase retrieval made them.",
-                "use --likelihood gaussian.",
-            )
-        scaled = Weighted(operator, torch.tensor(scale, device=device))
-        return TransmissionPoissonLikelihood(
-            scaled, on_device(sinogram.counts), on_device(sinogram.blank, torch.float64)
-        )
-
-    def _plain(self, sinogram: Sinogram, operator: Projector) -> Tensor:
-        """Reconstruction (1, ny, nx) without a prior."""
-        y = torch.from_numpy(sinogram.line_integrals).to(operator.angles)
-        if isinstance(operator, ParallelBeam):
-            return filtered_back_projection(y, operator)
-        top = float(operator.normal(torch.ones(1, 1, *operator.shape).to(y)).max())
-        return operator.solve(_DAMPING * top, 1.0, operator.adjoint(y[None]))[0]
-
-
-def _bright_end(image: Tensor) -> float:
-    """The 99th percentile of what is bright, as the prior's training scaled its images."""
-    values = gaussian_filter(image[0].double().cpu().numpy(), _BLUR)
-    bright = values[values > 0.1 * np.quantile(values, 0.999)]
-    return float(np.percentile(bright, 99)) if len(bright) else 0.0
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _length(pixel_mm: float | None) -> tuple[str, float]:
-    """A unit of length for a pixel, and how many there are in a mm."""
-    if pixel_mm is None:
-        return "px", 1.0
-    return next((name, factor) for name, factor, least in _LENGTHS if pixel_mm >= least)

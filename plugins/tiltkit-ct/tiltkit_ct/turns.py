@@ -1,10 +1,11 @@
-"""A A^H of parallel-beam scans, nearly diagonal after a Fourier transform over the directions.
+"""A A^H of scans in one plane, nearly diagonal after a Fourier transform over the directions.
 
 Turning the object turns its projections: what projections at two angles have in common depends on
 the difference of the angles alone, but for pixels being squares. For directions that are evenly
 spaced over the circle ``A A^H`` is block-circulant then, one real symmetric matrix
-(column, column) for each angular frequency. Others are treated as if they were evenly spaced:
-good enough to precondition with.
+(column, column) for each angular frequency. For that the rays of a fan beam are counted at the
+angle of their own direction, not of the projection: a phase for each column. Angles that are not
+evenly spaced are treated as if they were: good enough to precondition with.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tiltkit_ct.parallel import ParallelBeam
+    from tiltkit_ct.projector import Projector
 
-__all__ = ["Turns", "turns_of"]
+__all__ = ["Turns", "full_turn", "turns_of"]
 
 # Pixels whose projections are transformed at once.
 _BATCH = 128
@@ -40,6 +41,7 @@ class Turns:
         values: (frequency, eigen), not negative.
         diagonal: Of ``A A^H``, by column (column,).
         pad: Columns added on the left and on the right.
+        phase: (frequency, column), complex; None where rays are parallel.
     """
 
     order: Tensor
@@ -49,6 +51,7 @@ class Turns:
     values: Tensor
     diagonal: Tensor
     pad: tuple[int, int]
+    phase: Tensor | None = None
 
     def apply(self, r: Tensor, function: Tensor) -> Tensor:
         """A function (frequency, eigen) of the matrix times measurements (n, angle, column)."""
@@ -57,11 +60,17 @@ class Turns:
         if not self.full:
             rows = torch.where(self.back[:, None], rows.flip(2), rows)
             rows = torch.cat([rows, rows.flip(2)], 1)
-        z = torch.view_as_real(torch.fft.rfft(rows, dim=1)).permute(1, 3, 0, 2)
+        spectrum = torch.fft.rfft(rows, dim=1)
+        if self.phase is not None:
+            spectrum = spectrum * self.phase.conj()
+        z = torch.view_as_real(spectrum).permute(1, 3, 0, 2)
         z = z.reshape(len(z), 2 * n, -1) @ self.vectors
         z = (function[:, None] * z) @ self.vectors.mT
         z = z.reshape(len(z), 2, n, -1).permute(2, 0, 3, 1).contiguous()
-        rows = torch.fft.irfft(torch.view_as_complex(z), n=rows.shape[1], dim=1)[:, :n_angles]
+        spectrum = torch.view_as_complex(z)
+        if self.phase is not None:
+            spectrum = spectrum * self.phase
+        rows = torch.fft.irfft(spectrum, n=rows.shape[1], dim=1)[:, :n_angles]
         if not self.full:
             rows = torch.where(self.back[:, None], rows.flip(2), rows)
         result = torch.empty_like(r)
@@ -69,30 +78,44 @@ class Turns:
         return result
 
 
-def turns_of(operator: ParallelBeam) -> Turns:
+def turns_of(operator: Projector) -> Turns:
     """The block-circulant matrix nearest to ``A A^H`` for angles that are evenly spaced."""
-    turn = operator.angles.double().remainder(2 * math.pi)
-    gaps = torch.cat([turn.sort().values, turn.min()[None] + 2 * math.pi]).diff()
-    full = float(gaps.max()) < math.pi / 2
+    turn, full = operator.angles.double().remainder(2 * math.pi), full_turn(operator.angles)
     direction = turn if full else turn.remainder(math.pi)
     order = direction.argsort()
     pad = (0, 0) if full else _symmetric(operator)
     back = torch.zeros_like(order, dtype=torch.bool) if full else (turn >= math.pi)[order]
+    phase = _phase(operator)
     matrices, diagonal = _averaged(
-        operator if sum(pad) == 0 else _centred(operator, pad), order, back, full
+        operator if sum(pad) == 0 else _centred(operator, pad), order, back, full, phase
     )
     values, vectors = torch.linalg.eigh(matrices)
     diagonal = diagonal[pad[0] : pad[0] + operator.n_columns].clone()
-    return Turns(order, back, full, vectors, values.clamp_min(0), diagonal, pad)
+    return Turns(order, back, full, vectors, values.clamp_min(0), diagonal, pad, phase)
 
 
-def _symmetric(operator: ParallelBeam) -> tuple[int, int]:
+def full_turn(angles: Tensor) -> bool:
+    """Whether projections are all around."""
+    turn = angles.double().remainder(2 * math.pi).sort().values
+    return float(torch.cat([turn, turn[:1] + 2 * math.pi]).diff().max()) < math.pi / 2
+
+
+def _phase(operator: Projector) -> Tensor | None:
+    """What turns each column's ray into the direction of the middle one (frequency, column)."""
+    if operator.bearings is None:
+        return None
+    m = torch.arange(len(operator.angles) // 2 + 1, device=operator.angles.device)
+    turned = m[:, None] * operator.bearings
+    return torch.polar(torch.ones_like(turned), turned).to(operator.angles.dtype.to_complex())
+
+
+def _symmetric(operator: Projector) -> tuple[int, int]:
     """Columns to add so that the axis is in the middle of a pixel or between two."""
     offset = round(2 * operator.axis) - (operator.n_columns - 1)
     return max(0, -offset), max(0, offset)
 
 
-def _centred(operator: ParallelBeam, pad: tuple[int, int]) -> ParallelBeam:
+def _centred(operator: Projector, pad: tuple[int, int]) -> Projector:
     """The scan with columns added so that the axis is in the middle, to half a column."""
     return type(operator)(
         operator.angles,
@@ -105,7 +128,7 @@ def _centred(operator: ParallelBeam, pad: tuple[int, int]) -> ParallelBeam:
 
 
 def _averaged(
-    operator: ParallelBeam, order: Tensor, back: Tensor, full: bool
+    operator: Projector, order: Tensor, back: Tensor, full: bool, phase: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """``A A^H``, averaged over all turns of the image: its matrices (frequency, column, column).
 
@@ -128,6 +151,8 @@ def _averaged(
             rows = torch.cat([rows, rows.flip(1)])  # lines look the same from behind, mirrored
         diagonal += rows.square().sum((0, 2))
         z = torch.fft.rfft(rows, dim=0)
+        if phase is not None:
+            z = z * phase.conj()[..., None]
         # The real part of z z^H: a turn to the left is one to the right.
         z = torch.cat([z.real, z.imag], 2)
         matrices.baddbmm_(z, z.mT)
@@ -135,7 +160,7 @@ def _averaged(
     return matrices / (share if full else 2 * share), diagonal / share
 
 
-def _by_distance(operator: ParallelBeam) -> Tensor:
+def _by_distance(operator: Projector) -> Tensor:
     """Some pixels of the image, evenly over all distances from the axis (k,)."""
     ny, nx = operator.shape
     y, x = torch.arange(ny) - (ny - 1) / 2, torch.arange(nx) - (nx - 1) / 2

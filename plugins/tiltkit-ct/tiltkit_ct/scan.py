@@ -1,0 +1,257 @@
+"""An open tomography scan: every detector row gives one slice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+
+from tiltkit.errors import InputError
+from tiltkit.likelihoods import TransmissionPoissonLikelihood, gaussian
+from tiltkit.operators.cg import conjugate_gradient
+from tiltkit.operators.compose import Weighted
+from tiltkit.problem import Constraint, Problem
+from tiltkit.protocols import Axis, Layout
+from tiltkit_ct.axis import check_axis, find_axis
+from tiltkit_ct.geometry import Geometry, image_size
+from tiltkit_ct.parallel import ParallelBeam
+from tiltkit_ct.prepare import Sinogram, prepare
+from tiltkit_ct.ramp import filtered_back_projection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from tiltkit.likelihoods import Likelihood
+    from tiltkit.protocols import Prior
+    from tiltkit_ct.cone import ConeBeam
+    from tiltkit_ct.projections import Projections
+    from tiltkit_ct.projector import Projector
+    from tiltkit_ct.recon_options import CtOptions
+
+__all__ = ["CtScan", "bright_end"]
+
+_CPU = torch.device("cpu")
+# Pixels over which a reconstruction is blurred before its bright end is read off: noise of few
+# photons is brighter than the sample.
+_BLUR = 1.5
+# Of the image of a cone or fan beam that stands beside the posterior: of the largest eigenvalue.
+_DAMPING = 1e-3
+# Relative residual at which it is good enough to look at.
+_ROUGH = 1e-2
+# Millimetres in the length that a unit of attenuation goes with.
+_MILLIMETRES = {"1/mm": 1.0, "1/cm": 10.0}
+# Units of length by the pixel in mm from which on they are used.
+_LENGTHS = (("mm", 1.0, 0.02), ("um", 1e3, 2e-5), ("nm", 1e6, 0.0))
+
+
+@dataclass(frozen=True)
+class CtScan:
+    """An open scan; see `tiltkit.protocols.Scan`."""
+
+    projections: Projections
+    options: CtOptions
+
+    @property
+    def middle(self) -> int:
+        """The row in the middle."""
+        return self.projections.n_rows // 2
+
+    @cached_property
+    def layout(self) -> Layout:
+        """One slice per detector row."""
+        p = self.projections
+        size = self.geometry.size
+        name, factor = _length(p.pixel_mm)
+        step = (p.pixel_mm or 1.0) * factor
+        across = [(i - (size - 1) / 2) * step for i in range(size)]
+        return Layout(
+            axes=(
+                Axis("z", [row * step for row in range(p.n_rows)], name, "detector row"),
+                Axis("y", across, name),
+                Axis("x", across, name),
+            ),
+            units=self._units,
+            long_name="attenuation" if p.kind == "counts" else "density",
+            title=f"Tomography of {p.path.name}",
+            metadata=p.metadata,
+        )
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Axis, image size and pixel size; whether rays are parallel, a fan or a cone."""
+        p, o = self.projections, self.options
+        axis = self._axis()
+        # Images are per pixel where the pixel is not known, and where values are no attenuation.
+        pitch = p.pixel_mm / _MILLIMETRES[o.units] if self._units and p.pixel_mm else 1.0
+        unit = pitch / (p.pixel_mm or 1.0)
+        return Geometry(
+            torch.from_numpy(np.asarray(p.angles, dtype=np.float64)),
+            p.n_columns,
+            axis,
+            o.size or image_size(p.n_columns, axis),
+            pitch,
+            math.inf if o.source_mm is None else o.source_mm * unit,
+            (o.detector_mm or 0.0) * unit,
+        )
+
+    @cached_property
+    def prepare(self) -> Callable[[int], Sinogram]:
+        """The corrected sinogram of one row; the last ones are kept."""
+        return lru_cache(maxsize=2)(lambda row: prepare(self.projections, row, self.options))
+
+    @cached_property
+    def operator(self) -> Callable[[torch.device], Projector | ConeBeam]:
+        """The projector on a device, the same for all slices."""
+        return lru_cache(maxsize=None)(self.geometry.operator)
+
+    @cached_property
+    def scale(self) -> float:
+        """Attenuation that the prior shall see as 1: the bright end of rows all over the scan."""
+        if self.options.scale:
+            return self.options.scale
+        n = self.projections.n_rows
+        rows = sorted({n // 4, n // 2, (3 * n) // 4})
+        operator = self.operator(_CPU)
+        found = [bright_end(self._plain(self.prepare(row), operator)) for row in rows]
+        if not max(found) > 0:
+            raise InputError(
+                f"The rows {', '.join(map(str, rows))} of {self.projections.path} show no sample.",
+                "check flats and darks, or give the attenuation of the sample with --scale.",
+            )
+        return max(found)
+
+    def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
+        """The inverse problem of one row, scaled to the prior's range."""
+        return self._problem(self.prepare(index), prior, device)
+
+    def _problem(self, sinogram: Sinogram, prior: Prior, device: torch.device) -> Problem:
+        operator, scale = self.operator(device), self.scale
+        shape = (1, *operator.shape)
+
+        def to_image(x: Tensor) -> Tensor:
+            return x[:, 0] * scale
+
+        variance = sinogram.variance
+        seen = np.isfinite(variance)
+        return Problem(
+            prior=prior,
+            likelihood=self._likelihood(sinogram, operator, scale, device),
+            shape=shape,
+            to_image=to_image,
+            baseline=self._plain(sinogram, operator)[0],
+            facts={
+                "rotation_axis": self.geometry.axis,
+                "scale": scale,
+                "data_noise_level": float(np.sqrt(np.median(variance[seen]))),
+                **sinogram.facts,
+            },
+            constraint=Constraint(nonnegative=True) if self.options.nonnegative else None,
+        )
+
+    @property
+    def shown(self) -> Sinogram:
+        """What `describe` tells of: the middle row."""
+        return self.prepare(self.middle)
+
+    def describe(self) -> Mapping[str, Any]:
+        """What was found in the file and in its middle row."""
+        p, g, sinogram = self.projections, self.geometry, self.shown
+        seen = np.isfinite(sinogram.variance)
+        turn = np.degrees(np.ptp(p.angles))
+        lines = sinogram.line_integrals[seen]
+        name, factor = _length(p.pixel_mm)
+        notes = dict.fromkeys([*p.notes, *sinogram.notes])
+        return {
+            "layout": p.layout + (f", scan {p.name}" if p.name else ""),
+            "rows (slices)": p.n_rows,
+            "columns": p.n_columns,
+            "projections": f"{len(p.angles)} over {turn:.1f} degrees",
+            "pixel": f"{p.pixel_mm * factor:.4g} {name}" if p.pixel_mm else "unknown",
+            "energy": f"{p.energy_kev:g} keV" if p.energy_kev else "unknown",
+            "rotation axis": f"column {g.axis:.2f}"
+            + (" (found)" if self.options.axis == "auto" else " (given)"),
+            "image": f"{g.size} x {g.size}, in {self._units or 'units of the file per pixel'}",
+            "line integrals": f"{lines.min():.3g} to {lines.max():.3g}",
+            "noise level": f"{np.sqrt(np.median(sinogram.variance[seen])):.3g} (median)",
+            **{name.replace("_", " "): _shown(value) for name, value in sinogram.facts.items()},
+            "the prior's 1": f"{self.scale:.4g}",
+            **{f"note {i + 1}": note for i, note in enumerate(notes)},
+        }
+
+    @property
+    def _units(self) -> str:
+        """Unit of the images: of attenuation, or empty."""
+        p = self.projections
+        if p.kind != "counts":
+            return ""
+        return self.options.units if p.pixel_mm else "1/px"
+
+    def _axis(self) -> float:
+        p, text = self.projections, self.options.axis
+        if text == "centre":
+            return (p.n_columns - 1) / 2
+        if text == "auto":
+            return find_axis(p, self.options)
+        axis = float(text)
+        check_axis(axis, p.n_columns)
+        return axis
+
+    def _likelihood(
+        self, sinogram: Sinogram, operator: Projector | ConeBeam, scale: float, device: torch.device
+    ) -> Likelihood:
+        """Of images that are 1 where the attenuation is ``scale``."""
+
+        def on_device(values: Any, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.from_numpy(np.asarray(values)).to(device, dtype)[None]
+
+        if self.options.likelihood == "gaussian":
+            variance = on_device(sinogram.variance, torch.float64) / scale**2
+            return gaussian(operator, on_device(sinogram.line_integrals) / scale, variance)
+        if sinogram.counts is None or sinogram.blank is None:
+            raise InputError(
+                f"{self.projections.path} gives line integrals here, not counts: it holds them, or"
+                " phase retrieval made them.",
+                "use --likelihood gaussian.",
+            )
+        scaled = Weighted(operator, torch.tensor(scale, device=device))
+        return TransmissionPoissonLikelihood(
+            scaled, on_device(sinogram.counts), on_device(sinogram.blank, torch.float64)
+        )
+
+    def _plain(self, sinogram: Sinogram, operator: Projector | ConeBeam) -> Tensor:
+        """Reconstruction (1, ny, nx) without a prior."""
+        y = torch.from_numpy(sinogram.line_integrals).to(operator.angles)
+        if isinstance(operator, ParallelBeam):
+            return filtered_back_projection(y, operator)
+        seen = torch.from_numpy(np.isfinite(sinogram.variance)).to(y)
+        known = Weighted(operator, seen)
+        top = float(known.normal(torch.ones(1, 1, *operator.shape).to(y)).max())
+        back = known.adjoint(y[None])
+        image, _ = conjugate_gradient(known.normal, back, _DAMPING * top, 1.0, rtol=_ROUGH)
+        return image[0]
+
+
+def bright_end(image: Tensor) -> float:
+    """The 99th percentile of what is bright, as the prior's training scaled its images."""
+    values = gaussian_filter(image[0].double().cpu().numpy(), _BLUR)
+    bright = values[values > 0.1 * np.quantile(values, 0.999)]
+    return float(np.percentile(bright, 99)) if len(bright) else 0.0
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _length(pixel_mm: float | None) -> tuple[str, float]:
+    """A unit of length for a pixel, and how many there are in a mm."""
+    if pixel_mm is None:
+        return "px", 1.0
+    return next((name, factor) for name, factor, least in _LENGTHS if pixel_mm >= least)
