@@ -55,3 +55,24 @@ def test_many_particles_at_once_and_one_by_one_have_the_same_scores() -> None:
 def test_an_even_number_of_planes_has_no_middle() -> None:
     with pytest.raises(UsageError, match="no middle"):
         stacked(prior(4, lambda x, _: x))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 8])
+def test_the_middle_plane_with_its_neighbours_is_what_the_prior_compares(depth: int) -> None:
+    class Known:
+        channels, sigma_range, value_range = 5, (0.01, 5.0), ""
+
+        def unlikeness(self, images: torch.Tensor) -> torch.Tensor:
+            assert images.shape[1:] == (5, 6, 7)
+            return images[:, 2].mean((1, 2))
+
+        def score(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+            return -x / sigma
+
+        def to(self, device: torch.device) -> Known:
+            return self
+
+    x = volumes(depth)
+    found = stacked(Known()).unlikeness(x)  # type: ignore[attr-defined]
+    torch.testing.assert_close(found, x[:, 0, depth // 2].mean((1, 2)))
+    assert stacked(prior(5, lambda x, _: x)).unlikeness(x) is None  # type: ignore[attr-defined]

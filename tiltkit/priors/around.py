@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tiltkit.protocols import Familiar
+
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tiltkit.protocols import Prior
 
 __all__ = ["Around"]
@@ -35,3 +39,12 @@ class Around:
     def value_range(self) -> str:
         """That of the other prior."""
         return self.prior.value_range
+
+    def unlikeness(self, images: Tensor) -> Tensor | None:
+        """To the other prior, of what it would see; see `tiltkit.protocols.Familiar`."""
+        seen = self.shown(images)
+        return self.prior.unlikeness(seen) if isinstance(self.prior, Familiar) else None
+
+    def shown(self, images: Tensor) -> Tensor:
+        """What stands for images, in the other prior's terms."""
+        return images

@@ -10,7 +10,6 @@ import torch
 
 from tiltkit.errors import UsageError
 from tiltkit.priors.around import Around
-from tiltkit.protocols import Familiar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,11 +49,10 @@ class Slicewise(Around):
         """The same prior on another device."""
         return replace(self, prior=self.prior.to(device))
 
-    def unlikeness(self, x: Tensor) -> Tensor | None:
-        """Of the middle planes of volumes (particle, channel, z, y, x) (particle,)."""
+    def shown(self, images: Tensor) -> Tensor:
+        """The middle planes of volumes (particle, channel, z, y, x)."""
         across = _ACROSS[self.planes[0]]
-        middle = x.select(across, x.shape[across] // 2)
-        return self.prior.unlikeness(middle) if isinstance(self.prior, Familiar) else None
+        return images.select(across, images.shape[across] // 2)
 
     def _along(self, x: Tensor, sigma: float, plane: str) -> Tensor:
         across = _ACROSS[plane]

@@ -52,6 +52,12 @@ class Stacked(Around):
             parts.append(self.prior.score(stacks, sigma)[:, middle])
         return torch.cat(parts).view_as(x)
 
+    def shown(self, images: Tensor) -> Tensor:
+        """The middle planes of volumes (particle, 1, z, y, x), with their neighbours."""
+        depth, reach = images.shape[2], self.prior.channels // 2
+        around = torch.arange(-reach, reach + 1) + depth // 2
+        return images[:, 0, _mirrored(around, depth).to(images.device)]
+
     def to(self, device: torch.device) -> Stacked:
         """The same prior on another device."""
         return replace(self, prior=self.prior.to(device))

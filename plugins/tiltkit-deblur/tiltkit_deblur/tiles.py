@@ -96,6 +96,10 @@ class Rolled(Around):
         """Score of rolled particles, rolled alike."""
         return self.roll(self.prior.score(self.unroll(x), sigma))
 
+    def shown(self, images: Tensor) -> Tensor:
+        """In place."""
+        return self.unroll(images)
+
     def to(self, device: torch.device) -> Rolled:
         """The same prior on another device."""
         return Rolled(self.prior.to(device), self.by)
