@@ -15,7 +15,7 @@ from tiltkit_ct.cone_scan import ConeScan
 from tiltkit_ct.task import CtOptions, CtRecon
 
 from tiltkit.cli import main
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import InputError, TiltkitError
 
 PIXEL, SOURCE, DETECTOR = 0.5, 60.0, 20.0  # mm; pixels as they are at the sample
 N_ANGLES, N_ROWS, N_COLUMNS, AXIS = 40, 24, 36, 18.2
@@ -118,6 +118,12 @@ def test_a_row_that_cannot_be_used_is_masked(cone: Callable[..., Path]) -> None:
 def test_one_row_is_a_fan(cone: Callable[..., Path]) -> None:
     with CtRecon(options(rows="11:12")).open(cone()) as scan:
         assert not isinstance(scan, ConeScan)
+
+
+def test_distances_need_a_pixel_size(cone: Callable[..., Path]) -> None:
+    task = CtRecon(options(pixel_mm=None))
+    with pytest.raises(InputError, match="pixel size"), task.open(cone()):
+        pass
 
 
 def test_a_source_within_the_sample_is_refused(cone: Callable[..., Path]) -> None:

@@ -88,6 +88,11 @@ class CtScan:
     def geometry(self) -> Geometry:
         """Axis, image size and pixel size; whether rays are parallel, a fan or a cone."""
         p, o = self.projections, self.options
+        if o.source_mm is not None and not p.pixel_mm:
+            raise InputError(
+                f"{p.path} does not tell its pixel size, without which distances mean nothing.",
+                "give it with --pixel-mm: the detector's, divided by the magnification.",
+            )
         axis = self._axis()
         # Images are per pixel where the pixel is not known, and where values are no attenuation.
         pitch = p.pixel_mm / _MILLIMETRES[o.units] if self._units and p.pixel_mm else 1.0
