@@ -12,8 +12,8 @@ from tiltkit.problem import Problem
 from tiltkit.sampling.bands import Bands
 from tiltkit.sampling.draw import Draw
 from tiltkit.sampling.run import run
+from tiltkit.sampling.solve_tilt import SolveTilt
 from tiltkit.sampling.target import Target
-from tiltkit.sampling.tilt import SolveTilt
 from tiltkit.sampling.twisted import Twisted, TwistedOptions
 from tiltkit.sampling.weighing import MOST_KIN
 

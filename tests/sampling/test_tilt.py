@@ -8,8 +8,13 @@ from torch.distributions import MultivariateNormal
 
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.spectral import Dense
+from tiltkit.priors.closed_form import SmoothGaussian
+from tiltkit.problem import Problem
 from tiltkit.sampling.draw import Draw
-from tiltkit.sampling.tilt import SolveTilt, SpectralTilt, Step, tilt_of
+from tiltkit.sampling.solve_tilt import SolveTilt
+from tiltkit.sampling.spectral_tilt import SpectralTilt
+from tiltkit.sampling.target import Target
+from tiltkit.sampling.tilt import Step
 
 from .conftest import Plain
 
@@ -52,7 +57,9 @@ def make(kind, dtype=torch.float64):
 def test_a_diagonalised_operator_needs_no_solves(wrap, algebra):
     operator = wrap(Dense(matrix(), (PIXELS,)))
     likelihood = GaussianLikelihood(operator, Y, NOISE_VAR)
-    assert isinstance(tilt_of(likelihood, (PIXELS,), torch.float64), algebra)
+    prior = SmoothGaussian(0.3, 2.0, 3.0, channels=1)
+    problem = Problem(prior, likelihood, (PIXELS,), lambda x: x, Y)
+    assert isinstance(Target(problem, 1, 1, dtype=torch.float64).tilt, algebra)
 
 
 def spread(s):

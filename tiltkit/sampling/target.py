@@ -13,8 +13,11 @@ from torch import Tensor
 
 from tiltkit.errors import TiltkitError
 from tiltkit.likelihoods import GaussianLikelihood, linear_gaussian
+from tiltkit.protocols import SpectralOperator
 from tiltkit.sampling.correction import Correction
-from tiltkit.sampling.tilt import Fresh, Tilt, tilt_of
+from tiltkit.sampling.solve_tilt import SolveTilt
+from tiltkit.sampling.spectral_tilt import SpectralTilt
+from tiltkit.sampling.tilt import Fresh, Tilt
 
 if TYPE_CHECKING:
     from tiltkit.problem import Problem
@@ -116,7 +119,9 @@ class Target:
             TiltkitError: The measurement has another type or shape than the operator's.
         """
         self._check_measurement()
-        return tilt_of(self.linear, self.problem.shape, self.dtype)
+        diagonalised = isinstance(self.linear.operator, SpectralOperator)
+        algebra = SpectralTilt if diagonalised else SolveTilt
+        return algebra(self.linear, self.problem.shape, self.dtype)
 
     def _check_measurement(self) -> None:
         y = self.linear.y

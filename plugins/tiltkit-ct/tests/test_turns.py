@@ -16,7 +16,8 @@ from tiltkit.operators.cg import conjugate_gradient
 from tiltkit.operators.compose import Weighted
 from tiltkit.operators.hartley import hartley
 from tiltkit.sampling.draw import Draw
-from tiltkit.sampling.tilt import SolveTilt, Step
+from tiltkit.sampling.solve_tilt import SolveTilt
+from tiltkit.sampling.tilt import Step
 
 N, N_ANGLES = 48, 16
 HALF = torch.arange(N_ANGLES, dtype=torch.float64) * math.pi / N_ANGLES

@@ -67,7 +67,7 @@ VOLUMES = PriorEntry(
     summary="five neighbouring planes of fluorescence volumes, a score network",
     channels=5,
     weights="tiltkit_deblur:data/prior_volumes.safetensors",
-    sha256="41beeb5b15be443153a3920d2e4d5a3867a2a8d768129be9e2334d89aa527dcc",
+    sha256="2198da97ee5f0bbcdf8aadd7c43af64b93c8c56264d14ced72506e6d307aa1f4",
     licence="Apache-2.0",
 )
 
