@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -66,6 +66,7 @@ class SolveTilt:
         self._drawing = drawing**2 * math.prod(shape)
         self._judging = _JUDGING * self._measured
         self.bands = Bands.shells(shape, likelihood.y.device)
+        self._expected = lru_cache(maxsize=1)(self._expected_energy)  # the same for all chunks
         self.iterations = 0
 
     def coordinates(self, x: Tensor) -> Tensor:
@@ -87,20 +88,25 @@ class SolveTilt:
         return self._operator.adjoint(solved), _energy(r, solved)
 
     def misfit(self, c: Tensor, variance: Sequence[float]) -> Tensor:
-        """See `Tilt`; another solve, and a third where `_noise_at` has more noise than the data."""
+        """See `Tilt`; another solve."""
         r = self._y - self._operator.forward(c)
+        solved = self._solve(*self._spread(variance), r, self._judging)
+        return 2 * _energy(r, solved) / self._expected(tuple(variance))
+
+    def _expected_energy(self, variance: tuple[float, ...]) -> float:
+        """Of ``r^H S^-1 r``, for residuals whose covariance is S less what `_noise_at` adds.
+
+        Without that it is the number of measured values, with it another solve.
+        """
         spread, noise_var = self._spread(variance)
-        solved = self._solve(spread, noise_var, r, self._judging)
-        expected, excess = float(self._measured), noise_var - self._noise_var
-        if excess > 0:
-            # Of r^H S^-1 r, for residuals whose covariance is S less the excess.
-            probe = self._probe
-            answer = self._solve(spread, noise_var, probe, self._judging)
-            alive = float(2 * _energy(probe, probe))
-            blind = self._measured - alive
-            expected = alive - excess * float(2 * _energy(probe, answer))
-            expected += blind * self._noise_var / noise_var
-        return 2 * _energy(r, solved) / expected
+        excess = noise_var - self._noise_var
+        if excess <= 0:
+            return float(self._measured)
+        probe = self._probe
+        answer = self._solve(spread, noise_var, probe, self._judging)
+        alive = float(2 * _energy(probe, probe))
+        blind = (self._measured - alive) * self._noise_var / noise_var
+        return blind + alive - excess * float(2 * _energy(probe, answer))
 
     def reach(self, c: Tensor, direction: Tensor) -> Tensor:
         """See `Tilt`."""
