@@ -69,12 +69,21 @@ class Bands:
     def inner(self, a: Tensor, b: Tensor) -> Tensor:
         """Inner products (particle, band) in float64 of coordinates (particle, ...)."""
         if self.axes:
-            a, b = hartley(a, self.axes), hartley(b, self.axes)
+            same = a is b
+            a = hartley(a, self.axes)
+            b = a if same else hartley(b, self.axes)
         flat = (a * b).flatten(1).double()
         if self.labels is None:
             return flat.sum(1, keepdim=True)
         labels = self.labels.expand_as(a[0]).flatten()
         return flat.new_zeros((len(flat), self.count)).index_add_(1, labels, flat)
+
+    def sizes(self, x: Tensor) -> Tensor:
+        """Number of coordinates (band,) of a particle ``x`` in each band, float64."""
+        if self.labels is None:
+            return torch.tensor([x.numel()], dtype=torch.float64, device=x.device)
+        labels = self.labels.expand_as(x).flatten()
+        return torch.bincount(labels, minlength=self.count).double()
 
     def spread_out(self, values: Sequence[float]) -> Tensor | float:
         """The value of its band at every labelled coordinate."""

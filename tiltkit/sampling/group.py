@@ -54,6 +54,8 @@ class Group:
         collected = sum(level == levels[-1] for level in levels[:-1])
         with Keeper(self.checkpoint, progress, key) as keeper:
             for state, info in run(target, sampler, draw, progress.state, progress.infos):
+                if state.expected is not None:
+                    progress.mean.expect(state.expected)
                 if info.final:
                     rounds = sum(info.final for info in progress.infos)
                     self._take_in(sampler.images(target, state), late=2 * rounds >= collected)
@@ -90,3 +92,4 @@ class Group:
         self.progress.particles.add(x)
         self.progress.halves[late].add(images)
         self.progress.quantiles.add(images)
+        self.progress.mean.collect(images)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from tiltkit.sampling.expected import PosteriorMean
 from tiltkit.sampling.state import Info, State, Twist
 from tiltkit.sampling.summary import Moments, Quantiles
 from tiltkit.sampling.tilt import Fresh
@@ -35,6 +36,7 @@ class Progress:
         particles: Statistics of the samples so far, as the prior sees them.
         halves: Statistics of early and late collected samples, in the user's units.
         quantiles: Of all of them.
+        mean: Estimate of the posterior mean, in the user's units.
         network_calls: Score evaluations so far.
         seconds: Time spent so far.
         draw: State of the random generators after the last finished level.
@@ -45,6 +47,7 @@ class Progress:
     particles: Moments = field(default_factory=Moments)
     halves: tuple[Moments, Moments] = field(default_factory=lambda: (Moments(), Moments()))
     quantiles: Quantiles = field(default_factory=Quantiles)
+    mean: PosteriorMean = field(default_factory=PosteriorMean)
     network_calls: float = 0.0
     seconds: float = 0.0
     draw: Tensor | None = None
@@ -54,11 +57,12 @@ class Progress:
         """Statistics of all collected samples, in the user's units."""
         return self.halves[0].merged(self.halves[1])
 
-    def statistics(self) -> dict[str, Moments | Quantiles]:
+    def statistics(self) -> dict[str, Moments | Quantiles | PosteriorMean]:
         """All that samples are taken into, by the names of a checkpoint."""
         early, late = self.halves
         return {
-            "particles": self.particles, "early": early, "late": late, "quantiles": self.quantiles
+            "particles": self.particles, "early": early, "late": late,
+            "quantiles": self.quantiles, "mean": self.mean,
         }  # fmt: skip
 
 

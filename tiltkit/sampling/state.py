@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import Tensor
 
+    from tiltkit.sampling.average import Average
     from tiltkit.sampling.draw import Draw
     from tiltkit.sampling.target import Target
     from tiltkit.sampling.tilt import Fresh
@@ -54,6 +55,8 @@ class State:
             it was not measured. The prior's reverse kernel from this level a to b has the variance
             ``(b^2 + gap breadth) gap / a^2``, ``gap = a^2 - b^2``: exact for Gaussian priors.
         kinship: Share of the pairs of particles that resampling gave a common ancestor.
+        expected: Mean of the images that the particles of the level before left to expect, given
+            the data; None where that was not asked.
     """
 
     c: Tensor
@@ -64,6 +67,7 @@ class State:
     twist: Twist | None = None
     breadth: float = 0.0
     kinship: float = 0.0
+    expected: Average | None = None
 
     def kernel(self, level: float) -> float:
         """Variance of the prior's reverse kernel from here to a lower level."""

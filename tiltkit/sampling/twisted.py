@@ -56,7 +56,9 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from tiltkit.sampling.average import Averaging
 from tiltkit.sampling.ladder import bounds, pace
+from tiltkit.sampling.particles import normalised
 from tiltkit.sampling.ratio import Ratio, inner
 from tiltkit.sampling.start import images_of, refuse_corrections, score_at
 from tiltkit.sampling.state import State, Twist, certain_misfit, planned
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from tiltkit.sampling.average import Average
     from tiltkit.sampling.draw import Draw
     from tiltkit.sampling.state import Info
     from tiltkit.sampling.target import Target
@@ -134,6 +137,7 @@ class Reached:
         variance: ``c_b`` of the new ``h``, for each of the tilt's bands.
         breadth: See `State`.
         open: The mean diagonal of the denoiser's Jacobian in each band.
+        expected: See `State`.
     """
 
     c: Tensor
@@ -142,6 +146,7 @@ class Reached:
     variance: Sequence[float]
     breadth: float
     open: Sequence[float]
+    expected: Average | None = None
 
 
 class Twisted:
@@ -251,6 +256,7 @@ class Twisted:
         tilt = target.tilt
         curvature, breadth = Ratio(target, tilt.bands), Ratio(target)
         opened = Ratio(target, tilt.bands)
+        expected, weights = Averaging(), normalised(state.log_weight)
         parts = []
         for rows in target.chunks():
             x, score, pull = state.c[rows], state.score[rows], twist.pull[rows]
@@ -259,7 +265,11 @@ class Twisted:
             bent = tilt.coordinates(ju)
             curvature.add(rows, pull, bent)
             share = _share(tilt, tilt.coordinates(denoised), bent, pull, gap)
-            shift = gap * share.to(ju.dtype).view(-1, *[1] * (ju.ndim - 1)) * ju
+            guidance = share.to(ju.dtype).view(-1, *[1] * (ju.ndim - 1)) * ju
+            # Tweedie's formula for the posterior: the denoiser plus a^2 times the gradient of h.
+            image = target.problem.to_image(torch.add(denoised, guidance, alpha=a**2))
+            expected.add(image, weights[rows])
+            shift = gap * guidance
             xi = draw.normal(rows, target.problem.shape, target.dtype)
             # log N(x'; m, v I) - log N(x'; m + shift, v I)
             log_ratio[rows] -= inner(shift, xi / math.sqrt(v) + shift / (2 * v))
@@ -272,7 +282,9 @@ class Twisted:
             parts.append((c, score))
         c, score = (torch.cat(both) for both in zip(*parts, strict=True))
         variance = [_left_open(j, a, b) for j in curvature.values]
-        return Reached(c, score, log_ratio, variance, breadth.value, opened.values)
+        return Reached(
+            c, score, log_ratio, variance, breadth.value, opened.values, expected.result()
+        )
 
     def _jacobian(
         self, target: Target, x: Tensor, denoised: Tensor, u: Tensor, state: State
@@ -306,7 +318,10 @@ class Twisted:
             pulls.append(pull)
             misfit[rows] = tilt.misfit(denoised, [level**2 * j for j in reached.open])
         twist = Twist(potential, torch.cat(pulls), reached.variance)
-        new = replace(before, c=c, score=score, level=level, twist=twist, breadth=reached.breadth)
+        new = replace(
+            before, c=c, score=score, level=level, twist=twist, breadth=reached.breadth,
+            expected=reached.expected,
+        )  # fmt: skip
         new, info = self._weighed(new, reached.log_ratio - potential, draw)
         freedom = reached.breadth * c[0].numel()
         return new, replace(info, misfit=float(misfit.mean()), freedom=freedom)
