@@ -86,8 +86,9 @@ class Averaging:
     @property
     def scatter(self) -> Tensor:
         """(band,) mean squared difference of images from their mean, summed over coefficients."""
+        image = self.image
         middle = (self._sum / self._weights[0])[None]
-        bands = frequency_bands(tuple(middle.shape[1:]), middle.device)
+        bands = frequency_bands(tuple(image.shape), image.device)
         return (self._squares / self._weights[0] - bands.inner(middle, middle)[0]).clamp_min(0)
 
     def result(self) -> Average:
