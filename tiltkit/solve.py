@@ -111,7 +111,7 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
         images = reduce(Moments.merged, (group.progress.images for group in groups))
         particles = reduce(Moments.merged, (group.progress.particles for group in groups))
         quantiles = reduce(Quantiles.merged, (group.progress.quantiles for group in groups))
-        mean = sum(g.progress.mean.image.to(device) * (g.target.n / len(x)) for g in groups)
+        shares = [g.progress.mean.image.to(device) * (g.target.n / len(x)) for g in groups]
         diagnostics = _certificate(groups, x, particles)
     diagnostics |= dict(problem.facts) | {
         "seconds": _seconds(groups, start),
@@ -125,7 +125,7 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
 
     phase = problem.phase
     return Outcome(
-        mean=host(mean),
+        mean=host(torch.stack(shares).sum(0)),
         std=host(images.std),
         quantiles={q: host(image) for q, image in quantiles.at(QUANTILES).items()},
         samples=host(problem.to_image(x)),

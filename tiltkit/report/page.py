@@ -180,7 +180,7 @@ def _pictures(estimate: Estimate, units: str) -> dict[str, Any]:
     return {
         "main": [
             Picture(baseline, "Without a prior", "Plain reconstruction", "zero-filled, in MRI"),
-            Picture(mean, "Posterior mean", "Mean of the posterior samples", "the best estimate"),
+            Picture(mean, "Posterior mean", "Mean of the posterior", "the best estimate"),
             Picture(spread, "Spread", "Map of the standard deviation", "bright: less certain"),
         ],
         "samples": [

@@ -146,8 +146,8 @@ def _fit_of_mean(one: Diagnostics) -> Statement | None:
     expected = one.get("chi2_mean_expected")
     beside = f", expected is {expected:.2f}" if expected is not None else ""
     return Statement(
-        f"The mean image fits with chi² {one['chi2_mean']:.2f}{beside}",
-        "The mean lies closer to the data than single samples do, by their spread.",
+        f"The mean of the samples fits with chi² {one['chi2_mean']:.2f}{beside}",
+        "It lies closer to the data than single samples do, by their spread.",
     )
 
 

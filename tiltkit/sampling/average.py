@@ -50,6 +50,7 @@ class Averaging:
     def __init__(self) -> None:
         # Differences from the first image, so that single precision is enough for their squares.
         self._first: Tensor | None = None
+        self._least: Tensor
 
     def add(self, images: Tensor, weights: Tensor) -> None:
         """Take in images (n, *image) with weights (n,), in units of their own."""

@@ -28,7 +28,8 @@ class Outcome:
     """Posterior of one slice in the user's units, on the host; images are (ny, nx) float32.
 
     Attributes:
-        mean: Posterior mean.
+        mean: Posterior mean, of the samples and of what the way to them left to expect: see
+            `tiltkit.sampling.expected`.
         std: Posterior standard deviation (spread).
         quantiles: Level to image, for 0.05, 0.5 and 0.95.
         samples: Equally weighted posterior samples (n, ny, nx).

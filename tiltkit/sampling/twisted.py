@@ -43,6 +43,10 @@ has anyway, keeps noise in the samples where the prior would take out more than 
 On the ladder particles are images, so that the tilt's coordinates are visited once per level; at
 ``tau`` they are in these coordinates, as `Walmc` has them.
 
+What a particle leaves to expect, given the data, is ``D_a(x) + a^2 J u``, Tweedie's formula for
+``p_a h_a`` where ``g`` is exact. Its mean over particles, which are few, has less chance in it than
+that of their samples, and is handed on for `PosteriorMean`.
+
 Cost: two network calls per level (``J u`` before a step, the score after it) and one per collected
 round, which is a Langevin move of `Walmc` at ``tau``.
 """
