@@ -51,12 +51,13 @@ def test_a_prior_that_is_too_sure_is_found_out(plain):
 
 def test_only_levels_with_many_degrees_of_freedom_count():
     levels = [
-        Info(noise_level=2.0, ess=2, misfit=9.0, freedom=3.0),
-        Info(noise_level=1.0, ess=2, misfit=1.5, freedom=5000.0),
+        Info(noise_level=2.0, ess=2, misfit=9.0, freedom=3.0, opened=0.1),
+        Info(noise_level=1.5, ess=2, misfit=4.0, freedom=2000.0, opened=0.001),
+        Info(noise_level=1.0, ess=2, misfit=1.5, freedom=5000.0, opened=0.1),
     ]
     report = ladder_report(levels, 2, weighted=True)
-    assert report["prior_misfit"] == [9.0, 1.5]
+    assert report["prior_misfit"] == [9.0, 4.0, 1.5]
     assert report["prior_misfit_max"] == 1.5
     assert "may not know images like this one" in verdict(report)
-    assert "prior_misfit_max" not in ladder_report(levels[:1], 2, weighted=True)
+    assert "prior_misfit_max" not in ladder_report(levels[:2], 2, weighted=True)
     assert "prior_misfit" not in ladder_report([Info(noise_level=1.0, ess=2)], 2, weighted=True)

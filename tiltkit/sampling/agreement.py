@@ -76,5 +76,6 @@ def _level(infos: Sequence[Info]) -> Info:
         final=all(info.final for info in infos),
         misfit=mean("misfit"),
         freedom=mean("freedom"),
+        opened=mean("opened"),
         swaps=[sum(rates) / len(rates) for rates in zip(*(i.swaps for i in infos), strict=True)],
     )

@@ -327,8 +327,10 @@ class Twisted:
             expected=reached.expected,
         )  # fmt: skip
         new, info = self._weighed(new, reached.log_ratio - potential, draw)
-        freedom = reached.breadth * c[0].numel()
-        return new, replace(info, misfit=float(misfit.mean()), freedom=freedom)
+        share = reached.breadth
+        return new, replace(
+            info, misfit=float(misfit.mean()), freedom=share * c[0].numel(), opened=share
+        )
 
     def _arrive(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
         """The last step, to the target with the data seen from the particle itself.
