@@ -120,9 +120,7 @@ def certain_misfit(infos: Sequence[Info]) -> float | None:
     where it has next to none, particles still lag behind the data, which says nothing of the prior.
     """
     certain = [
-        info.misfit
-        for info in infos
-        if info.freedom >= LEAST_FREEDOM and info.opened >= LEAST_OPEN
+        info.misfit for info in infos if info.freedom >= LEAST_FREEDOM and info.opened >= LEAST_OPEN
     ]
     return max(certain, default=None)
 
