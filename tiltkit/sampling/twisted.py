@@ -16,22 +16,8 @@ From a to b, with ``gap = a^2 - b^2`` and the prior's reverse kernel ``N(m, v I)
                                           - log [h_a(x) N(x'; m + gap g, v I)]
 
 Whatever ``g`` is, integrating out ``x`` leaves ``h_b(x') int p_a(x) N(x'; m(x), v I) dx``, which
-is ``mu_b`` as far as the kernel carries ``p_a`` to ``p_b``. The best ``g`` is the gradient of
-``log h_a``, ``J^H u`` with ``u = A^H S_a^-1 (y - A D_a(x))`` and ``J`` the Jacobian of ``D_a``.
-That of a posterior mean is symmetric (it is its covariance over a^2), so that one more forward
-call stands in for back-propagation: ``J u ~ (D_a(x + delta u / |u|) - D_a(x)) |u| / delta``. For a
-network whose Jacobian is not symmetric, or where the difference is coarse, guidance is not the
-best, and the weights, which use the density of what was really drawn, are as exact as before.
-
-Numbers that are averages over all particles of the level before, fixed before any weight of their
-level is computed: ``C_b``, diagonal with one value for each of the tilt's `Bands`, from the
-curvature ``u^H J u / u^H u`` of the prior along the residual within the band; and the breadth
-``j`` in ``v = (b^2 + gap j) gap / a^2``, the part of the reverse kernel's variance that comes from
-what ``D_a(x)`` leaves open, measured by the newest noise without another call.
-
-Where ``J`` differs within a band, ``C`` is too small for some directions, and guidance would throw
-particles beyond the data along them, ever further from level to level. The guidance of such a
-particle is shortened to twice what fits the data best; what is drawn is what is weighed.
+is ``mu_b`` as far as the kernel carries ``p_a`` to ``p_b``. How ``g`` is found, and ``C_a`` and
+``v`` from averages over all particles of the level before: `tiltkit.sampling.guided`.
 
 Given the data, a particle is exchangeable with the truth plus noise, if the prior is right: the
 residual of ``D_a(x)`` then has the covariance ``noise + a^2 A J A^H``. How much larger it is, with
@@ -53,19 +39,16 @@ round, which is a Langevin move of `Walmc` at ``tau``.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from tiltkit.sampling.average import Averaging
+from tiltkit.sampling.guided import from_prior, guided, seen, twist_of
 from tiltkit.sampling.ladder import bounds, pace
-from tiltkit.sampling.particles import normalised
-from tiltkit.sampling.ratio import Ratio, inner
 from tiltkit.sampling.start import images_of, refuse_corrections, score_at
-from tiltkit.sampling.state import State, Twist, certain_misfit, planned
+from tiltkit.sampling.state import State, certain_misfit, planned
 from tiltkit.sampling.tilt import Step
 from tiltkit.sampling.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.weighing import resampled, weigh
@@ -75,11 +58,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from tiltkit.sampling.average import Average
     from tiltkit.sampling.draw import Draw
+    from tiltkit.sampling.guided import Reached
     from tiltkit.sampling.state import Info
     from tiltkit.sampling.target import Target
-    from tiltkit.sampling.tilt import Tilt
 
 __all__ = ["Twisted", "TwistedOptions"]
 
@@ -89,10 +71,6 @@ __all__ = ["Twisted", "TwistedOptions"]
 EARLY = 2.0
 # Misfit from which on a run does so: less than what is worth a warning.
 TOO_SURE = 1.2
-# Coordinates that averages over bands are taken from, at least.
-_COORDINATES = 2**16
-# Guidance along which residuals cannot grow: at most twice what fits the data best.
-_OVERSHOOT = 2.0
 _SHARED = ("levels", "collect", "step", "sigma_max", "tau", "rho")
 
 
@@ -128,29 +106,6 @@ class TwistedOptions(BaseModel):
         description="weights are flattened, or left out, where they would leave fewer "
         "effective particles than this (or half of all, if that is less)",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """Particles at a new level, before the data are seen from there.
-
-    Attributes:
-        c: Particles.
-        score: Of the prior at the new level.
-        log_ratio: (particle,) float64, prior's kernel over proposal, over the old ``h``.
-        variance: ``c_b`` of the new ``h``, for each of the tilt's bands.
-        breadth: See `State`.
-        open: The mean diagonal of the denoiser's Jacobian in each band.
-        expected: See `State`.
-    """
-
-    c: Tensor
-    score: Tensor
-    log_ratio: Tensor
-    variance: Sequence[float]
-    breadth: float
-    open: Sequence[float]
-    expected: Average | None = None
 
 
 class Twisted:
@@ -212,22 +167,9 @@ class Twisted:
     def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
         """Draw from the prior, all but Gaussian at the first level, and weigh."""
         refuse_corrections(target)
-        mean = target.prior_mean(level)
-        bands = target.tilt.bands
-        parts, breadth, opened = [], Ratio(target), Ratio(target, bands)
-        for rows in target.chunks():
-            xi = draw.normal(rows, target.problem.shape, target.dtype)
-            c = target.bounded(mean + level * xi)
-            score = target.score(c, level)
-            shown = c + level**2 * score - mean
-            breadth.add(rows, xi, shown, level)
-            _sample(opened, target, rows, xi, shown, level)
-            parts.append((c, score))
-        c, score = (torch.cat(both) for both in zip(*parts, strict=True))
-        log_weight = torch.zeros(target.n, dtype=torch.float64, device=target.device)
-        wide = [level**2] * bands.count
-        reached = Reached(c, score, log_weight, wide, breadth.value, opened.values)
-        return self._seen(target, reached, level, State(c, score, log_weight, level), draw)
+        reached = from_prior(target, level, draw)
+        nothing = State(reached.c, reached.score, reached.log_ratio, level)
+        return self._seen(target, reached, level, nothing, draw)
 
     def step(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
         """From noise level a to b < a: guided prediction, weights, resampling.
@@ -240,7 +182,7 @@ class Twisted:
         _, last = bounds(target.problem.prior.sigma_range, self.options.sigma_max, self.options.tau)
         if level in (last, self._early_stop(target)):
             return self._arrive(target, state, level, draw)
-        reached = self._guided(target, state, level, draw)
+        reached = guided(target, state, level, draw, self.options.probe)
         return self._seen(target, reached, level, state, draw)
 
     def images(self, target: Target, state: State) -> Tensor:
@@ -251,86 +193,19 @@ class Twisted:
         """See `Sampler`."""
         return state.score if state.twist else images_of(target, state.score)
 
-    def _guided(self, target: Target, state: State, level: float, draw: Draw) -> Reached:
-        """Predictions shifted towards the data, their densities, and the score there."""
-        a, b, twist = state.level, level, _twist(state)
-        gap = a**2 - b**2
-        v = state.kernel(b)
-        log_ratio = twist.potential.clone()
-        tilt = target.tilt
-        curvature, breadth = Ratio(target, tilt.bands), Ratio(target)
-        opened = Ratio(target, tilt.bands)
-        expected, weights = Averaging(), normalised(state.log_weight)
-        parts = []
-        for rows in target.chunks():
-            x, score, pull = state.c[rows], state.score[rows], twist.pull[rows]
-            denoised = torch.add(x, score, alpha=a**2)
-            ju = self._jacobian(target, x, denoised, tilt.image(pull), state)
-            bent = tilt.coordinates(ju)
-            curvature.add(rows, pull, bent)
-            share = _share(tilt, tilt.coordinates(denoised), bent, pull, gap)
-            guidance = share.to(ju.dtype).view(-1, *[1] * (ju.ndim - 1)) * ju
-            # Tweedie's formula for the posterior: the denoiser plus a^2 times the gradient of h.
-            image = target.problem.to_image(torch.add(denoised, guidance, alpha=a**2))
-            expected.add(image, weights[rows])
-            shift = gap * guidance
-            xi = draw.normal(rows, target.problem.shape, target.dtype)
-            # log N(x'; m, v I) - log N(x'; m + shift, v I)
-            log_ratio[rows] -= inner(shift, xi / math.sqrt(v) + shift / (2 * v))
-            new = torch.add(x, score, alpha=gap).add_(shift).add_(xi, alpha=math.sqrt(v))
-            c = target.bounded(new)
-            score = target.score(c, b)
-            shown = torch.add(c, score, alpha=b**2) - denoised
-            breadth.add(rows, xi, shown, math.sqrt(v))
-            _sample(opened, target, rows, xi, shown, math.sqrt(v))
-            parts.append((c, score))
-        c, score = (torch.cat(both) for both in zip(*parts, strict=True))
-        variance = [_left_open(j, a, b) for j in curvature.values]
-        return Reached(
-            c, score, log_ratio, variance, breadth.value, opened.values, expected.result()
-        )
-
-    def _jacobian(
-        self, target: Target, x: Tensor, denoised: Tensor, u: Tensor, state: State
-    ) -> Tensor:
-        """``J u``, by a finite difference of the denoiser along ``u``.
-
-        Its length is measured by ``a sqrt(j dim)``, the spread of the prior given a particle: over
-        that ``D`` bends. A fixed share of ``a`` alone, though fine in few dimensions, would be
-        lost in the rounding of networks at low precision in many.
-        """
-        a = state.level
-        # Where the data ask for nothing, u and with it the difference are zero.
-        length = u.flatten(1).norm(dim=1).clamp_min(1e-20)
-        length = length.view(-1, *[1] * (u.ndim - 1))
-        delta = self.options.probe * a * math.sqrt(max(state.breadth * u[0].numel(), 1.0))
-        moved = torch.addcmul(x, u, delta / length)
-        difference: Tensor = torch.add(moved, target.score(moved, a), alpha=a**2) - denoised
-        difference *= length / delta
-        return difference
-
     def _seen(
         self, target: Target, reached: Reached, level: float, before: State, draw: Draw
     ) -> tuple[State, Info]:
         """Weigh particles by the data as seen from the denoised ones; resample."""
-        c, score, tilt = reached.c, reached.score, target.tilt
-        potential, misfit = (torch.empty_like(reached.log_ratio) for _ in range(2))
-        pulls = []
-        for rows in target.chunks():
-            denoised = tilt.coordinates(torch.add(c[rows], score[rows], alpha=level**2))
-            pull, potential[rows] = tilt.pull(denoised, reached.variance)
-            pulls.append(pull)
-            misfit[rows] = tilt.misfit(denoised, [level**2 * j for j in reached.open])
-        twist = Twist(potential, torch.cat(pulls), reached.variance)
+        twist, misfit = seen(target, reached, level)
         new = replace(
-            before, c=c, score=score, level=level, twist=twist, breadth=reached.breadth,
-            expected=reached.expected,
+            before, c=reached.c, score=reached.score, level=level, twist=twist,
+            breadth=reached.breadth, expected=reached.expected,
         )  # fmt: skip
-        new, info = self._weighed(new, reached.log_ratio - potential, draw)
+        new, info = self._weighed(new, reached.log_ratio - twist.potential, draw)
         share = reached.breadth
-        return new, replace(
-            info, misfit=float(misfit.mean()), freedom=share * c[0].numel(), opened=share
-        )
+        freedom = share * reached.c[0].numel()
+        return new, replace(info, misfit=misfit, freedom=freedom, opened=share)
 
     def _arrive(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
         """The last step, to the target with the data seen from the particle itself.
@@ -338,7 +213,7 @@ class Twisted:
         Twisted by that target as in `Walmc`: a draw from ``N(m, v I) exp(-R)``, whose normaliser
         over the old ``h`` is the weight.
         """
-        twist = _twist(state)
+        twist = twist_of(state)
         gap = state.level**2 - level**2
         step = Step(state.kernel(level), 0.0)
         increment = twist.potential.clone()
@@ -363,39 +238,3 @@ class Twisted:
         )  # fmt: skip
         state = replace(state, log_weight=log_weight)
         return (resampled(state, draw) if info.resampled else state), info
-
-
-def _sample(
-    ratio: Ratio, target: Target, rows: slice, noise: Tensor, answer: Tensor, scale: float
-) -> None:
-    """Take in the first particles only: so many that every band is known to a few per cent."""
-    enough = max(1, _COORDINATES // noise[0].numel())
-    few = slice(rows.start, min(rows.stop, enough))
-    if few.start < few.stop:
-        kept = few.stop - few.start
-        coordinates = target.tilt.coordinates
-        ratio.add(few, coordinates(noise[:kept]), coordinates(answer[:kept]), scale)
-
-
-def _share(tilt: Tilt, denoised: Tensor, bent: Tensor, pull: Tensor, gap: float) -> Tensor:
-    """How much of the guidance to use, 0 to 1 (particle,).
-
-    It moves a denoised particle by about ``gap |J u|^2 / u^H J u`` times ``J u``. The same share
-    for all bands: along ``J u`` the prior also fills in what the data do not see.
-    """
-    bend = inner(bent, pull) / inner(bent, bent).clamp_min(1e-30)
-    share: Tensor = _OVERSHOOT * tilt.reach(denoised, bent) * bend / gap
-    return share.clamp(0, 1)
-
-
-def _left_open(j: float, a: float, b: float) -> float:
-    """Variance that a particle at level b leaves open, from ``j``, its share of ``a^2`` at a.
-
-    For a Gaussian prior: it has the precision ``1 / (a^2 j) - 1 / a^2``.
-    """
-    return 1 / (1 / b**2 - 1 / a**2 + 1 / (a**2 * j)) if j > 0 else 0.0
-
-
-def _twist(state: State) -> Twist:
-    assert state.twist is not None  # noqa: S101  (all levels but the last have one)
-    return state.twist
