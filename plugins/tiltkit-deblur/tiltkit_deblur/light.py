@@ -1,0 +1,108 @@
+"""What a few planes of a volume tell of its light: saturation, the camera, how bright it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiltkit.errors import InputError
+from tiltkit_deblur.noise import Camera, estimate_camera
+from tiltkit_deblur.prepare import check_readings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from tiltkit_deblur.options import DeblurOptions
+    from tiltkit_deblur.volume import Volume, Window
+
+__all__ = ["BRIGHTEST", "Light"]
+
+# Percentile of an image that stands for its bright end: single pixels may be anything.
+BRIGHTEST = 99.9
+# Planes that noise and brightness are measured on.
+_PLANES = 16
+# Standard deviation of noise, of the bright end, that is assumed at least.
+_LEAST_NOISE = 1e-3
+# More pixels than this share saturated: there is no telling what was there.
+_MOST_SATURATED = 0.2
+
+
+@dataclass(frozen=True)
+class Light:
+    """Measured on a few planes over all that is to be done.
+
+    Attributes:
+        volume: The open file.
+        options: Of the task.
+        channel: The channel.
+        times: Times to do.
+    """
+
+    volume: Volume
+    options: DeblurOptions
+    channel: int
+    times: Sequence[int]
+
+    @cached_property
+    def planes(self) -> NDArray[np.float32]:
+        """Planes (n, y, x) over all that is to be done, saturated pixels as NaN.
+
+        Checked: a fault of the data shows here.
+        """
+        planes = [(t, z) for t in self.times for z in range(self.volume.shape[2])]
+        chosen = np.unique(np.linspace(0, len(planes) - 1, _PLANES).round().astype(int))
+        stack = np.concatenate(
+            [self.volume.read(planes[i][0], self.channel, _plane(planes[i][1])) for i in chosen]
+        )
+        check_readings(stack, self.options.offset or -np.inf, str(self.volume.path))
+        full = stack >= self.saturation
+        if full.mean() > _MOST_SATURATED:
+            raise InputError(
+                f"{full.mean():.0%} of the pixels of {self.volume.path} are saturated, at"
+                f" {self.saturation:g} or above.",
+                "give a shorter exposure, or -s task.saturation=READING.",
+            )
+        stack[full] = np.nan
+        return stack
+
+    @property
+    def saturation(self) -> float:
+        """Reading from which on a pixel is saturated."""
+        return self.options.saturation or self.volume.saturation
+
+    @cached_property
+    def camera(self) -> Camera:
+        """Gain, offset and read noise, given or estimated from the sample."""
+        o = self.options
+        camera = estimate_camera(self.planes, gain=o.gain, offset=o.offset, read_noise=o.read_noise)
+        known = self.planes[np.isfinite(self.planes)]
+        check_readings(known, camera.offset, str(self.volume.path))
+        return camera
+
+    @cached_property
+    def variance(self) -> float:
+        """Of the noise of a pixel of typical brightness among those that hold light."""
+        signal = self.signal.clip(0)
+        level = float((signal**2).sum() / max(signal.sum(), 1e-30))
+        return max(self.camera.variance(level + self.camera.offset), self.least_variance)
+
+    @cached_property
+    def least_variance(self) -> float:
+        """Of the noise of any pixel, as data without noise would leave no posterior."""
+        bright = float(np.nanpercentile(self.planes, BRIGHTEST)) - self.camera.offset
+        return (_LEAST_NOISE * bright) ** 2
+
+    @property
+    def signal(self) -> NDArray[np.float32]:
+        """The planes less the offset; 0 where they are saturated."""
+        signal: NDArray[np.float32] = np.nan_to_num(self.planes - self.camera.offset)
+        return signal
+
+
+def _plane(z: int) -> Window:
+    return slice(z, z + 1), slice(None), slice(None)

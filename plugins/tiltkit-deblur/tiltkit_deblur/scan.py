@@ -1,0 +1,302 @@
+"""A volume that is open for deconvolution: its images, their layout, the problem of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+
+from tiltkit.errors import InputError, UsageError
+from tiltkit.likelihoods import GaussianLikelihood, gaussian
+from tiltkit.problem import Problem
+from tiltkit.protocols import Axis, Layout
+from tiltkit_deblur.kernel import find_kernel
+from tiltkit_deblur.light import BRIGHTEST, Light
+from tiltkit_deblur.likelihood import UniformNoise
+from tiltkit_deblur.nonnegative import Nonnegative
+from tiltkit_deblur.options import DeblurOptions
+from tiltkit_deblur.prepare import Grid, Prepared, check_readings, grid_of, prepare
+from tiltkit_deblur.prior import of_volumes
+from tiltkit_deblur.psf import half_support
+from tiltkit_deblur.tiles import Rolled, Tile, cover
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from tiltkit.protocols import Prior
+    from tiltkit_deblur.volume import Volume, Window
+
+__all__ = ["DeblurScan"]
+
+# Pixels of the block for the scale.
+_BLOCK = 2**21
+
+
+@dataclass(frozen=True)
+class DeblurScan:
+    """An open scan; see `tiltkit.protocols.Scan`. Images are planes, or volumes (z, y, x)."""
+
+    volume: Volume
+    options: DeblurOptions
+    channel: int
+
+    @cached_property
+    def times(self) -> list[int]:
+        """Times to do."""
+        there, asked = self.volume.shape[0], self.options.time
+        if asked is not None and asked >= there:
+            raise UsageError(
+                f"{self.volume.path} has no time {asked}; it has {there}.", "count times from 0."
+            )
+        return list(range(there)) if asked is None else [asked]
+
+    @cached_property
+    def light(self) -> Light:
+        """Saturation, camera and brightness."""
+        return Light(self.volume, self.options, self.channel, self.times)
+
+    @cached_property
+    def voxel(self) -> tuple[float, float, float] | None:
+        """Edges of a voxel (z, y, x) in micrometres."""
+        return self.options.voxel_um or self.volume.voxel_um
+
+    @cached_property
+    def kernel(self) -> NDArray[np.float64]:
+        """The point spread function, (z, y, x) or (y, x)."""
+        kernel = find_kernel(self.options, self.voxel, self.volume.shape[2:])
+        if self.options.dimensions == 2 and kernel.ndim == 3:
+            plane: NDArray[np.float64] = kernel[len(kernel) // 2]
+            return np.asarray(plane / plane.sum())
+        if self.options.dimensions == 3 and kernel.ndim == 2:
+            raise UsageError(
+                "The PSF is a single plane, but volumes were asked for.",
+                "give a 3-D PSF, or -s task.dimensions=2.",
+            )
+        return kernel
+
+    @property
+    def deep(self) -> bool:
+        """Whether an image is a volume."""
+        return self.kernel.ndim == 3
+
+    @cached_property
+    def images(self) -> list[tuple[int, slice]]:
+        """Time and planes of every image."""
+        planes = self.volume.shape[2]
+        depth = [slice(0, planes)] if self.deep else [slice(z, z + 1) for z in range(planes)]
+        return [(time, z) for time in self.times for z in depth]
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image."""
+        return self.volume.shape[2:] if self.deep else self.volume.shape[3:]
+
+    @cached_property
+    def grid(self) -> Grid:
+        """Of a whole image; checks that the PSF fits."""
+        return grid_of(self.shape, self.kernel, self.options.boundary)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Images first, then their axes, in um where voxels are known."""
+        sizes = self.voxel or (1.0, 1.0, 1.0)
+        units = "um" if self.voxel else "px"
+        place = [
+            Axis(name, [i * size for i in range(n)], units)
+            for name, n, size in zip("zyx", self.volume.shape[2:], sizes, strict=True)
+        ]
+        if self.deep:
+            first = Axis("time", [float(t) for t in self.times], "", "number of the time point")
+            axes = (first, *place)
+        elif len(self.times) == 1:
+            axes = tuple(place)
+        else:
+            numbers = [float(i) for i in range(len(self.images))]
+            axes = (Axis("plane", numbers, "", "plane, times after each other"), *place[1:])
+        return Layout(
+            axes=axes,
+            long_name="intensity",
+            title=f"Deconvolution of {self.volume.path.name}",
+            metadata=self.volume.metadata,
+        )
+
+    @cached_property
+    def scale(self) -> float:
+        """Image value that the prior shall see as 1: of the brightest block, deconvolved.
+
+        Blurred data are too dark where they are brightest, by as much as on that block.
+        """
+        if self.options.scale is not None:
+            return self.options.scale
+        signal = self.light.signal - self.options.background
+        block = self._brightest_block()
+        sharp = self._prepared(self.images[0][0], block, torch.device("cpu"))
+        gain = np.percentile(sharp.baseline[sharp.grid.at].numpy(), BRIGHTEST) / max(
+            float(np.percentile(sharp.y[sharp.grid.at].numpy(), BRIGHTEST)), 1e-30
+        )
+        scale = float(gain * np.percentile(signal, BRIGHTEST))
+        if not scale > 0:
+            raise InputError(
+                f"{self.volume.path} holds no signal above its offset.",
+                "check the channel, or give -s task.offset=READING.",
+            )
+        return scale
+
+    def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
+        """The inverse problem of a whole image."""
+        whole = tuple(slice(0, n) for n in self.shape)
+        return self.tile_problem(index, Tile(whole, whole), prior, device)
+
+    def tiles(self, index: int, most: int) -> Sequence[Tile]:
+        """Tiles of an image, each with at most so many pixels on its grid."""
+        halves = half_support(self.kernel)
+        free = self.options.boundary == "free"
+        whole = cover(self.shape, self.shape, halves if free else [0] * len(halves), most=10**18)
+        if np.prod(self.grid.shape) <= most:
+            return whole
+        beyond = [self.options.margin] * len(halves)
+        if self.deep:  # planes are independent of each other but for the PSF
+            beyond[0] = halves[0]
+        margin = [h + b for h, b in zip(halves, beyond, strict=True)]
+        return cover(self.shape, margin, halves, most)
+
+    def tile_problem(self, index: int, tile: Tile, prior: Prior, device: torch.device) -> Problem:
+        """The inverse problem of a tile of an image, scaled to the prior's range."""
+        time, depth = self.images[index]
+        seen = tile.seen if self.deep else (depth, *tile.seen)
+        prepared = self._prepared(time, seen, device)
+        grid, scale = prepared.grid, self.scale
+        inside: Any = [
+            slice(g.start + w.start - s.start, g.start + w.stop - s.start)
+            for g, w, s in zip(grid.inside, tile.window, tile.seen, strict=True)
+        ]
+        if self.deep:
+            xy_alone = self.options.planes == "xy"
+            prior = of_volumes(prior, ("xy",) if xy_alone else ("xy", "xz", "yz"))
+        if self.options.nonnegative:
+            prior = cast("Prior", Nonnegative(prior))
+        start = tuple(s.start % n for s, n in zip(tile.seen, grid.shape, strict=True))
+        placed = Rolled(prior, start)
+        at: Any = (0, 0, *inside)
+
+        least = 0.0 if self.options.nonnegative else -torch.inf
+
+        def to_image(x: Tensor) -> Tensor:
+            image = placed.unroll(x)[(slice(None), 0, *inside)]
+            return (image * scale).clamp_min(least)  # particles carry the last level's noise
+
+        likelihood = _likelihood(
+            prepared,
+            placed,
+            scale,
+            None if self.options.solver == "iterative" else self.light.variance,
+        )
+        return Problem(
+            prior=placed.prior_if_moved(),
+            likelihood=likelihood,
+            shape=(1, *grid.shape),
+            to_image=to_image,
+            baseline=prepared.baseline[at].cpu(),
+            facts=self._facts(prepared),
+        )
+
+    def describe(self) -> Mapping[str, Any]:
+        """What was found in the file."""
+        v, light, camera = self.volume, self.light, self.light.camera
+        size = (
+            "unknown" if self.voxel is None else " x ".join(f"{s:.3g}" for s in self.voxel) + " um"
+        )
+        full = float(np.isnan(light.planes).mean())
+        o = self.options
+
+        def origin(value: float | None) -> str:
+            return "given" if value is not None else "estimated"
+
+        return {
+            "layout": v.layout,
+            "times x channels": f"{v.shape[0]} x {v.shape[1]}",
+            "channel": f"{self.channel}"
+            + (f" ({v.channels[self.channel]})" if self.channel < len(v.channels) else ""),
+            "images": f"{len(self.images)} of {' x '.join(map(str, self.shape))}",
+            "voxel": size,
+            "PSF": " x ".join(map(str, self.kernel.shape)) + " pixels, half of it within "
+            + " x ".join(f"{2 * h + 1}" for h in half_support(self.kernel, 0.5)),
+            "grid": " x ".join(map(str, self.grid.shape)),
+            "gain": f"{camera.gain:.3g} per electron ({origin(o.gain)})",
+            "offset": f"{camera.offset:.4g} ({origin(o.offset)})",
+            "read noise": f"{camera.read_noise:.3g} ({origin(o.read_noise)})",
+            "saturated": f"{full:.2%} of the pixels, left out" if full else "none",
+            "signal": f"{self.scale:.3g}, {self.scale / light.variance**0.5:.0f} times the noise",
+            "operator": "deblur.convolution",
+        }  # fmt: skip
+
+    def _facts(self, prepared: Prepared) -> dict[str, Any]:
+        inside = prepared.measured[prepared.grid.at]
+        return {
+            "data_noise_level": self.light.variance**0.5,
+            "scale": self.scale,
+            "gain": self.light.camera.gain,
+            "offset": self.light.camera.offset,
+            "read_noise": self.light.camera.read_noise,
+            "saturated_share": float((~inside).double().mean()),
+        }
+
+    def _prepared(self, time: int, seen: Sequence[slice], device: torch.device) -> Prepared:
+        readings = self._read(time, seen)
+        readings = readings if self.deep else readings[0]
+        check_readings(readings, -np.inf, str(self.volume.path))
+        o = self.options
+        # A tile goes on beyond what it sees, whatever the whole does.
+        whole = readings.shape == self.shape
+        return prepare(
+            readings,
+            self.kernel,
+            grid_of(readings.shape, self.kernel, o.boundary if whole else "free"),
+            self.light.camera,
+            background=o.background,
+            saturation=self.light.saturation,
+            least_variance=self.light.least_variance,
+            iterations=o.iterations,
+            device=device,
+        )
+
+    def _brightest_block(self) -> tuple[slice, slice, slice]:
+        """Where the first time is brightest, at most `_BLOCK` pixels of all planes of an image."""
+        _, depth = self.images[0]
+        planes = depth.stop - depth.start
+        side = max(int((_BLOCK / planes) ** 0.5), 2 * max(half_support(self.kernel)) + 1)
+        shadow = np.nan_to_num(self.light.planes).mean(0)
+        window = []
+        for axis, n in enumerate(self.shape[-2:]):
+            profile = np.convolve(shadow.mean(1 - axis), np.ones(min(side, n)), "valid")
+            first = int(profile.argmax())
+            window.append(slice(first, first + min(side, n)))
+        return depth, window[0], window[1]
+
+    def _read(self, time: int, window: Sequence[slice]) -> NDArray[np.float32]:
+        """Readings (z, y, x) of the channel; whole planes where no rows and columns are given."""
+        full: Window = (*window, *[slice(None)] * (3 - len(window)))  # type: ignore[assignment]
+        return self.volume.read(time, self.channel, full)
+
+
+def _likelihood(
+    prepared: Prepared, placed: Rolled, scale: float, variance: float | None
+) -> GaussianLikelihood:
+    """With one variance for all pixels, or with that of each, and nothing where unmeasured."""
+    operator, measured = prepared.operator, prepared.measured
+    y = placed.roll(prepared.y) / scale
+    if variance is None:
+        own = torch.where(measured, prepared.variance / scale**2, torch.inf)
+        return gaussian(operator, y, placed.roll(own))
+    return UniformNoise(
+        operator,
+        y,
+        variance / scale**2,
+        dead=int((~measured).sum()),
+        expected=float(prepared.variance[measured].double().mean()) / variance,
+    )
