@@ -51,7 +51,7 @@ class Recipe(BaseModel):
                       "into; two or more give R-hat, and use as many devices")  # fmt: skip
     seed: int = Field(0, ge=0, lt=2**63, description="the same seed gives the same samples")
     slices: str | None = Field(None, description="slices to do, such as 0,3,5:9; all when unset")
-    device: str = Field("auto", description="auto, cpu, mps, cuda, or several as cuda:0,cuda:1")
+    device: str = Field("auto", description="auto, cpu, cuda, or several as cuda:0,cuda:1")
     memory_gb: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="memory for samples handled side by side"
     )

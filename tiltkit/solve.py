@@ -169,11 +169,14 @@ def pick_devices(names: str) -> list[torch.device]:
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.zeros(1, device=name)
+        torch.zeros(1, device=name, dtype=torch.float64)
+    except TypeError as error:  # Apple's GPUs
+        raise UsageError(
+            f"The device {name!r} has no double precision, which weights and statistics need.",
+            "use --device cpu.",
+        ) from error
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"There is no device {name!r} here.", "use --device auto.") from error
     return torch.device(name)

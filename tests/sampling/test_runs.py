@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tiltkit.errors import UsageError
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.spectral import Dense
 from tiltkit.sampling.agreement import agreement, together
@@ -16,7 +17,7 @@ from tiltkit.sampling.outcome import Outcome
 from tiltkit.sampling.state import Info
 from tiltkit.sampling.summary import Moments, Quantiles
 from tiltkit.sampling.walmc import Walmc, WalmcOptions
-from tiltkit.solve import solve
+from tiltkit.solve import pick_devices, solve
 
 from .conftest import make_known
 
@@ -127,6 +128,15 @@ def test_merged_quantiles_are_those_of_all_samples(sizes):
     median = parts[0].merged(parts[1]).at([0.5])[0.5]
     share = (x < median).double().mean(0)
     assert share.sub(0.5).abs().max() < 0.06
+
+
+def test_a_device_without_double_precision_is_refused(monkeypatch):
+    def zeros(*_size, dtype, **_where):
+        raise TypeError(f"no {dtype} on this device")
+
+    monkeypatch.setattr(torch, "zeros", zeros)
+    with pytest.raises(UsageError, match="no double precision"):
+        pick_devices("mps")
 
 
 def test_lanes_end_with_the_error_of_one_of_them():

@@ -101,7 +101,7 @@ def recipe_options(command: Command) -> Command:
         click.option("--memory", "memory_gb", type=float, metavar="GB",
                      help="For samples side by side; what does not fit is done in tiles."),
         click.option("--device", metavar="NAME",
-                     help="auto, cpu, mps, cuda, or several as cuda:0,cuda:1."),
+                     help="auto, cpu, cuda, or several as cuda:0,cuda:1."),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)

@@ -144,7 +144,7 @@ class TrainRecipe(BaseModel):
     training: TrainingOptions
     output: str = Field("prior.safetensors", description="weights file to write")
     seed: int = Field(0, ge=0, lt=2**63, description="the same seed gives the same training")
-    device: str = Field("auto", description="auto, cpu, mps, cuda, or several as cuda:0,cuda:1")
+    device: str = Field("auto", description="auto, cpu, cuda, or several as cuda:0,cuda:1")
 
     @property
     def channels(self) -> int:

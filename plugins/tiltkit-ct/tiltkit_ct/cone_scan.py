@@ -14,10 +14,11 @@ from tiltkit.errors import InputError
 from tiltkit.priors.slicewise import slicewise
 from tiltkit.protocols import Axis, Layout
 from tiltkit_ct.prepare import Sinogram
-from tiltkit_ct.scan import CtScan, bright_end
+from tiltkit_ct.scan import CtScan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from tiltkit.problem import Problem
     from tiltkit.protocols import Prior
@@ -66,21 +67,17 @@ class ConeScan(CtScan):
         return _stacked(good, self.projections.n_rows)
 
     @cached_property
-    def scale(self) -> float:
-        """Attenuation that the prior shall see as 1: the bright end of the volume."""
-        if self.options.scale:
-            return self.options.scale
-        found = bright_end(self._plain(self.shown, self.operator(torch.device("cpu"))))
-        if not found > 0:
-            raise InputError(
-                f"{self.projections.path} shows no sample.",
-                "check flats and darks, or give the attenuation of the sample with --scale.",
-            )
-        return found
+    def _rough(self) -> Tensor:
+        """The volume (1, z, y, x) without a prior."""
+        return self._plain(self.shown, self.operator(torch.device("cpu")))
+
+    def _first_looks(self) -> Mapping[str, Tensor]:
+        """The volume is what there is to look at."""
+        return {"all rows": self._rough}
 
     def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
         """The inverse problem of the volume, scaled to the prior's range."""
-        return self._problem(self.shown, slicewise(prior), device)
+        return self._problem(self.shown, self._rough, slicewise(prior), device)
 
     def describe(self) -> Mapping[str, Any]:
         """What was found in the file."""

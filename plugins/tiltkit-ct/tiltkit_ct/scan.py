@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tiltkit_ct.projector import Projector
     from tiltkit_ct.recon_options import CtOptions
 
-__all__ = ["CtScan", "bright_end"]
+__all__ = ["CtScan"]
 
 _CPU = torch.device("cpu")
 # Pixels over which a reconstruction is blurred before its bright end is read off: noise of few
@@ -119,25 +119,33 @@ class CtScan:
 
     @cached_property
     def scale(self) -> float:
-        """Attenuation that the prior shall see as 1: the bright end of rows all over the scan."""
+        """Attenuation that the prior shall see as 1: the bright end of what is looked at first."""
         if self.options.scale:
             return self.options.scale
-        n = self.projections.n_rows
-        rows = sorted({n // 4, n // 2, (3 * n) // 4})
-        operator = self.operator(_CPU)
-        found = [bright_end(self._plain(self.prepare(row), operator)) for row in rows]
-        if not max(found) > 0:
+        looks = self._first_looks()
+        found = max(map(_bright_end, looks.values()))
+        if not found > 0:
             raise InputError(
-                f"The rows {', '.join(map(str, rows))} of {self.projections.path} show no sample.",
+                f"{', '.join(looks)} of {self.projections.path} show no sample.",
                 "check flats and darks, or give the attenuation of the sample with --scale.",
             )
-        return max(found)
+        return found
+
+    def _first_looks(self) -> Mapping[str, Tensor]:
+        """Rough reconstructions of rows all over the scan, by what they are of."""
+        n, operator = self.projections.n_rows, self.operator(_CPU)
+        rows = sorted({n // 4, n // 2, (3 * n) // 4})
+        return {f"row {row}": self._plain(self.prepare(row), operator) for row in rows}
 
     def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
         """The inverse problem of one row, scaled to the prior's range."""
-        return self._problem(self.prepare(index), prior, device)
+        sinogram = self.prepare(index)
+        baseline = self._plain(sinogram, self.operator(device))
+        return self._problem(sinogram, baseline, prior, device)
 
-    def _problem(self, sinogram: Sinogram, prior: Prior, device: torch.device) -> Problem:
+    def _problem(
+        self, sinogram: Sinogram, baseline: Tensor, prior: Prior, device: torch.device
+    ) -> Problem:
         operator, scale = self.operator(device), self.scale
         shape = (1, *operator.shape)
 
@@ -151,7 +159,7 @@ class CtScan:
             likelihood=self._likelihood(sinogram, operator, scale, device),
             shape=shape,
             to_image=to_image,
-            baseline=self._plain(sinogram, operator)[0],
+            baseline=baseline[0],
             facts={
                 "rotation_axis": self.geometry.axis,
                 "scale": scale,
@@ -244,7 +252,7 @@ class CtScan:
         return image[0]
 
 
-def bright_end(image: Tensor) -> float:
+def _bright_end(image: Tensor) -> float:
     """The 99th percentile of what is bright, as the prior's training scaled its images."""
     values = gaussian_filter(image[0].double().cpu().numpy(), _BLUR)
     bright = values[values > 0.1 * np.quantile(values, 0.999)]
