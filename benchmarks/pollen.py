@@ -65,7 +65,9 @@ def main() -> None:
             outcome = last(solve([problem], sampler, seed=(args.seed, 0), n=args.samples,
                                  devices=[CPU], memory_gb=args.memory))  # fmt: skip
     mean = outcome.mean.squeeze()
-    row(f"posterior mean, {args.samples} samples", mean, truth, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    row(f"average of {args.samples} samples", outcome.samples.mean(0).squeeze(), truth, seconds)
+    row("posterior mean", mean, truth, seconds)
     everywhere, bright = np.ones(truth.shape, bool), truth > 0.1 * np.percentile(truth, 99.9)
     low, high = (outcome.quantiles[q].reshape(truth.shape) for q in (0.05, 0.95))
     print(f"90 % intervals cover {coverage(low, high, truth, everywhere):.3f},"
