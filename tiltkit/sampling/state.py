@@ -22,7 +22,7 @@ __all__ = ["Info", "Sampler", "State", "Twist", "certain_misfit", "planned"]
 # Degrees of freedom from which on chance moves the misfit by less than a twentieth.
 LEAST_FREEDOM = 1000.0
 # Share of them among all values from which on particles keep up with the data. Measured: below it
-# the misfit of heads that the prior knows scatters between 1 and 3, above it between 0.9 and 1.4.
+# the misfit of held-out heads scatters between 1 and 4, above it between 0.9 and 1.5.
 LEAST_OPEN = 0.015
 
 
