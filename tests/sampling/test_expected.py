@@ -159,6 +159,14 @@ def test_a_single_sample_is_its_own_mean(
     np.testing.assert_allclose(outcome.mean, outcome.samples[0], atol=1e-6)
 
 
+def test_rounds_of_a_single_particle_are_averaged() -> None:
+    mean, rounds = PosteriorMean(), images(6, 1)
+    mean.expect(averaged(images(1, 2)))
+    for one in rounds:
+        mean.collect(one[None])
+    torch.testing.assert_close(mean.image, rounds.double().mean(0))
+
+
 def test_the_mean_does_not_depend_on_how_many_particles_fit_side_by_side(
     blurred: tuple[Problem, torch.Tensor, torch.Tensor],
 ) -> None:

@@ -65,7 +65,18 @@ def test_a_stopped_slice_goes_on_in_the_run_where_it_was(tmp_path, devices):
     resumed = last(steps)
     assert (resumed.samples == whole.samples).all()
     assert (resumed.std == whole.std).all()
+    assert (resumed.mean == whole.mean).all()
     assert resumed.diagnostics["rhat"] == whole.diagnostics["rhat"]
+
+
+def test_a_checkpoint_of_another_version_is_not_used(tmp_path, monkeypatch):
+    stopped = start(1, checkpoint=tmp_path / "kept")
+    for _ in range(7):
+        next(stopped)
+    stopped.close()
+    assert len(list(start(1, checkpoint=tmp_path / "kept"))) == 14 - 7 + 1
+    monkeypatch.setattr("tiltkit.sampling.progress.FORMAT", 1)
+    assert len(list(start(1, checkpoint=tmp_path / "kept"))) == 14 + 1
 
 
 def test_one_run_knows_nothing_of_agreement():

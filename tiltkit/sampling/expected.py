@@ -61,11 +61,11 @@ class PosteriorMean:
         """The mean of all rounds.
 
         Independent rounds scatter by as much as each is uncertain. What they scatter less, they
-        have in common, and it does not average out.
+        have in common, and it does not average out. A single particle tells nothing of chance.
         """
         rounds = self._rounds.count
-        particles = self._samples.count / max(rounds, 1)
-        of_one = self._samples.scatter / max(particles - 1, 1)
+        others = self._samples.count / max(rounds, 1) - 1
+        of_one = self._samples.scatter * (1 / others if others > 0 else 0.0)
         chance = torch.maximum(of_one - self._rounds.scatter, of_one / rounds)
         return Average(self._samples.image, chance, self._samples.least)
 

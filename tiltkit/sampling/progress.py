@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Keeper", "Progress", "load", "save"]
 
+# Of checkpoints: another one is of another version of the program.
+FORMAT = 2
+
 
 @dataclass
 class Progress:
@@ -77,7 +80,8 @@ def save(path: Path, progress: Progress, key: str) -> None:
     state, draw = progress.state, progress.draw
     assert state is not None and draw is not None  # noqa: S101, PT018  (made after a level)
     tensors = {"c": state.c, "score": state.score, "log_weight": state.log_weight}
-    notes: dict[str, Any] = {"key": key, "level": state.level, "breadth": state.breadth}
+    notes: dict[str, Any] = {"format": FORMAT, "key": key}
+    notes |= {"level": state.level, "breadth": state.breadth}
     notes["kinship"] = state.kinship
     if state.fresh is not None:
         tensors |= {"fresh.spread": state.fresh.spread, "fresh.xi": state.fresh.xi}
@@ -105,8 +109,8 @@ def save(path: Path, progress: Progress, key: str) -> None:
 def load(path: Path, draw: Draw, key: str) -> Progress | None:
     """The progress of a checkpoint, its generators put into ``draw``.
 
-    None where there is no checkpoint, or one of something else, or a damaged one: then the slice
-    starts again, which costs time and changes nothing.
+    None where there is no checkpoint, or one of something else or of another version, or a damaged
+    one: then the slice starts again, which costs time and changes nothing.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -114,7 +118,7 @@ def load(path: Path, draw: Draw, key: str) -> Progress | None:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError):
         return None
-    if notes.get("key") != key:
+    if (notes.get("format"), notes.get("key")) != (FORMAT, key):
         return None
     draw.restore(tensors["draw"])
     device = draw.device
