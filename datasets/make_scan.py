@@ -81,6 +81,50 @@ def kspace_of(image: Complex, maps: Complex) -> Complex:
     return np.fft.fftshift(np.fft.fft2(shifted, norm="ortho"), axes=(1, 2))
 
 
+def write_scan(
+    path: Path,
+    images: list[Complex],
+    rng: np.random.Generator,
+    *,
+    coils: int,
+    acceleration: float,
+    centre: int,
+    noise: float,
+    patient: str,
+) -> tuple[tuple[int, ...], int]:
+    """Measure images (row, column) of about 1 and write the scan.
+
+    Args:
+        path: The new file.
+        images: Slices of one size.
+        rng: Draws the coils, the lines and the noise.
+        coils: How many there are.
+        acceleration: Columns over measured columns.
+        centre: Complete lines at the centre.
+        noise: Standard deviation per component.
+        patient: Name of the subject.
+
+    Returns:
+        Shape of the k-space (slice, coil, row, column), and how many columns were measured.
+    """
+    rows, columns = images[0].shape
+    maps = coil_maps(coils, (rows, columns), rng)
+    lines = mask(columns, acceleration, centre, rng)
+    clean = np.stack([kspace_of(image, maps) for image in images])
+    white = rng.normal(size=(*clean.shape, 2)) @ np.array([1, 1j]) * noise
+    header = HEADER.format(
+        rows=rows, rows2=2 * rows, columns=columns, last=columns - 1, centre=columns // 2
+    )
+    with h5py.File(path, "w") as file:
+        file["kspace"] = ((clean + white) * lines * UNIT).astype(np.complex64)
+        file["mask"], file["ismrmrd_header"] = lines, header
+        file.attrs.update(
+            acquisition="AXT1", patient_id=patient, acceleration=acceleration,
+            num_low_frequency=centre,
+        )  # fmt: skip
+    return clean.shape, int(lines.sum())
+
+
 def main() -> None:
     """Write the scan and, where asked for, the truth."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -95,24 +139,13 @@ def main() -> None:
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
     images = list(head(args.slices, rng))
-    rows, columns = images[0].shape
-    maps = coil_maps(args.coils, (rows, columns), rng)
-    lines = mask(columns, args.acceleration, args.centre, rng)
-    clean = np.stack([kspace_of(image, maps) for image in images])
-    noise = rng.normal(size=(*clean.shape, 2)) @ np.array([1, 1j]) * args.noise
-    kspace = ((clean + noise) * lines * UNIT).astype(np.complex64)
-    header = HEADER.format(
-        rows=rows, rows2=2 * rows, columns=columns, last=columns - 1, centre=columns // 2
-    )
     for path in filter(None, (args.scan, args.truth)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(args.scan, "w") as file:
-        file["kspace"], file["mask"], file["ismrmrd_header"] = kspace, lines, header
-        file.attrs.update(
-            acquisition="AXT1", patient_id="colin27", acceleration=args.acceleration,
-            num_low_frequency=args.centre,
-        )  # fmt: skip
-    print(f"{args.scan}: {kspace.shape} k-space, {lines.sum()} of {columns} columns measured")
+    shape, measured = write_scan(
+        args.scan, images, rng, coils=args.coils, acceleration=args.acceleration,
+        centre=args.centre, noise=args.noise, patient="colin27",
+    )  # fmt: skip
+    print(f"{args.scan}: {shape} k-space, {measured} of {shape[-1]} columns measured")
     if args.truth:
         with h5py.File(args.truth, "w") as file:
             file["truth"] = (np.abs(np.stack(images)) * UNIT).astype(np.float32)

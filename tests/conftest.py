@@ -11,6 +11,7 @@ import pytest
 
 from tiltkit.files.result import ResultWriter
 from tiltkit.hookspecs import Entry
+from tiltkit.plugins import Plugin
 from tiltkit.protocols import Axis, Layout
 from tiltkit.sampling.outcome import Outcome
 
@@ -130,6 +131,9 @@ class FakePlugins:
 
     def entries(self, kind: str) -> list[Entry]:
         return list(self.targets) if kind == self.kind else []
+
+    def plugin_of(self, kind: str, name: str) -> Plugin:
+        return Plugin("lab", "lab-parts", "1.0", "lab_parts")
 
     def load(self, kind: str, name: str) -> Any:
         target = next(t for entry, t in self.targets.items() if entry.name == name)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,11 +17,19 @@ class Options(BaseModel):
     step: float = 0.5
 
 
+class Choices(BaseModel):
+    scale: Literal["subject", "all"] | float = 1.0
+    names: list[str] = Field(["a"], min_length=1)
+    code: str = Field("a", pattern="^[a-z]$", description="one letter")
+
+
 class Plugins:
     """Just enough of a host: every part has the same options."""
 
     def load(self, kind: str, name: str) -> Any:
-        return SimpleNamespace(default_prior="lab.prior", presets={"draft": {"levels": 12}})
+        return SimpleNamespace(
+            default_prior="lab.prior", presets={"draft": {"levels": 12}}, Options=Options
+        )
 
     def options(self, kind: str, name: str, values: dict[str, Any]) -> BaseModel:
         return validated(Options, values, kind)
@@ -62,6 +70,8 @@ def test_a_resolved_recipe_resolves_to_itself() -> None:
         ({"sampler": {"name": "s", "level": 3}}, "no option 'sampler.level'.*\n.*'levels'"),
         ({"sampler": {"name": "s", "levels": 1}}, "sampler.levels is 1, but must be greater"),
         ({"prior": 3}, "must be a name"),
+        ({"task": 3}, "task is 3, but must be a name"),
+        ({"levels": 9}, r"no setting 'levels'(.|\n)*did you mean sampler\.levels"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_allowed(
@@ -70,6 +80,23 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(
     with pytest.raises(UsageError, match=complaint) as caught:
         resolve({"task": "t"} | values, Plugins())  # type: ignore[arg-type]
     assert str(caught.value).count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"scale": []}, r"x\.scale is \[\], but must be 'subject' or 'all' or be a valid number"),
+        ({"names": []}, r"x\.names is \[\], but must have at least 1 item"),
+        ({"code": "AB"}, r"x\.code is 'AB', but must match pattern .*\n.*x\.code: one letter\."),
+    ],
+)
+def test_every_kind_of_rule_reads_as_a_sentence(values: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        validated(Choices, values, "x")
+
+
+def test_one_slice_may_be_a_number() -> None:
+    assert resolve({"task": "t", "slices": 0}, Plugins()).slices == "0"  # type: ignore[arg-type]
 
 
 def test_a_recipe_without_a_task_is_refused() -> None:

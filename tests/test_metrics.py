@@ -229,11 +229,19 @@ def test_a_truth_that_cannot_be_compared_is_refused(
         metrics.evaluate(result, truth_of(name, change), None, plugins)
 
 
-def test_a_metric_that_fails_is_named(
+def test_a_metric_that_fails_is_named_and_left_out(
     result: Path, truth_of: Callable[..., Path], fake_plugins: Any
 ) -> None:
-    entry = Entry(name="lab.bad", target="m:a", summary="")
+    bad, good, absent = (
+        Entry(name=f"lab.{name}", target="m:a", summary="") for name in ("bad", "good", "absent")
+    )
+    told: list[str] = []
+    targets = {bad: lambda e, t: 1 / 0, good: metrics.psnr, absent: PluginError("needs more")}
+    found = metrics.evaluate(
+        result, truth_of(), None, fake_plugins("metric", targets), tell=told.append
+    )
+    assert set(found) == {"lab.good", "lab.good_baseline"}
+    assert "lab.bad failed: ZeroDivisionError" in told[0]
+    assert told[1] == "needs more"
     with pytest.raises(PluginError, match=r"lab\.bad failed: ZeroDivisionError"):
-        metrics.evaluate(
-            result, truth_of(), None, fake_plugins("metric", {entry: lambda e, t: 1 / 0})
-        )
+        metrics.evaluate(result, truth_of(), None, fake_plugins("metric", {bad: targets[bad]}))

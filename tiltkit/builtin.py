@@ -224,5 +224,6 @@ def tiltkit_writers() -> list[WriterEntry]:
             target="tiltkit.files.tiff:write_tiff",
             summary="mean and standard deviation as two TIFF stacks, float32, with pixel sizes",
             suffix=".tif",
+            beside=(".std.tif",),
         ),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -32,7 +32,18 @@ def _table(value: Any) -> Any:
     return dict(table)
 
 
+def _text(value: Any) -> Any:
+    """One slice may be written as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 Table = Annotated[dict[str, Any], BeforeValidator(_table)]
+
+
+class _Task(BaseModel):
+    """The part of a recipe that says which prior is meant where none is named."""
+
+    task: Table
 
 
 class Recipe(BaseModel):
@@ -50,7 +61,9 @@ class Recipe(BaseModel):
     runs: int = Field(1, ge=1, le=1000, description="independent runs that the samples are divided "
                       "into; two or more give R-hat, and use as many devices")  # fmt: skip
     seed: int = Field(0, ge=0, lt=2**63, description="the same seed gives the same samples")
-    slices: str | None = Field(None, description="slices to do, such as 0,3,5:9; all when unset")
+    slices: Annotated[str | None, BeforeValidator(_text)] = Field(
+        None, description="slices to do, such as 0,3,5:9; all when unset"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, or several as cuda:0,cuda:1")
     memory_gb: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="memory for samples handled side by side"
@@ -109,8 +122,9 @@ def resolve(values: Mapping[str, Any], plugins: Plugins) -> Recipe:
     filled = dict(values)
     filled["sampler"] = {"name": DEFAULT_SAMPLER, **_as_table(filled.get("sampler", {}))}
     if "name" not in _as_table(filled.get("prior", {})):
-        task = plugins.load("task", _table(filled["task"])["name"])
+        task = plugins.load("task", validated(_Task, {"task": filled["task"]}, "").task["name"])
         filled["prior"] = {"name": task.default_prior, **_as_table(filled.get("prior", {}))}
+    _refuse_lost(filled, plugins)
     recipe = validated(Recipe, filled, "")
     if recipe.runs > recipe.samples:
         raise UsageError(
@@ -125,6 +139,22 @@ def resolve(values: Mapping[str, Any], plugins: Plugins) -> Recipe:
         checked = plugins.options(kind, name, options)
         complete[kind] = {"name": name, **checked.model_dump()}
     return recipe.model_copy(update=complete)
+
+
+def _refuse_lost(values: Mapping[str, Any], plugins: Plugins) -> None:
+    """An option that stands outside of its table is not the nearest setting.
+
+    Raises:
+        UsageError: There is one.
+    """
+    for key in sorted(values.keys() - Recipe.model_fields.keys()):
+        for kind in ("sampler", "task", "prior"):
+            name = str(_as_table(values[kind])["name"])
+            if key in getattr(plugins.load(kind, name), "Options", Recipe).model_fields:
+                raise UsageError(
+                    f"There is no setting {key!r}.",
+                    f"did you mean {kind}.{key}, which the {kind} {name} has?",
+                )
 
 
 def _preset(sampler: Any, name: str, quality: str) -> dict[str, Any]:
@@ -157,7 +187,7 @@ def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Mode
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise UsageError(*_explained(error.errors()[0], model, where)) from None
+        raise UsageError(*_explained(error.errors(), model, where)) from None
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -168,26 +198,39 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}? {there[0].upper()}{there[1:]}" if close else there
 
 
-def _explained(error: ErrorDetails, model: type[BaseModel], where: str) -> tuple[str, str]:
-    """Message and hint of one validation error."""
+def _explained(
+    errors: Sequence[ErrorDetails], model: type[BaseModel], where: str
+) -> tuple[str, str]:
+    """Message and hint of the first setting that is wrong."""
+    error = errors[0]
     path = [str(part) for part in error["loc"]]
+    # Of a value that may be one of several things, every one of them has its own error.
+    same = [one for one in errors if one["loc"][:1] == error["loc"][:1]]
+    path = path[:1] if len(same) > 1 else path
     name = ".".join([where, *path] if where else path)
     if error["type"] == "extra_forbidden":
         what = "option" if where else "setting"
         return f"There is no {what} {name!r}.", nearest(path[-1], model.model_fields)
     if error["type"] == "missing":
         return f"The setting {name!r} is missing.", f"set it with -s {name}=VALUE."
-    text = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    must = text if text.startswith("must") else f"must be {text}"
     if not path:  # a rule between several options
+        text = error["msg"].removeprefix("Value error, ")
         return (
             f"The options of {where or 'the recipe'} do not fit together: {text}.",
             "correct them.",
         )
+    must = " or ".join(dict.fromkeys(_must(one["msg"]) for one in same))
     field = model.model_fields.get(path[0])
-    about = f"{name} is the {field.description}." if field and field.description else ""
+    about = f"{name}: {field.description}." if field and field.description else ""
     hint = about or "correct it in the recipe or with -s."
-    return f"The setting {name} is {error['input']!r}, but {must}.", hint
+    return f"The setting {name} is {error['input']!r}, but must {must}.", hint
+
+
+def _must(text: str) -> str:
+    """What a value must do, from what pydantic says that it should."""
+    text = text.removeprefix("Value error, ").removeprefix("must ")
+    _, should, rule = text.partition(" should ")
+    return rule if should else text if text.startswith("be ") else f"be {text}"
 
 
 def _as_table(value: Any) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
+
+from click import Command
 
 from tiltkit.errors import PluginError
 from tiltkit.hookspecs import KINDS, PriorEntry
@@ -26,6 +29,12 @@ _MEMBERS = {
     "sampler": ("weighted", "levels", "init", "step", "images", "scores"),
     "reader": ("matches", "open"),
     "operator": ("forward",),
+}
+# What targets that are functions are called with.
+_ARGUMENTS = {
+    "prior": ("options", "entry"),
+    "metric": ("estimate", "truth"),
+    "writer": ("result", "output"),
 }
 _WITH_OPTIONS = ("task", "sampler", "prior")
 _CHUNK = 2**20
@@ -53,13 +62,31 @@ class Finding:
     hint: str
 
 
-def doctor(plugins: Plugins) -> list[Finding]:
+def doctor(plugins: Plugins, commands: Collection[str] = ()) -> list[Finding]:
     """What is wrong with every plugin, in the order of ``plugins.plugins``; nothing when healthy.
 
     Unlike all other commands it imports everything, so it takes as long as that takes. Blocked
     plugins are not looked into.
+
+    Args:
+        plugins: What is installed.
+        commands: Names of tiltkit's own commands.
     """
-    return [finding for plugin in plugins.plugins for finding in _examine(plugin, plugins)]
+    return [
+        finding
+        for plugin in plugins.plugins
+        for finding in (*_examine(plugin, plugins), *_hidden(plugin, commands))
+    ]
+
+
+def _hidden(plugin: Plugin, commands: Collection[str]) -> Iterator[Finding]:
+    """Commands that tiltkit's own hide."""
+    for kind, entry in plugin.entries:
+        if kind == "command" and entry.name in commands:
+            subject = f"command {entry.name}"
+            message = f"{subject} has the name of one of tiltkit's own, and cannot be reached"
+            hint = "its authors must choose another name."
+            yield Finding(plugin.label, "error", subject, message, hint)
 
 
 def _examine(plugin: Plugin, plugins: Plugins) -> Iterator[Finding]:
@@ -105,8 +132,25 @@ def _shape(kind: str, entry: Entry, target: Any) -> Iterator[Problem]:
     lacks = [name for name in _MEMBERS.get(kind, ()) if not hasattr(target, name)]
     if lacks:
         yield "error", f"lacks {', '.join(lacks)} ({entry.target})", hint
-    if not callable(target):
+    if kind == "command" and not isinstance(target, Command):
+        text = f"is a {type(target).__name__}, no click.Command ({entry.target})"
+        yield "error", text, "its authors must put @click.command() above it."
+    elif not callable(target):
         yield "error", f"is a {type(target).__name__}, no class or function", hint
+    elif kind in _ARGUMENTS and not _takes(target, len(_ARGUMENTS[kind])):
+        call = f"({', '.join(_ARGUMENTS[kind])})"
+        yield "error", f"cannot be called with {call}, as it must ({entry.target})", hint
+
+
+def _takes(target: Any, count: int) -> bool:
+    """Whether a function can be called with that many arguments; yes where nothing tells."""
+    try:
+        inspect.signature(target).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # of some built-in functions
+        return True
+    return True
 
 
 def _weights(plugin: Plugin, entry: PriorEntry) -> Iterator[Problem]:

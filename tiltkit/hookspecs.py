@@ -79,9 +79,11 @@ class WriterEntry(Entry):
 
     Attributes:
         suffix: The file name suffix it writes (``".h5"``).
+        beside: Suffixes of further files that it writes, so that none is replaced unasked.
     """
 
     suffix: str = ""
+    beside: tuple[str, ...] = ()
 
 
 @hookspec

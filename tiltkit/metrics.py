@@ -105,7 +105,11 @@ def foreground(truth: Image) -> NDArray[np.bool_]:
 
 
 def evaluate(
-    result: Path, truth: Path, dataset: str | None, plugins: Plugins
+    result: Path,
+    truth: Path,
+    dataset: str | None,
+    plugins: Plugins,
+    tell: Callable[[str], None] = lambda _text: None,
 ) -> Mapping[str, float]:
     """Every metric that plugins bring, averaged over the slices of a result.
 
@@ -114,6 +118,7 @@ def evaluate(
         truth: An HDF5 file with the true images in the same units.
         dataset: Path of the images inside ``truth``; the usual names when None.
         plugins: Where metrics come from.
+        tell: Gets the reason for each metric that had to be left out.
 
     Returns:
         ``NAME`` for the posterior mean and ``NAME_baseline`` for the reconstruction without a
@@ -121,19 +126,31 @@ def evaluate(
 
     Raises:
         InputError: A file cannot be read, or the shapes differ.
-        PluginError: A metric failed.
+        PluginError: All metrics failed.
     """
     numbers = read_provenance(result).get("slices")
     images = _read_truth(truth, dataset, result_shape(result), numbers)
     values: dict[str, list[float]] = {}
+    failed: dict[str, PluginError] = {}
+    names = [entry.name for entry in plugins.entries("metric")]
     for index, image in enumerate(images):
         estimate = read_estimate(result, index)
-        for entry in plugins.entries("metric"):
-            metric = cast("Metric", plugins.load("metric", entry.name))
-            score = _guarded(entry.name, metric, estimate, image)
-            values.setdefault(entry.name, []).append(score)
+        for name in (name for name in names if name not in failed):
+            try:
+                metric = cast("Metric", plugins.load("metric", name))
+                score = _guarded(name, metric, estimate, image)
+            except PluginError as error:
+                failed[name] = error
+                continue
+            values.setdefault(name, []).append(score)
             base = _score_baseline(metric, estimate, image)
-            values.setdefault(f"{entry.name}_baseline", []).append(base)
+            values.setdefault(f"{name}_baseline", []).append(base)
+    if names and len(failed) == len(names):
+        raise failed[names[0]]
+    for name, reason in failed.items():
+        tell(str(reason))
+        values.pop(name, None)
+        values.pop(f"{name}_baseline", None)
     return {name: _mean(scores) for name, scores in values.items() if not np.isnan(scores).all()}
 
 
@@ -195,7 +212,7 @@ def _guarded(name: str, metric: Callable[..., Any], estimate: Estimate, truth: I
     except Exception as error:
         raise PluginError(
             f"The metric {name} failed: {type(error).__name__}: {error}.",
-            "block its plugin with --no-plugins=NAME.",
+            f"update the plugin that brings it: see 'tiltkit list metric {name}'.",
         ) from error
 
 
@@ -211,7 +228,7 @@ def _score_baseline(metric: Metric, estimate: Estimate, truth: Image) -> float:
     )
     try:
         return float(metric(bare, truth))
-    except (LookupError, ValueError):
+    except Exception:  # of foreign code, which may need any of what is missing
         return float("nan")
 
 

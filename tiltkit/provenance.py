@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tiltkit.config import Recipe
     from tiltkit.plugins import Plugins
 
-__all__ = ["provenance"]
+__all__ = ["digest", "provenance"]
 
 _PACKAGES = ("tiltkit", "torch", "numpy", "h5py")
 
@@ -35,13 +35,13 @@ def provenance(
     stat = source.stat()
     prior = plugins.get("prior", recipe.prior["name"])
     return {
-        "command": command,
+        "command": _text(command),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "raw_file": source.name,
-        "raw_path": str(source.resolve()),
+        "raw_file": _text(source.name),
+        "raw_path": _text(str(source.resolve())),
         "raw_size": stat.st_size,
         "raw_modified": datetime.fromtimestamp(stat.st_mtime, UTC).isoformat(timespec="seconds"),
-        "raw_sha256": _digest(source),
+        "raw_sha256": digest(source),
         "slices": list(slices),
         "weights_sha256": getattr(prior, "sha256", ""),
         "versions": {name: version(name) for name in _PACKAGES}
@@ -51,14 +51,19 @@ def provenance(
     }
 
 
-def _digest(path: Path) -> str:
+def _text(name: str) -> str:
+    """A name in bytes that are no UTF-8, which HDF5 has no place for, with question marks."""
+    return name.encode(errors="replace").decode()
+
+
+def digest(path: Path) -> str:
     """SHA-256 of a file, or of the names and contents of all files in a folder."""
     parts = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    digest = hashlib.sha256()
+    total = hashlib.sha256()
     for part in parts:
         if part is not path:
-            digest.update(part.relative_to(path).as_posix().encode() + b"\0")
+            total.update(part.relative_to(path).as_posix().encode() + b"\0")
         with part.open("rb") as file:
             while block := file.read(2**20):
-                digest.update(block)
-    return digest.hexdigest()
+                total.update(block)
+    return total.hexdigest()

@@ -75,9 +75,7 @@ def run_scan(
 
     Closing the generator leaves the finished slices in ``OUTPUT.part`` for ``resume``.
     """
-    check_output(output, overwrite=overwrite, resume=resume)
-    if output.exists() and output.samefile(source):
-        raise UsageError(f"{output} is the input itself.", "choose another name with -o.")
+    check_output(output, overwrite=overwrite, resume=resume, keep=[source])
     start = time.perf_counter()
     devices = _devices(recipe)
     task, priors, sampler = _parts(recipe, plugins, devices)

@@ -175,10 +175,10 @@ def _device(name: str) -> torch.device:
     except TypeError as error:  # Apple's GPUs
         raise UsageError(
             f"The device {name!r} has no double precision, which weights and statistics need.",
-            "use --device cpu.",
+            "use the device cpu.",
         ) from error
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"There is no device {name!r} here.", "use --device auto.") from error
+        raise UsageError(f"There is no device {name!r} here.", "use the device auto.") from error
     return torch.device(name)
 
 

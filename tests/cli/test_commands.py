@@ -121,6 +121,23 @@ def test_list_names_parts_and_their_options(tilt: Tilt) -> None:
     assert "noise_level" in tilt("list", "task", "mri-recon").out
     found = json.loads(tilt("list", "sampler", "almc", "--json").out)
     assert {option["name"] for option in found["options"]} >= {"kappa", "delta", "tau"}
+    assert "[{}]" in tilt("list", "prior", "module").out
+
+
+def test_a_plugin_that_fails_is_named(
+    tilt: Tilt, scan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tiltkit_mri.task.Layout", None)
+    done = tilt("check", "mri-recon", scan, *FAST)
+    assert done.code == 1
+    assert "unexpected happened in the plugin tiltkit-mri: TypeError" in done.err
+    assert "report it to its authors" in done.err
+
+
+def test_a_group_alone_shows_its_help(tilt: Tilt) -> None:
+    done = tilt("plugins")
+    assert done.code == 2
+    assert done.err.startswith("Usage:")
 
 
 def test_without_plugins_only_the_built_in_parts_are_there(tilt: Tilt) -> None:

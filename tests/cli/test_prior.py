@@ -66,7 +66,8 @@ def test_a_picture_alone_is_a_png(tilt: Tilt, tmp_path: Path) -> None:
     ("arguments", "what"),
     [(("gausian",), "did you mean 'gaussian'?"), (("tv", "-s", "strenght=1"), "'prior.strenght'"),
      (("tv", "--levels", "a"), "no list of numbers"), (("tv", "--levels", "99"), "noise 99"),
-     (("tv", "--scale", "-1"), "no positive number"), (("tv", "-o", "x.pdf"), "neither .png"),
+     (("tv", "--scale", "-1"), "no positive number"), (("tv", "--scale", "inf"), "no positive"),
+     (("tv", "--seed", "-1"), "--seed"), (("tv", "-o", "x.pdf"), "neither .png"),
      (("tv", "--images", "nowhere.npz"), "no file nowhere.npz")],
 )  # fmt: skip
 def test_mistakes_are_told_before_any_work(

@@ -78,6 +78,27 @@ def test_a_reader_that_cannot_be_loaded_does_not_stop_the_others(
     assert find_reader(scan, plugins) is Kspace
 
 
+@pytest.mark.parametrize("mistake", [IndexError, EOFError, AssertionError, SystemExit])
+def test_a_reader_that_fails_does_not_stop_the_others(
+    scan: Path, fake_plugins: Any, mistake: type[BaseException]
+) -> None:
+    def fail(path: Path) -> bool:
+        raise mistake("boom")
+
+    broken = type("Broken", (), {"matches": staticmethod(fail)})
+    plugins = fake_plugins("reader", {entry("a"): broken, entry("b"): Kspace})
+    assert find_reader(scan, plugins) is Kspace
+
+
+def test_links_that_lead_nowhere_are_named(tmp_path: Path, fake_plugins: Any) -> None:
+    path = tmp_path / "scan.nxs"
+    with h5py.File(path, "w") as file:
+        file["entry/angles"] = np.zeros(3)
+        file["entry/data"] = h5py.ExternalLink("gone.h5", "/raw")
+    with pytest.raises(InputError, match=r"/entry/data to /raw in gone\.h5"):
+        find_reader(path, fake_plugins("reader", {entry("mri"): Kspace}))
+
+
 def test_an_unknown_layout_is_explained_by_what_is_inside(
     tmp_path: Path, fake_plugins: Any
 ) -> None:

@@ -57,6 +57,44 @@ def test_targets_that_cannot_be_used_are_found(
     assert "forbid" in keys.hint
 
 
+HOOKS = """
+@hookimpl
+def tiltkit_priors():
+    return [PriorEntry(name="p.one", target="t:prior", summary="s")]
+
+@hookimpl
+def tiltkit_metrics():
+    return [Entry(name="p.metric", target="t:metric", summary="s")]
+
+@hookimpl
+def tiltkit_commands():
+    return [Entry(name="plain", target="t:plain", summary="s"),
+            Entry(name="run", target="t:run", summary="s")]
+"""
+TARGETS = """
+import click
+import good_target
+
+def prior(options): ...
+prior.Options = good_target.Options
+def metric(estimate): ...
+def plain(): ...
+@click.command()
+def run(): ...
+"""
+
+
+def test_functions_that_cannot_be_called_as_they_are_and_hidden_commands_are_found(
+    good: str, install: Install
+) -> None:
+    install("odd", HOOKS, t=TARGETS)
+    found = {f.subject: f.message for f in doctor(load_plugins([]), ["run"]) if "odd" in f.plugin}
+    assert "cannot be called with (options, entry)" in found["prior p.one"]
+    assert "cannot be called with (estimate, truth)" in found["metric p.metric"]
+    assert "is a function, no click.Command" in found["command plain"]
+    assert "cannot be reached" in found["command run"]
+
+
 def test_names_that_two_plugins_use_are_found(
     good: str, install: Install, task_plugin: Code
 ) -> None:

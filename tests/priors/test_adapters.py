@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -52,6 +54,14 @@ def no_network():
 
 def fails():
     raise ValueError("no luck")
+
+class Plain(nn.Module):
+    def forward(self, x):
+        return x
+
+class Smaller(nn.Module):
+    def forward(self, x, level):
+        return x[..., 1:]
 """
 
 
@@ -122,6 +132,15 @@ def test_a_factory_that_makes_no_network_is_named(factory, name, what):
         module_prior(ModuleOptions(factory=f"lab_networks:{name}"), ENTRY)
 
 
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("Plain", "(1, 1, 64, 64), failed: TypeError"), ("Smaller", "returned (1, 1, 64, 63)")],
+)
+def test_a_network_that_cannot_denoise_is_refused_when_it_is_made(factory, name, what):
+    with pytest.raises(UsageError, match=re.escape(what)):
+        module_prior(ModuleOptions(factory=f"lab_networks:{name}"), ENTRY)
+
+
 def test_the_gradient_of_a_score_is_there_for_who_asks(factory):
     prior = module_prior(ModuleOptions(factory=factory, arguments={"output": "denoised"}), ENTRY)
     x = images().requires_grad_()
@@ -134,6 +153,11 @@ def test_wrong_ranges_are_refused(factory):
         ModuleOptions(factory=factory, low=1, high=1)
     with pytest.raises(ValueError, match="overlap must be less"):
         ModuleOptions(factory=factory, tile=32, overlap=32)
+    with pytest.raises(ValueError, match="sigma_min must be less"):
+        ModuleOptions(factory=factory, sigma_min=2, sigma_max=1)
+    with pytest.raises(UsageError, match="from 6 to 5"):
+        module_prior(ModuleOptions(factory=factory, arguments={"output": "noise"}, sigma_min=6),
+                     ENTRY)  # fmt: skip
 
 
 @pytest.fixture

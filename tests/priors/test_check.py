@@ -182,6 +182,22 @@ def test_the_noise_is_independent_of_draws_of_the_same_seed(gaussian):
     assert level.noisy == pytest.approx(-20 * math.log10(0.02), abs=0.3)
 
 
+def test_the_noise_of_the_check_is_no_fault_of_the_prior():
+    """An exact prior that takes away next to nothing at its smallest level."""
+    rough = Mixture(torch.zeros(1, 1, 8, 8), 1.0, torch.ones(1), (0.01, 5.0))
+    for seed in range(6):
+        report = check_prior("m", rough, from_prior(rough, 8, 1, generator(seed)), [0.1], facts={},
+                             samples=0, seed=seed, device=CPU)  # fmt: skip
+        assert judgements(report)["noise range"] == "good"
+
+
+def test_a_prior_of_other_images_is_refused(gaussian):
+    other = Mixture(torch.zeros(1, 1, 8, 8), 1.0, torch.ones(1), (0.01, 5.0))
+    with pytest.raises(TiltkitError, match=r"failed on images \(1, 1, 16, 16\)"):
+        check_prior("m", other, from_prior(gaussian, 16, 1, generator()), [0.1], facts={},
+                    samples=0, seed=0, device=CPU)  # fmt: skip
+
+
 def test_a_false_prior_does_not(gaussian):
     blind = DenoiserPrior(lambda x, _s: 0.5 * x.roll(1, -1), 1, (0.05, 0.5), "")
     report = check_prior("bad", blind, from_prior(gaussian, 32, 2, generator()), [0.1], facts={},

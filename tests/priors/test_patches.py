@@ -99,6 +99,8 @@ def test_patches_that_cannot_be_fitted_are_refused():
                          generator=generator()))  # fmt: skip
     with pytest.raises(InputError, match="An image has 3 x 3 pixels"):
         patches_of([torch.zeros(1, 3, 3)], 4, 10, generator())
+    with pytest.raises(InputError, match="has 2 channels, the first one 1"):
+        patches_of([torch.zeros(1, 9, 9), torch.zeros(2, 9, 9)], 4, 10, generator())
 
 
 @pytest.mark.parametrize("kind", ["npz", "h5", "safetensors"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -132,6 +133,14 @@ def test_a_likelihood_that_is_not_gaussian_needs_a_step_size():
     with pytest.raises(UsageError, match="step size") as caught:
         last(AlmcOptions(), target(3, given=problem(Softplus())))
     assert "sampler.delta" in caught.value.hint
+
+
+def test_the_path_starts_where_the_prior_knows_the_noise():
+    given = problem()
+    narrow = Mixture(MEAN[None], VARIANCE, torch.ones(1).double(), (0.01, 5.0))
+    times = Almc(AlmcOptions()).levels(target(1, given=replace(given, prior=narrow)))
+    assert noise_level(times[0]) == pytest.approx(5.0)
+    assert Almc(AlmcOptions()).levels(target(1))[0] == 2.0
 
 
 @pytest.mark.parametrize("times", [{"tau": 1e-5}, {"T": 10.0}, {"T": 0.5, "tau": 0.6}])

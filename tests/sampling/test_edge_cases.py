@@ -359,3 +359,22 @@ def test_a_score_of_another_shape_or_type_than_the_image_is_a_clear_error(kind, 
     with pytest.raises(TiltkitError, match="prior") as caught:
         solved(changed(WRONG[name]), kind=kind, n=4, levels=6)
     assert short(caught.value)
+
+
+@SAMPLERS
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"channels": 3}, "images with 3 channels, and the images here have 1"),
+        ({"sigma_range": (5.0, 0.01)}, "from 5 to 0.01, which is no range"),
+    ],
+)
+def test_a_prior_of_other_images_is_refused_before_it_is_asked(kind, wrong, complaint):
+    def never(score: Tensor) -> Tensor:
+        raise AssertionError
+
+    problem = changed(never)
+    for name, value in wrong.items():
+        setattr(problem.prior, name, value)
+    with pytest.raises(TiltkitError, match=complaint):
+        solved(problem, kind=kind, n=4, levels=6)

@@ -34,7 +34,10 @@ def evaluate(
     """  # fmt: skip
     from tiltkit.metrics import evaluate as measure
 
-    figures = measure(result, truth, dataset, call_plugins())
+    figures = measure(
+        result, truth, dataset, call_plugins(),
+        tell=lambda text: click.echo(f"Left out: {text}", err=True),
+    )  # fmt: skip
     if as_json:
         print_json(figures)
     else:

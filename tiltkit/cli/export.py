@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from tiltkit.cli.shared import call_plugins
-from tiltkit.errors import UsageError
+from tiltkit.errors import InputError
 
 if TYPE_CHECKING:
     from tiltkit.hookspecs import WriterEntry
 
-__all__ = ["export", "write_as"]
+__all__ = ["export", "files_of", "suffix_of", "write_as"]
 
 
 @click.command(short_help="Write a result in another format, such as TIFF.")
@@ -46,14 +46,34 @@ def write_as(name: str, result: Path, output: Path | None = None, *, overwrite: 
         overwrite: Whether to replace a file that is there.
 
     Raises:
-        UsageError: No such writer, or the file is there.
-        InputError: The result cannot be read.
+        UsageError: No such writer, or a file is there or cannot be written.
+        InputError: The result cannot be read, or is not complete.
     """
+    from tiltkit.files.atomic import check_output
+    from tiltkit.files.reading import read_finished, result_shape
+
     write = call_plugins().load("writer", name)
-    if output is None:
-        entry = next(e for e in call_plugins().entries("writer") if e.name == name)
-        output = result.with_suffix(cast("WriterEntry", entry).suffix)
-    if output.exists() and (not overwrite or output.samefile(result)):
-        raise UsageError(f"{output} exists.", "use --overwrite to replace it, or -o for another.")
+    output = output or result.with_suffix(suffix_of(name))
+    for path in files_of(name, output):
+        check_output(path, overwrite=overwrite, resume=True, keep=[result])
+    finished, total = len(read_finished(result)), result_shape(result)[0]
+    if finished < total:
+        raise InputError(
+            f"{result} has {finished} of {total} slices.", "finish the run with --resume first."
+        )
     write(result, output)
     return output
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of the files of a writer."""
+    return _entry(name).suffix
+
+
+def files_of(name: str, output: Path) -> list[Path]:
+    """All files that a writer makes for an output."""
+    return [output, *(output.with_suffix(suffix) for suffix in _entry(name).beside)]
+
+
+def _entry(name: str) -> WriterEntry:
+    return cast("WriterEntry", call_plugins().get("writer", name))

@@ -78,7 +78,9 @@ def _options(model: type[BaseModel]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "default": None if field.is_required() else field.default,
+            "default": None
+            if field.is_required()
+            else field.get_default(call_default_factory=True),
             "required": field.is_required(),
             "description": field.description or "",
         }

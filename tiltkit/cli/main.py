@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
+    from tiltkit.hookspecs import Entry
+
 __all__ = ["cli", "main"]
 
 # Name, where the command is, one line of help. Kept here so that --help imports no command.
@@ -41,7 +43,7 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all commands."""
-        return [*COMMANDS, *(entry.name for entry in call_plugins(ctx).entries("command"))]
+        return [*COMMANDS, *(entry.name for entry in _of_plugins(ctx))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a name; plugins are asked only when it is no built-in one."""
@@ -49,7 +51,7 @@ class Commands(click.Group):
             module, _, attribute = COMMANDS[cmd_name][0].partition(":")
             command: click.Command = getattr(importlib.import_module(module), attribute)
             return command
-        if cmd_name in {entry.name for entry in call_plugins(ctx).entries("command")}:
+        if cmd_name in {entry.name for entry in _of_plugins(ctx)}:
             loaded: click.Command = call_plugins(ctx).load("command", cmd_name)
             return loaded
         return None
@@ -70,9 +72,14 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands of ``--help``, without importing any."""
         rows = [(name, text) for name, (_, text) in COMMANDS.items()]
-        rows += [(entry.name, entry.summary) for entry in call_plugins(ctx).entries("command")]
+        rows += [(entry.name, entry.summary) for entry in _of_plugins(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def _of_plugins(ctx: click.Context) -> list[Entry]:
+    """Commands that plugins add; one that has the name of a built-in one cannot be reached."""
+    return [entry for entry in call_plugins(ctx).entries("command") if entry.name not in COMMANDS]
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -108,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = cli.main(args, prog_name="tiltkit", standalone_mode=False)
     except TiltkitError as error:
         _fail(args, str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        _fail(args, error.format_message(), 2, label="")
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "tiltkit"
         _fail(args, f"{error.format_message()}\nTry: {command} --help", 2)
@@ -119,9 +128,28 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stderr.close()  # the reader of our output has gone, for example `head`
         sys.exit(1)
     except Exception as error:
-        text = f"Something unexpected happened: {type(error).__name__}: {error}"
-        _fail(args, f"{text}\nTry: add --debug in front of the command and report it.", 1)
+        plugin = _culprit(error)
+        where = f" in the plugin {plugin}" if plugin else ""
+        text = f"Something unexpected happened{where}: {type(error).__name__}: {error}"
+        whom = " to its authors" if plugin else ""
+        _fail(args, f"{text}\nTry: add --debug in front of the command and report it{whom}.", 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _culprit(error: BaseException) -> str:
+    """The package of the plugin that an error arose in, innermost first; empty where in none."""
+    from traceback import walk_tb
+
+    from tiltkit.plugins import load_plugins
+
+    owners = {
+        plugin.target.partition(".")[0]: plugin.distribution
+        for plugin in load_plugins().plugins
+        if not plugin.builtin
+    }
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
+    found = (owners.get(module.partition(".")[0]) for module in reversed(modules))
+    return next(filter(None, found), "")
 
 
 @contextmanager

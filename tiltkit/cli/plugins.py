@@ -57,13 +57,14 @@ def show(name: str) -> None:
 @json_option
 def doctor(as_json: bool) -> int:
     """Load everything that plugins bring and say what is broken; exit code 1 for errors."""
+    from tiltkit.cli.main import COMMANDS
     from tiltkit.doctor import doctor as examine
 
-    findings = examine(call_plugins())
+    findings = examine(call_plugins(), COMMANDS)
     if as_json:
         print_json({"findings": [vars_of(f) for f in findings]})
     for finding in findings if not as_json else ():
-        click.echo(f"{finding.plugin}, {finding.level}: {finding.subject} {finding.message}")
+        click.echo(f"{finding.plugin}, {finding.level}: {finding.message}")
         click.echo(f"  Try: {finding.hint}")
     if not findings and not as_json:
         click.echo(f"{len(call_plugins().plugins)} plugins, nothing is wrong.")

@@ -40,7 +40,7 @@ def prior() -> None:
               help="Unconditional samples to draw.")  # fmt: skip
 @click.option("--size", type=click.IntRange(16), default=64, show_default=True,
               help="Side of the images where the prior draws its own.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, metavar="NAME")
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="Picture (.png) or page (.html).")
 @json_option
@@ -148,7 +148,7 @@ def fetch(name: str, as_json: bool) -> None:
               " ones, by a smooth random phase.")  # fmt: skip
 @click.option("--scale", default="auto", show_default=True, metavar="NUMBER",
               help="As of 'tiltkit prior check'.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 def fit_patches(images: tuple[Path, ...], output: Path, overwrite: bool, **choice: Any) -> None:
     """Fit a mixture over patches of IMAGES, for the prior called patches; takes a minute or two.

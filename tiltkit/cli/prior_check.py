@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def as_levels(text: str | None) -> list[float] | None:
         levels = [float(part) for part in text.split(",")]
     except ValueError:
         levels = []
-    if not levels or min(levels) <= 0:
+    if not levels or not all(0 < level < math.inf for level in levels):
         raise UsageError(f"The levels {text!r} are no list of numbers.", "write --levels 0.02,0.1.")
     return levels
 
@@ -93,7 +94,7 @@ def as_scale(text: str) -> Any:
         scale = float(text)
     except ValueError:
         scale = 0.0
-    if scale <= 0:
+    if not 0 < scale < math.inf:
         raise UsageError(
             f"The scale {text!r} is no positive number.", "use auto, none or a number."
         )

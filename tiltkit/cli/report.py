@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-from tiltkit.errors import UsageError
-
 __all__ = ["report"]
 
 
@@ -23,10 +21,10 @@ __all__ = ["report"]
 @click.option("--overwrite", is_flag=True, help="Replace a page that is there.")
 def report(result: Path, output: Path | None, overwrite: bool) -> None:
     """Write one self-contained page: images, spread, samples, and the certificate in words."""
+    from tiltkit.files.atomic import check_output
     from tiltkit.report import write_report
 
     html = output or result.with_suffix(".html")
-    if html.exists() and not overwrite:
-        raise UsageError(f"{html} exists.", "use --overwrite to replace it, or -o for another.")
+    check_output(html, overwrite=overwrite, resume=True, keep=[result])
     write_report(result, html)
     click.echo(f"Wrote {html}.")

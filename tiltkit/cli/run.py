@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tiltkit.cli.export import write_as
+from tiltkit.cli.export import files_of, write_as
+from tiltkit.cli.outputs import Job, check_jobs, planned_jobs
 from tiltkit.cli.shared import (
     RecipeCommand,
     call_plugins,
+    check_gates,
     fail_if_option,
     gates_met,
     json_option,
@@ -25,6 +26,8 @@ from tiltkit.cli.shared import (
 from tiltkit.errors import TiltkitError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tiltkit.config import Recipe
 
 __all__ = ["run"]
@@ -35,7 +38,6 @@ __all__ = ["run"]
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
     metavar="OUT",
     help="Result file, or a folder for several; NAME.posterior.h5 here when not given.",
 )
@@ -54,7 +56,7 @@ __all__ = ["run"]
 @json_option
 def run(
     words: tuple[str, ...],
-    output: Path | None,
+    output: str | None,
     report: bool,
     formats: tuple[str, ...],
     resume: bool,
@@ -76,25 +78,47 @@ def run(
     values, files = recipe_values(words, **options)
     if not files:
         raise UsageError("No input file is named.", "give it behind the task: run TASK FILE.")
-    outputs = _outputs(files, output)
+    jobs = planned_jobs(files, output, report=report, formats=formats)
     recipe = resolved(values)
-    for name in formats:
-        call_plugins().load("writer", name)  # a wrong name shows before the work, not after
-    missed = False
-    for source, target in zip(files, outputs, strict=True):
-        summary = _run_one(recipe, source, target, resume=resume, overwrite=overwrite)
-        if report:
-            from tiltkit.report import write_report
+    read = [*files, *filter(None, [options["recipe"]])]
+    check_jobs(jobs, read, overwrite=overwrite, resume=resume)
+    check_gates(fail_if)
+    codes = []
+    for job in jobs:
+        try:
+            summary = _finished(recipe, job, resume=resume, overwrite=overwrite)
+            if summary:
+                print_json(summary) if as_json else click.echo(_sentence(summary))
+            missed = gates_met(fail_if, summary) if summary else []
+        except TiltkitError as error:
+            if len(jobs) == 1:
+                raise
+            click.echo(f"Error: {job.source}: {error}", err=True)
+            codes.append(error.exit_code)
+            continue
+        for condition in missed:
+            click.echo(f"Not good enough: {condition} in {job.result}.", err=True)
+        codes.append(3 if missed else 0)
+    failed = [code for code in codes if code not in (0, 3)]
+    return failed[0] if failed else max(codes)
 
-            summary["report"] = str(target.with_suffix(".html"))
-            write_report(target, target.with_suffix(".html"))
-        for name in formats:
-            write_as(name, target, overwrite=True)
-        print_json(summary) if as_json else click.echo(_sentence(summary))
-        for condition in gates_met(fail_if, summary):
-            click.echo(f"Not good enough: {condition} in {target}.", err=True)
-            missed = True
-    return 3 if missed else 0
+
+def _finished(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> dict[str, Any]:
+    """One scan and all that is made of it; empty where it was done before."""
+    if resume and job.result.exists():
+        click.echo(f"{job.result} is complete.", err=True)
+        summary: dict[str, Any] = {}
+    else:
+        summary = _run_one(recipe, job.source, job.result, resume=resume, overwrite=overwrite)
+    if job.page and (summary or not job.page.exists()):
+        from tiltkit.report import write_report
+
+        write_report(job.result, job.page)
+        summary |= {"report": str(job.page)} if summary else {}
+    for name, path in job.exports.items():
+        if summary or not all(file.exists() for file in files_of(name, path)):
+            write_as(name, job.result, path, overwrite=True)
+    return summary
 
 
 def _run_one(
@@ -111,7 +135,8 @@ def _run_one(
         resume=resume, overwrite=overwrite, command=command,
     )  # fmt: skip
     try:
-        with Progress(source.name) as progress:
+        # What plugins print is no part of the answer.
+        with redirect_stdout(sys.stderr), Progress(source.name) as progress:
             for event in events:
                 if isinstance(event, ScanDone):
                     return {"input": str(source), "output": str(event.output), **event.summary}
@@ -124,33 +149,12 @@ def _run_one(
     raise TiltkitError(f"{source} gave no result.")
 
 
-def _outputs(files: Sequence[Path], output: Path | None) -> list[Path]:
-    """Where each result goes.
-
-    Raises:
-        UsageError: One name for several results, or two results of the same name.
-    """
-    if output is not None and len(files) == 1 and not output.is_dir():
-        return [output]
-    if output is not None and not output.is_dir():
-        raise UsageError(
-            f"{output} is not a folder, but there are {len(files)} input files.",
-            "make the folder first, or run one file at a time.",
-        )
-    outputs = [(output or Path()) / f"{file.stem}.posterior.h5" for file in files]
-    twice = next((path for path in outputs if outputs.count(path) > 1), None)
-    if twice is not None:
-        raise UsageError(
-            f"Two input files would both give {twice}.", "run them one at a time, each with -o."
-        )
-    return outputs
-
-
 def _sentence(summary: dict[str, Any]) -> str:
     """The last line: where the result is, what was found, and whether to trust it."""
     slices, seconds = summary["slices"], summary["seconds"]
     text = f"{summary['output']}: {slices} slice{'s' * (slices != 1)}"
-    text += f", {summary['samples']} samples, {seconds:.0f} s"
+    count = summary["samples"]
+    text += f", {count} sample{'s' * (count != 1)}, {seconds:.0f} s"
     if "ess_min" in summary:
         text += f", ESS of exact weights at least {summary['ess_min']:.1f}"
         text += f" (used at {summary['weighted_levels']} of {summary['levels']} levels)"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tiltkit.errors import UsageError
+from tiltkit.errors import InputError, UsageError
 from tiltkit.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tiltkit.plugins import Plugins
 
 __all__ = [
-    "RecipeCommand", "call_plugins", "fail_if_option", "gates_met", "json_option", "print_json",
-    "print_tree", "recipe_options", "recipe_values", "resolved",
+    "RecipeCommand", "call_plugins", "check_gates", "fail_if_option", "gates_met", "json_option",
+    "print_json", "print_tree", "recipe_options", "recipe_values", "resolved",
 ]  # fmt: skip
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -49,8 +49,8 @@ class RecipeCommand(click.Command):
                 value = next(rest, "")
             if not value:
                 raise UsageError(
-                    f"The option {name} has no value.",
-                    f"write it behind: {name} VALUE; tasks have no options without one.",
+                    f"There is no option {name} here, or it has no value.",
+                    f"options of the task need one: {name} VALUE; for others see --help.",
                 )
             own += ["-s", f"task.{name[2:].replace('-', '_')}={value}"]
         return super().parse_args(ctx, own)
@@ -126,7 +126,11 @@ def recipe_values(
     from tiltkit.config import with_setting
 
     values, raw = _from_file(recipe) if recipe else ({}, None)
+    if raw and direct["quality"] is not None:
+        values = _without_budget(values)
     rest = list(words)
+    if rest and rest[0] not in _task_names() and "task" not in values and Path(rest[0]).exists():
+        raise UsageError("No task is named.", "see what there is with 'tiltkit list task'.")
     if rest and ("task" not in values or rest[0] in _task_names()):
         values = _renamed(values, "task", rest.pop(0))
     for kind in ("prior", "sampler"):
@@ -135,7 +139,7 @@ def recipe_values(
     for setting in settings:
         values = with_setting(values, setting)
     values |= {name: direct[name] for name in _DIRECT if direct[name] is not None}
-    files = [Path(word) for word in rest] or ([raw] if raw else [])
+    files = [Path(word) for word in rest] or ([_unchanged(raw, recipe)] if raw and recipe else [])
     return values, files
 
 
@@ -163,6 +167,16 @@ def print_tree(values: Mapping[str, Any], indent: str = "") -> None:
             click.echo(f"{indent}{key:<{width}}  {_short(value)}".rstrip())
 
 
+def check_gates(conditions: Sequence[str]) -> None:
+    """Refuse, before any work, what is no condition.
+
+    Raises:
+        UsageError: As `gates_met`.
+    """
+    for text in conditions:
+        _gate(text)
+
+
 def gates_met(conditions: Sequence[str], figures: Mapping[str, Any]) -> list[str]:
     """Those of the ``NAME<VALUE`` conditions that hold; a figure that is NaN counts as holding.
 
@@ -172,35 +186,63 @@ def gates_met(conditions: Sequence[str], figures: Mapping[str, Any]) -> list[str
     return [text for text in conditions if _holds(text, figures)]
 
 
-def _holds(text: str, figures: Mapping[str, Any]) -> bool:
+def _gate(text: str) -> tuple[str, str, float]:
+    """Figure, ``<`` or ``>``, and limit of a condition."""
     match = re.fullmatch(r"\s*([\w.]+)\s*([<>])\s*([-+.\deE]+)\s*", text)
     try:
-        limit = float(match[3]) if match else math.nan
+        if match:
+            return match[1], match[2], float(match[3])
     except ValueError:
-        match = None
-    if match is None:
-        raise UsageError(f"The condition {text!r} is not understood.", "write it like 'chi2>1.5'.")
-    value = figures.get(match[1])
+        pass
+    raise UsageError(f"The condition {text!r} is not understood.", "write it like 'chi2>1.5'.")
+
+
+def _holds(text: str, figures: Mapping[str, Any]) -> bool:
+    name, sign, limit = _gate(text)
+    value = figures.get(name)
     if not isinstance(value, int | float):
         from tiltkit.config import nearest
 
         known = [name for name, v in figures.items() if isinstance(v, int | float)]
-        raise UsageError(f"There is no figure {match[1]!r}.", nearest(match[1], known))
+        raise UsageError(f"There is no figure {name!r}.", nearest(name, known))
     if math.isnan(value):
         return True
-    return value < limit if match[2] == "<" else value > limit
+    return value < limit if sign == "<" else value > limit
 
 
 def _from_file(path: Path) -> tuple[dict[str, Any], Path | None]:
     """Settings of a recipe or result, and for a result the file that it was made from."""
     from tiltkit.config import read_toml
+    from tiltkit.files.reading import is_hdf5, read_provenance, read_recipe
 
-    if path.suffix.lower() == ".toml":
+    if path.suffix.lower() not in (".h5", ".hdf5", ".nxs") and not is_hdf5(path):
         return read_toml(path), None
-    from tiltkit.files.reading import read_provenance, read_recipe
 
     raw = read_provenance(path).get("raw_path")
     return read_recipe(path), Path(raw) if raw else None
+
+
+def _unchanged(raw: Path, result: Path) -> Path:
+    """The scan that a result was made from; says so where it is another one by now."""
+    from tiltkit.files.reading import read_provenance
+    from tiltkit.provenance import digest
+
+    if not raw.exists():
+        raise InputError(
+            f"{raw}, which {result} was made from, is not there.",
+            "name the scan where it is now, behind the other options.",
+        )
+    if read_provenance(result).get("raw_sha256") != digest(raw):
+        click.echo(f"Note: {raw} has changed since {result} was made from it.", err=True)
+    return raw
+
+
+def _without_budget(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a result, without what its quality meant for its sampler."""
+    sampler = values["sampler"]
+    presets = getattr(call_plugins().load("sampler", sampler["name"]), "presets", {})
+    budget = {key for preset in presets.values() for key in preset}
+    return {**values, "sampler": {k: v for k, v in sampler.items() if k not in budget}}
 
 
 def _task_names() -> set[str]:

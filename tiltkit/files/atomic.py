@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from tiltkit.errors import TiltkitError, UsageError
@@ -12,6 +13,10 @@ __all__ = [
     "check_output", "checkpoint_path", "checkpoints_of", "clear_checkpoints", "part_path",
     "publish",
 ]  # fmt: skip
+
+
+# Bytes in the name of a file that all file systems in use take.
+_LONGEST = 255
 
 
 def part_path(path: Path) -> Path:
@@ -36,20 +41,27 @@ def clear_checkpoints(path: Path) -> None:
         kept.unlink(missing_ok=True)
 
 
-def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
+def check_output(path: Path, *, overwrite: bool, resume: bool, keep: Iterable[Path] = ()) -> None:
     """Refuse an output that cannot be written, before any work starts.
 
     Args:
         path: The file to be written.
         overwrite: Whether a file that is there may be replaced.
         resume: Whether an unfinished file that is there will be continued.
+        keep: Files that are read, and so never replaced.
 
     Raises:
-        UsageError: The file or an unfinished one exists, or its folder is missing or read-only.
+        UsageError: The file or an unfinished one exists, or is no file, or is one to keep; or its
+            folder is missing or read-only.
     """
+    _check_name(path)
     _check_folder(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder.", "name a file inside it with -o.")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no regular file.", "choose another name with -o.")
+    if path.exists() and any(kept.exists() and path.samefile(kept) for kept in keep):
+        raise UsageError(f"{path} is the input itself.", "choose another name with -o.")
     if path.exists() and not overwrite:
         raise UsageError(
             f"{path} exists.", "use --overwrite to replace it, or -o for another name."
@@ -77,6 +89,21 @@ def publish(part: Path, path: Path) -> None:
             f"rename it to {path.name} yourself.",
         ) from error
     _sync_folder(path.parent)
+
+
+def _check_name(path: Path) -> None:
+    """A name that no file can have; those behind it are tried as well."""
+    try:
+        str(path).encode()
+        checkpoint_path(path).exists()
+        longest = len(os.fsencode(checkpoint_path(path).name))
+    except (OSError, ValueError):
+        longest = _LONGEST + 1
+    if longest > _LONGEST:
+        raise UsageError(
+            f"{str(path).encode(errors='replace').decode()[:100]} is no name for a file here.",
+            "choose a shorter one of ordinary letters with -o.",
+        )
 
 
 def _check_folder(path: Path) -> None:

@@ -16,9 +16,9 @@ from tiltkit.files.diagnostics import COMPLETE, read_diagnostics
 from tiltkit.protocols import Estimate
 
 __all__ = [
-    "is_result", "open_hdf5", "open_result", "read_axes", "read_diagnostics_of", "read_estimate",
-    "read_finished", "read_provenance", "read_recipe", "read_steps", "read_title", "read_units",
-    "result_shape", "tree",
+    "is_hdf5", "is_result", "open_hdf5", "open_result", "read_axes", "read_diagnostics_of",
+    "read_estimate", "read_finished", "read_provenance", "read_recipe", "read_steps", "read_title",
+    "read_units", "result_shape", "tree",
 ]  # fmt: skip
 
 
@@ -51,6 +51,11 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
             f"{path} is damaged: its data cannot be read or has a wrong checksum.",
             "copy it again from its source.",
         ) from error
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is there and begins as HDF5 does."""
+    return path.is_file() and bool(h5py.is_hdf5(path))
 
 
 def _unreadable(path: Path, error: OSError) -> tuple[str, str]:

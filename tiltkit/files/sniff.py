@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, cast
 import h5py
 
 from tiltkit.errors import InputError, PluginError, TiltkitError
-from tiltkit.files.reading import open_hdf5
+from tiltkit.files.reading import is_hdf5, open_hdf5
 from tiltkit.hookspecs import ReaderEntry
 from tiltkit.plugins import load_plugins
+from tiltkit.plugins.isolate import isolated
 
 if TYPE_CHECKING:
     from tiltkit.plugins import Plugins
@@ -32,7 +34,7 @@ def find_reader(path: Path, plugins: Plugins | None = None, gives: str = "") -> 
         gives: What the reader must give (``"mri.kspace"``); anything when empty.
 
     Raises:
-        InputError: The file is missing, is no HDF5 file, or no reader recognises it.
+        InputError: The file is missing or damaged, or no reader recognises it.
     """
     plugins = load_plugins() if plugins is None else plugins
     _check_readable(path)
@@ -41,15 +43,14 @@ def find_reader(path: Path, plugins: Plugins | None = None, gives: str = "") -> 
         return cast("type[Reader]", plugins.load("reader", found[0]))
     if path.is_dir():
         raise InputError(f"{path} is a folder that no reader recognises.", "name one file.")
-    with open_hdf5(path) as file:  # says so when it is no HDF5 file
-        inside = _inside(file)
+    inside = _inside(path)
     tried = [entry.name for entry in _candidates(path, plugins, gives)]
     if not tried:
         raise PluginError(
             f"No plugin reads {gives or 'input files'}.", "install one, for MRI: tiltkit-mri."
         )
     raise InputError(
-        f"No reader recognises {path}, which holds {inside}; tried: {', '.join(tried)}.",
+        f"No reader recognises {path}, which {inside}; tried: {', '.join(tried)}.",
         "see its contents with 'tiltkit show', and the layouts with 'tiltkit list reader'.",
     )
 
@@ -95,19 +96,37 @@ def _candidates(path: Path, plugins: Plugins, gives: str) -> list[ReaderEntry]:
 
 def _recognises(path: Path, plugins: Plugins, entry: ReaderEntry) -> bool:
     """One broken reader must not keep the others from reading their files."""
+    distribution = plugins.plugin_of("reader", entry.name).distribution
     try:
-        reader = cast("type[Reader]", plugins.load("reader", entry.name))
-        return bool(reader.matches(path))
-    except (TiltkitError, OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError):
+        with isolated(f"The reader {entry.name} failed", distribution):
+            reader = cast("type[Reader]", plugins.load("reader", entry.name))
+            return bool(reader.matches(path))
+    except TiltkitError:
         return False
 
 
-def _inside(file: h5py.File) -> str:
-    names = [f"{name} ({kind})" for name, kind in datasets(file).items()]
-    if not names:
-        return "no datasets"
+def _inside(path: Path) -> str:
+    """What a file holds, in words that go on a sentence about it."""
+    if path.stat().st_size and not is_hdf5(path):
+        return "is not an HDF5 file"
+    with open_hdf5(path) as file:
+        names = [f"{name} ({kind})" for name, kind in datasets(file).items()]
+        lost = list(_lost(file))
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    holds = f"holds {', '.join(names[:_NAMED]) or 'no datasets'}{more}"
+    return f"{holds}, and links that lead nowhere: {', '.join(lost)}" if lost else holds
+
+
+def _lost(group: h5py.Group) -> Iterator[str]:
+    """Links to what is not there, such as a file that was not copied along."""
+    for name in group:
+        link = group.get(name, getlink=True)
+        item = group.get(name)
+        if item is None:
+            target = " in ".join(filter(None, [link.path, getattr(link, "filename", "")]))
+            yield f"{group.name.rstrip('/')}/{name} to {target}"
+        elif isinstance(item, h5py.Group) and isinstance(link, h5py.HardLink):
+            yield from _lost(item)
 
 
 def _type_name(dataset: h5py.Dataset) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tiltkit.errors import TiltkitError
+from tiltkit.files.atomic import part_path, publish
 from tiltkit.files.reading import open_result, read_axes, read_steps, read_units
 
 __all__ = ["write_tiff"]
@@ -27,6 +29,7 @@ def write_tiff(result: Path, output: Path) -> None:
 
     Raises:
         InputError: The result cannot be read.
+        TiltkitError: The disk is full.
     """
     import tifffile
 
@@ -34,16 +37,22 @@ def write_tiff(result: Path, output: Path) -> None:
     with open_result(result) as file:
         for name, path in (("data", output), ("std", output.with_suffix(".std.tif"))):
             data = file[f"entry/data/{name}"]
-            part = path.with_name(f"{path.name}.part")
-            tifffile.imwrite(
-                part,
-                (page for block in data for page in block.reshape(-1, *block.shape[-2:])),
-                shape=data.shape,
-                dtype=np.float32,
-                imagej=True,
-                **facts,
-            )
-            part.replace(path)
+            part = part_path(path)
+            try:
+                tifffile.imwrite(
+                    part,
+                    (page for block in data for page in block.reshape(-1, *block.shape[-2:])),
+                    shape=data.shape,
+                    dtype=np.float32,
+                    imagej=True,
+                    **facts,
+                )
+            except OSError as error:
+                part.unlink(missing_ok=True)
+                raise TiltkitError(
+                    f"{path} could not be written: {error.strerror}.", "free some space, or use -o."
+                ) from error
+            publish(part, path)
 
 
 def _facts(result: Path) -> dict[str, Any]:

@@ -35,11 +35,16 @@ def patches_of(images: Sequence[Tensor], side: int, count: int, generator: Gener
     """Random patches (count, channel * side^2), as many of every image (channel, h, w).
 
     Raises:
-        InputError: An image is smaller than a patch.
+        InputError: An image is smaller than a patch, or has other channels than the first.
     """
     share = -(-count // len(images))
     out = []
     for image in images:
+        if len(image) != len(images[0]):
+            raise InputError(
+                f"An image has {len(image)} channels, the first one {len(images[0])}.",
+                "fit images of one kind: all complex, or all real.",
+            )
         rows, columns = (n - side + 1 for n in image.shape[-2:])
         if rows < 1 or columns < 1:
             raise InputError(

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ModuleOptions", "module_prior"]
 
+# Side of the image that a network is tried out on: a multiple of what networks divide by.
+_PROBE = 64
+
 
 class ModuleOptions(WrappedOptions):
     """Settings of a user's network, which takes images and noise levels (batch,)."""
@@ -46,7 +49,8 @@ def module_prior(options: ModuleOptions, entry: PriorEntry) -> DenoiserPrior:
     """The network as a prior.
 
     Raises:
-        UsageError: The factory cannot be imported, fails, or makes no `torch.nn.Module`.
+        UsageError: The factory cannot be imported, fails, or makes no `torch.nn.Module`; or the
+            network cannot denoise.
         InputError: The weights do not fit.
     """
     network = _network(options)
@@ -57,7 +61,7 @@ def module_prior(options: ModuleOptions, entry: PriorEntry) -> DenoiserPrior:
             f"own_low is {options.own_low:g} and own_high is {options.own_high:g}.",
             "set own_high to the larger one.",
         )
-    return wrapped(
+    prior = wrapped(
         network,
         lambda net, z, sigma: denoised(net, z, sigma, options.output, options.sigma_data),
         options,
@@ -65,6 +69,8 @@ def module_prior(options: ModuleOptions, entry: PriorEntry) -> DenoiserPrior:
         own_range=(options.own_low, options.own_high),
         sigma_range=(0.01, 5.0),
     )
+    _try_out(prior, options.factory)
+    return prior
 
 
 module_prior.Options = ModuleOptions  # type: ignore[attr-defined]
@@ -92,6 +98,26 @@ def denoised(network: nn.Module, z: Tensor, sigma: float, output: str, sigma_dat
     if output == "score":
         return z + sigma**2 * out
     return out
+
+
+def _try_out(prior: DenoiserPrior, factory: str) -> None:
+    """A network that cannot denoise shows now, and not in the middle of a run.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    image = torch.zeros(1, prior.channels or 1, _PROBE, _PROBE)
+    what = f"The network of {factory}, given an image {tuple(image.shape)},"
+    hint = "it is called with images (batch, channel, h, w) and noise levels (batch,), and returns"
+    hint += " as many images; 'channels' says how many channels it takes."
+    try:
+        found: object = prior.denoise(image, prior.sigma_range[1])
+    except Exception as error:  # foreign code
+        reason = str(error).strip().split("\n")[0]
+        raise UsageError(f"{what} failed: {type(error).__name__}: {reason}", hint) from error
+    if not isinstance(found, Tensor) or found.shape != image.shape:
+        shape = f"{tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise UsageError(f"{what} returned {shape}.", hint)
 
 
 def _network(options: ModuleOptions) -> nn.Module:

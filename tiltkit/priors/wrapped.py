@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self, TypeVar
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tiltkit.errors import InputError
+from tiltkit.errors import InputError, UsageError
 from tiltkit.priors.denoiser import DenoiserPrior
 from tiltkit.priors.tiling import tiled
 
@@ -46,6 +47,10 @@ class WrappedOptions(BaseModel):
             raise ValueError(f"low must be less than high, not {self.low} and {self.high}")
         if self.tile is not None and self.overlap >= self.tile:
             raise ValueError(f"overlap must be less than the tile's {self.tile}")
+        if (self.sigma_min or 0.0) >= (self.sigma_max or math.inf):
+            raise ValueError(
+                f"sigma_min must be less than sigma_max, not {self.sigma_min} and {self.sigma_max}"
+            )
         return self
 
 
@@ -70,7 +75,17 @@ def wrapped(
         own_range: The network's values for ``options.low`` and ``options.high``.
         sigma_range: Noise levels that it knows, in image units, where the options do not say.
         note: What people should know, put behind the value range.
+
+    Raises:
+        UsageError: The smallest noise level is not the smallest.
     """
+    low, high = options.sigma_min or sigma_range[0], options.sigma_max or sigma_range[1]
+    if not low < high:
+        raise UsageError(
+            f"The network would know noise levels from {low:g} to {high:g}.",
+            f"set both sigma_min and sigma_max; unset they are {sigma_range[0]:g} and"
+            f" {sigma_range[1]:g}.",
+        )
     network = network.eval().requires_grad_(requires_grad=False)
     gain = (own_range[1] - own_range[0]) / (options.high - options.low)
 
@@ -91,7 +106,7 @@ def wrapped(
     return DenoiserPrior(
         denoise=on(torch.device("cpu")),
         channels=0 if options.per_channel else channels,
-        sigma_range=(options.sigma_min or sigma_range[0], options.sigma_max or sigma_range[1]),
+        sigma_range=(low, high),
         value_range=f"{options.low:g} to {options.high:g}{note}",
         to_device=on,
     )

@@ -31,12 +31,21 @@ if TYPE_CHECKING:
 __all__ = ["Almc", "AlmcOptions", "noise_level"]
 
 
+# Time at which paths start, where the prior knows that much noise.
+_LATEST = 2.0
+# A noise level and the level of its time differ by this at most.
+_ROUNDING = 1 + 1e-9
+
+
 class AlmcOptions(BaseModel):
     """Settings of `Almc`, with the names of the paper."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    T: float = Field(2.0, gt=0, le=20, description="time at which the path starts")
+    T: float | None = Field(
+        None, gt=0, le=20, description="time at which the path starts; 2 when not given, or earlier"
+        " where the prior knows no more noise"
+    )  # fmt: skip
     tau: float = Field(0.01, gt=0, description="time at which the path stops early")
     kappa: float = Field(1.0, gt=0, description="slowness of the path; t = i delta / kappa")
     delta: float | None = Field(
@@ -52,6 +61,11 @@ def noise_level(t: float) -> float:
     return math.sqrt(math.expm1(2 * t))
 
 
+def time_of(level: float) -> float:
+    """The time of a noise level, the inverse of `noise_level`."""
+    return math.log1p(level**2) / 2
+
+
 class Almc:
     """The sampler; its levels are times ``t``, its cost one network call per Langevin step."""
 
@@ -62,17 +76,22 @@ class Almc:
         self.options = options
         self._delta = options.delta
 
+    def _start(self, target: Target) -> float:
+        """The time at which the path starts."""
+        _, high = target.problem.prior.sigma_range
+        return self.options.T or min(_LATEST, time_of(high))
+
     def levels(self, target: Target) -> list[float]:
         """Times from ``T`` to ``tau`` at which the run reports; the last ones collect samples."""
-        o = self.options
+        o, start = self.options, self._start(target)
         low, high = target.problem.prior.sigma_range
-        if not low <= noise_level(o.tau) < noise_level(o.T) <= high:
+        if not low <= noise_level(o.tau) < noise_level(start) <= high * _ROUNDING:
             raise UsageError(
-                f"Times {o.T:g} to {o.tau:g} are noise levels {noise_level(o.T):.3g} to"
+                f"Times {start:g} to {o.tau:g} are noise levels {noise_level(start):.3g} to"
                 f" {noise_level(o.tau):.3g}, but the prior knows {high:g} to {low:g}.",
                 "set sampler.T and sampler.tau so that sqrt(exp(2 t) - 1) lies in that range.",
             )
-        times = np.linspace(o.T, o.tau, o.reports + 1)
+        times = np.linspace(start, o.tau, o.reports + 1)
         return [float(t) for t in times] + [o.tau] * o.collect
 
     def next_level(
@@ -98,7 +117,7 @@ class Almc:
         """Langevin steps of size ``delta`` while t falls by ``delta / kappa`` each."""
         delta = self._step_size(target)
         final = level == state.level
-        piece = (self.options.T - self.options.tau) / self.options.reports
+        piece = (self._start(target) - self.options.tau) / self.options.reports
         steps = max(1, math.ceil(piece * self.options.kappa / delta))
         times = np.linspace(state.level, level, steps + 1)[1:]
         x = state.c.clone()

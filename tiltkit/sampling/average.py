@@ -56,10 +56,9 @@ class Averaging:
         """Take in images (n, *image) with weights (n,), in units of their own."""
         if self._first is None:
             self._begin(images[0])
-        assert self._first is not None  # noqa: S101
-        bands = frequency_bands(tuple(self._first.shape), self._first.device)
+        first, bands = self._started
         for image, weight in zip(images, weights.double(), strict=True):
-            difference = (image - self._first)[None]
+            difference = (image - first)[None]
             self._sum += weight * difference[0].double()
             self._squares += weight * bands.inner(difference, difference)[0]
             self._weights += torch.stack([weight, weight.square()])
@@ -74,22 +73,27 @@ class Averaging:
         self._least = image.min()
 
     @property
+    def _started(self) -> tuple[Tensor, Bands]:
+        """The first image, and the bands that images are compared in."""
+        if self._first is None:
+            raise ValueError("no images yet")
+        return self._first, frequency_bands(tuple(self._first.shape), self._first.device)
+
+    @property
     def image(self) -> Tensor:
         """Mean image, float64.
 
         Raises:
             ValueError: There was no image.
         """
-        if self._first is None:
-            raise ValueError("no images yet")
-        return self._first.double() + self._sum / self._weights[0]
+        first, _ = self._started
+        return first.double() + self._sum / self._weights[0]
 
     @property
     def scatter(self) -> Tensor:
         """(band,) mean squared difference of images from their mean, summed over coefficients."""
-        image = self.image
+        _, bands = self._started
         middle = (self._sum / self._weights[0])[None]
-        bands = frequency_bands(tuple(image.shape), image.device)
         return (self._squares / self._weights[0] - bands.inner(middle, middle)[0]).clamp_min(0)
 
     def result(self) -> Average:

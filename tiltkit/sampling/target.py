@@ -55,6 +55,26 @@ class Target:
     dtype: torch.dtype = torch.float32
     network_calls: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Refuse a prior of other images.
+
+        Raises:
+            TiltkitError: It has another number of channels, or knows no range of noise.
+        """
+        prior, channels = self.problem.prior, self.problem.shape[0]
+        if prior.channels not in (0, channels):
+            raise TiltkitError(
+                f"The prior is one of images with {prior.channels} channels, and the images here"
+                f" have {channels}.",
+                f"choose or train one for {channels}; complex images have two, re and im.",
+            )
+        low, high = prior.sigma_range
+        if not 0 < low < high:
+            raise TiltkitError(
+                f"The prior knows noise levels from {low:g} to {high:g}, which is no range.",
+                "correct its sigma_range: smallest first, both above 0.",
+            )
+
     def chunks(self) -> Iterator[slice]:
         """Slices of particles, in order."""
         for first in range(0, self.n, self.chunk):
@@ -78,7 +98,7 @@ class Target:
         """
         try:
             score: object = self.problem.prior.score(x, sigma)
-        except (RuntimeError, ValueError, ArithmeticError) as error:
+        except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
             reason = str(error).split("\n")[0]
             raise TiltkitError(
                 f"The prior failed on {tuple(x.shape)} images at noise {sigma:.3g}: {reason}",

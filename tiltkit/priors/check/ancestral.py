@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor
 
+from tiltkit.errors import TiltkitError
 from tiltkit.priors.denoiser import DenoiserPrior
 from tiltkit.protocols import Prior
 
@@ -16,8 +17,19 @@ __all__ = ["along", "ancestral", "denoised", "step_down"]
 
 
 def denoised(prior: Prior | DenoiserPrior, x: Tensor, sigma: float) -> Tensor:
-    """Posterior mean of clean images, by Tweedie's formula."""
-    return x + sigma**2 * prior.score(x, sigma)
+    """Posterior mean of clean images, by Tweedie's formula.
+
+    Raises:
+        TiltkitError: The prior cannot take them.
+    """
+    try:
+        return x + sigma**2 * prior.score(x, sigma)
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).split("\n")[0]
+        raise TiltkitError(
+            f"The prior failed on images {tuple(x.shape)} at noise {sigma:.3g}: {reason}",
+            "check that it is a prior for images of this shape.",
+        ) from error
 
 
 def step_down(x: Tensor, clean: Tensor, high: float, low: float, xi: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ Judgement = Literal["good", "care", "bad"]
 _HONEST = 1.5
 # Drift and asymmetry: up to the first is good, up to the second takes care.
 _SMALL, _LARGE = 0.15, 0.4
-# dB over a baseline that counts as better: below, seeds decide.
+# dB over a baseline, or over the noise, that counts: below, seeds decide.
 _BETTER = 0.1
 
 
@@ -132,7 +132,7 @@ def _range(report: Report) -> Finding:
     (low, gain_low), (high, gain_high) = report.ends.items()
     text = f"It takes away {gain_low:.1f} dB of noise at its smallest level {low:g} and"
     text += f" {gain_high:.1f} dB at its largest {high:g}."
-    if min(gain_low, gain_high) > 0:
+    if min(gain_low, gain_high) > -_BETTER:
         return Finding("noise range", "good", text)
     return Finding("noise range", "bad", text + " Below zero it adds errors of its own.")
 

@@ -1,0 +1,164 @@
+"""No command replaces a file that it was not asked to replace, and batches go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import FAST
+
+Tilt = Callable[..., Any]
+
+
+@pytest.fixture
+def result(tilt: Tilt, scan: Path, tmp_path: Path) -> Path:
+    """A complete result beside its scan."""
+    out = tmp_path / "out.h5"
+    assert tilt("run", "mri-recon", scan, "-o", out, *FAST).code == 0
+    return out
+
+
+@pytest.mark.parametrize("kept", ["out.html", "out.tif", "out.std.tif"])
+def test_files_beside_the_result_are_not_replaced_unasked(
+    tilt: Tilt, scan: Path, tmp_path: Path, kept: str
+) -> None:
+    (tmp_path / kept).write_text("precious")
+    command = ("run", "mri-recon", scan, "-o", tmp_path / "out.h5", "--report", "--write", "tiff")
+    done = tilt(*command, *FAST)
+    assert done.code == 2
+    assert f"{kept} exists" in done.err
+    assert (tmp_path / kept).read_text() == "precious"
+    assert not (tmp_path / "out.h5").exists()
+    assert tilt(*command, *FAST, "--overwrite").code == 0
+    assert (tmp_path / kept).read_bytes() != b"precious"
+
+
+def test_the_page_of_a_result_is_not_the_result(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.html"
+    done = tilt("run", "mri-recon", scan, "-o", out, "--report", *FAST)
+    assert done.code == 2
+    assert "Two outputs" in done.err
+    assert not out.exists()
+
+
+def test_what_is_read_is_never_replaced(
+    tilt: Tilt, scan: Path, result: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('task = "mri-recon"\n')
+    twin = tmp_path / "out.tif"
+    twin.hardlink_to(result)
+    for command in (
+        ("run", "-c", recipe, scan, "-o", recipe, "--overwrite", *FAST),
+        ("report", result, "-o", result, "--overwrite"),
+        ("export", result, "--overwrite"),
+    ):
+        before = recipe.read_bytes(), result.read_bytes()
+        done = tilt(*command)
+        assert done.code == 2
+        assert "is the input itself" in done.err
+        assert (recipe.read_bytes(), result.read_bytes()) == before
+
+
+def test_an_output_must_be_a_file_with_a_possible_name(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
+    for name, complaint in (
+        ("/dev/null", "no regular file"),
+        (tmp_path / ("x" * 250), "no name for a file"),
+        (f"{tmp_path}/new/", "There is no folder"),
+    ):
+        done = tilt("run", "mri-recon", scan, "-o", name, "--overwrite", *FAST)
+        assert done.code == 2
+        assert complaint in done.err
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_batch_goes_on_behind_a_bad_file(tilt: Tilt, scan_of: Any, tmp_path: Path) -> None:
+    bad, good = tmp_path / "bad.h5", scan_of(tmp_path / "good.h5")
+    bad.write_bytes(b"no scan")
+    done = tilt("run", "mri-recon", bad, good, "-o", tmp_path, *FAST)
+    assert done.code == 1
+    assert f"{bad}: " in done.err
+    assert (tmp_path / "good.posterior.h5").exists()
+
+
+def test_all_files_of_a_batch_are_looked_at_first(tilt: Tilt, scan_of: Any, tmp_path: Path) -> None:
+    first = scan_of(tmp_path / "a.h5")
+    done = tilt("run", "mri-recon", first, tmp_path / "none.h5", "-o", tmp_path, *FAST)
+    assert done.code == 1
+    assert "There is no file" in done.err
+    assert not (tmp_path / "a.posterior.h5").exists()
+
+
+def test_a_stopped_batch_goes_on_with_what_is_missing(
+    tilt: Tilt, scan_of: Any, tmp_path: Path
+) -> None:
+    scans = [scan_of(tmp_path / f"{name}.h5") for name in "ab"]
+    assert tilt("run", "mri-recon", scans[0], "-o", tmp_path, *FAST).code == 0
+    first = (tmp_path / "a.posterior.h5").read_bytes()
+    done = tilt("run", "mri-recon", *scans, "-o", tmp_path, "--resume", "--report", *FAST)
+    assert done.code == 0, done.err
+    assert "a.posterior.h5 is complete" in done.err
+    assert (tmp_path / "a.posterior.h5").read_bytes() == first
+    assert {path.name for path in tmp_path.glob("*.html")} == {
+        "a.posterior.html", "b.posterior.html"
+    }  # fmt: skip
+
+
+def test_a_gate_that_is_none_is_refused_before_the_run(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
+    done = tilt("run", "mri-recon", scan, "-o", tmp_path / "out.h5", "--fail-if", "chi2", *FAST)
+    assert done.code == 2
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_an_unfinished_result_is_not_exported(
+    tilt: Tilt, scan_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tiltkit.files.result import ResultWriter
+
+    scan, out = scan_of(tmp_path / "scan.h5", n_slices=2), tmp_path / "out.h5"
+    write = ResultWriter.write
+
+    def once(self: ResultWriter, index: int, outcome: Any) -> None:
+        if index:
+            raise KeyboardInterrupt
+        write(self, index, outcome)
+
+    monkeypatch.setattr(ResultWriter, "write", once)
+    assert tilt("run", "mri-recon", scan, "-o", out, *FAST).code == 130
+    done = tilt("export", tmp_path / "out.h5.part", "-o", tmp_path / "out.tif")
+    assert done.code == 1
+    assert "1 of 2 slices" in done.err
+    assert not (tmp_path / "out.tif").exists()
+
+
+def test_a_repeated_run_says_that_the_scan_is_another_one(
+    tilt: Tilt, scan: Path, result: Path, tmp_path: Path
+) -> None:
+    again = ("run", "-c", result, "-o", tmp_path / "again.h5", "--overwrite")
+    assert "has changed" not in tilt(*again).err
+    with scan.open("ab") as file:
+        file.write(b"\0")
+    done = tilt(*again)
+    assert done.code == 0
+    assert "has changed" in done.err
+    scan.unlink()
+    assert "is not there" in tilt(*again).err
+
+
+def test_quality_changes_the_budget_of_an_earlier_result(
+    tilt: Tilt, scan: Path, result: Path, tmp_path: Path
+) -> None:
+    def levels(*more: object) -> str:
+        lines = tilt("check", "-c", result, *more).out.splitlines()
+        return next(line for line in lines if line.startswith("sampler"))
+
+    assert "6 levels" in levels()
+    assert "26 levels" in levels("--quality", "draft")
+    assert "10 levels" in levels("--quality", "draft", "-s", "sampler.levels=8")
