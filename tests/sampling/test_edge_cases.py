@@ -365,7 +365,7 @@ def test_a_score_of_another_shape_or_type_than_the_image_is_a_clear_error(kind, 
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"channels": 3}, "images with 3 channels, and the images here have 1"),
+        ({"channels": 3}, "images with 3 channels, and the images here have 6"),
         ({"sigma_range": (5.0, 0.01)}, "from 5 to 0.01, which is no range"),
     ],
 )
