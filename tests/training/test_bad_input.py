@@ -57,11 +57,16 @@ def test_not_a_number(folder: Path, recipe: Recipe) -> None:
     assert "bad.npy, slice 2 has 1 values that are NaN" in str(refusal(recipe(folder)))
 
 
-def test_a_constant_image(folder: Path, recipe: Recipe) -> None:
-    np.save(folder / "flat.npy", np.ones((4, 36, 32)))
-    error = str(refusal(recipe(folder)))
-    assert "flat.npy" in error
-    assert "are equal" in error
+def test_a_number_too_large_for_float32(folder: Path, recipe: Recipe) -> None:
+    np.save(folder / "bad.npy", volume(7).astype(np.float64) * 1e300)
+    assert "too large for float32" in str(refusal(recipe(folder)))
+
+
+def test_constant_images_alone(tmp_path: Path, recipe: Recipe) -> None:
+    (tmp_path / "flat").mkdir()
+    for name in "ab":
+        np.save(tmp_path / "flat" / f"{name}.npy", np.ones((4, 36, 32)))
+    assert "flat are equal: there is nothing" in str(refusal(recipe(tmp_path / "flat")))
 
 
 def test_wrong_channels(folder: Path, recipe: Recipe) -> None:
@@ -76,7 +81,11 @@ def test_a_damaged_file(folder: Path, recipe: Recipe) -> None:
 
 def test_pickles_are_never_loaded(folder: Path, recipe: Recipe) -> None:
     np.save(folder / "bad.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    assert isinstance(refusal(recipe(folder)), InputError)
+    error = refusal(recipe(folder))
+    assert isinstance(error, InputError)
+    assert "allow_pickle" not in str(error)
+    (folder / "bad.npy").write_bytes(b"no array")
+    assert "bad.npy cannot be read: it holds no array of numbers" in str(refusal(recipe(folder)))
 
 
 def test_a_scale_of_another_size(folder: Path, recipe: Recipe) -> None:
@@ -96,6 +105,8 @@ def test_an_output_that_is_there(folder: Path, recipe: Recipe) -> None:
     Path(made.output).rename(Path(made.output).with_suffix(".md"))
     with pytest.raises(UsageError, match=r"prior.md exists"):
         next(train(made))
+    with pytest.raises(UsageError, match=r"prior.md exists"):
+        next(train(made, resume=True))  # from nothing: whoever wrote it, no training did
 
 
 @pytest.mark.parametrize(
@@ -110,6 +121,7 @@ def test_an_output_that_is_there(folder: Path, recipe: Recipe) -> None:
         ({"network": {"widths": [0], "blocks": [1]}}, "greater than or equal to 1"),
         ({"data": {"paths": ["a"], "kind": "complex", "channels": 2}}, "one channel here"),
         ({"data": {"paths": ["a"], "augment": "mri"}}, "makes up phases"),
+        ({"data": {"paths": ["a"], "kind": "complex", "offset": 9}}, "offset is 9, but nothing"),
         ({"data": {"paths": ["a"], "augment": "natural", "noise": 1}}, "change the noise"),
         ({"output": "prior.pt"}, "does not end in .safetensors"),
         ({"data": "a"}, "must be a table"),

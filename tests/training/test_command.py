@@ -69,6 +69,15 @@ def test_one_line_for_machines(here: Path, capsys: pytest.CaptureFixture[str]) -
     assert (found["steps"], len(found["psnr"])) == (6, len(found["levels"]))
 
 
+def test_a_budget_given_takes_the_place_of_the_recipe_s(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("--check", "-s", "training.minutes=2") == 0
+    assert "2 minutes" in capsys.readouterr().out
+    assert call("--check", "-s", "training.minutes=2", "-s", "training.steps=5") == 0
+    assert "5 steps" in capsys.readouterr().out
+
+
 def test_a_check_trains_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--check") == 0
     assert "4 crops of 16 pixels" in capsys.readouterr().out

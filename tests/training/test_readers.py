@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+import scipy.io
 import skimage.io
 import tifffile
 from pydicom.dataset import FileMetaDataset
@@ -133,6 +134,34 @@ def test_channels_have_an_axis_of_their_own(tmp_path: Path) -> None:
         images(tmp_path / "a.npy")
 
 
+def test_complex_coils_are_not_taken_for_real_and_imaginary_parts(tmp_path: Path) -> None:
+    np.save(tmp_path / "coils.npy", np.stack([volume(1), volume(2)], 1) * (1 + 1j))
+    with pytest.raises(InputError, match=r"2 complex channels, not one(.|\n)*combined"):
+        images(tmp_path / "coils.npy", kind="complex", channel_axis=1)
+    values = np.stack([volume(1), volume(2)], 1)
+    np.save(tmp_path / "parts.npy", values)
+    found = images(tmp_path / "parts.npy", kind="complex", channel_axis=1)
+    np.testing.assert_array_equal(found, values)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((4, 36, 32), 0), ((36, 32, 4), 2), ((9, 12, 4), 0)])
+def test_a_named_axis_counts_slices_also_where_the_format_says_colours(
+    shape: tuple[int, int, int], axis: int, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).integers(0, 999, shape, np.uint16)
+    place = "separate" if shape[0] == 4 else "contig"
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", planarconfig=place)
+    (subject,) = load_subjects(options(tmp_path / "a.tif", axis=axis), crop=1)
+    found = np.stack([image.values[0] for image in subject.images])
+    np.testing.assert_array_equal(found, np.moveaxis(values, axis, 0))
+
+
+def test_one_axis_cannot_count_both_slices_and_channels(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.stack([volume(1), volume(2)], axis=-1))
+    with pytest.raises(InputError, match="of which no slices can be taken"):
+        images(tmp_path / "a.npy", channels=2, channel_axis=3, axis=-1)
+
+
 def test_several_datasets_need_a_name(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", one=volume(1), two=volume(2))
     with pytest.raises(InputError, match=r"2 datasets that could be images(.|\n)*one, two"):
@@ -147,6 +176,21 @@ def test_a_damaged_file_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"this is no image" * 20)
     with pytest.raises(InputError, match=name):
         images(tmp_path / name)
+
+
+def test_of_a_dicom_folder_the_file_without_pixels_is_named(tmp_path: Path) -> None:
+    folder = write_dicom(tmp_path / "patient", volume(1), "A")
+    file = pydicom.dcmread(folder / "IM0003")
+    del file.PixelData, file.SeriesInstanceUID
+    file.save_as(folder / "IM0003")
+    with pytest.raises(InputError, match=r"IM0003 cannot be read"):
+        images(folder)
+
+
+def test_an_old_matlab_file_says_how_to_save_it(tmp_path: Path) -> None:
+    scipy.io.savemat(tmp_path / "a.mat", {"image": volume(1)})
+    with pytest.raises(InputError, match=r"a.mat is of a MATLAB version before 7.3(.|\n)*-v7.3"):
+        images(tmp_path / "a.mat")
 
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

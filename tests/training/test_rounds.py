@@ -77,9 +77,13 @@ def recipe(recipe: Recipe) -> Recipe:
 
 
 def finish(made: TrainRecipe, **how: Any) -> tuple[list[Any], Finished]:
-    *events, last = train(made, **how)
-    assert isinstance(last, Finished)
-    return events, last
+    """All events up to the last one, as the command takes them."""
+    events: list[Any] = []
+    for event in train(made, **how):
+        if isinstance(event, Finished):
+            return events, event
+        events.append(event)
+    raise AssertionError(events[-1])
 
 
 def refusal(made: TrainRecipe, **how: Any) -> TiltkitError:

@@ -40,6 +40,28 @@ def test_files_and_folders_inside_a_folder_are_subjects(tmp_path: Path) -> None:
     assert names(f"{tmp_path}/a.npy") == {"a": 1}
 
 
+def test_links_are_followed_and_not_in_circles(tmp_path: Path) -> None:
+    touch(tmp_path / "store" / "a" / "1.npy", tmp_path / "store" / "key", tmp_path / "heads/b.npy")
+    (tmp_path / "heads" / "sub-1").symlink_to(tmp_path / "store" / "a")
+    (tmp_path / "store" / "a" / "2.npy").symlink_to(tmp_path / "heads" / "b.npy")
+    (tmp_path / "store" / "a" / "back").symlink_to(tmp_path / "heads")
+    (tmp_path / "heads" / "lost.npy").symlink_to(tmp_path / "nowhere.npy")
+    assert names(str(tmp_path / "heads")) == {"b": 1, "sub-1": 2}
+    assert names(f"{tmp_path}/heads/sub-*") == {"sub-1": 3}
+
+
+def test_a_folder_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    touch(tmp_path / "heads" / "a.npy")
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(InputError, match="heads cannot be read: Permission denied"):
+        names(str(tmp_path / "heads"))
+
+
 def test_loose_dicom_files_are_one_subject(tmp_path: Path) -> None:
     write_dicom(tmp_path / "patient", volume(1), "A")
     assert names(str(tmp_path / "patient")) == {"patient": 1}
@@ -70,6 +92,8 @@ def test_names_and_patterns_hold_out(folder: Path, recipe: Recipe) -> None:
         prepare(recipe(folder, data={"held_out": ["head9"]}))
     with pytest.raises(UsageError, match="none is left to train on"):
         prepare(recipe(folder, data={"held_out": ["*"]}))
+    with pytest.raises(UsageError, match="nothing is left to measure on"):
+        prepare(recipe(folder, data={"held_out": []}))
 
 
 def test_one_subject_is_parted_into_slabs_with_a_gap(tmp_path: Path, recipe: Recipe) -> None:
@@ -101,6 +125,28 @@ def test_the_same_patient_on_both_sides_is_refused(tmp_path: Path, recipe: Recip
     prepare(recipe(tmp_path, data={"held_out": ["visit2"], "patient_id": False}))
 
 
+def test_what_is_constant_is_left_out_and_counted(folder: Path, recipe: Recipe) -> None:
+    np.save(folder / "air.npy", np.zeros((3, 36, 32)))
+    values = volume(0)
+    values[2] = 7
+    np.save(folder / "head0.npy", values)
+    for seed in range(5):  # whoever is held out
+        job = prepare(recipe(folder, data={"held_out": 0.5}, seed=seed))
+        assert (len(job.split.train), len(job.split.held_out)) == (2, 2)
+        assert len(job.images) + len(job.held_out) == 15
+        assert job.facts()["left out"] == "4 slices, all pixels equal"
+
+
+def test_slices_left_out_of_a_single_subject_are_counted_once(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    values = volume(0, slices=20)
+    values[0] = 0
+    np.save(tmp_path / "one.npy", values)
+    facts = prepare(recipe(tmp_path / "one.npy")).facts()
+    assert facts["left out"] == "1 slice, all pixels equal"
+
+
 def test_air_is_no_leak(folder: Path) -> None:
     for seed in (0, 1):
         values = volume(seed)
@@ -108,4 +154,4 @@ def test_air_is_no_leak(folder: Path) -> None:
         np.save(folder / f"head{seed}.npy", values)
     subjects = load_subjects(DataOptions(paths=[str(folder)]), crop=16)
     parted = split(subjects, ["head0"], seed=0)
-    assert (parted.held_out[0].constant, len(parted.held_out[0].images)) == (1, 3)
+    assert (parted.constant, len(parted.held_out[0].images)) == (2, 3)

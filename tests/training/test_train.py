@@ -17,14 +17,14 @@ from safetensors.torch import load_file
 from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.plugins import load_plugins
 from tiltkit.priors.weights import load_network
-from tiltkit.training import loop
+from tiltkit.training import exam, loop
 from tiltkit.training.finish import Finished
 from tiltkit.training.loop import Checked
 from tiltkit.training.recipe import TrainRecipe, resolve
 from tiltkit.training.record import Check, Record
 from tiltkit.training.train import Stopped, train
 
-from .conftest import Recipe
+from .conftest import Recipe, volume
 
 
 def finish(recipe: TrainRecipe, **how: Any) -> Finished:
@@ -88,6 +88,7 @@ def test_a_killed_training_goes_on_from_the_last_saving(folder: Path, recipe: Re
     events = train(made)
     next(event for event in events if isinstance(event, Checked) and event.check.step == 8)
     events.close()  # as hard as a kill: the state of the check at step 4 is the last one
+    Path(made.output).with_suffix(".md").write_text("of a kill in the middle of the writing")
     assert len(finish(made, resume=True).outcome.record.losses) == 12
 
 
@@ -148,6 +149,19 @@ def test_what_is_written_says_what_it_is(folder: Path, recipe: Recipe) -> None:
     assert not re.search(r"(src|href)=.http", page), "it needs no network"
 
 
+def test_what_is_shown_has_the_size_of_the_smallest_image(
+    folder: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(folder / "big.npy", volume(7, height=50, width=44))
+    made = recipe(folder, data={"held_out": ["big", "head0"]}, training={"steps": 2})
+    outcome = finish(made).outcome
+    assert outcome.samples.shape == outcome.shown.shape == (6, 32, 32)
+    monkeypatch.setattr(exam, "_LARGEST", 20)  # crops may be larger than what is measured
+    made = recipe(folder, training={"steps": 2, "crop": 24})
+    outcome = finish(made, overwrite=True).outcome
+    assert outcome.samples.shape[1:] == outcome.shown.shape[1:] == (20, 20)
+
+
 def test_the_prior_can_be_used_at_once(folder: Path, recipe: Recipe) -> None:
     done = finish(recipe(folder))
     prior = load_plugins().create("prior", "network", {"weights": str(done.weights)})
@@ -199,8 +213,8 @@ def test_a_training_that_diverges_says_so(
     folder: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop.Learner, "step", lambda *_: torch.tensor(torch.nan))
-    with pytest.raises(TiltkitError, match="diverged before step 3"):
-        list(train(recipe(folder)))
+    with pytest.raises(TiltkitError, match=r"diverged before step 3(.|\n)*--overwrite"):
+        list(train(recipe(folder)))  # --resume would refuse another rate
 
 
 def test_a_budget_of_time_is_kept(folder: Path, recipe: Recipe) -> None:

@@ -27,6 +27,8 @@ __all__ = ["train"]
 
 # Without a terminal, a line at most so often (seconds).
 _EVERY = 30.0
+# Of these two settings a recipe has one.
+_BUDGETS = {"training.steps": "minutes", "training.minutes": "steps"}
 
 
 @click.command(short_help="Train a prior on your own images.")
@@ -56,12 +58,12 @@ def train(
     tiltkit train recipe.toml -s training.minutes=60 -o heads.safetensors
     tiltkit run mri-recon scan.h5 --prior network -s prior.weights=heads.safetensors
     """
-    from tiltkit.config import read_toml, with_setting
+    from tiltkit.config import read_toml
     from tiltkit.training.recipe import resolve
 
     values = read_toml(recipe)
     for setting in settings:
-        values = with_setting(values, setting)
+        values = _changed(values, setting)
     resolved = resolve(values | ({"output": output} if output else {}))
     if check:
         from tiltkit.training.train import check as checked
@@ -71,6 +73,17 @@ def train(
         return
     finished = _trained(resolved, resume=resume, overwrite=overwrite)
     print_json(_summary(finished)) if as_json else click.echo(_sentence(finished))
+
+
+def _changed(values: dict[str, Any], setting: str) -> dict[str, Any]:
+    """With one setting changed; a budget takes the place of the other one, and only one counts."""
+    from tiltkit.config import with_setting
+
+    changed = with_setting(values, setting)
+    other = _BUDGETS.get(setting.partition("=")[0].strip())
+    if other:
+        changed["training"].pop(other, None)
+    return changed
 
 
 def _trained(recipe: TrainRecipe, *, resume: bool, overwrite: bool) -> Finished:

@@ -68,6 +68,7 @@ class Pula:
 
     def levels(self, target: Target) -> list[float]:
         """Levels of constant ratio; the last one repeated to collect samples."""
+        refuse_corrections(target)
         o = self.options
         first, last = bounds(target.problem.prior.sigma_range, o.sigma_max, o.tau)
         inner = np.geomspace(first, last, o.levels + 1)[1:-1]
@@ -81,7 +82,6 @@ class Pula:
 
     def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
         """Draw from the Gaussian of the first level, given the data."""
-        refuse_corrections(target)
         c = torch.cat([c for _, c, _ in tilted_gaussian(target, Step(level**2, 0.0), draw)])
         # Scores are those of the level before a step: the first one is not known yet.
         return self._state(target, c, torch.zeros_like(c), level)

@@ -84,6 +84,7 @@ class Replica:
 
     def levels(self, target: Target) -> list[float]:
         """Rounds that are left, down to 0; the first is for the start."""
+        refuse_corrections(target)
         return [float(left) for left in range(self.options.rounds + self.options.collect, -1, -1)]
 
     def next_level(
@@ -94,7 +95,6 @@ class Replica:
 
     def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
         """Down the ladder once, each chain from the one above: mode weights are still wrong."""
-        refuse_corrections(target)
         (first, s), *others = self._temperatures(target)
         parts = []
         for rows, x, _ in tilted_gaussian(target, Step(first**2, s), draw):

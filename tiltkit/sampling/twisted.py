@@ -123,6 +123,7 @@ class Twisted:
 
     def levels(self, target: Target) -> list[float]:
         """The ladder; its last level repeated to collect samples."""
+        refuse_corrections(target)
         return self._langevin.levels(target)
 
     def next_level(
@@ -166,7 +167,6 @@ class Twisted:
 
     def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
         """Draw from the prior, all but Gaussian at the first level, and weigh."""
-        refuse_corrections(target)
         reached = from_prior(target, level, draw)
         nothing = State(reached.c, reached.score, reached.log_ratio, level)
         return self._seen(target, reached, level, nothing, draw)

@@ -52,11 +52,12 @@ class Exam:
         is_complex: bool,
         seed: int,
     ) -> Exam:
-        """An exam of some of the images, evenly chosen."""
+        """An exam of some of the images, evenly chosen and no one twice."""
         rng = np.random.default_rng((seed, 1))
         count = min(_MOST, len(images))
-        chosen = [images[i] for i in np.linspace(0, len(images) - 1, count + 2).round().astype(int)]
-        chosen = chosen[1:-1]  # the first and last slices of a volume show little
+        # off the ends where there is a choice: the first and last slices of a volume show little
+        places = np.linspace(-1, len(images), count + 2)[1:-1].round().astype(int)
+        chosen = [images[i] for i in places]
         values = [_middle(image.values) for image in chosen]
         if is_complex:
             # magnitudes get a phase, as scans have one

@@ -26,7 +26,7 @@ from tiltkit.training.profile import training_profile
 
 __all__ = ["Finished", "finish"]
 
-# Samples on the page, and the most pixels along their sides.
+# Samples on the page, and the most pixels along their sides where crops are not larger.
 _SAMPLES, _SIDE = 6, 128
 
 
@@ -64,7 +64,9 @@ def finish(
     net.load_state_dict(dict(trained.best))
     net = net.eval().requires_grad_(requires_grad=False)
     prior = prior_of(net, {}, NetworkOptions(precision=training.precision)).to(devices[0])
-    side = max(training.crop, min(_SIDE, *exam.images[0].shape[-2:]))
+    shown = exam.images[:_SAMPLES]
+    # the largest square that all have: they are shown beside each other
+    side = min(max(training.crop, _SIDE), *(n for x in shown for n in x.shape[-2:]))
     shape = (_SAMPLES, job.recipe.channels, side, side)
     low = training.precision == "bfloat16" or (
         training.precision == "auto" and has_bfloat16(devices[0])
@@ -80,7 +82,7 @@ def finish(
         device=", ".join(map(str, devices)),
         precision="bfloat16" if low else "float32",
         samples=_visible(_believed(prior, shape, job.recipe.seed, devices[0]), data.kind),
-        shown=_visible(torch.stack([_middle(x, side) for x in exam.images[:_SAMPLES]]), data.kind),
+        shown=_visible(torch.stack([_middle(x, side) for x in shown]), data.kind),
     )
     profile = training_profile(job, net.to(devices[0]), devices[0])
     state = part_path(job.output)

@@ -43,7 +43,7 @@ class Subject:
 
     Attributes:
         name: What it is called.
-        images: In the order of the files and slices.
+        images: In the order of the files and slices; none where all were left out.
         identities: Whom its files say that they show; empty where no file says so.
         constant: Slices that were left out because all their pixels are equal.
     """
@@ -66,10 +66,16 @@ def load_subjects(options: DataOptions, crop: int) -> list[Subject]:
     """
     found = find_subjects(options)
     subjects = [_load(name, volumes, options) for name, volumes in found.items()]
-    for subject in subjects:
-        for image in subject.images:
-            _check_size(image, crop)
-    whole = _scale([image for subject in subjects for image in subject.images], options)
+    images = [image for subject in subjects for image in subject.images]
+    if not images:
+        raise InputError(
+            f"All pixels of every image in {', '.join(options.paths)} are equal: there is nothing"
+            " to learn from.",
+            "name other files in data.paths, or another array with data.dataset.",
+        )
+    for image in images:
+        _check_size(image, crop)
+    whole = _scale(images, options)
     return [_scaled(subject, options, whole) for subject in subjects]
 
 
@@ -85,7 +91,7 @@ def _load(name: str, volumes: Sequence[Sequence[Path]], options: DataOptions) ->
             if not np.isfinite(values).all():
                 bad = int(values.size - np.isfinite(values).sum())
                 raise InputError(
-                    f"{where} has {bad} values that are NaN or infinite.",
+                    f"{where} has {bad} values that are NaN, infinite or too large for float32.",
                     "repair it, or leave that file out of data.paths.",
                 )
             if np.ptp(values, axis=(1, 2)).max() == 0:
@@ -93,37 +99,17 @@ def _load(name: str, volumes: Sequence[Sequence[Path]], options: DataOptions) ->
                 continue
             digest = hashlib.sha256(values.tobytes() + str(values.shape).encode()).hexdigest()
             images.append(Image(values, options.noise, where, digest))
-    if not images:
-        raise InputError(
-            f"All pixels of {volumes[0][0]} are equal: there is nothing to learn from it.",
-            "leave it out of data.paths, or name another array with data.dataset.",
-        )
     return Subject(name, images, frozenset(identities), constant)
 
 
 def _slices(contents: Contents, options: DataOptions, source: str) -> Iterator[Array]:
     """The slices of an array as float32 (channel, row, column), not yet scaled."""
     values = contents.values
-    channel_axis = contents.channels if options.channel_axis is None else options.channel_axis
-    slice_axis = contents.slices if options.axis is None else options.axis
-    n_axes = 2 + (channel_axis is not None)
-    if values.ndim not in (n_axes, n_axes + 1):
-        raise InputError(
-            f"{source} has an array of {_shape(values.shape)}, of which no slices can be taken.",
-            "say with data.axis which axis counts slices, and with data.channel_axis which one"
-            " channels; more axes than that must be split into several files.",
-        )
-    named = ((options.axis, "axis"), (options.channel_axis, "channel_axis"))
-    for axis, name in named:
-        if axis is not None and not -values.ndim <= axis < values.ndim:
-            raise InputError(
-                f"{source} has an array of {_shape(values.shape)}, without axis {axis}.",
-                f"correct data.{name}; axes count from 0.",
-            )
+    channel_axis, slice_axis = _axes(contents, options, source)
     axes = list(range(values.ndim))
     channel = [] if channel_axis is None else [axes[channel_axis]]
     rest = [axis for axis in axes if axis not in channel]
-    volume = [] if len(rest) == 2 else [axes[0 if slice_axis is None else slice_axis]]
+    volume = [] if len(rest) == 2 else [axes[slice_axis]]
     if volume and volume[0] not in rest:
         # the default place of slices is taken by the channels: slices come next
         volume = [rest[0]]
@@ -132,6 +118,30 @@ def _slices(contents: Contents, options: DataOptions, source: str) -> Iterator[A
     ordered = ordered if channel else np.expand_dims(ordered, -3)
     for one in ordered if volume else ordered[None]:
         yield _channels(one, options, source)
+
+
+def _axes(contents: Contents, options: DataOptions, source: str) -> tuple[int | None, int]:
+    """The axes that count channels, if one does, and slices, where there is more than one."""
+    shape = contents.values.shape
+    for axis, name in ((options.axis, "axis"), (options.channel_axis, "channel_axis")):
+        if axis is not None and not -len(shape) <= axis < len(shape):
+            raise InputError(
+                f"{source} has an array of {_shape(shape)}, without axis {axis}.",
+                f"correct data.{name}; axes count from 0.",
+            )
+    channels, slices = options.channel_axis, options.axis
+    # A TIFF may call four slices colours: of three axes the recipe's own one counts slices.
+    if channels is None and (slices is None or len(shape) > 3):
+        channels = contents.channels
+    n_axes = 2 + (channels is not None)
+    same = slices is not None and channels is not None and (slices - channels) % len(shape) == 0
+    if same or len(shape) not in (n_axes, n_axes + 1):
+        raise InputError(
+            f"{source} has an array of {_shape(shape)}, of which no slices can be taken.",
+            "say with data.axis which axis counts slices, and with data.channel_axis which one"
+            " channels; more axes than that must be split into several files.",
+        )
+    return channels, next((axis for axis in (slices, contents.slices) if axis is not None), 0)
 
 
 def _channels(values: NDArray[np.generic], options: DataOptions, source: str) -> Array:
@@ -150,18 +160,20 @@ def _channels(values: NDArray[np.generic], options: DataOptions, source: str) ->
                 )
         elif not real and given == 1:
             values = np.concatenate([values.real, values.imag])
-        fits = len(values) == 2
+        fits = len(values) == 2 and not np.iscomplexobj(values)
     else:
         wanted = "1 channel" if options.channels == 1 else f"{options.channels} channels"
         values = values if real else np.abs(values)
         fits = given == options.channels
     if not fits:
+        has = f"{given}{' complex' * (not real)} channel{'s' * (given != 1)}"
         raise InputError(
-            f"{source} has images with {given} channel{'s' * (given != 1)}, not {wanted}.",
-            "correct data.channels, or say with data.channel_axis which axis counts them.",
+            f"{source} has images with {has}, not {wanted}.",
+            "correct data.kind or data.channels, or say which axis counts channels"
+            " (data.channel_axis) and which one slices (data.axis); coils must be combined first.",
         )
-    shift = 0.0 if options.kind == "complex" else options.offset
-    return np.ascontiguousarray(values, np.float32) + np.float32(shift)
+    with np.errstate(over="ignore"):  # what is too large for float32 is refused later
+        return np.ascontiguousarray(values, np.float32) + np.float32(options.offset)
 
 
 def _check_size(image: Image, crop: int) -> None:
@@ -174,7 +186,8 @@ def _check_size(image: Image, crop: int) -> None:
 
 
 def _scaled(subject: Subject, options: DataOptions, whole: float) -> Subject:
-    scale = _scale(subject.images, options) if options.scale == "subject" else whole
+    own = options.scale == "subject" and subject.images
+    scale = _scale(subject.images, options) if own else whole
     with np.errstate(over="ignore"):  # a scale that small is refused later
         images = [
             replace(image, values=image.values / np.float32(scale), noise=image.noise / scale)

@@ -99,14 +99,14 @@ class Job:
     def facts(self) -> dict[str, str]:
         """What was found, for people."""
         data, training = self.recipe.data, self.recipe.training
-        constant = sum(s.constant for s in (*self.split.train, *self.split.held_out))
+        constant = self.split.constant
         budget = f"{training.steps} steps" if training.steps else f"{training.minutes:g} minutes"
         return {
             "trained on": _count(self.split.train),
             "held out": _count(self.split.held_out),
             "how": self.split.note,
             **self._drawn(),
-            **({"left out": f"{constant} slices, all pixels equal"} if constant else {}),
+            **({"left out": f"{_number(constant, 'slice')}, all pixels equal"} if constant else {}),
             "image": f"{_sizes(self.images)} pixels, {self.recipe.channels} channels, {data.kind}",
             "root mean square": f"{self.sigma_data:.3g} of the brightest, per channel",
             "noise levels": f"{self.sigma_range[0]:.3g} to {self.sigma_range[1]:.3g}",
@@ -166,8 +166,11 @@ def images_of(subjects: Sequence[Subject]) -> list[Image]:
 
 
 def _count(subjects: Sequence[Subject]) -> str:
-    images, people = len(images_of(subjects)), len(subjects)
-    return f"{images} image{'s' * (images != 1)} of {people} subject{'s' * (people != 1)}"
+    return f"{_number(len(images_of(subjects)), 'image')} of {_number(len(subjects), 'subject')}"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _sizes(images: Sequence[Image]) -> str:

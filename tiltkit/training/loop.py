@@ -170,7 +170,7 @@ class _Loop:
         if not all(map(math.isfinite, losses)):
             raise TiltkitError(
                 f"The training diverged before step {self.record.step}: its loss is not finite.",
-                "lower training.rate; --resume goes on from the last state that was saved.",
+                "lower training.rate and start again with --overwrite.",
             )
         self.record.losses += losses
         left = self.record.seconds / spent * max(0.0, 1 - spent) if spent else math.inf

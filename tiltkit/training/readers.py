@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,21 +50,30 @@ def read(paths: Sequence[Path], options: DataOptions) -> Contents:
             f"{paths[0]} is of no kind that can be trained on.",
             f"convert it to one of: {' '.join(sorted(_READERS))}.",
         )
-    try:
+    with _readable(paths[0]):
         contents = reader(paths, options)
-    except (TiltkitError, MemoryError):
-        raise
-    except Exception as error:  # each library has errors of its own
-        what = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(
-            f"{paths[0]} cannot be read: {what}.", "copy it again from its source, or leave it out."
-        ) from error
     if contents.values.dtype.kind not in "buifc":
         raise InputError(
             f"{paths[0]} holds {contents.values.dtype}, not numbers.",
             "name the images with data.dataset.",
         )
     return contents
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Whatever a library says about a file names that file."""
+    try:
+        yield
+    except (TiltkitError, MemoryError):
+        raise
+    except Exception as error:  # each library has errors of its own
+        what = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+        if "pickle" in what:  # numpy advises to load it unsafely
+            what = "it holds no array of numbers, and nothing is unpickled here"
+        raise InputError(
+            f"{path} cannot be read: {what}.", "copy it again from its source, or leave it out."
+        ) from error
 
 
 def is_image(path: Path) -> bool:
@@ -102,6 +112,17 @@ def _hdf5(paths: Sequence[Path], options: DataOptions) -> Contents:
         return Contents(np.asarray(dataset[()]))
 
 
+def _matlab(paths: Sequence[Path], options: DataOptions) -> Contents:
+    with paths[0].open("rb") as file:
+        old = file.read(8) == b"MATLAB 5"
+    if old:
+        raise InputError(
+            f"{paths[0]} is of a MATLAB version before 7.3, which is not read.",
+            "save it with save(..., '-v7.3').",
+        )
+    return _hdf5(paths, options)
+
+
 def _numpy(paths: Sequence[Path], options: DataOptions) -> Contents:
     with paths[0].open("rb") as file:
         loaded = np.load(file, allow_pickle=False)
@@ -137,15 +158,19 @@ def _dicom(paths: Sequence[Path], _options: DataOptions) -> Contents:
     """Files of one series, in order of their place, values as the scanner means them."""
     pydicom = _library("pydicom", "DICOM")
     pixels = importlib.import_module("pydicom.pixels")
-    files = [pydicom.dcmread(path) for path in paths]
-    series = {str(file.get("SeriesInstanceUID", "")) for file in files}
+    slices = []
+    for path in paths:
+        with _readable(path):
+            file = pydicom.dcmread(path)
+            slices.append((file, pixels.apply_modality_lut(file.pixel_array, file)))
+    series = {str(file.get("SeriesInstanceUID", "")) for file, _ in slices}
     if len(series) > 1:
         raise InputError(
             f"The folder {paths[0].parent} mixes {len(series)} DICOM series.",
             "give each series a folder of its own.",
         )
-    ordered = sorted(files, key=_place)
-    values = [pixels.apply_modality_lut(file.pixel_array, file) for file in ordered]
+    slices.sort(key=lambda one: _place(one[0]))
+    first, values = slices[0][0], [image for _, image in slices]
     shapes = {value.shape for value in values}
     if len(shapes) > 1:
         raise InputError(
@@ -153,8 +178,8 @@ def _dicom(paths: Sequence[Path], _options: DataOptions) -> Contents:
             "give each size a folder of its own.",
         )
     one = values[0]
-    colours = one.ndim - 1 if files[0].get("SamplesPerPixel", 1) > 1 else None
-    identity = str(files[0].get("PatientID", "") or "")
+    colours = one.ndim - 1 if first.get("SamplesPerPixel", 1) > 1 else None
+    identity = str(first.get("PatientID", "") or "")
     if len(values) == 1:
         return Contents(
             one, slices=0 if one.ndim > 2 else None, channels=colours, identity=identity
@@ -200,7 +225,7 @@ def _library(name: str, what: str) -> Any:
 
 _DICOM = _dicom
 _READERS: dict[str, Callable[[Sequence[Path], DataOptions], Contents]] = {
-    ".h5": _hdf5, ".hdf5": _hdf5, ".hdf": _hdf5, ".nxs": _hdf5, ".mat": _hdf5,
+    ".h5": _hdf5, ".hdf5": _hdf5, ".hdf": _hdf5, ".nxs": _hdf5, ".mat": _matlab,
     ".npy": _numpy, ".npz": _numpy,
     ".nii": _nifti, ".nii.gz": _nifti,
     ".tif": _tiff, ".tiff": _tiff,

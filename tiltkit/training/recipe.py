@@ -99,9 +99,13 @@ class NetworkOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    widths: list[Positive] = Field([32, 64, 96, 128], min_length=1, description="features")
-    blocks: list[Positive] = Field([3, 3, 2, 1], min_length=1, description="blocks")
-    sigma_min: float = Field(0.01, gt=0, description="smallest noise level, the brightest is 1")
+    widths: list[Positive] = Field(
+        [32, 64, 96, 128], min_length=1, description="features per resolution, finest first"
+    )
+    blocks: list[Positive] = Field(
+        [3, 3, 2, 1], min_length=1, description="blocks per resolution, finest first"
+    )
+    sigma_min: float = Field(0.01, gt=0, description="smallest noise level; bright pixels are 1")
     sigma_max: float = Field(5.0, gt=0, le=1000, description="largest noise level")
     start: str = Field(
         "",
@@ -123,9 +127,10 @@ class TrainingOptions(BaseModel):
     average: float = Field(0.9995, ge=0, lt=1, description="decay of the average of the weights")
     checks: int = Field(20, ge=1, description="measurements on held-out images while training")
     patience: int = Field(8, ge=1, description="checks without improvement that end the training")
-    save_minutes: float = Field(3.0, gt=0, description="time between savings of the state")
+    save_minutes: float = Field(3.0, gt=0, description="minutes between savings of the state")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the network's inside; auto is bfloat16 where hardware supports it"
+        "auto",
+        description="numbers inside the network; auto is bfloat16 where hardware supports it",
     )
     compile: bool = Field(False, description="compile the network; needs a C++ compiler")
     workers: int | None = Field(
@@ -199,6 +204,11 @@ def resolve(values: Mapping[str, Any]) -> TrainRecipe:
         raise UsageError(
             f"data.channels is {data.channels}, but complex images have one channel here.",
             "leave data.channels out: the network gets two channels, re and im.",
+        )
+    if data.kind == "complex" and data.offset:
+        raise UsageError(
+            f"data.offset is {data.offset:g}, but nothing can be added to complex images.",
+            "leave data.offset out, or set data.kind = 'magnitude'.",
         )
     if data.augment == "mri" and data.kind == "magnitude":
         raise UsageError(

@@ -27,25 +27,29 @@ class Split:
         train: Subjects to train on.
         held_out: Subjects, or a slab of slices, to measure on.
         note: How they were parted, in words.
+        constant: Slices of all subjects that were left out because all their pixels are equal.
     """
 
     train: list[Subject]
     held_out: list[Subject]
     note: str
+    constant: int = 0
 
 
 def split(subjects: Sequence[Subject], held_out: float | Sequence[str], seed: int) -> Split:
     """Part subjects into those to train on and those to measure on.
 
     Args:
-        subjects: All of them.
+        subjects: All of them; those without images are left out.
         held_out: Share of the subjects, at least one; or their names, also as patterns.
         seed: Which subjects a share takes.
 
     Raises:
         InputError: Too little to hold anything out, or something is on both sides.
-        UsageError: A name that does not exist, or nothing left to train on.
+        UsageError: A name that does not exist, or nothing left to train or to measure on.
     """
+    constant = sum(subject.constant for subject in subjects)
+    subjects = [subject for subject in subjects if subject.images]
     if len(subjects) == 1 and isinstance(held_out, float):
         parted = _slab(subjects[0], held_out)
     else:
@@ -59,7 +63,7 @@ def split(subjects: Sequence[Subject], held_out: float | Sequence[str], seed: in
             )
         parted = Split(rest, chosen, f"whole subjects held out: {', '.join(sorted(names))}")
     _refuse_leaks(parted)
-    return parted
+    return replace(parted, constant=constant)
 
 
 def _names(subjects: Sequence[Subject], held_out: float | Sequence[str], seed: int) -> set[str]:
@@ -67,6 +71,11 @@ def _names(subjects: Sequence[Subject], held_out: float | Sequence[str], seed: i
     if isinstance(held_out, float):
         count = min(max(1, round(held_out * len(known))), len(known) - 1)
         return set(np.random.default_rng(seed).permutation(sorted(known))[:count].tolist())
+    if not held_out:
+        raise UsageError(
+            "data.held_out is an empty list: nothing is left to measure on.",
+            "name subjects, or give a share of them such as 0.15.",
+        )
     names: set[str] = set()
     for wanted in held_out:
         matching = {name for name in known if name == wanted or fnmatch(name, wanted)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tiltkit.errors import InputError, UsageError
@@ -21,7 +21,8 @@ def find_subjects(options: DataOptions) -> dict[str, Volumes]:
 
     Below a named folder, or below the part of a pattern before its first wildcard, each folder is
     a subject, and so is each file that lies there loose; loose DICOM files are one subject
-    together. Equal names mean the same subject. ``data.subject`` groups files otherwise.
+    together. Links are followed. Equal names mean the same subject. ``data.subject`` groups files
+    otherwise.
 
     Raises:
         InputError: A path that does not exist, or no image anywhere.
@@ -48,15 +49,28 @@ def _matching(text: str) -> dict[Path, str]:
         raise InputError(f"There is no file or folder {text}.", "correct data.paths.")
     if base.is_file():
         base = base.parent
-    files = [
-        file for match in matches for file in (match.rglob("*") if match.is_dir() else [match])
-    ]
-    visible = [
-        file
-        for file in files
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(base).parts)
-    ]
-    return {file: _name(file, base) for file in visible}
+    visible = (match for match in matches if not any(map(_hidden, match.relative_to(base).parts)))
+    try:
+        return {file: _name(file, base) for match in visible for file in _files(match)}
+    except OSError as error:
+        raise InputError(
+            f"{error.filename} cannot be read: {error.strerror}.",
+            "ask its owner for access, or leave it out of data.paths.",
+        ) from error
+
+
+def _files(path: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """A file itself, or all files below a folder, links followed unless back to a folder above."""
+    if path.is_file():
+        yield path
+    elif path.is_dir() and (here := path.resolve()) not in above:
+        for child in path.iterdir():
+            if not _hidden(child.name):
+                yield from _files(child, above | {here})
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".")
 
 
 def _split(path: Path) -> tuple[Path, str]:

@@ -52,8 +52,10 @@ def train(
     """
     output = Path(recipe.output)
     check_output(output, overwrite=overwrite, resume=resume)
+    # A training that was stopped while it wrote its files replaces them.
+    goes_on = resume and (part_path(output).exists() or folder_of(output).exists())
     for suffix in (".md", ".html"):
-        check_output(output.with_suffix(suffix), overwrite=overwrite or resume, resume=True)
+        check_output(output.with_suffix(suffix), overwrite=overwrite or goes_on, resume=True)
     devices = pick_devices(recipe.device)
     if recipe.training.batch % len(devices):
         raise UsageError(
@@ -75,8 +77,10 @@ def train(
     if trained.why == "stopped":
         yield Stopped(trained.record.step, part_path(output))
         return
-    yield finish(replace(job, recipe=recipe), exam, trained, (tv, noise_only), devices)
+    finished = finish(replace(job, recipe=recipe), exam, trained, (tv, noise_only), devices)
+    # before the last event, after which nobody need ask for more
     shutil.rmtree(folder_of(output), ignore_errors=True)
+    yield finished
 
 
 def check(recipe: TrainRecipe) -> dict[str, str]:

@@ -252,6 +252,75 @@ def test_a_dead_coil_is_no_hindrance(scan: Any, sampling: Any, write: Write) -> 
     assert torch.isfinite(problem.baseline).all()
 
 
+@pytest.fixture
+def three(simulate: Any, sampling: Any, write: Write) -> Callable[..., Path]:
+    """Writes three slices with masks of their own, after ``change`` has spoilt some."""
+
+    def make(change: Callable[[Any], None], one_mask: bool = False) -> Path:
+        masks = [np.roll(sampling(56, 2, 16), 0 if one_mask else shift) for shift in range(3)]
+        data = np.stack([simulate().noisy(LEVEL, seed) * m for seed, m in enumerate(masks)])
+        change(data)
+        return write(kspace=data.astype(np.complex64))
+
+    return make
+
+
+def nearly_empty(data: Any) -> None:
+    data[0] = 0
+    data[0, 0, 5, 28] = 1e-9
+
+
+def no_centre(data: Any) -> None:
+    data[0, :, :, 28] = 0
+
+
+def no_noise(data: Any) -> None:
+    """One coil has data in the centre only, where there is no way to see its noise."""
+    data[0, 0, :, :20] = data[0, 0, :, 36:] = 0
+
+
+@pytest.mark.parametrize("spoil", [nearly_empty, no_centre, no_noise])
+def test_slices_that_can_be_used_do_not_suffer_from_one_that_cannot(
+    spoil: Callable[[Any], None], three: Callable[..., Path]
+) -> None:
+    with opened(three(spoil)) as scan:
+        assert scan.problem(1, PRIOR, CPU).facts["data_noise_level"] == pytest.approx(
+            LEVEL, rel=0.1
+        )
+        assert "slice 1" in scan.describe()["noise level"]
+        with pytest.raises(InputError, match=r"[Ss]lice 0") as caught:
+            scan.problem(0, PRIOR, CPU)
+    assert "leave slice 0 out with --slices" in caught.value.hint
+
+
+def test_slices_with_masks_of_their_own_are_reconstructed_as_with_one_mask(
+    three: Callable[..., Path], scan: Any
+) -> None:
+    quality = []
+    for one_mask in (True, False):
+        with opened(three(lambda data: None, one_mask)) as it:
+            problem = it.problem(1, PRIOR, CPU)
+            assert ("note" in it.describe()) == (not one_mask)
+        assert problem.facts["acceleration"] == pytest.approx(56 / 36)
+        quality.append(psnr(sampled(problem).mean, scan.image))
+    assert quality[1] == pytest.approx(quality[0], abs=1)
+
+
+def test_what_is_unusual_about_a_file_is_in_its_result(three: Callable[..., Path]) -> None:
+    with opened(three(nearly_empty)) as scan:
+        assert scan.layout.metadata["note"].startswith("slices that cannot be used: 0; ")
+
+
+@pytest.mark.parametrize("rows", [4, 5])
+def test_an_image_with_too_few_rows_for_the_maps_is_an_error(
+    rows: int, scan: Any, header: Any, write: Write
+) -> None:
+    data = scan.noisy(LEVEL).astype(np.complex64)[None]
+    path = write(kspace=data, ismrmrd_header=header((64, 56), (rows, 56)))
+    with pytest.raises(InputError, match=f"has {rows} rows; coil maps need at least 6"):
+        opened(path).__enter__()
+
+
 def test_a_scan_without_noise_is_no_hindrance(scan: Any, write: Write) -> None:
     with opened(write(kspace=scan.kspace.astype(np.complex64)[None])) as opened_scan:
         problem = opened_scan.problem(0, PRIOR, CPU)
@@ -275,6 +344,6 @@ def test_the_network_prior_reconstructs_a_small_scan(undersampled: Path, scan: A
 def test_a_real_scan_gives_a_problem_with_noise_that_fits(shared: Path) -> None:
     with opened(shared / "brain_8ch_4x.h5") as scan:
         problem = scan.problem(0, PRIOR, CPU)
-        assert scan.kspace.calibration == range(77, 102)
+        assert scan.kspace.calibration(0) == range(77, 102)
     assert problem.facts["coils"] == 8
     assert problem.shape == (2, 230, 180)

@@ -14,6 +14,7 @@ from tiltkit.errors import InputError
 from tiltkit.files import open_hdf5
 from tiltkit_mri.header import Header, parse_header
 from tiltkit_mri.kspace import KSpace
+from tiltkit_mri.samples import check_samples, measured_columns, notes_on
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,13 +23,15 @@ __all__ = ["FastMri"]
 
 # How many datasets of an unknown file an error message names.
 _NAMED = 6
+# Rows and columns that a k-space has at least; fewer tell of axes in another order.
+_LEAST = 6
 
 
 class FastMri:
     """Reader of single- and multi-coil files, of the training and of the test sets.
 
     Opening a file reads every slice once, one at a time, so that damaged values are found before
-    any time is spent on sampling; nothing is kept.
+    any time is spent on sampling; nothing is kept. Columns may differ from slice to slice.
     """
 
     @staticmethod
@@ -43,7 +46,7 @@ class FastMri:
         """Open a file read-only and check it.
 
         Raises:
-            InputError: The file cannot be read, has another layout, or holds unusable values.
+            InputError: The file cannot be read, has another layout, or no slice that can be used.
         """
         with open_hdf5(path) as file:
             yield _scan(file, path)
@@ -51,30 +54,27 @@ class FastMri:
 
 def _scan(file: h5py.File, path: Path) -> KSpace:
     dataset = _kspace(file, path)
-    n_slices, (rows, columns) = dataset.shape[0], dataset.shape[-2:]
-    header = parse_header(_text(file.get("ismrmrd_header")))
+    shape = dataset.shape[-2:]
+    header, notes = _header(file, shape)
+    allowed = _mask(file, path, shape[1]) & _within(header.measured_columns, path, shape[1])
 
     def read(index: int) -> NDArray[np.complex64]:
-        data = np.asarray(dataset[index], dtype=np.complex64)
-        return data if data.ndim == 3 else data[None]
+        data = dataset[index] if dataset.ndim == 4 else dataset[index][None]
+        check_samples(data, allowed, path, index)
+        return np.asarray(data, dtype=np.complex64)
 
-    measured = _mask(file, path, columns) & _filled(read, n_slices, columns, path)
-    measured &= _within(header.measured_columns, columns)
-    if not measured.any():
-        raise InputError(
-            f"{path} has no measured column: the mask and the k-space do not overlap.",
-            "check that mask and k-space belong together.",
-        )
+    measured = measured_columns(read, len(dataset), allowed)
     return KSpace(
         path=path,
-        n_slices=n_slices,
+        n_slices=len(dataset),
         n_coils=dataset.shape[1] if dataset.ndim == 4 else 1,
-        shape=(rows, columns),
+        shape=shape,
         columns=measured,
-        recon=_recon(file, header, (rows, columns)),
+        recon=_recon(file, header, shape),
         read=read,
         header=header,
         metadata=_metadata(file),
+        notes=notes + notes_on(measured),
     )
 
 
@@ -98,6 +98,13 @@ def _kspace(file: h5py.File, path: Path) -> h5py.Dataset:
             f"The k-space of {path} has no {what}: its shape is {dataset.shape}.",
             "check that the scan was saved completely.",
         )
+    if min(dataset.shape[-2:]) < _LEAST:
+        rows, columns = dataset.shape[-2:]
+        raise InputError(
+            f"The k-space of {path} has shape {dataset.shape}, so {rows} rows and {columns}"
+            f" columns; each must be at least {_LEAST}.",
+            "store it as (slice, coil, row, column), or (slice, row, column) for one coil.",
+        )
     return dataset
 
 
@@ -107,6 +114,13 @@ def _no_kspace(file: h5py.File, path: Path) -> tuple[str, str]:
         return (
             f"{path} has the ISMRMRD raw data layout, which is not supported yet.",
             "convert it to the fastMRI layout: a complex dataset 'kspace' at the root.",
+        )
+    link = file.get("kspace", getlink=True)
+    if isinstance(link, h5py.SoftLink | h5py.ExternalLink) and file.get("kspace") is None:
+        target = f"{getattr(link, 'filename', '')} {link.path}".strip()
+        return (
+            f"The k-space of {path} is a link to {target}, which is not there.",
+            "put the file that it points to in its place, or store the data itself.",
         )
     found: list[str] = []
     file.visititems(lambda name, item: found.append(name) if hasattr(item, "dtype") else None)
@@ -122,53 +136,55 @@ def _mask(file: h5py.File, path: Path, columns: int) -> NDArray[np.bool_]:
     """Columns that the file says are measured: all of them where it has no mask."""
     if "mask" not in file:
         return np.ones(columns, dtype=np.bool_)
-    mask = np.atleast_1d(np.squeeze(file["mask"][()]))
-    if mask.shape != (columns,):
+    mask = file.get("mask")
+    if not isinstance(mask, h5py.Dataset) or mask.dtype.kind not in "biuf":
+        kind = f"of type {mask.dtype}" if isinstance(mask, h5py.Dataset) else "no dataset"
         raise InputError(
-            f"The mask of {path} has shape {mask.shape}, but its k-space has {columns} columns.",
-            "give one value per column of k-space.",
+            f"The mask of {path} is {kind}, it must hold numbers.",
+            "give one number per column of k-space: 1 where it is measured, else 0.",
         )
-    if mask.dtype.kind not in "biuf" or not mask.any():
+    values = np.atleast_1d(np.squeeze(mask[()]))
+    if values.shape != (columns,):
+        raise InputError(
+            f"The mask of {path} has shape {values.shape}, but its k-space has {columns} columns.",
+            "give one value per column of k-space; where slices differ, give no mask and set to"
+            " zero what is not measured.",
+        )
+    if not values.any():
         raise InputError(
             f"The mask of {path} marks no column as measured.", "set it for the measured columns."
         )
-    return mask.astype(np.bool_)
+    return values.astype(np.bool_)
 
 
-def _filled(read: Any, n_slices: int, columns: int, path: Path) -> NDArray[np.bool_]:
-    """Columns that are not zero everywhere; checks all values on the way."""
-    filled = np.zeros(columns, dtype=np.bool_)
-    for index in range(n_slices):
-        data = read(index)
-        bad = data.size - int(np.isfinite(data).sum())
-        if bad:
-            raise InputError(
-                f"The k-space of {path} has {bad} NaN or infinite values in slice {index}.",
-                "export the scan again; setting them to zero would hide a fault.",
-            )
-        some = (data != 0).any(axis=(0, 1))
-        if not some.any():
-            raise InputError(
-                f"The k-space of {path} is zero everywhere in slice {index}.",
-                "check that the scan was saved completely.",
-            )
-        filled |= some
-    return filled
-
-
-def _within(limits: tuple[int, int] | None, columns: int) -> NDArray[np.bool_]:
+def _within(limits: tuple[int, int] | None, path: Path, columns: int) -> NDArray[np.bool_]:
     """Columns inside the limits that the header gives."""
-    inside = np.ones(columns, dtype=np.bool_)
-    if limits is not None:
-        inside[: max(limits[0], 0)] = False
-        inside[max(limits[1], 0) :] = False
+    first, last = limits or (0, columns)
+    inside = np.zeros(columns, dtype=np.bool_)
+    inside[max(first, 0) : max(last, 0)] = True
+    if not inside.any():
+        raise InputError(
+            f"The encoding limits in the header of {path} are columns {first} to {last - 1}, all"
+            f" outside of its k-space with {columns} columns.",
+            "correct the dataset 'ismrmrd_header', or leave it out.",
+        )
     return inside
+
+
+def _header(file: h5py.File, shape: tuple[int, int]) -> tuple[Header, tuple[str, ...]]:
+    """Geometry, and a note where it is left out because it is of another scan."""
+    header = parse_header(_text(file.get("ismrmrd_header")))
+    if header.encoded in (None, shape):
+        return header, ()
+    theirs, ours = (" x ".join(map(str, size)) for size in (header.encoded, shape))
+    return Header(), (f"header ignored: it is of a k-space of {theirs}, this one is {ours}",)
 
 
 def _recon(file: h5py.File, header: Header, shape: tuple[int, int]) -> tuple[int, int]:
     """Size of the image: from the header, or the file's own reconstruction, or k-space."""
-    stored = [file[name].shape[-2:] for name in ("reconstruction_rss", "reconstruction_esc")
-              if name in file]  # fmt: skip
+    images = (file.get(name) for name in ("reconstruction_rss", "reconstruction_esc"))
+    stored = [image.shape[-2:] for image in images
+              if isinstance(image, h5py.Dataset) and image.ndim >= 2 and image.size]  # fmt: skip
     rows, columns = header.recon or (stored[0] if stored else shape)
     if shape[1] < columns:  # fastMRI's own rule for narrow scans
         rows = columns = shape[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
@@ -50,9 +51,10 @@ def parse_header(xml: str) -> Header:
     def number(path: str) -> float | None:
         text = root.findtext("/".join(f"m:{part}" for part in path.split("/")), None, _NAMESPACE)
         try:
-            return None if text is None else float(text)
+            value = math.nan if text is None else float(text)
         except ValueError:
             return None
+        return value if math.isfinite(value) else None
 
     def pair(path: str) -> tuple[float, float] | None:
         x, y = number(f"{path}/x"), number(f"{path}/y")
@@ -70,7 +72,7 @@ def parse_header(xml: str) -> Header:
 
 
 def _whole(pair: tuple[float, float] | None) -> tuple[int, int] | None:
-    return None if pair is None else (int(pair[0]), int(pair[1]))
+    return None if pair is None or min(pair) < 1 else (int(pair[0]), int(pair[1]))
 
 
 def _int(number: float | None) -> int | None:

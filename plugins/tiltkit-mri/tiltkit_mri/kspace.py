@@ -25,12 +25,15 @@ class KSpace:
         n_slices: Number of slices.
         n_coils: Number of coils.
         shape: Rows and columns of k-space, readout oversampling included.
-        columns: Which columns are measured, bool (columns,).
+        columns: Which columns are measured, bool (slice, column); none of a slice that cannot be
+            used.
         recon: Rows and columns of the reconstructed image, cut from the centre.
-        read: Reads slice ``i`` as complex64 (coil, row, column).
+        read: Reads slice ``i`` as complex64 (coil, row, column); raises
+            `tiltkit.errors.InputError` where it cannot be used.
         layout: Name of the file layout, for people.
         header: Geometry.
         metadata: What a result copies from the file.
+        notes: What is unusual about the file, for people.
     """
 
     path: Path
@@ -43,25 +46,25 @@ class KSpace:
     layout: str = "fastMRI"
     header: Header = field(default_factory=Header)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
-    @property
-    def calibration(self) -> range:
-        """The run of measured columns around the centre of k-space; empty where there is none."""
+    def calibration(self, index: int) -> range:
+        """Measured columns of a slice around the centre of k-space; empty where there are none."""
+        columns = self.columns[index]
         first = last = self.shape[1] // 2
-        if not self.columns[first]:
+        if not columns[first]:
             return range(0)
-        while first > 0 and self.columns[first - 1]:
+        while first > 0 and columns[first - 1]:
             first -= 1
-        while last + 1 < len(self.columns) and self.columns[last + 1]:
+        while last + 1 < len(columns) and columns[last + 1]:
             last += 1
         return range(first, last + 1)
 
-    @property
-    def acceleration(self) -> float:
+    def acceleration(self, index: int) -> float:
         """Columns of k-space per measured column, zero filling at the sides left out."""
         first, last = self.header.measured_columns or (0, self.shape[1])
         within = min(last, self.shape[1]) - max(first, 0)
-        return within / int(self.columns.sum())
+        return within / int(self.columns[index].sum())
 
     @property
     def pixel_mm(self) -> tuple[float, float] | None:

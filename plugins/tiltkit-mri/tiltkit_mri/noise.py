@@ -76,9 +76,15 @@ def estimate_covariance(hybrid: Tensor) -> Tensor:
 
 
 def whitening(covariance: Tensor) -> Whitening:
-    """The whitening of coils with a noise covariance (coil, coil)."""
+    """The whitening of coils with a noise covariance (coil, coil).
+
+    Raises:
+        ValueError: The covariance is not positive: a coil, or a mixture of coils, has no noise.
+    """
     mean = float(covariance.diagonal().real.mean())
-    factor = torch.linalg.cholesky(covariance / mean)
+    factor, failed = torch.linalg.cholesky_ex(covariance / mean)
+    if failed:
+        raise ValueError("The noise covariance is not positive.")
     identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
     matrix = torch.linalg.solve_triangular(factor, identity, upper=False)
     return Whitening(matrix, math.sqrt(mean / 2))

@@ -63,15 +63,22 @@ def prepare(
         threshold: ESPIRiT singular value threshold.
 
     Raises:
-        InputError: No or too few calibration lines.
+        InputError: The slice cannot be used: no data, no noise, too few calibration lines.
         UsageError: More lines were asked for than there are, or fewer than the kernel needs.
     """
-    lines = _calibration(scan, calibration_lines, kernel)
-    columns = torch.from_numpy(scan.columns)
-    measured = torch.from_numpy(scan.read(index))[..., columns]
+    data = torch.from_numpy(scan.read(index))
+    lines = _calibration(scan, index, calibration_lines, kernel)
+    columns = torch.from_numpy(scan.columns[index])
+    measured = data[..., columns]
     # A coil that is switched off says nothing, and its missing noise cannot be made white.
     hybrid = ifft(measured[(measured != 0).any(dim=(1, 2))], (1,))
-    white = _whitening(hybrid, columns, noise_level)
+    try:
+        white = _whitening(hybrid, columns, noise_level)
+    except ValueError as error:
+        raise InputError(
+            f"Slice {index} of {scan.path} has a coil or a mixture of coils without any noise.",
+            "give the noise with -s task.noise_level=VALUE.",
+        ) from error
     y = fft(centre(white.apply(hybrid), scan.recon[0], dim=1), (1,))
     within = torch.cumsum(columns, 0) - 1  # column of k-space to measured column
     block = y[..., within[lines.start : lines.stop]]
@@ -104,21 +111,28 @@ def robust_maximum(magnitude: Tensor) -> float:
     return float(bright.quantile(0.99)) if len(bright) else 0.0
 
 
-def _calibration(scan: KSpace, wanted: int | None, kernel: int) -> range:
+def _calibration(scan: KSpace, index: int, wanted: int | None, kernel: int) -> range:
     """Columns to estimate the maps from, around the centre."""
-    run = scan.calibration
+    run = scan.calibration(index)
+    rows, columns = scan.shape
     if len(run) < kernel:
         found = f"{len(run)} calibration lines" if run else "no calibration lines"
         raise InputError(
-            f"{scan.path} has {found} around the centre of k-space (column"
-            f" {scan.shape[1] // 2}); coil maps need at least {kernel}.",
-            "use a scan with a fully sampled centre.",
+            f"Slice {index} of {scan.path} ({scan.n_coils} coils, {rows} rows, {columns} columns)"
+            f" has {found} around the centre of k-space (column {columns // 2}); coil maps need at"
+            f" least {kernel}.",
+            "use a scan with a fully sampled centre, axes in the order (slice, coil, row, column).",
+        )
+    if scan.recon[0] < kernel:
+        raise InputError(
+            f"The image of {scan.path} has {scan.recon[0]} rows; coil maps need at least {kernel}.",
+            "correct the matrix of reconSpace in its header, or set task.kernel lower.",
         )
     if wanted is not None and not kernel <= wanted <= len(run):
         raise UsageError(
             f"{wanted} calibration lines were asked for, {scan.path} has {len(run)} and the"
             f" kernel needs {kernel}.",
-            f"set calibration_lines between {kernel} and {len(run)}.",
+            f"set task.calibration_lines between {kernel} and {len(run)}.",
         )
     count = wanted or min(len(run), _MOST_LINES)
     first = min(max(scan.shape[1] // 2 - count // 2, run.start), run.stop - count)

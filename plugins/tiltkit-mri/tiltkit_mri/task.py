@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
 from tiltkit.errors import InputError
 from tiltkit.files.sniff import find_reader
@@ -19,9 +18,11 @@ from tiltkit.problem import Problem
 from tiltkit.protocols import Axis, Layout
 from tiltkit_mri.fastmri import FastMri
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
+from tiltkit_mri.options import MriOptions
 from tiltkit_mri.prepare import Prepared, centre, prepare, robust_maximum
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from torch import Tensor
 
     from tiltkit.protocols import Prior, Reader
@@ -32,34 +33,6 @@ __all__ = ["MriOptions", "MriRecon", "MriScan"]
 
 # Of the image that sets the scale: a hundredth of the largest eigenvalue that A^H A can have.
 _DAMPING = 0.01
-
-
-class MriOptions(BaseModel):
-    """Settings of `MriRecon`; what is None is found from the data."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    maps: Literal["espirit"] = Field("espirit", description="how coil sensitivities are found")
-    calibration_lines: int | None = Field(
-        None, ge=2, le=1024, description="k-space lines at the centre to use for the maps"
-    )
-    kernel: int = Field(6, ge=2, le=16, description="ESPIRiT kernel size in k-space samples")
-    threshold: float = Field(
-        0.02, gt=0, lt=1, description="ESPIRiT singular value threshold, share of the largest"
-    )
-    noise_level: float | None = Field(
-        None,
-        gt=0,
-        allow_inf_nan=False,
-        description="noise standard deviation per real component of k-space, in file units",
-    )
-    scale: float | None = Field(
-        None,
-        gt=0,
-        allow_inf_nan=False,
-        description="image value, in file units, that the prior shall see as 1",
-    )
-    crop: bool = Field(True, description="crop to the reconstruction matrix of the header")
 
 
 class MriRecon:
@@ -84,7 +57,7 @@ class MriRecon:
         """
         with _reader(path).open(path) as kspace:
             scan = MriScan(kspace, self.options)
-            scan.prepare(0)  # too few calibration lines show here, before there is any output
+            _ = scan.first  # too few calibration lines show here, before there is any output
             yield scan
 
 
@@ -110,16 +83,45 @@ class MriScan:
             ),
             long_name="magnitude",
             title=f"MRI reconstruction of {self.kspace.path.name}",
-            metadata=self.kspace.metadata,
+            metadata={**self.kspace.metadata, **self._note},
         )
 
     @cached_property
     def prepare(self) -> Callable[[int], Prepared]:
         """White coil data and sensitivities of one slice; the last one is kept.
 
-        Opening a scan prepares its first slice to find faults early, and sampling needs it again.
+        Opening a scan prepares a slice to find faults early, and sampling needs it again.
         """
         return lru_cache(maxsize=1)(self._prepare)
+
+    @cached_property
+    def first(self) -> int:
+        """The first slice that can be used: a bad one must not spoil those that were chosen.
+
+        Raises:
+            InputError: None can be used; says why of the first.
+        """
+        faults = []
+        for index in range(self.kspace.n_slices):
+            try:
+                self.prepare(index)
+            except InputError as fault:
+                faults.append(fault)
+            else:
+                return index
+        raise faults[0]
+
+    def _chosen(self, index: int) -> Prepared:
+        """A slice to sample.
+
+        Raises:
+            InputError: It cannot be used; others can, or the scan would not be open.
+        """
+        try:
+            return self.prepare(index)
+        except InputError as fault:
+            hint = f"{fault.hint.removesuffix('.')}, or leave slice {index} out with --slices."
+            raise InputError(fault.message, hint) from fault
 
     def _prepare(self, index: int) -> Prepared:
         o = self.options
@@ -134,7 +136,7 @@ class MriScan:
 
     def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
         """The inverse problem of one slice, scaled to the prior's range."""
-        slice_ = self.prepare(index)
+        slice_ = self._chosen(index)
         operator, y = _operator(slice_, device)
         zero_filled = operator.adjoint(y)
         scale = self.options.scale or self._scale(operator, zero_filled, index)
@@ -157,37 +159,45 @@ class MriScan:
             facts={
                 "data_noise_level": noise_level,
                 "scale": scale,
-                "acceleration": self.kspace.acceleration,
+                "acceleration": self.kspace.acceleration(index),
                 "coils": self.kspace.n_coils,
                 "calibration_lines": slice_.calibration_lines,
             },
         )
 
     def describe(self) -> Mapping[str, Any]:
-        """What was found in the file and in its first slice."""
-        k = self.kspace
-        first = self.prepare(0)
+        """What was found in the file and in the first slice that can be used."""
+        k, index = self.kspace, self.first
+        first = self.prepare(index)
         operator, y = _operator(first, torch.device("cpu"))
-        scale = self.options.scale or self._scale(operator, operator.adjoint(y), 0)
+        scale = self.options.scale or self._scale(operator, operator.adjoint(y), index)
         noise = first.whitening.noise_level
         rows, columns = k.shape
         blocks = k.recon[0] * columns**2 * 8 / 1e6 if k.n_coils > 1 else 0.0
         return {
             "layout": k.layout,
+            **self._note,
             "slices": k.n_slices,
             "coils": k.n_coils,
             "k-space": f"{rows} x {columns}",
-            "measured columns": f"{int(k.columns.sum())}, acceleration {k.acceleration:.2f}",
-            "calibration lines": f"{len(k.calibration)} found, {first.calibration_lines} used",
+            "measured columns": f"{int(k.columns[index].sum())}, acceleration"
+            f" {k.acceleration(index):.2f}",
+            "calibration lines": f"{len(k.calibration(index))} found,"
+            f" {first.calibration_lines} used",
             "image": " x ".join(map(str, self._output_shape)),
             "pixel": "unknown" if k.pixel_mm is None
             else " x ".join(f"{size:.3g}" for size in k.pixel_mm) + " mm",
             "noise level": f"{noise:.3g} per component"
-            + (" (given)" if self.options.noise_level else " (from rows of air, slice 0)"),
+            + (" (given)" if self.options.noise_level else f" (from rows of air, slice {index})"),
             "signal": f"{scale:.3g}, {scale / noise:.0f} times the noise level",
             "operator": "mri.cartesian" if k.n_coils > 1 else "mri.masked_fft",
             "memory for the operator": f"{blocks:.0f} MB",
         }  # fmt: skip
+
+    @property
+    def _note(self) -> dict[str, str]:
+        """What is unusual about the file, if anything."""
+        return {"note": "; ".join(self.kspace.notes)} if self.kspace.notes else {}
 
     @property
     def _output_shape(self) -> tuple[int, int]:

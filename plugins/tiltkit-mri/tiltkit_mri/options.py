@@ -1,0 +1,50 @@
+"""Settings of the task ``mri-recon``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["MriOptions"]
+
+
+class MriOptions(BaseModel):
+    """Settings of `tiltkit_mri.task.MriRecon`; what is None is found from the data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    maps: Literal["espirit"] = Field(
+        "espirit", description="how coil sensitivities are found; ESPIRiT is the only way"
+    )
+    calibration_lines: int | None = Field(
+        None,
+        ge=2,
+        le=1024,
+        description="k-space lines at the centre to use for the maps; all, up to 32, when unset",
+    )
+    kernel: int = Field(
+        6, ge=2, le=16, description="size of the ESPIRiT kernels in k-space samples"
+    )
+    threshold: float = Field(
+        0.02,
+        gt=0,
+        lt=1,
+        description="smallest ESPIRiT singular value that counts as signal, as a share of the"
+        " largest",
+    )
+    noise_level: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="standard deviation of the noise per real component of k-space, in the file's"
+        " units; found from rows of air when unset",
+    )
+    scale: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="image value, in the file's units, that the prior shall see as 1; found from"
+        " the data when unset",
+    )
+    crop: bool = Field(True, description="whether to cut the image to the header's size")

@@ -1,0 +1,120 @@
+"""Which samples of a slice are data: values that can be used, no zeros that were never measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiltkit.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["check_samples", "measured_columns", "notes_on"]
+
+# Squares of values within, and of the noise under them, fit single precision.
+_SMALLEST, _LARGEST = 1e-14, 1e14
+# Share of zeros that a column may have: integers are zero by chance where there is only noise.
+_BY_CHANCE = 0.1
+
+
+def measured_columns(
+    read: Callable[[int], NDArray[Any]], n_slices: int, allowed: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Columns with data among those ``allowed`` (column,), of every slice: (slice, column).
+
+    Masks may differ from slice to slice. A slice that ``read`` refuses has none.
+
+    Raises:
+        InputError: All slices are refused; says why of the first.
+    """
+    columns = np.zeros((n_slices, len(allowed)), dtype=np.bool_)
+    faults = []
+    for index in range(n_slices):
+        try:
+            columns[index] = allowed & (read(index) != 0).any(axis=(0, 1))
+        except InputError as fault:
+            faults.append(fault)
+    if len(faults) == n_slices:
+        raise faults[0]
+    return columns
+
+
+def notes_on(columns: NDArray[np.bool_]) -> tuple[str, ...]:
+    """What is unusual about the measured columns (slice, column) of a scan, for people."""
+    unusable = ", ".join(str(index) for index, used in enumerate(columns) if not used.any())
+    notes = [f"slices that cannot be used: {unusable}"] if unusable else []
+    if len({used.tobytes() for used in columns if used.any()}) > 1:
+        notes.append("measured columns differ from slice to slice")
+    return tuple(notes)
+
+
+def check_samples(data: NDArray[Any], allowed: NDArray[np.bool_], path: Path, index: int) -> None:
+    """Refuse a slice that cannot be used.
+
+    Args:
+        data: k-space (coil, row, column).
+        allowed: Columns (column,) that may be measured.
+        path: The file, for messages.
+        index: Slice number, for messages.
+
+    Raises:
+        InputError: Values are not finite, too large or too small, all zero, or zero where a
+            measured column has no data: that would be taken for a measurement.
+    """
+    bad = data.size - int(np.isfinite(data).sum())
+    if bad:
+        raise InputError(
+            f"The k-space of {path} has {bad} NaN or infinite values in slice {index}.",
+            "export the scan again; setting them to zero would hide a fault.",
+        )
+    largest = max(float(np.abs(data.real).max()), float(np.abs(data.imag).max()))
+    if largest == 0:
+        raise InputError(
+            f"The k-space of {path} is zero everywhere in slice {index}.",
+            "check that the scan was saved completely.",
+        )
+    if not _SMALLEST <= largest <= _LARGEST:
+        raise InputError(
+            f"The largest value of the k-space of {path} in slice {index} is {largest:.3g}, but"
+            f" must lie between {_SMALLEST:g} and {_LARGEST:g}.",
+            "multiply all slices with the same power of ten.",
+        )
+    empty = (data == 0).all(axis=0)
+    columns = allowed & ~empty.all(axis=0)
+    if not columns.any():
+        raise InputError(
+            f"The k-space of {path} is zero in slice {index} in all columns that its mask or its"
+            " header's encoding limits mark as measured.",
+            "check that mask, header and k-space belong together.",
+        )
+    _check_complete(empty[:, columns], f"Slice {index} of {path}")
+
+
+def _check_complete(empty: NDArray[np.bool_], what: str) -> None:
+    """Refuse measured columns with gaps; ``empty`` (row, column) is where all coils are zero."""
+    rows = np.asarray(empty.all(axis=1))
+    first, last = np.flatnonzero(~rows)[[0, -1]]
+    if rows[first : last + 1].any():
+        raise InputError(
+            f"{what} has {rows.sum()} empty rows among its {len(rows)}: the phase encoding seems"
+            " to run along the rows.",
+            "swap the last two axes of 'kspace': rows are the readout, complete; columns are the"
+            " phase encoding.",
+        )
+    if rows.any():
+        raise InputError(
+            f"{what} has data in rows {first} to {last} only, of {len(rows)}: a partial echo or"
+            " zero filling, which is not supported.",
+            f"keep only rows with data, as many before the centre (row {len(rows) // 2}) as after.",
+        )
+    worst = float(empty.mean(axis=0).max())
+    if worst > _BY_CHANCE:
+        raise InputError(
+            f"{what} has columns of which up to {worst:.0%} is zero in all coils: single points"
+            " seem to be left out.",
+            "use a scan whose columns are measured as a whole or not at all.",
+        )
