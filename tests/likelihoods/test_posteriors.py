@@ -120,6 +120,18 @@ def test_the_published_sampler_finds_a_stable_step_for_counts():
     assert sampled(problem, almc(None), n=50)[0].abs().max() < 10
 
 
+def test_many_rays_of_few_counts_through_the_same_pixels_stay_with_their_data():
+    """What rays share is measured far better than any of them is: there a correction is stiff."""
+    g = torch.Generator().manual_seed(0)
+    matrix = 0.1 * (torch.rand(800, 100, generator=g) < 0.4).double()
+    x = 1 + 0.3 * torch.randn(1, 100, generator=g, dtype=torch.float64)
+    y = torch.poisson(30 * (-x @ matrix.T).exp(), generator=g)
+    likelihood = TransmissionPoissonLikelihood(Dense(matrix, (100,)), y, 30.0)
+    problem = problem_of(prior([1.0] * 100, variance=0.09), likelihood)
+    found = sampled(problem, walmc(levels=24), n=8)[0]
+    assert likelihood.chi2(found).mean() == pytest.approx(float(likelihood.chi2(x)), rel=0.1)
+
+
 class Plugin:
     """A likelihood that a plugin brings: nothing but the protocol, and a Gaussian near it."""
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from tiltkit.likelihoods import Softenable
+from tiltkit.operators.cg import norm_squared
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tiltkit.likelihoods import GaussianLikelihood, Likelihood
+    from tiltkit.protocols import Operator
     from tiltkit.sampling.tilt import Step, Tilt
 
 __all__ = ["Correction"]
@@ -52,17 +54,20 @@ class Correction:
 
     Noise of level s in the image adds ``s^2 |a|^2`` to the variance ``v`` of a measurement with row
     ``a`` of ``A``. ``R~_s`` knows that; so must ``D_s``, or it would dwarf ``R~_s`` at high noise.
-    With ``r = s^2 |a|^2 / v``:
 
     * Likelihoods that can be softened give ``D_s = beta_s D'_s``, ``D'_s`` the difference of both,
-      softened by ``s^2 |a|^2``. It is as curved as ``R~_s`` at most, but where data bound ``A x``
-      from one side only (no counts at all) it does not fade: ``beta_s = 1 / (1 + r)`` makes it.
+      softened by ``s^2 |a|^2``. That is the noise of one measurement. What many share, as rays
+      through a smooth image do, adds up: in the direction that is measured best ``R~_s`` has a
+      curvature of ``1 / s^2`` at most, ``D'_s`` of nearly ``|A|^2 / v``, the largest eigenvalue of
+      ``A^H A / v``. ``beta_s = 1 / (1 + s^2 |A|^2 / v)`` keeps their ratio (measured: with ``|a|``
+      for ``|A|`` tomography of 60 photons a ray ran away from its data), and lets ``D_s`` fade
+      where data bound ``A x`` from one side only (no counts at all).
     * Others are switched on: ``D_s = beta_s D``. The leading term of ``D`` is cubic, so that at
       residuals of size ``sqrt(v + s^2 |a|^2)`` its curvature grows as that root, while the one of
       ``R~_s`` falls as its square: a power of -3/2 keeps their ratio. Walls are steeper than any
       power, so that nearly all of ``D`` waits until the noise of the image is well below that of
-      the data: ``beta_s = (1 + LATE r)^(-3/2)`` (measured: 1 leaves one effective particle of 1500
-      in a problem with two pixels, 10 to 100 leave 345 to 720).
+      the data: ``beta_s = (1 + LATE s^2 |a|^2 / v)^(-3/2)`` (measured: 1 for ``LATE`` leaves one
+      effective particle of 1500 in a problem with two pixels, 10 to 100 leave 345 to 720).
 
     Both are ``D`` exactly at s = 0.
 
@@ -70,7 +75,8 @@ class Correction:
         exact: ``R``.
         approximate: ``R~``.
         row_energy: ``|a|^2``, averaged over the measurements.
-        information: ``|a|^2 / v``, averaged over the measurements.
+        information: ``|a|^2 / v``, averaged over the measurements; ``|A|^2 / v`` where the
+            likelihood can be softened.
     """
 
     exact: Likelihood
@@ -90,13 +96,17 @@ class Correction:
         """The correction for images of a shape."""
         g = torch.Generator().manual_seed(0)
         probes = torch.randn((16, *shape), generator=g, dtype=dtype).to(device)
-        per_measurement = len(probes) * approximate.measured
-        seen = approximate.operator.forward(probes).abs().double()
-        information = float(seen.square().sum()) / per_measurement / approximate.noise_var
-        energy = 0.0
+
+        def row_energy(operator: Operator) -> float:
+            seen = operator.forward(probes).abs().double().square().sum()
+            return float(seen) / len(probes) / approximate.measured
+
+        operator, variance = approximate.operator, approximate.noise_var
         if isinstance(exact, Softenable):
-            energy = float(exact.operator.forward(probes).double().square().sum()) / per_measurement
-        return cls(exact, approximate, energy, information)
+            energy, information = row_energy(exact.operator), norm_squared(operator, probes[:1])
+        else:
+            energy, information = 0.0, row_energy(operator)
+        return cls(exact, approximate, energy, information / variance)
 
     def potential(self, x: Tensor, s: float) -> Tensor:
         """``D_s`` of images, float64 (particle,), up to a constant shared by all."""

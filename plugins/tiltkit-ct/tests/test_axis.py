@@ -69,8 +69,23 @@ def test_angles_may_be_uneven_unordered_and_start_anywhere(project: Project) -> 
     rng = np.random.default_rng(0)
     angles = np.sort(np.pi * (np.arange(180) + 0.3 * rng.random(180)) / 180)
     angles = rng.permutation(angles + 0.7)
-    sinogram = project(angles, 200, 92.3, 80)
-    assert find_axis(scan(noisy(sinogram, 0.01), angles)) == pytest.approx(92.3, abs=0.5)
+    made = scan(noisy(project(angles, 200, 92.3, 80), 0.01), angles)
+    assert find_axis(select(made, PrepareOptions())) == pytest.approx(92.3, abs=0.5)
+
+
+TURNING = {
+    "golden ratio": np.radians(111.246117975) * np.arange(150),
+    "golden ratio backwards": -np.radians(137.507764) * np.arange(140),
+    "many turns": np.radians(7.2) * np.arange(300),
+    "TIMBIR": np.concatenate([np.radians(np.arange(0, 180, 8) + 182 * k) for k in range(4)]),
+}
+
+
+@pytest.mark.parametrize("kind", TURNING)
+def test_a_sample_that_turns_on_and_on_gives_the_axis(project: Project, kind: str) -> None:
+    angles = TURNING[kind]
+    made = scan(noisy(project(angles, 200, 92.3, 80), 0.01), angles)
+    assert find_axis(select(made, PrepareOptions())) == pytest.approx(92.3, abs=0.3)
 
 
 @pytest.mark.parametrize("off", [0.0, -8.7])

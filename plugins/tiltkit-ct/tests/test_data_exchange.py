@@ -42,7 +42,10 @@ def test_a_whole_file_gives_its_projections_flats_darks_and_angles(write: Write)
         assert scan.notes == ()
 
 
-@pytest.mark.parametrize("axes", ["y:theta:x", b"y:theta:x", ["y", "theta", "x"], "y,theta,x"])
+@pytest.mark.parametrize(
+    "axes", ["y:theta:x", b"y:theta:x", ["y", "theta", "x"], "y,theta,x", "y:angle:x",
+             "row:projection:column", "rows:rotation_angle:columns"]
+)  # fmt: skip
 def test_sinogram_order_is_read_as_such(write: Write, axes: Any) -> None:
     turned = {name: value.swapaxes(0, 1) for name, value in WHOLE.items() if value.ndim == 3}
     attrs = {name.replace("__", "/"): {"axes": axes} for name in turned}

@@ -151,6 +151,12 @@ def test_lengths_without_units_are_metres_as_the_standard_says(write: Write) -> 
         assert scan.pixel_mm == pytest.approx(6.5e-3)
 
 
+def test_a_number_without_unit_that_makes_no_pixel_is_left_out_and_said(write: Write) -> None:
+    with NxTomo.open(write(**standard(), entry__instrument__detector__x_pixel_size=6.5)) as scan:
+        assert scan.pixel_mm is None
+        assert any("pixel size 6.5" in note and "--pixel-mm" in note for note in scan.notes)
+
+
 def test_the_pixel_at_the_sample_comes_before_that_of_the_camera(write: Write) -> None:
     path = write(**standard(), entry__instrument__detector__x_pixel_size=6.5e-6,
                  entry__sample__x_pixel_size=0.65e-6)  # fmt: skip

@@ -41,6 +41,22 @@ def test_errors_are_as_large_as_the_variance_says(
     assert chi2(found, scan.truth) == pytest.approx(1, abs=0.07)
 
 
+@pytest.mark.parametrize("read_noise", [0.0, 3.0])
+def test_few_counts_do_not_bias_the_attenuation(
+    simulate: Make, exchange: Make, read_noise: float
+) -> None:
+    """The factor of the sample that fits best; weights from the counts themselves make it 0.9."""
+    factors = []
+    for seed in range(5):
+        scan = simulate(photons=30, gain=1.0, read_noise=read_noise, n_flats=30, seed=seed,
+                        fluctuation=0)  # fmt: skip
+        found = row(exchange(scan), gain=1.0)
+        weights = scan.truth / found.variance
+        factors.append((weights * found.line_integrals).sum() / (weights * scan.truth).sum())
+        assert found.facts["masked"] < 0.01
+    assert np.mean(factors) == pytest.approx(1, abs=0.03)
+
+
 def test_reading_noise_is_part_of_the_variance(simulate: Make, exchange: Make) -> None:
     scan = simulate(photons=400, gain=1.0, read_noise=25, n_flats=30, rows=17, fluctuation=0,
                     thickness=1.0)  # fmt: skip
@@ -210,6 +226,25 @@ def test_line_integrals_are_taken_as_they_are(simulate: Make, exchange: Make) ->
     np.testing.assert_allclose(found.line_integrals, values, atol=1e-5)
     assert chi2(found, scan.truth) == pytest.approx(1, abs=0.15)
     assert found.blank is None
+
+
+def test_projections_in_any_order_have_the_noise_of_sorted_ones(
+    simulate: Make, exchange: Make
+) -> None:
+    scan = simulate(n_flats=1)
+    rng = np.random.default_rng(1)
+    lines = scan.truth[:, None] + 0.02 * rng.normal(size=scan.counts.shape)
+
+    def found(order: Any, values: Any, **settings: Any) -> Sinogram:
+        changes = {"exchange__data": values[order].astype(np.float32),
+                   "exchange__theta": np.degrees(scan.angles[order])}  # fmt: skip
+        return row(exchange(scan, **changes), **settings)
+
+    plain, mixed = np.arange(90), rng.permutation(90)
+    for values, settings in ((scan.counts, {}), (lines, {"kind": "line_integrals"})):
+        one, other = (found(order, values, **settings) for order in (plain, mixed))
+        assert one.facts == other.facts
+        assert np.median(one.variance) == np.median(other.variance)
 
 
 BAD: dict[str, tuple[Callable[[Any], None], str]] = {

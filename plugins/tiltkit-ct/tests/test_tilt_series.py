@@ -204,6 +204,38 @@ def test_the_angles_of_serialem_are_read(tmp_path: Path, frames: Any, name: str)
         assert scan.pixel_mm is None
 
 
+def test_sections_of_serialem_may_come_in_any_order(tmp_path: Path, frames: Any) -> None:
+    path = mrc(tmp_path / "series.mrc", frames.astype(np.float32))
+    sections = [f"[ZValue = {i}]\nTiltAngle = {tilt}\n" for i, tilt in enumerate(TILTS)]
+    path.with_suffix(".mdoc").write_text("[T = SerialEM]\n" + "\n".join(reversed(sections)))
+    with Mrc.open(path) as scan:
+        check(scan, frames)
+
+
+def test_a_bright_field_series_says_what_it_needs(tmp_path: Path, frames: Any) -> None:
+    noise = np.random.default_rng(0).normal(size=frames.shape)
+    path = hspy(tmp_path / "series.hspy", 4000 * np.exp(-frames) + noise)
+    with (
+        pytest.raises(InputError, match="brighter beside the sample") as caught,
+        CtRecon(CtOptions()).open(path),
+    ):
+        pass
+    assert "--kind counts" in caught.value.hint
+    with CtRecon(CtOptions(kind="counts", flat_value=4000)).open(path) as scan:
+        assert scan.geometry.axis == pytest.approx(31.5, abs=0.3)
+
+
+def test_images_without_anything_in_them_are_refused_with_their_value(
+    tmp_path: Path, frames: Any
+) -> None:
+    path = hspy(tmp_path / "series.hspy", np.full_like(frames, 7))
+    with (
+        pytest.raises(InputError, match="same value everywhere: 7"),
+        CtRecon(CtOptions()).open(path),
+    ):
+        pass
+
+
 def test_the_angles_of_an_old_fei_header_are_read(tmp_path: Path, frames: Any) -> None:
     path = mrc(tmp_path / "series.mrc", frames.astype(np.float32))
     records = np.zeros((1024, 32), "<f4")
@@ -238,8 +270,9 @@ def test_truncated_and_other_files_are_refused(tmp_path: Path, frames: Any) -> N
     path.write_bytes(path.read_bytes()[:-100])
     text = tmp_path / "text.mrc"
     text.write_text("hello" * 1000)
+    assert Mrc.matches(path)  # and no other reader, who would say something else
+    assert not Mrc.matches(text)
     for file in (path, text):
-        assert not Mrc.matches(file)
         with pytest.raises(InputError, match="no MRC file, or is truncated"), Mrc.open(file):
             pass
     with pytest.raises(InputError, match="no file"), Mrc.open(tmp_path / "none.mrc"):

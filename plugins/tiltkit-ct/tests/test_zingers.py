@@ -47,3 +47,11 @@ def test_values_that_are_nan_are_neither_zingers_nor_in_the_way(
     scan.counts[10, 0, 5] = np.nan
     scan.counts[40, 1, 60] = 1e6
     assert np.argwhere(found(scan.counts, 2.0, scan.angles)).tolist() == [[40, 1, 60]]
+
+
+def test_a_beam_that_flickers_makes_no_zingers(simulate: Callable[..., Any]) -> None:
+    """As of projections that are neighbours in angle, but were taken hours apart."""
+    scan = simulate(photons=50000, gain=1, read_noise=0, dark=0)
+    scan.counts[:] *= np.random.default_rng(1).uniform(0.8, 1.2, (90, 1, 1))
+    scan.counts[40, 1, 60] += 60000
+    assert np.argwhere(found(scan.counts, 1.0, scan.angles)).tolist() == [[40, 1, 60]]

@@ -31,6 +31,8 @@ _OVERLAP = 0.05  # of the detector that opposite projections must share
 _TRUNCATED = 0.05  # of the largest line integral; more than this at the edge is sample
 _SMOOTH = 1.0  # columns, before taking differences
 _STRAY = 0.01  # of the columns: centres of mass that stray further are not aligned
+_GIVE = "give its detector column with --axis, or look at some: --axis try:FIRST:LAST:STEP."
+_BRIGHT_FIELD = "for a bright-field series add --kind counts, and --flat-value of the bare beam."
 
 
 def check_axis(axis: float, columns: int) -> None:
@@ -72,13 +74,11 @@ def find_axis(
     """
     plain = (options or PrepareOptions()).model_copy(update={"delta_beta": None})
     some = projections.subset(slice(None, None, max(len(projections.angles) // _ANGLES, 1)))
-    order = np.argsort(some.angles, kind="stable")
-    angles = some.angles[order]
-    step = float(np.median(np.diff(angles))) if len(angles) > 1 else 0.0
+    angles, step = some.rising, some.step
     turned = float(np.ptp(angles)) + step
-    reason = ""
+    reason, advice = "", _GIVE
     if len(angles) >= 3 and turned >= _LEAST:
-        sinograms = _sinograms(some, plain, rows)[:, order]
+        sinograms = _sinograms(some, plain, rows)
         if turned >= _FULL:
             return _from_full_turn(sinograms, angles, step)
         complete = _complete(sinograms)
@@ -89,12 +89,14 @@ def find_axis(
             _check_aligned(stray, some)
             return axis
         reason = ", and the sample is wider than the detector"
+        if some.kind == "line_integrals" and _sides(sinograms).mean() > sinograms.mean():
+            reason, advice = ", and are brighter beside the sample than in it", _BRIGHT_FIELD
     if projections.axis_hint is not None:
         return projections.axis_hint
     raise InputError(
         f"The rotation axis of {projections.path} cannot be found: {len(angles)} projections cover"
         f" {math.degrees(turned):.0f} degrees{reason}.",
-        "give its detector column with --axis, or look at some: --axis try:FIRST:LAST:STEP.",
+        advice,
     )
 
 
@@ -118,9 +120,14 @@ def _sinograms(p: Projections, options: PrepareOptions, rows: tuple[int, ...] | 
 
 def _complete(sinograms: Rows) -> bool:
     """Whether the sample ends before the detector does, at both sides and all angles."""
-    edge = max(sinograms.shape[2] // 50, 1)
-    sides = np.abs(np.concatenate([sinograms[..., :edge], sinograms[..., -edge:]], axis=2))
+    sides = np.abs(_sides(sinograms))
     return bool(sides.mean() < _TRUNCATED * np.quantile(np.abs(sinograms), 0.999))
+
+
+def _sides(sinograms: Rows) -> Rows:
+    """The columns at both sides of the detector."""
+    edge = max(sinograms.shape[2] // 50, 1)
+    return np.concatenate([sinograms[..., :edge], sinograms[..., -edge:]], axis=2)
 
 
 def _from_half_turn(
@@ -137,8 +144,7 @@ def _from_half_turn(
     offset = 0.0
     sign = 1.0
     if complete:
-        edge = max(half.shape[2] // 50, 1)
-        half = half - np.median(np.concatenate([half[..., :edge], half[..., -edge:]], axis=2))
+        half = half - np.median(_sides(half))
     else:
         half = np.diff(gaussian_filter1d(half, _SMOOTH, axis=2), axis=2)
         sign, offset = -1.0, 0.5

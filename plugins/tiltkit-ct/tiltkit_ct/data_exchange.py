@@ -28,6 +28,8 @@ __all__ = ["DataExchange"]
 
 # What dxchange writes is exchange1, what the documents say is exchange_1.
 _EXCHANGE = re.compile(r"exchange_?\d*")
+# Other names of axes; further words after a _ do not count (theta_white, rotation_angle).
+_AXES = {"angle": "theta", "rotation": "theta", "projection": "theta", "row": "y", "column": "x"}
 _INSTRUMENT = "measurement/instrument"
 _ROTATION = "process/acquisition/rotation"
 
@@ -110,7 +112,7 @@ def _checked(data: h5py.Dataset, path: Path) -> tuple[int, int, int]:
         )
     check_sources(data, path)
     names = _axis_names(data)
-    if names and not any(name.startswith("theta") for name in names):
+    if names and "theta" not in names:
         raise InputError(
             f"{data.name} of {path} has the axes {':'.join(names)}: a reconstruction, no scan.",
             "give the raw scan with the axes theta:y:x.",
@@ -120,19 +122,21 @@ def _checked(data: h5py.Dataset, path: Path) -> tuple[int, int, int]:
 
 def _order(data: h5py.Dataset) -> tuple[int, int, int]:
     """Which axis is the angle, the row and the column: theta:y:x where the file does not tell."""
-    names = [name.split("_")[0] for name in _axis_names(data)]
+    names = _axis_names(data)
     if sorted(names) != ["theta", "x", "y"]:
         return 0, 1, 2
     return names.index("theta"), names.index("y"), names.index("x")
 
 
 def _axis_names(data: h5py.Dataset) -> list[str]:
-    """Names of the axes, from ``theta:y:x`` or from a list of names."""
+    """Names of the axes, theta, y and x, from ``theta:y:x`` or from a list of names."""
     value = data.attrs.get("axes")
     if value is None:
         return []
     parts = [text(part) for part in np.atleast_1d(np.asarray(value, dtype=object))]
-    names = [name.strip().lower() for part in parts for name in re.split(r"[:,;]", part)]
+    words = [name.strip().lower() for part in parts for name in re.split(r"[:,;]", part)]
+    firsts = [word.split("_")[0].removesuffix("s") for word in words]
+    names = [_AXES.get(first, first) for first in firsts]
     return names if len(names) == data.ndim else []
 
 

@@ -87,7 +87,10 @@ def _read(
     rows: slice,
     columns: slice,
 ) -> NDArray[np.float32]:
-    """Some frames, rows and columns as (frame, row, column)."""
+    """Some frames, rows and columns as (frame, row, column); read in the order of the file."""
+    if (wanted[1:] < wanted[:-1]).any():
+        rising = np.argsort(wanted)
+        return _read(item, order, wanted[rising], rows, columns)[np.argsort(rising)]
     parts = []
     for run in _runs(wanted):
         index = [slice(None)] * 3

@@ -18,10 +18,15 @@ from tiltkit.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["fits", "tilt_angles"]
+__all__ = ["fits", "marked", "tilt_angles"]
 
 _HEADER = 1024  # bytes
 _BYTES = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}  # of a value, by mode; complex ones are no images
+
+
+def marked(header: bytes) -> bool:
+    """Whether a header has the mark of the format, which old writers leave out."""
+    return header[208:211] == b"MAP"
 
 
 def fits(header: bytes, size: int) -> bool:
@@ -63,11 +68,16 @@ def tilt_angles(mrc: Any, n: int, path: Path) -> tuple[NDArray[np.float64], str]
 
 
 def _listed(file: Path) -> NDArray[np.float64]:
-    """Angles of a list of numbers, or of the lines ``TiltAngle = `` of SerialEM."""
+    """Angles of a list of numbers, or of the sections of SerialEM, in the order of the stack."""
     content = file.read_text(errors="replace")
+    sections = re.split(r"^\[ZValue\s*=\s*(\d+)\s*\]", content, flags=re.MULTILINE)[1:]
+    of_frame: dict[int, str] = {}
+    for frame, section in zip(sections[::2], sections[1::2], strict=True):
+        if tilt := re.search(r"^\s*TiltAngle\s*=\s*(\S+)", section, re.MULTILINE):
+            of_frame[int(frame)] = tilt[1]
+    words = [of_frame[frame] for frame in sorted(of_frame)] or content.split()
     try:
-        found = re.findall(r"^\s*TiltAngle\s*=\s*(\S+)", content, re.MULTILINE)
-        return np.array([float(word) for word in found or content.split()])
+        return np.array([float(word) for word in words])
     except ValueError:
         raise InputError(
             f"{file} holds something else than tilt angles.", "write one angle per line."

@@ -6,16 +6,19 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
+from scipy.ndimage import uniform_filter, uniform_filter1d
 from scipy.stats import chi2
 
 from tiltkit_ct import nan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 __all__ = [
     "dark_variance",
+    "denoised",
     "gain_from_counts",
     "gain_from_flats",
     "high_frequency_variance",
@@ -26,6 +29,7 @@ _SMOOTH = 31  # columns; the beam itself changes over longer distances than that
 _NORMAL = 1.4826  # standard deviation over median absolute deviation
 _LEVELS = 12
 _APART = 2  # columns that are compared: next neighbours share light, or were interpolated
+_NEAR = 5  # angles and columns of a local mean
 _KEPT = 0.9  # share of the pixels that tell the gain
 
 
@@ -93,6 +97,34 @@ def dark_variance(darks: NDArray[np.float32] | None) -> float:
 def gain_from_counts(counts: NDArray[np.float32]) -> float | None:
     """Counts per photon from one sinogram (angle, column): ``2 sqrt(counts)`` has this variance."""
     return high_frequency_variance(2 * np.sqrt(np.maximum(counts, 0.0))) or None
+
+
+def denoised(
+    values: NDArray[np.float32], variance_of: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Local Wiener filter: means over neighbours where all differences are noise, values elsewhere.
+
+    Lee, IEEE Trans. Pattern Anal. Mach. Intell. 2 (1980) 165-168.
+
+    Args:
+        values: (angle, row, column), NaN where unusable.
+        variance_of: The variance of the noise of values, from their means.
+
+    Returns:
+        The same shape; means where values are NaN, NaN where there are no neighbours either.
+    """
+    seen = np.isfinite(values)
+    size = (_NEAR, 1, _NEAR)
+    share = uniform_filter(seen.astype(np.float32), size, mode="nearest")
+
+    def local(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        sums = uniform_filter(np.where(seen, x, 0).astype(np.float32), size, mode="nearest")
+        return np.where(share > 1e-3, sums / share, np.float32(np.nan))
+
+    mean = local(values)
+    spread = local((values - mean) ** 2)
+    kept = np.clip(1 - variance_of(mean) / spread, 0, 1)
+    return np.where(seen & np.isfinite(kept), mean + kept * (values - mean), mean)
 
 
 def high_frequency_variance(sinogram: NDArray[np.float32]) -> float:

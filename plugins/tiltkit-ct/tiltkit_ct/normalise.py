@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ __all__ = ["Corrected", "correct", "drift", "mean_over_time"]
 _BLOCKED_SHARE = 0.02
 # Values so many robust standard deviations above the median of the flats are zingers.
 _OUTLIER = 8.0
+_SURE = 5.0  # standard errors that light must be above none
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +71,18 @@ def correct(band: Band, where: str) -> Corrected:
     blank = flat - dark
     counts = band.counts - dark
     typical = float(nan.median(blank.ravel()))
-    if not typical > 0:
+    if not typical > _by_chance(band, float(used.min()), blank[0].size):
         raise InputError(
             f"The flats of {where} are no brighter than its darks (median difference"
             f" {typical:.3g}).",
             "check that flats and darks are not swapped, and that the beam was on.",
         )
     usable = _usable(band.counts, blank, typical)
-    if not usable.any() or not np.any(np.where(usable, counts, 0.0) > 0):
+    light = float(nan.mean(counts[:, usable].ravel()))
+    if not light > _by_chance(band, len(counts), int(usable.sum())):
         raise InputError(
-            f"{where} has no counts: all projections are zero or darker than the darks.",
-            "leave these rows out, or check that the beam was on.",
+            f"{where} has no counts: its projections are no brighter than darks.",
+            "leave these rows out with --rows, or check that the beam was on.",
         )
     return Corrected(counts, blank, used, dark_variance(band.darks), usable)
 
@@ -152,6 +155,14 @@ def _check_flats(flats: Frames, where: str) -> None:
             f"The flats of {where} are saturated or NaN in {lost:.0%} of their pixels.",
             "take flats with a shorter exposure; these cannot be used.",
         )
+
+
+def _by_chance(band: Band, frames: float, pixels: int) -> float:
+    """Counts above the darks, on average, that are no light: noise of reading can make them."""
+    if band.darks is None or not pixels:
+        return 0.0
+    variance = dark_variance(band.darks) * (1 / frames + 1 / len(band.darks)) / pixels
+    return _SURE * math.sqrt(variance)
 
 
 def _usable(raw: Frames, blank: Frames, typical: float) -> NDArray[np.bool_]:

@@ -46,6 +46,7 @@ _ENERGY = (
 _DISTANCE = ("sample/propagation_distance", "instrument/detector/distance")
 _AXIS = "instrument/detector/x_rotation_axis_pixel_position"
 
+_LARGEST = 1.0  # mm; that no larger pixel is taken for without its unit
 _PROJECTION, _FLAT, _DARK = 0, 1, 2
 
 
@@ -130,7 +131,7 @@ def _scan(places: _Places, others: list[_Places], path: Path) -> Projections:
         return stack(data, (0, 1, 2), which, taken[which] - 0.5) if len(which) else None
 
     projections = stack(data, (0, 1, 2), chosen, np.arange(len(chosen), dtype=np.float64))
-    notes = []
+    notes: list[str] = []
     if others:
         names = ", ".join(other.name for other in others)
         notes.append(f"{places.name} is read; the file also has {names}.")
@@ -145,7 +146,7 @@ def _scan(places: _Places, others: list[_Places], path: Path) -> Projections:
         columns=range(columns),
         flats=frames(_FLAT),
         darks=frames(_DARK),
-        pixel_mm=quantity(places.find(*_PIXEL), LENGTHS, "m", path),
+        pixel_mm=_pixel(places.find(*_PIXEL), path, notes),
         energy_kev=quantity(places.find(*_ENERGY), ENERGIES, "keV", path),
         distance_mm=quantity(places.find(*_DISTANCE), LENGTHS, "m", path),
         axis_hint=_axis(places, columns, path),
@@ -201,6 +202,18 @@ def _frames(
             "the scan is incomplete: export it again.",
         )
     return keys, angles, text(turned.attrs.get("units", "")) or "deg"
+
+
+def _pixel(item: h5py.Dataset | None, path: Path, notes: list[str]) -> float | None:
+    """Pixel size in mm; without a unit it is in m, unless that makes no pixel."""
+    found = quantity(item, LENGTHS, "m", path)
+    if item is None or found is None or found < _LARGEST or text(item.attrs.get("units", "")):
+        return found
+    notes.append(
+        f"The pixel size {found / 1e3:g} has no unit and is not used, as pixels are not that many"
+        " m: give it with --pixel-mm."
+    )
+    return None
 
 
 def _axis(places: _Places, columns: int, path: Path) -> float | None:

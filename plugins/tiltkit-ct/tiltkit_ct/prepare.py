@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["PrepareOptions", "Sinogram", "prepare", "select"]
 
 _COLUMNS = 8  # fewer tell no noise
+_FEWEST = 0.5  # photons; where no more are expected, a ray only tells that the sample is opaque
 _UNUSABLE = 0.5  # a row with a larger share of unusable values is refused
 
 
@@ -88,6 +89,7 @@ def _from_line_integrals(p: Projections, row: int, options: PrepareOptions) -> S
     values = p.read(row, row + 1).counts[:, 0]
     bad = ~np.isfinite(values) | _borders(values)
     _check_share(float(bad.mean()), p, row)
+    first = float(values.flat[0])
     background = p.background if options.background is None else options.background
     values = np.where(bad, np.float32(np.nan), values - np.float32(background))
     if options.air:
@@ -96,8 +98,8 @@ def _from_line_integrals(p: Projections, row: int, options: PrepareOptions) -> S
     filled = fill(values, bad)
     if not np.ptp(filled) > 0:
         raise InputError(
-            f"Row {row} of {p.path} has the same value everywhere: {float(values.flat[0]):.3g}.",
-            "leave this row out.",
+            f"Row {row} of {p.path} has the same value everywhere: {first:.3g}.",
+            "leave this row out with --rows.",
         )
     variance = noise.noise_variance(filled) + np.float32(options.extra_noise**2)
     variance = np.where(bad, np.float32(np.inf), variance)
@@ -113,25 +115,32 @@ def _from_line_integrals(p: Projections, row: int, options: PrepareOptions) -> S
 
 
 def _from_counts(p: Projections, row: int, options: PrepareOptions) -> Sinogram:
-    """Poisson's noise, through the logarithm: the variance of -log T is that of T over T^2."""
+    """Poisson's noise, through the logarithm at what is expected of T.
+
+    ``-log T`` itself, with its own counts as weights, is biased by half the inverse of the counts,
+    and has no value where there are none. Around the expected E it is ``-log E - (T - E) / E``,
+    linear in T, with the variance of T over E^2: one step of Fisher scoring.
+    """
     gain, told = find_gain(p, row, options)
     length = phase_length(p, options)
     if length is None:
         rows = read_rows(p, row, row + 1, options, gain)
     else:
         rows = retrieve_row(p, row, options, gain, length)
-    unusable, transmission = rows.unusable[:, 0], rows.values[:, 0]
-    _check_share(float(unusable.mean()), p, row)
-    bad = unusable | np.isnan(transmission)
-    plain = fill(-np.log(transmission), bad)
+    unusable, expected = rows.unusable[:, 0], rows.expected[:, 0]
+    photons = expected * rows.blank[:, 0] / gain
+    bad = unusable | ~(photons > _FEWEST)
+    _check_share(float(bad.mean()), p, row)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        plain = fill(-np.log(expected) - (rows.values[:, 0] / expected - 1), bad)
+        variance = rows.variance[:, 0] / expected**2 + options.extra_noise**2
     line_integrals = remove_stripes(plain, options.stripes, options.stripe_width)
     counts = blank = None
     if length is None:
         counts = np.where(unusable, 0, np.maximum(rows.counts[:, 0], 0) / gain).astype(np.float32)
         # What a stripe filter takes away was a fault of the blank.
-        expected = rows.blank[:, 0] / gain * np.exp(line_integrals - plain)
-        blank = np.where(unusable, 0, expected).astype(np.float32)
-    variance = rows.variance[:, 0] / transmission**2 + options.extra_noise**2
+        bare = rows.blank[:, 0] / gain * np.exp(line_integrals - plain)
+        blank = np.where(unusable, 0, bare).astype(np.float32)
     variance = np.where(bad, np.inf, variance)
     return Sinogram(
         line_integrals=line_integrals,
@@ -142,6 +151,7 @@ def _from_counts(p: Projections, row: int, options: PrepareOptions) -> Sinogram:
         facts={
             "gain": gain,
             "gain_from": told,
+            "photons": float(np.median(photons[~bad])),
             "masked": float(bad.mean()),
             "zingers": rows.zingers,
         },
@@ -164,9 +174,9 @@ def _borders(values: Image) -> NDArray[np.bool_]:
 def _check_share(share: float, p: Projections, row: int) -> None:
     if share > _UNUSABLE:
         raise InputError(
-            f"{share:.0%} of row {row} of {p.path} cannot be used: saturated, NaN, blocked or"
-            " dead.",
-            "leave this row out, or the columns without beam.",
+            f"{share:.0%} of row {row} of {p.path} cannot be used: saturated, NaN, blocked, dead or"
+            " without a photon.",
+            "leave this row out with --rows, or the columns without beam with --columns.",
         )
 
 

@@ -138,6 +138,16 @@ class Projections:
         """Detector columns, after binning."""
         return len(self.columns) // self.binning
 
+    @property
+    def rising(self) -> NDArray[np.float64]:
+        """Angles less than a turn apart, rising: those of a scan after `select`."""
+        return np.unwrap(self.angles)
+
+    @property
+    def step(self) -> float:
+        """Typical angle between neighbouring projections, in radians; 0 where there is one."""
+        return float(np.ptp(self.rising)) / max(len(self.stored_angles) - 1, 1)
+
     @cached_property
     def angles(self) -> NDArray[np.float64]:
         """Angles in radians, (n_angles,).
@@ -154,7 +164,7 @@ class Projections:
             )
         return self.stored_angles * size
 
-    def subset(self, which: slice) -> Projections:
+    def subset(self, which: slice | NDArray[np.int64]) -> Projections:
         """The same scan with some of its projections; flats and darks stay, out of time."""
         return replace(
             self,

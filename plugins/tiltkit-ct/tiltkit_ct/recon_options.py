@@ -70,6 +70,13 @@ class CtOptions(PrepareOptions):
         return value
 
     @model_validator(mode="after")
+    def _beam(self) -> Self:
+        """Parallel rays have no distances."""
+        if self.source_mm is None and self.detector_mm is not None:
+            raise ValueError("detector_mm is of cone and fan beams: give source_mm too")
+        return self
+
+    @model_validator(mode="after")
     def _noise(self) -> Self:
         """Counts have the noise that they have."""
         if self.likelihood == "poisson" and self.extra_noise:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,8 @@ _BLUR = 1.5
 _DAMPING = 1e-3
 # Relative residual at which it is good enough to look at.
 _ROUGH = 1e-2
+# Through the sample; the noise of fewer is worth a note.
+_FEW_PHOTONS = 100
 # Millimetres in the length that a unit of attenuation goes with.
 _MILLIMETRES = {"1/mm": 1.0, "1/cm": 10.0}
 # Units of length by the pixel in mm from which on they are used.
@@ -181,7 +183,7 @@ class CtScan:
         turn = np.degrees(np.ptp(p.angles))
         lines = sinogram.line_integrals[seen]
         name, factor = _length(p.pixel_mm)
-        notes = dict.fromkeys([*p.notes, *sinogram.notes])
+        notes = dict.fromkeys([*p.notes, *sinogram.notes, *self._few_photons])
         return {
             "layout": p.layout + (f", scan {p.name}" if p.name else ""),
             "rows (slices)": p.n_rows,
@@ -198,6 +200,16 @@ class CtScan:
             "the prior's 1": f"{self.scale:.4g}",
             **{f"note {i + 1}": note for i, note in enumerate(notes)},
         }
+
+    @property
+    def _few_photons(self) -> Iterator[str]:
+        photons = self.shown.facts.get("photons", math.inf)
+        if self.options.likelihood == "gaussian" and photons < _FEW_PHOTONS:
+            yield (
+                f"Half of the rays have less than {photons:.3g} photons, whose noise is gaussian"
+                " roughly: compare with --likelihood poisson --sampler walmc, unless reading out is"
+                " as noisy."
+            )
 
     @property
     def _units(self) -> str:

@@ -26,6 +26,9 @@ _ENOUGH_ANGLES = 16
 def select(projections: Projections, options: PrepareOptions) -> Projections:
     """The wanted part of a scan, checked; frames are still read later, and only that part.
 
+    Projections come in the order of their angles, however often and in which order the sample was
+    turned (golden ratio, TIMBIR, dose symmetric): neighbours look alike.
+
     Raises:
         UsageError: A range or name that the file does not have.
         InputError: Angles that are not usable, or not in the unit that the file says.
@@ -73,7 +76,7 @@ def select(projections: Projections, options: PrepareOptions) -> Projections:
         middle_row=((p.rows[0] + p.rows[-1]) / 2 - rows.start - (n - 1) / 2) / n,
     )
     _check_angles(p, given=options.angle_unit is not None)
-    return p
+    return p.subset(_around(p.angles))
 
 
 def parse_range(text: str | None, total: range, what: str) -> range:
@@ -112,6 +115,14 @@ def _entry(projections: Projections, name: str | None) -> Projections:
             f"choose one of: {', '.join([projections.name, *projections.others])}.",
         )
     return projections.others[name]()
+
+
+def _around(angles: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Projections in the order in which one turn comes by them, from after its widest gap."""
+    turn = angles / (2 * math.pi) % 1.0
+    order = np.argsort(turn, kind="stable")
+    gaps = np.diff(turn[order], prepend=turn[order[-1]] - 1)
+    return np.roll(order, -int(gaps.round(9).argmax()))
 
 
 def _scaled(given: float | None, found: float | None, binning: int) -> float | None:

@@ -19,7 +19,7 @@ import numpy as np
 from tiltkit.errors import InputError
 from tiltkit_ct.frames import stack
 from tiltkit_ct.hdf5 import dataset, metadata, numbers, open_scan, text
-from tiltkit_ct.mrc import fits, tilt_angles
+from tiltkit_ct.mrc import fits, marked, tilt_angles
 from tiltkit_ct.projections import Projections, Stack
 from tiltkit_ct.units import ANGLES, LENGTHS, factor
 
@@ -71,10 +71,10 @@ class Mrc:
 
     @staticmethod
     def matches(path: Path) -> bool:
-        """Whether the header tells a size that the file has."""
+        """Whether the header is marked as MRC, or, as old ones, tells a size that the file has."""
         with path.open("rb") as file:
             header = file.read(1024)
-        return fits(header, path.stat().st_size)
+        return marked(header) or fits(header, path.stat().st_size)
 
     @staticmethod
     @contextmanager
@@ -86,7 +86,9 @@ class Mrc:
         """
         if not path.is_file():
             raise InputError(f"There is no file {path}.", "check its name and folder.")
-        if not Mrc.matches(path):
+        with path.open("rb") as file:
+            whole = fits(file.read(1024), path.stat().st_size)
+        if not whole:
             raise InputError(
                 f"{path} is no MRC file, or is truncated: its header does not fit its size.",
                 "copy it again from its source.",

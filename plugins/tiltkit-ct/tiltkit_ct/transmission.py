@@ -29,6 +29,7 @@ __all__ = [
     "fill",
     "find_gain",
     "phase_length",
+    "read_band",
     "read_rows",
     "retrieve_row",
 ]
@@ -43,8 +44,11 @@ class Transmission:
     """Corrected rows of a scan, all arrays (angle, row, column).
 
     Attributes:
-        values: Counts with sample over counts without; NaN where not positive or unusable.
-        variance: Of these values.
+        values: Counts with sample over counts without; NaN where unusable. Not positive where noise
+            has it so.
+        expected: The same without most of the noise, from the neighbours.
+        variance: Of the values, from what is expected: that of counts from themselves would trust
+            those most that happen to be few.
         unusable: Where the detector says nothing: dead, blocked, saturated, zinger.
         counts: With sample, without dark counts.
         blank: Without sample, at the same times, without dark counts.
@@ -52,6 +56,7 @@ class Transmission:
     """
 
     values: Frames
+    expected: Frames
     variance: Frames
     unusable: NDArray[np.bool_]
     counts: Frames
@@ -74,9 +79,9 @@ def read_rows(
     Raises:
         InputError: There is nothing usable in these rows.
     """
-    c = correct(_band(p, first, last, options), f"row {first} of {p.path}")
+    c = correct(read_band(p, first, last, options), f"row {first} of {p.path}")
     variance = (gain * np.maximum(c.counts, 1e-3 * gain) + c.dark_variance).astype(np.float32)
-    zingers = find_zingers(c.counts, variance, options.zingers, _step(p.angles))
+    zingers = find_zingers(c.counts, variance, options.zingers, p.step)
     unusable = zingers | ~c.usable | ~np.isfinite(c.counts)
     blank = np.broadcast_to(c.blank, c.counts.shape)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -87,11 +92,17 @@ def read_rows(
             values, blank = values / brightness, blank * brightness
         _check_brightness(values, p, first)
         of_flats = (gain * blank + c.dark_variance) / c.used_flats[:, None, None]
-        of_both = (variance + values**2 * of_flats) / blank**2
-        positive = np.where(values > 0, values, np.nan)
+
+        def variance_of(values: Frames) -> Frames:
+            of_counts = gain * np.maximum(values * blank, 1e-3 * gain) + c.dark_variance
+            return np.asarray((of_counts + values**2 * of_flats) / blank**2, np.float32)
+
+        expected = noise.denoised(values, variance_of)
+        variance = variance_of(expected)
     return Transmission(
-        positive.astype(np.float32),
-        of_both.astype(np.float32),
+        values.astype(np.float32),
+        expected,
+        variance,
         unusable,
         c.counts,
         blank.astype(np.float32),
@@ -116,6 +127,7 @@ def retrieve_row(
 
     return Transmission(
         joined("values").astype(np.float32),
+        joined("expected").astype(np.float32),
         joined("variance").astype(np.float32),
         joined("unusable").astype(np.bool_),
         joined("counts").astype(np.float32),
@@ -153,10 +165,10 @@ def find_gain(p: Projections, row: int, options: PrepareOptions) -> tuple[float,
     if options.gain is not None:
         return options.gain / p.binning**2, "given"
     first, last = max(row - _GAIN_ROWS, 0), min(row + _GAIN_ROWS + 1, p.n_rows)
-    band = _band(p.subset(slice(0, 0)), first, last, options)
+    band = read_band(p.subset(slice(0, 0)), first, last, options)
     if (found := _gain_from_flats(band)) is not None:
         return found, "flats"
-    c = correct(_band(p, row, row + 1, options), f"row {row} of {p.path}")
+    c = correct(read_band(p, row, row + 1, options), f"row {row} of {p.path}")
     found = noise.gain_from_counts(np.where(c.usable, c.counts, np.nan)[:, 0])
     if found is None:
         raise InputError(
@@ -206,6 +218,7 @@ def _retrieve(
     at = slice(row - first, row - first + 1)
     return Transmission(
         values[:, at],
+        values[:, at],  # the filter took the noise away
         variance[:, at],
         rows.unusable[:, at],
         rows.counts[:, at],
@@ -219,7 +232,7 @@ def _parts(p: Projections, step: int) -> Iterator[Projections]:
         yield p.subset(slice(start, start + step))
 
 
-def _band(p: Projections, first: int, last: int, options: PrepareOptions) -> Band:
+def read_band(p: Projections, first: int, last: int, options: PrepareOptions) -> Band:
     """Rows with their flats and darks; given values replace those that the file has."""
     band = p.read(first, last)
     shape = (1, last - first, p.n_columns)
@@ -263,8 +276,3 @@ def _check_brightness(transmission: Frames, p: Projections, row: int) -> None:
             f"Row {row} of {p.path} is {typical:.1f} times brighter with sample than without.",
             "check that the flats have the same exposure, or follow the beam with --air.",
         )
-
-
-def _step(angles: NDArray[np.float64]) -> float:
-    """Typical angle between projections."""
-    return float(np.median(np.abs(np.diff(angles)))) if len(angles) > 1 else 0.0

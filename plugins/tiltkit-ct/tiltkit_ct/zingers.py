@@ -42,7 +42,10 @@ def find_zingers(
     filled = np.nan_to_num(counts)
     smooth = median_filter(filled, size=(_ANGLES, 1, 1), mode="mirror")
     scale = np.sqrt(np.nan_to_num(variance, nan=1.0))
-    excess = filled - smooth
+    # The beam may have changed between them: neighbours in angle need not be so in time.
+    before, now = smooth.sum(axis=(1, 2)), filled.sum(axis=(1, 2))
+    brighter = np.divide(now, before, out=np.ones_like(now), where=before > 0)
+    excess = filled - smooth * brighter[:, None, None]
     # The first and the last projection have one neighbour: there a trend would stick out.
     excess[0] = np.minimum(excess[0], filled[0] - 2 * filled[1] + filled[2])
     excess[-1] = np.minimum(excess[-1], filled[-1] - 2 * filled[-2] + filled[-3])

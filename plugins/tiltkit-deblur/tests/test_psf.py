@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import center_of_mass, gaussian_filter
 from tiltkit_deblur.beads import bead_average, find_beads
 from tiltkit_deblur.models import diffraction, gaussian, gaussian_widths
-from tiltkit_deblur.psf import half_support, kernel_of, resampled
+from tiltkit_deblur.psf import cropped, half_support, kernel_of
 
 from tiltkit.errors import InputError, UsageError
 
@@ -30,6 +30,11 @@ def widths(kernel: np.ndarray) -> list[float]:
     return found
 
 
+def off_centre(kernel: np.ndarray) -> list[float]:
+    """Centre of mass along every axis, from the middle."""
+    return [c - n // 2 for c, n in zip(center_of_mass(kernel), kernel.shape, strict=True)]
+
+
 def test_a_kernel_is_centred_and_normalised_and_free_of_background() -> None:
     kernel = kernel_of(spot((15, 40, 30), (5, 12, 21)) + 100)
     assert kernel.sum() == pytest.approx(1)
@@ -40,11 +45,20 @@ def test_a_kernel_is_centred_and_normalised_and_free_of_background() -> None:
 
 def test_one_plane_gives_a_2d_kernel() -> None:
     assert kernel_of(spot((1, 20, 20), (0, 9, 9))).ndim == 2
+    assert kernel_of(spot((1, 1, 20), (0, 0, 9))).ndim == 2
 
 
 @pytest.mark.parametrize(
     ("stack", "text"),
-    [(np.full((1, 9, 9), 7.0), "no light"), (np.full((1, 9, 9), np.nan), "NaN")],
+    [
+        (np.full((1, 9, 9), 7.0), "no light"),
+        (np.full((1, 9, 9), np.nan), "NaN"),
+        (-spot((1, 17, 17), (0, 8, 8), 2.5), "no light"),
+        (np.random.default_rng(0).standard_normal((1, 33, 33)), "no light"),
+        (spot((1, 7, 7), (0, 3, 3), 2.0), "cut off"),
+        (spot((1, 9, 9), (0, 4, 4), 2.0), "cut off"),
+    ],
+    ids=["constant", "NaN", "dark on bright", "noise", "7 pixels", "9 pixels"],
 )
 def test_what_is_no_psf_is_refused(stack: np.ndarray, text: str) -> None:
     with pytest.raises(InputError, match=text):
@@ -60,16 +74,33 @@ def test_half_of_the_light_lies_within_the_half_support() -> None:
     assert profile[middle - half + 1 : middle + half].sum() < 0.5
 
 
-@pytest.mark.parametrize("factor", [0.5, 2.0])
-def test_a_resampled_psf_keeps_its_width_in_micrometres(factor: float) -> None:
+@pytest.mark.parametrize("n", [33, 65])
+def test_noise_does_not_make_a_psf_wider(n: int) -> None:
+    psf = spot((1, n, n), (0, n // 2, n // 2), 2.0)
+    noise = np.random.default_rng(0).normal(0, 0.01 * psf.max(), psf.shape)
+    assert widths(kernel_of((psf + noise + 100).astype(np.float32))) == pytest.approx(
+        [2.0] * 2, rel=0.1
+    )
+
+
+def test_a_psf_centred_between_pixels_comes_to_the_middle() -> None:
+    profile = np.exp(-((np.arange(16) - 7.5) ** 2) / 8)
+    kernel = kernel_of((profile[:, None] * profile)[None].astype(np.float32))
+    assert off_centre(kernel) == pytest.approx([0, 0], abs=0.01)
+    assert widths(kernel) == pytest.approx([2.0] * 2, rel=0.02)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.4, 2.0])
+def test_a_psf_on_other_voxels_keeps_its_middle_and_its_width_in_micrometres(factor: float) -> None:
     psf = spot((21, 41, 41), (10, 20, 20), 3.0)
-    other = resampled(psf, (0.1, 0.1, 0.1), (0.1 / factor,) * 3)
-    assert widths(kernel_of(other)) == pytest.approx([3 * factor] * 3, rel=0.05)
+    kernel = kernel_of(psf, voxel=(0.1,) * 3, wanted=(0.1 / factor,) * 3)
+    assert off_centre(kernel) == pytest.approx([0] * 3, abs=0.01)
+    assert widths(kernel) == pytest.approx([3 * factor] * 3, rel=0.05)
 
 
 def test_voxels_far_from_those_of_the_data_are_refused() -> None:
     with pytest.raises(InputError, match="voxels"):
-        resampled(spot((9, 9, 9), (4, 4, 4)), (1.0, 1.0, 1.0), (0.1, 0.1, 0.1))
+        kernel_of(spot((9, 25, 25), (4, 12, 12)), voxel=(1.0,) * 3, wanted=(0.1,) * 3)
 
 
 def beads(seed: int = 0) -> tuple[np.ndarray, list[tuple[int, int]]]:
@@ -93,6 +124,7 @@ def test_beads_that_lie_alone_are_found_and_averaged_to_their_width() -> None:
     middle = len(kernel) // 2
     fall = kernel[middle, middle] / kernel[middle, middle + 2]
     assert math.sqrt(2 / math.log(fall)) == pytest.approx(1.8, rel=0.12)
+    assert widths(kernel) == pytest.approx([1.8] * 2, rel=0.05)
 
 
 def test_an_image_without_beads_is_refused() -> None:
@@ -121,6 +153,23 @@ def test_diffraction_is_as_wide_as_an_airy_disc() -> None:
     middle = len(row) // 2
     rises = np.flatnonzero(np.diff(row[middle:]) > 0)
     assert rises[0] == pytest.approx(dark, abs=1.5)
+
+
+@pytest.mark.parametrize("depth", [1.0, 5.0])
+def test_a_point_deep_in_water_is_seen_at_its_best_focus(depth: float) -> None:
+    pytest.importorskip("psfmodels")
+
+    def kernel(planes: int) -> np.ndarray:
+        return cropped(diffraction(
+            "gibson-lanni", na=1.2, wavelength_um=0.52, immersion_index=1.515, sample_index=1.33,
+            depth_um=depth, voxel_um=(0.1, 0.1, 0.1), shape=(planes, 65, 65),
+        ))  # fmt: skip
+
+    assert kernel(1).max() > 0.1
+    deep = kernel(41)
+    assert abs(int(deep.max(axis=(1, 2)).argmax()) - len(deep) // 2) <= 1
+    before, after = deep[: len(deep) // 2].sum(), deep[len(deep) // 2 + 1 :].sum()
+    assert before == pytest.approx(after, rel=0.2)
 
 
 def test_a_model_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,8 +208,9 @@ def test_one_of_several_arrays_must_be_chosen(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         file["left"], file["right"] = np.zeros((6, 7), "f4"), np.ones((6, 7), "f4")
-    with pytest.raises(InputError, match="left"):
+    with pytest.raises(InputError, match="left") as caught:
         open_volume(path).__enter__()
+    assert "task.dataset" in caught.value.hint
     with open_volume(path, dataset="right") as volume:
         assert volume.read(0, 0).min() == 1
     with pytest.raises(UsageError, match="middle"):
@@ -241,9 +242,17 @@ def _empty(tmp_path: Path) -> Any:
     return Imaris.open(path).__enter__()
 
 
-def test_complex_values_are_no_image(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["complex64", "bool"])
+def test_values_that_are_no_intensities_are_refused(dtype: str, tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
-        file["data"] = np.zeros((6, 7), np.complex64)
-    with pytest.raises(InputError, match="complex64"):
+        file["data"] = np.zeros((6, 7), dtype)
+    with pytest.raises(InputError, match=dtype):
         open_volume(path).__enter__()
+
+
+def test_a_zarr_array_without_metadata_is_explained(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    zarr.save(str(tmp_path / "a.zarr"), np.zeros((5, 6, 7), np.uint16))
+    with pytest.raises(InputError, match="array alone"):
+        open_volume(tmp_path / "a.zarr").__enter__()

@@ -14,9 +14,11 @@ import pytest
 import tifffile
 import torch
 from tiltkit_deblur.lucy import richardson_lucy
+from tiltkit_deblur.prepare import grid_of, prepare
 from tiltkit_deblur.task import Deblur, DeblurOptions
 
 from tiltkit.cli import main
+from tiltkit.errors import InputError
 from tiltkit.priors.closed_form import SmoothGaussian
 
 Write = Callable[..., Path]
@@ -74,7 +76,6 @@ def test_a_psf_of_one_plane_deblurs_every_plane_and_one_of_several_a_volume(
 def test_light_from_beyond_the_border_does_not_ring(scene: Any) -> None:
     """A bright object just outside: Richardson-Lucy on the grid keeps the inside clean."""
     from tiltkit_deblur.noise import Camera
-    from tiltkit_deblur.prepare import grid_of, prepare
     from tiltkit_deblur.psf import kernel_of
 
     kernel = kernel_of(scene.psf[None])
@@ -146,6 +147,7 @@ BAD: list[tuple[str, Any, list[str], str]] = [
     ("no voxel", None, ["--psf-model", "gaussian", "--na", "1.4", "--wavelength-um", "0.5"],
      "voxel"),
     ("offset", None, ["--psf", "psf.tif", "--offset", "90000"], ""),
+    ("two of three", None, ["--psf", "psf.tif", "--voxel-um", "0.3,0.1"], "such as 0.3,0.1,0.1"),
 ]  # fmt: skip
 
 
@@ -165,3 +167,40 @@ def test_bad_input_is_refused_without_output(
     assert says in text
     assert "Traceback" not in text
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data.tif", "psf.tif"]
+
+
+def test_three_numbers_may_be_given_with_commas() -> None:
+    given = DeblurOptions(voxel_um="0.3,.1,.1", bead_half="[4,8,8]")  # type: ignore[arg-type]
+    assert (given.voxel_um, given.bead_half) == ((0.3, 0.1, 0.1), (4, 8, 8))
+
+
+def test_a_deep_psf_on_a_single_plane_names_the_way_out() -> None:
+    with pytest.raises(InputError, match="larger than the image") as caught:
+        grid_of((1, 40, 40), np.full((5, 5, 5), 1 / 125), "free")
+    assert "task.dimensions=2" in caught.value.hint
+
+
+@pytest.mark.parametrize(("broken", "others"), [(0, "1:3"), (2, "0:2")])
+@pytest.mark.parametrize("value", [100.0, np.nan])
+def test_an_image_that_cannot_be_used_is_named_and_can_be_left_out(
+    broken: int, others: str, value: float, scene: Any, tiff: Write, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    stack = np.stack([scene.readings] * 3)
+    stack[broken] = value
+    data = tiff("series.tif", stack, photometric="minisblack")
+    options = ("--psf", tiff("psf.tif", scene.psf), *QUICK)
+    for command in (["check"], ["run", "-o", tmp_path / "all.h5"]):
+        run(*command, "deblur", data, *options)
+        assert f"--slices {others}" in "".join(capsys.readouterr())
+    assert run("run", "deblur", data, "-o", tmp_path / "o.h5", "--slices", others, *options) == 0
+
+
+def test_readings_at_the_end_of_the_range_of_a_camera_of_12_bits_are_saturated(
+    scene: Any, tiff: Write
+) -> None:
+    psf = tiff("psf.tif", scene.psf)
+    for top, saturated in ((4095, 4095), (4094, 65535)):
+        readings = np.minimum(scene.readings * 20, top).astype(np.uint16)
+        with Deblur(DeblurOptions(psf=psf)).open(tiff("data.tif", readings)) as scan:
+            assert scan.light.saturation == saturated

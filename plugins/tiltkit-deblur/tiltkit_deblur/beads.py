@@ -82,7 +82,7 @@ def bead_average(
         # Only the bright part: far away noise would decide where the centre is.
         bright = np.where(spot > 0.2 * spot.max(), spot, 0)
         move = [h - c for h, c in zip(half, center_of_mass(bright), strict=True)]
-        total += shift(spot, move, order=1, mode="nearest") / bright.sum()
+        total += shift(spot, move, mode="nearest") / bright.sum()
     return (total / len(beads)).astype(np.float32), len(beads)
 
 

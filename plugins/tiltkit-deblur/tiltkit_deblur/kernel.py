@@ -10,7 +10,8 @@ from tiltkit.errors import UsageError
 from tiltkit.files.sniff import find_reader
 from tiltkit_deblur.beads import bead_average
 from tiltkit_deblur.models import diffraction, gaussian, gaussian_widths
-from tiltkit_deblur.psf import kernel_of, resampled
+from tiltkit_deblur.psf import cropped, kernel_of
+from tiltkit_deblur.volume import full_scale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,11 +38,11 @@ def find_kernel(
     """
     if o.psf is not None:
         stack, own, _ = _read(o.psf, o.psf_channel)
-        return kernel_of(resampled(stack, o.psf_voxel_um or own, voxel, str(o.psf)), str(o.psf))
+        return kernel_of(stack, str(o.psf), voxel=o.psf_voxel_um or own, wanted=voxel)
     if o.beads is not None:
         stack, own, saturation = _read(o.beads, o.psf_channel)
         bead, _ = bead_average(stack, o.bead_half, saturation, str(o.beads))
-        return kernel_of(resampled(bead, o.psf_voxel_um or own, voxel, str(o.beads)), str(o.beads))
+        return kernel_of(bead, str(o.beads), voxel=o.psf_voxel_um or own, wanted=voxel)
     if o.psf_model is None:
         raise UsageError(
             "No point spread function is named.",
@@ -57,7 +58,7 @@ def _model(
     if voxel is None:
         raise UsageError(
             "The file does not tell its voxel size, which a model of the PSF needs.",
-            "give -s task.voxel_um='[Z, Y, X]'.",
+            "give -s task.voxel_um=Z,Y,X.",
         )
     flat = shape[0] == 1 or o.dimensions == 2
     if o.psf_model == "gaussian" and o.fwhm_um is not None:
@@ -76,9 +77,8 @@ def _model(
     elif o.psf_model == "gaussian":
         widths = gaussian_widths(o.na, o.wavelength_um, o.immersion_index)
     else:
-        return kernel_of(_diffraction(o, voxel, (1, *shape[1:]) if flat else shape))
-    stack = gaussian((0.0, *widths[1:]) if flat else widths, voxel)
-    return kernel_of(stack, "The Gaussian PSF")
+        return cropped(_diffraction(o, voxel, (1, *shape[1:]) if flat else shape))
+    return cropped(gaussian((0.0, *widths[1:]) if flat else widths, voxel))
 
 
 def _diffraction(
@@ -108,4 +108,5 @@ def _read(
                 f"{path} has no channel {channel}; it has {volume.shape[1]}.",
                 "count channels from 0: -s task.psf_channel=NUMBER.",
             )
-        return volume.read(0, channel), volume.voxel_um, volume.saturation
+        stack = volume.read(0, channel)
+        return stack, volume.voxel_um, min(volume.saturation, full_scale(stack))

@@ -11,6 +11,7 @@ import numpy as np
 from tiltkit.errors import InputError
 from tiltkit_deblur.noise import Camera, estimate_camera
 from tiltkit_deblur.prepare import check_readings
+from tiltkit_deblur.volume import full_scale
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,11 +55,7 @@ class Light:
 
         Checked: a fault of the data shows here.
         """
-        planes = [(t, z) for t in self.times for z in range(self.volume.shape[2])]
-        chosen = np.unique(np.linspace(0, len(planes) - 1, _PLANES).round().astype(int))
-        stack = np.concatenate(
-            [self.volume.read(planes[i][0], self.channel, _plane(planes[i][1])) for i in chosen]
-        )
+        stack = self._readings
         check_readings(stack, self.options.offset or -np.inf, str(self.volume.path))
         full = stack >= self.saturation
         if full.mean() > _MOST_SATURATED:
@@ -67,13 +64,25 @@ class Light:
                 f" {self.saturation:g} or above.",
                 "give a shorter exposure, or -s task.saturation=READING.",
             )
-        stack[full] = np.nan
-        return stack
+        return np.where(full, np.float32(np.nan), stack)
 
-    @property
+    @cached_property
+    def _readings(self) -> NDArray[np.float32]:
+        """Some planes (n, y, x), without those that are blank or broken if others are not."""
+        planes = [(t, z) for t in self.times for z in range(self.volume.shape[2])]
+        chosen = np.unique(np.linspace(0, len(planes) - 1, _PLANES).round().astype(int))
+        stack = np.concatenate(
+            [self.volume.read(planes[i][0], self.channel, _plane(planes[i][1])) for i in chosen]
+        )
+        usable = np.isfinite(stack).all(axis=(1, 2))
+        usable &= stack.min(axis=(1, 2)) < stack.max(axis=(1, 2))
+        return stack[usable] if usable.any() else stack
+
+    @cached_property
     def saturation(self) -> float:
         """Reading from which on a pixel is saturated."""
-        return self.options.saturation or self.volume.saturation
+        found = min(self.volume.saturation, full_scale(self._readings))
+        return self.options.saturation or found
 
     @cached_property
     def camera(self) -> Camera:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -19,6 +20,8 @@ __all__ = ["diffraction", "gaussian", "gaussian_widths"]
 _FWHM = 2 * math.sqrt(2 * math.log(2))
 # How far kernels reach: standard deviations of a Gaussian, and units of resolution in diffraction.
 _REACH, _RINGS, _DEPTHS = 4.0, 6.0, 3.0
+# Where the best focus is looked for: steps per depth of field, and how many at most.
+_FINE, _MOST = 8, 1000
 
 
 def gaussian(fwhm_um: Sequence[float], voxel_um: Sequence[float]) -> NDArray[np.float32]:
@@ -60,7 +63,8 @@ def diffraction(
     """Scalar diffraction of a widefield microscope, (z, y, x), by psfmodels.
 
     Born and Wolf's is Gibson and Lanni's (J. Opt. Soc. Am. A 9, 1992) where sample and immersion
-    have one refractive index.
+    have one refractive index. The middle plane is the best focus: with indices that differ a point
+    is not sharp where it lies.
 
     Args:
         model: Which of them.
@@ -87,14 +91,14 @@ def diffraction(
         raise UsageError(
             f"Pixels of {dy:g} x {dx:g} um are not square.", "use -s task.psf_model=gaussian."
         )
+    depth_of_field = immersion_index * wavelength_um / na**2
     rings = math.ceil(_RINGS * 0.61 * wavelength_um / na / dx)
-    planes = math.ceil(_DEPTHS * 2 * immersion_index * wavelength_um / na**2 / dz)
+    planes = math.ceil(_DEPTHS * 2 * depth_of_field / dz)
     half = min(rings, (min(shape[1:]) - 1) // 2)
     deep = min(planes, (shape[0] - 1) // 2)
     same = model == "born-wolf"
-    stack = psfmodels.make_psf(
-        [i * dz for i in range(-deep, deep + 1)],
-        nx=2 * half + 1,
+    at = partial(
+        psfmodels.make_psf,
         dxy=dx,
         NA=na,
         wvl=wavelength_um,
@@ -104,4 +108,16 @@ def diffraction(
         pz=0.0 if same else depth_um,
         model="scalar",
     )  # fmt: skip
+    focus = 0.0 if same else _focus(at, depth_um, immersion_index / sample_index, depth_of_field)
+    stack = at([focus + i * dz for i in range(-deep, deep + 1)], nx=2 * half + 1)
     return np.asarray(stack, np.float32).reshape(2 * deep + 1, 2 * half + 1, 2 * half + 1)
+
+
+def _focus(
+    at: Callable[..., NDArray[np.float64]], depth: float, ratio: float, depth_of_field: float
+) -> float:
+    """Where a point at a depth is brightest: near that depth, or near where paraxial rays meet."""
+    last = 2 * depth * max(ratio, 1.0)
+    steps = min(math.ceil(_FINE * last / depth_of_field), _MOST)
+    z = np.linspace(0.0, last, steps + 1)
+    return float(z[np.asarray(at(z, nx=1)).ravel().argmax()])

@@ -13,7 +13,7 @@ from scipy.ndimage import convolve1d
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Camera", "estimate_camera", "variance_line"]
+__all__ = ["Camera", "estimate_camera", "spread", "variance_line"]
 
 # Second differences: they do not see what is linear in an image, and most of what is curved.
 _DIFFERENCE = np.array([1.0, -2.0, 1.0])
@@ -99,7 +99,7 @@ def variance_line(stack: NDArray[np.float32], *, slope: float | None = None) -> 
     wide = np.searchsorted(mean[order], edges)
     bins += [order[a:b] for a, b in pairwise(wide) if b - a >= _LEAST]
     x = np.array([np.median(mean[rows]) for rows in bins])
-    y = np.array([_spread(residual[rows]) ** 2 for rows in bins])
+    y = np.array([spread(residual[rows]) ** 2 for rows in bins])
     weight = np.array([float(len(rows)) for rows in bins])
     return _line(x, y, weight, slope)
 
@@ -123,7 +123,8 @@ def _parts(stack: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.
     return mean[known], residual[known]
 
 
-def _spread(values: NDArray[np.float64]) -> float:
+def spread(values: NDArray[np.float64]) -> float:
+    """Standard deviation of Gaussian values, which few outliers do not move."""
     return float(_MAD * np.median(np.abs(values - np.median(values))))
 
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 __all__ = ["DeblurOptions"]
 
+
+def _three(value: object) -> object:
+    """Three numbers as the command line has them: ``0.3,0.1,0.1``, also in brackets."""
+    parts = value.strip("[] ").split(",") if isinstance(value, str) else value
+    if isinstance(parts, list | tuple) and len(parts) != 3:
+        raise ValueError("be three numbers, such as 0.3,0.1,0.1")
+    return parts
+
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Triple = tuple[Positive, Positive, Positive]
+Triple = Annotated[tuple[Positive, Positive, Positive], BeforeValidator(_three)]
 
 
 class DeblurOptions(BaseModel):
@@ -22,7 +31,7 @@ class DeblurOptions(BaseModel):
     psf_channel: int = Field(0, ge=0, description="channel of the PSF file")
     psf_voxel_um: Triple | None = Field(None, description="voxel of the PSF file (z, y, x)")
     beads: Path | None = Field(None, description="file with an image of beads, to average")
-    bead_half: tuple[int, int, int] = Field(
+    bead_half: Annotated[tuple[int, int, int], BeforeValidator(_three)] = Field(
         (12, 12, 12), description="pixels (z, y, x) on either side that belong to a bead"
     )
     psf_model: Literal["gaussian", "born-wolf", "gibson-lanni"] | None = Field(
@@ -43,7 +52,9 @@ class DeblurOptions(BaseModel):
     time: int | None = Field(None, ge=0, description="time to deblur; all of them when unset")
     dataset: str | None = Field(None, description="array of an HDF5 file that holds several")
     axes: str | None = Field(None, description="axes of the array, such as tzyx")
-    voxel_um: Triple | None = Field(None, description="voxel of the data (z, y, x)")
+    voxel_um: Triple | None = Field(
+        None, description="voxel of the data (z, y, x), such as 0.3,0.1,0.1"
+    )
     dimensions: Literal[2, 3] | None = Field(
         None, description="2: every plane by itself; 3: volumes; those of the PSF when unset"
     )
@@ -64,7 +75,7 @@ class DeblurOptions(BaseModel):
     )
     saturation: Positive | None = Field(
         None, description="reading from which on pixels are saturated and left out; the largest"
-        " that the file's type can hold when unset"
+        " that the file's type can hold, or a camera of 10, 12 or 14 bits give, when unset"
     )  # fmt: skip
     nonnegative: bool = Field(True, description="whether images are zero or more")
     solver: Literal["iterative", "spectral"] = Field(

@@ -52,10 +52,12 @@ def grid_of(data: Sequence[int], kernel: NDArray[np.float64], boundary: str) -> 
     large = [h for h, n in zip(halves, data, strict=True) if 2 * h + 1 > n]
     if large:
         size = " x ".join(str(2 * h + 1) for h in halves)
+        shallow = len(data) == 3 and 2 * halves[0] + 1 > data[0]
+        apart = ", or deblur every plane by itself with -s task.dimensions=2"
         raise InputError(
             f"The PSF, {size} pixels with 99 % of its light, is larger than the image,"
             f" {' x '.join(map(str, data))}.",
-            "check the voxel sizes of both, or give more planes.",
+            f"check the voxel sizes of both{apart if shallow else ''}.",
         )
     if boundary == "circular":
         return Grid(tuple(data), tuple(slice(0, n) for n in data))

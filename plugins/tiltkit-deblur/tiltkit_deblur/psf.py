@@ -1,4 +1,4 @@
-"""Point spread functions as kernels: checked, freed of background, centred, cropped, normalised."""
+"""Point spread functions as kernels: centred, on the voxels of the data, cropped, normalised."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import zoom
+from scipy.ndimage import affine_transform, gaussian_filter1d
 
 from tiltkit.errors import InputError
+from tiltkit_deblur.spot import smoothed, spot_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["half_support", "kernel_of", "resampled"]
+__all__ = ["cropped", "half_support", "kernel_of"]
+
+Voxel = Sequence[float] | None
 
 # Share of the light that may be left out: when a kernel is cropped, and beyond its half support.
 _CROPPED, _OUTSIDE = 1e-4, 1e-2
@@ -22,35 +25,52 @@ _CROPPED, _OUTSIDE = 1e-4, 1e-2
 _SAME_VOXEL = 0.02
 
 
-def kernel_of(stack: NDArray[np.float32], name: str = "The PSF") -> NDArray[np.float64]:
-    """A kernel made of a measured or computed point spread function.
+def kernel_of(
+    stack: NDArray[np.float32],
+    name: str = "The PSF",
+    *,
+    voxel: Voxel = None,
+    wanted: Voxel = None,
+) -> NDArray[np.float64]:
+    """A kernel made of a measured point spread function.
 
-    The median of its outermost pixels is taken for background, what is negative then is noise
-    around zero and set to zero. The brightest spot of the smoothed PSF goes to the middle, and
-    what holds next to no light is cut off, alike on both sides.
+    The brightest point of the smoothed PSF goes to the middle, to a fraction of a pixel. It is
+    that and not the centre of the light: a point is seen where it is brightest, also where
+    aberrations give it a tail to one side.
 
     Args:
         stack: (z, y, x); one plane for a 2-D PSF.
         name: For messages.
+        voxel: Edges of a voxel of the PSF (z, y, x), where known.
+        wanted: Edges of a voxel of the data, where known.
 
     Returns:
         Odd sides, sum 1; (z, y, x), or (y, x) where there is one plane.
 
     Raises:
-        InputError: Values that are not finite, no light, or no spot.
+        InputError: Values that are not finite, no light, no whole spot, or voxels that are larger
+            than twice those of the data: detail is not there.
     """
-    psf = np.asarray(stack, np.float64)
-    psf = psf[0] if psf.shape[0] == 1 else psf
-    if not np.isfinite(psf).all():
-        raise InputError(f"{name} holds NaN or infinite values.", "repair it, or measure it again.")
-    psf = np.maximum(psf - _background(psf), 0)
-    total = float(psf.sum())
-    if not total > 0:
-        raise InputError(
-            f"{name} holds no light: nothing in it is brighter than its edges.",
-            "check that it is a point spread function, and its channel.",
-        )
-    return _cropped(_centred(psf / total))
+    spot = spot_of(stack, name)
+    return cropped(_centred(spot, _steps(voxel, wanted, spot.ndim, name)))
+
+
+def cropped(stack: NDArray[np.floating]) -> NDArray[np.float64]:
+    """A centred PSF with odd sides as a kernel, without the outer part that holds next to no light.
+
+    Args:
+        stack: (z, y, x), or (y, x).
+
+    Returns:
+        Odd sides, sum 1; (y, x) where there is one plane.
+    """
+    kernel = np.asarray(stack, np.float64) / np.sum(stack, dtype=np.float64)
+    kernel = kernel[0] if kernel.ndim == 3 and len(kernel) == 1 else kernel
+    halves = half_support(kernel, _CROPPED)
+    middle = [n // 2 for n in kernel.shape]
+    box = tuple(slice(m - h, m + h + 1) for m, h in zip(middle, halves, strict=True))
+    kept: NDArray[np.float64] = kernel[box] / kernel[box].sum()
+    return kept
 
 
 def half_support(kernel: NDArray[np.float64], outside: float = _OUTSIDE) -> tuple[int, ...]:
@@ -65,42 +85,40 @@ def half_support(kernel: NDArray[np.float64], outside: float = _OUTSIDE) -> tupl
     return tuple(halves)
 
 
-def resampled(
-    stack: NDArray[np.float32],
-    voxel: Sequence[float] | None,
-    wanted: Sequence[float] | None,
-    name: str = "The PSF",
-) -> NDArray[np.float32]:
-    """A PSF (z, y, x) on the voxels of the data.
-
-    Raises:
-        InputError: Its voxels are larger than twice those of the data: detail is not there.
-    """
+def _steps(voxel: Voxel, wanted: Voxel, ndim: int, name: str) -> list[float]:
+    """Edges of a voxel of the data in voxels of the PSF."""
     if voxel is None or wanted is None:
-        return stack
-    factors = [v / w if n > 1 else 1.0 for v, w, n in zip(voxel, wanted, stack.shape, strict=True)]
-    if all(abs(f - 1) <= _SAME_VOXEL for f in factors):
-        return stack
-    if max(factors) > 2 or min(factors) < 1 / 8:
+        return [1.0] * ndim
+    steps = [w / v for v, w in zip(voxel, wanted, strict=True)][-ndim:]
+    if min(steps) < 1 / 2 or max(steps) > 8:
         there, here = (" x ".join(f"{v:.4g}" for v in size) for size in (voxel, wanted))
         raise InputError(
             f"{name} has voxels of {there} um (z, y, x), the data of {here} um.",
             "give a PSF of about the same voxels, or correct them with -s task.psf_voxel_um.",
         )
-    # Pixel values are light per voxel: averages over the larger voxels, not single samples.
-    smooth = np.asarray(stack, np.float64)
-    for axis, factor in enumerate(factors):
-        if factor < 1 - _SAME_VOXEL:
-            smooth = _averaged(smooth, axis, 1 / factor)
-    finer: NDArray[np.float32] = zoom(
-        smooth, factors, order=1, grid_mode=True, mode="grid-constant"
+    return [1.0 if abs(1 / s - 1) <= _SAME_VOXEL else s for s in steps]
+
+
+def _centred(psf: NDArray[np.float64], steps: Sequence[float]) -> NDArray[np.float64]:
+    """With its brightest point in the middle of odd sides, filled up with zeros."""
+    for axis, step in enumerate(steps):
+        if step > 1:  # light per voxel is an average over the larger voxels, not single samples
+            psf = _averaged(psf, axis, step)
+    centre = _brightest(psf)
+    half = [
+        math.ceil(max(c, n - 1 - c) / step)
+        for c, n, step in zip(centre, psf.shape, steps, strict=True)
+    ]
+    moved: NDArray[np.float64] = affine_transform(
+        psf,
+        np.array(steps),
+        offset=[c - h * step for c, h, step in zip(centre, half, steps, strict=True)],
+        output_shape=tuple(2 * h + 1 for h in half),
     )
-    return finer.astype(np.float32)
+    return moved.clip(0)  # splines swing a little below zero
 
 
 def _averaged(stack: NDArray[np.float64], axis: int, width: float) -> NDArray[np.float64]:
-    from scipy.ndimage import gaussian_filter1d
-
     # A Gaussian of the variance that a box of the larger voxel has beyond one of the smaller.
     smooth: NDArray[np.float64] = gaussian_filter1d(
         stack, math.sqrt((width**2 - 1) / 12), axis=axis, mode="constant"
@@ -108,27 +126,21 @@ def _averaged(stack: NDArray[np.float64], axis: int, width: float) -> NDArray[np
     return smooth
 
 
-def _background(psf: NDArray[np.float64]) -> float:
-    """Median of the outermost pixels; that of all planes' edges for a stack."""
-    rim = np.ones(psf.shape[-2:], bool)
-    if min(rim.shape) > 2:
-        rim[1:-1, 1:-1] = False
-    return float(np.median(psf[..., rim]))
+def _brightest(psf: NDArray[np.float64]) -> list[float]:
+    """Where the smoothed PSF is brightest, to a fraction of a pixel."""
+    smooth = smoothed(psf)
+    peak = [int(p) for p in np.unravel_index(int(smooth.argmax()), psf.shape)]
+    place = []
+    for axis, p in enumerate(peak):
+        line = smooth[tuple(slice(None) if i == axis else q for i, q in enumerate(peak))]
+        place.append(p + _top(line[max(p - 1, 0) : p + 2]))
+    return place
 
 
-def _centred(psf: NDArray[np.float64]) -> NDArray[np.float64]:
-    """With the brightest spot in the middle of odd sides, filled up with zeros."""
-    from scipy.ndimage import gaussian_filter
-
-    peak = np.unravel_index(int(gaussian_filter(psf, 1.0, mode="constant").argmax()), psf.shape)
-    half = [max(p, n - 1 - p) for p, n in zip(peak, psf.shape, strict=True)]
-    pad = [(h - p, h - (n - 1 - p)) for h, p, n in zip(half, peak, psf.shape, strict=True)]
-    return np.pad(psf, [(int(a), int(b)) for a, b in pad])
-
-
-def _cropped(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
-    halves = half_support(kernel, _CROPPED)
-    middle = [n // 2 for n in kernel.shape]
-    box = tuple(slice(m - h, m + h + 1) for m, h in zip(middle, halves, strict=True))
-    kept: NDArray[np.float64] = kernel[box] / kernel[box].sum()
-    return kept
+def _top(near: NDArray[np.float64]) -> float:
+    """Where the Gaussian through three pixels has its top, from the middle one."""
+    if len(near) < 3:
+        return 0.0
+    before, here, after = np.log(near)
+    bend = before - 2 * here + after
+    return float((before - after) / (2 * bend)) if bend < 0 else 0.0

@@ -14,6 +14,7 @@ from tiltkit.errors import InputError, UsageError
 from tiltkit.likelihoods import GaussianLikelihood, gaussian
 from tiltkit.problem import Problem
 from tiltkit.protocols import Axis, Layout
+from tiltkit_deblur.faults import Faults, find_faults
 from tiltkit_deblur.kernel import find_kernel
 from tiltkit_deblur.light import BRIGHTEST, Light
 from tiltkit_deblur.likelihood import UniformNoise
@@ -92,6 +93,16 @@ class DeblurScan:
         return [(time, z) for time in self.times for z in depth]
 
     @cached_property
+    def faults(self) -> Faults:
+        """Images that a run would stop at."""
+        return find_faults(self.volume, self.channel, self.images)
+
+    @property
+    def _first(self) -> tuple[int, slice]:
+        """Time and planes of the first image that can be used."""
+        return next(image for i, image in enumerate(self.images) if i not in self.faults.why)
+
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Of one image."""
         return self.volume.shape[2:] if self.deep else self.volume.shape[3:]
@@ -135,7 +146,7 @@ class DeblurScan:
             return self.options.scale
         signal = self.light.signal - self.options.background
         block = self._brightest_block()
-        sharp = self._prepared(self.images[0][0], block, torch.device("cpu"))
+        sharp = self._prepared(self._first[0], block, torch.device("cpu"))
         gain = np.percentile(sharp.baseline[sharp.grid.at].numpy(), BRIGHTEST) / max(
             float(np.percentile(sharp.y[sharp.grid.at].numpy(), BRIGHTEST)), 1e-30
         )
@@ -167,6 +178,7 @@ class DeblurScan:
 
     def tile_problem(self, index: int, tile: Tile, prior: Prior, device: torch.device) -> Problem:
         """The inverse problem of a tile of an image, scaled to the prior's range."""
+        self.faults.check(index)
         time, depth = self.images[index]
         seen = tile.seen if self.deep else (depth, *tile.seen)
         prepared = self._prepared(time, seen, device)
@@ -223,6 +235,7 @@ class DeblurScan:
             "channel": f"{self.channel}"
             + (f" ({v.channels[self.channel]})" if self.channel < len(v.channels) else ""),
             "images": f"{len(self.images)} of {' x '.join(map(str, self.shape))}",
+            "unusable images": str(self.faults),
             "voxel": size,
             "PSF": " x ".join(map(str, self.kernel.shape)) + " pixels, half of it within "
             + " x ".join(f"{2 * h + 1}" for h in half_support(self.kernel, 0.5)),
@@ -230,7 +243,9 @@ class DeblurScan:
             "gain": f"{camera.gain:.3g} per electron ({origin(o.gain)})",
             "offset": f"{camera.offset:.4g} ({origin(o.offset)})",
             "read noise": f"{camera.read_noise:.3g} ({origin(o.read_noise)})",
-            "saturated": f"{full:.2%} of the pixels, left out" if full else "none",
+            "saturated": f"{full:.2%} of the pixels, at {light.saturation:g}, left out"
+            if full
+            else "none",
             "signal": f"{self.scale:.3g}, {self.scale / light.variance**0.5:.0f} times the noise",
             "operator": "deblur.convolution",
         }  # fmt: skip
@@ -266,8 +281,8 @@ class DeblurScan:
         )
 
     def _brightest_block(self) -> tuple[slice, slice, slice]:
-        """Where the first time is brightest, at most `_BLOCK` pixels of all planes of an image."""
-        _, depth = self.images[0]
+        """Where the first image is brightest, at most `_BLOCK` pixels of all its planes."""
+        _, depth = self._first
         planes = depth.stop - depth.start
         side = max(int((_BLOCK / planes) ** 0.5), 2 * max(half_support(self.kernel)) + 1)
         shadow = np.nan_to_num(self.light.planes).mean(0)

@@ -7,9 +7,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import h5py
 from pydantic import BaseModel
 
-from tiltkit.errors import UsageError
+from tiltkit.errors import InputError, UsageError
 from tiltkit.files.sniff import find_reader
 from tiltkit_deblur.options import DeblurOptions
 from tiltkit_deblur.readers.hdf5 import PlainHdf5
@@ -46,7 +47,7 @@ class Deblur:
         o = self.options
         with open_volume(path, o.dataset, o.axes) as volume:
             scan = DeblurScan(volume, o, _channel(volume, o.channel))
-            scan.light.camera, scan.grid, scan.times  # noqa: B018  (faults show here, before any output)
+            scan.faults, scan.light.camera, scan.grid  # noqa: B018  (faults show here, before any output)
             yield scan
 
 
@@ -60,7 +61,12 @@ def open_volume(
     """
     if dataset is not None:
         return PlainHdf5.open(path, dataset, axes)
-    reader = find_reader(path, gives="deblur.volume")
+    try:
+        reader = find_reader(path, gives="deblur.volume")
+    except InputError:
+        if not path.is_file() or not h5py.is_hdf5(path):
+            raise
+        reader = PlainHdf5
     if axes is not None:
         return (Tiff.open if reader is Tiff else PlainHdf5.open)(path, axes=axes)
     opened: AbstractContextManager[Volume] = reader.open(path)

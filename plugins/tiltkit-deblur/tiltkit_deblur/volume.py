@@ -15,10 +15,14 @@ from tiltkit.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["AXES", "Volume", "Window", "checked_voxel", "read_axes"]
+__all__ = ["AXES", "Volume", "Window", "checked_voxel", "full_scale", "read_axes"]
 
 # Where a piece lies along z, y and x.
 Window = tuple[slice, slice, slice]
+
+# Largest readings of cameras of 10, 12 and 14 bits, whose files have 16; so many pixels at one of
+# them, and none above, are saturated.
+_FULL_SCALES, _SEVERAL = (2**10 - 1, 2**12 - 1, 2**14 - 1), 3
 
 # The order in which every volume is presented.
 AXES = "tczyx"
@@ -54,9 +58,9 @@ class Volume:
                 f"{self.path} holds no pixels: its (time, channel, z, y, x) is {self.shape}.",
                 "check that the file was written to its end.",
             )
-        if self.dtype.kind not in "fiub":
+        if self.dtype.kind not in "fiu":
             raise InputError(
-                f"{self.path} holds values of type {self.dtype}, not real numbers.",
+                f"{self.path} holds values of type {self.dtype}, not integer or real numbers.",
                 "export intensities.",
             )
 
@@ -70,6 +74,13 @@ class Volume:
         return np.asarray(
             self.read_block(time, channel, window or (slice(None),) * 3), dtype=np.float32
         )
+
+
+def full_scale(stack: NDArray[np.float32]) -> float:
+    """The reading at which a camera of fewer bits than its file was full; infinite if none was."""
+    top = float(stack.max())
+    clipped = top in _FULL_SCALES and np.count_nonzero(stack == top) >= _SEVERAL
+    return top if clipped else math.inf
 
 
 def checked_voxel(values: Sequence[float | None]) -> tuple[float, float, float] | None:

@@ -41,12 +41,17 @@ class OmeZarr:
                 "pip install 'tiltkit-deblur[zarr]'.",
             ) from error
         try:
-            group = zarr.open_group(path, mode="r")
+            group = zarr.open(path, mode="r")
             attributes = dict(group.attrs)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
                 f"{path} is no readable Zarr group: {error}.", "copy it again."
             ) from error
+        if isinstance(group, zarr.Array):
+            raise InputError(
+                f"{path} is a Zarr array alone, without the metadata of OME-Zarr.",
+                "write it as OME-Zarr, TIFF or HDF5, or name the folder that it lies in.",
+            )
         image = _multiscale(attributes, path)
         finest = image["datasets"][0]
         array: Any = group.get(finest["path"])
