@@ -46,6 +46,7 @@ from tiltkit.sampling.scaled import Denoiser, Scaled
 from tiltkit.sampling.target import Target
 from tiltkit.sampling.twisted import Twisted, TwistedOptions
 from tiltkit.sampling.walmc import Walmc, WalmcOptions
+from tiltkit.sampling.weighing import MOST_KIN
 
 GAP, SPREAD = 0.25, 0.05
 # A gradient through the network in forward calls: a step of DPS costs 2.4 of them. (Counted as 2,
@@ -238,11 +239,9 @@ def entries() -> Iterator[Entry]:
 
 def ours() -> Iterator[Entry]:
     """The samplers of tiltkit; the last particles are the samples."""
-    for least, resample in ((8, 1.0), (0, 1.0), (0, 0.5)):
-        run = tiltkit(Twisted, TwistedOptions, "levels", collect=0, least_ess=least,
-                      resample_below=resample)  # fmt: skip
-        name = f"least_ess {least}, resample {resample:g}"
-        yield Entry("twisted", name, (24, 48, 96, 192, 384), run)
+    for least, kin in ((8, MOST_KIN), (8, 1.0), (4, 1.0)):
+        run = tiltkit(Twisted, TwistedOptions, "levels", collect=0, least_ess=least, most_kin=kin)
+        yield Entry("twisted", f"least_ess {least}, most_kin {kin:g}", (24, 48, 96, 192), run)
     for least, moves in ((8, 1), (0, 3)):
         run = tiltkit(Walmc, WalmcOptions, "levels", collect=0, moves=moves, least_ess=least)
         yield Entry("walmc", f"least_ess {least}, moves {moves}", (48, 192), run)

@@ -139,7 +139,7 @@ def pictures(folder: Path, side: int) -> Iterator[Path]:
 def posterior(host: Plugins, image: NDArray[np.complex128], args: argparse.Namespace) -> Outcome:
     """Measure an image and reconstruct it."""
     prior = host.create("prior", args.prior, {"precision": "auto"})
-    sampler = host.create("sampler", "twisted", {"levels": 24} | dict(args.set))
+    sampler = host.create("sampler", "twisted", dict(args.set))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scan.h5"
         write_scan(

@@ -160,6 +160,8 @@ class Layout:
         title: Title of the result.
         metadata: What is copied from the input into the result: nested mappings of scalars,
             strings and arrays (``{"ismrmrd_header": "<xml...>"}``).
+        unusable: Slices that must be left out, and why (``"all pixels are 7"``), where that is
+            known without preparing them.
     """
 
     axes: tuple[Axis, ...]
@@ -167,6 +169,7 @@ class Layout:
     long_name: str = "posterior mean"
     title: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    unusable: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:

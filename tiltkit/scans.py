@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tiltkit.choice import choose_slices
 from tiltkit.config import named
 from tiltkit.errors import UsageError
 from tiltkit.files.atomic import checkpoint_path, clear_checkpoints
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from tiltkit.sampling.state import Sampler
 
 __all__ = [
-    "Event", "LevelDone", "ScanDone", "SliceDone", "SliceStarted", "check_scan", "choose_slices",
+    "Event", "LevelDone", "ScanDone", "SliceDone", "SliceStarted", "check_scan",
     "run_scan",
 ]  # fmt: skip
 
@@ -80,7 +81,7 @@ def run_scan(
     devices = _devices(recipe)
     task, priors, sampler = _parts(recipe, plugins, devices)
     with task.open(source) as scan, _cleared_on_error(output):
-        chosen = choose_slices(recipe.slices, scan.layout.shape[0])
+        chosen = choose_slices(recipe.slices, scan.layout, source)
         layout = _only(scan.layout, chosen)
         writer = ResultWriter.open(
             output,
@@ -119,7 +120,7 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
     device = _devices(recipe)[0]
     task, (prior,), sampler = _parts(recipe, plugins, [device])
     with task.open(source) as scan:
-        chosen = choose_slices(recipe.slices, scan.layout.shape[0])
+        chosen = choose_slices(recipe.slices, scan.layout, source)
         problem = scan.problem(chosen[0], prior, device)
         memory = recipe.memory_gb or DEFAULT_MEMORY_GB
         chunk = chunk_size(problem.shape, recipe.samples, memory)
@@ -136,32 +137,6 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
             "memory for particles": f"{chunk} side by side",
             "time per network call": f"{seconds:.2f} s for all samples",
         }
-
-
-def choose_slices(text: str | None, total: int) -> list[int]:
-    """Slice numbers of ``"0,3,5:9"``; all when None. Ranges leave out their end, as in Python.
-
-    Raises:
-        UsageError: Not such a list, or a slice that is not there.
-    """
-    if not text:
-        return list(range(total))
-    chosen: list[int] = []
-    try:
-        for part in text.split(","):
-            first, colon, last = part.partition(":")
-            chosen += range(int(first or 0), int(last or total)) if colon else [int(first)]
-    except ValueError:
-        raise UsageError(
-            f"The slices {text!r} are not a list like 0,3,5:9.", "use numbers and FIRST:END."
-        ) from None
-    wrong = [i for i in chosen if not 0 <= i < total]
-    if wrong or not chosen:
-        raise UsageError(
-            f"The slices {text!r} are not all in the file, which has {total}.",
-            f"choose among 0 to {total - 1}.",
-        )
-    return sorted(set(chosen))
 
 
 def _devices(recipe: Recipe) -> list[torch.device]:
@@ -193,7 +168,7 @@ def _only(layout: Layout, chosen: Sequence[int]) -> Layout:
     """The layout of a result that holds just the chosen slices."""
     slices = layout.axes[0]
     kept = replace(slices, coordinates=[slices.coordinates[i] for i in chosen])
-    return replace(layout, axes=(kept, *layout.axes[1:]))
+    return replace(layout, axes=(kept, *layout.axes[1:]), unusable={})
 
 
 def _summary(

@@ -18,7 +18,12 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from tiltkit.files.reading import read_estimate, read_finished, read_recipe
+from tiltkit.files.reading import (
+    read_estimate,
+    read_finished,
+    read_provenance,
+    read_recipe,
+)
 
 from .conftest import FAST
 
@@ -118,6 +123,24 @@ def test_chosen_slices_only_are_done(tilt: Tilt, scan_of: Any, tmp_path: Path) -
         assert file["entry/data/z"][()].tolist() == [1.0, 3.0]
     done = tilt("run", "mri-recon", scan, "-o", tmp_path / "no.h5", "--slices", "7", *FAST)
     assert (done.code, "has 4" in done.err) == (2, True)
+
+
+def test_a_slice_that_cannot_be_used_shows_before_the_first_is_sampled(
+    tilt: Tilt, scan_of: Any, tmp_path: Path
+) -> None:
+    scan, out = scan_of(tmp_path / "scan.h5", n_slices=4), tmp_path / "out.h5"
+    with h5py.File(scan, "r+") as file:
+        file["kspace"][2] = 0
+    for command in (("check",), ("run", "-o", out)):
+        done = tilt(*command, "mri-recon", scan, *FAST)
+        assert done.code == 1
+        assert f"Slice 2 of {scan} cannot be used" in done.err
+        assert "--slices 0:2,3." in done.err
+    assert not list(tmp_path.glob("out.h5*"))
+    done = tilt("run", "mri-recon", scan, "-o", out, "--slices", "0:2,3", *FAST)
+    assert done.code == 0, done.err
+    assert read_provenance(out)["slices"] == [0, 1, 3]
+    assert "choose other slices" in tilt("check", "mri-recon", scan, "--slices", "2", *FAST).err
 
 
 def test_slices_do_not_depend_on_each_other(tilt: Tilt, scan_of: Any, tmp_path: Path) -> None:

@@ -136,3 +136,16 @@ def test_few_particles_keep_the_exact_mean_and_spread_of_a_blurred_image(
     # The prior is right, and the data agree with it at every level.
     assert max(info.misfit for info in infos if not info.final and info.misfit > 0) < 1.15
     assert state.kinship <= MOST_KIN
+
+
+@pytest.mark.parametrize("most", [0.0, 0.1, 1.0])
+def test_weights_stop_where_particles_would_have_too_few_ancestors(
+    blurred: tuple[Problem, torch.Tensor, torch.Tensor], most: float
+) -> None:
+    problem, _, _ = blurred
+    target = Target(problem, N, N)
+    sampler = Twisted(TwistedOptions(levels=24, collect=1, most_kin=most))
+    steps = list(run(target, sampler, Draw([0], N, target.device)))
+    assert steps[-1][0].kinship <= most
+    # An exact weight is never spared where it may be used.
+    assert any(info.resampled for _, info in steps) == (most > 0)

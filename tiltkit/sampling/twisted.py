@@ -51,7 +51,7 @@ from tiltkit.sampling.start import images_of, refuse_corrections, score_at
 from tiltkit.sampling.state import State, certain_misfit, planned
 from tiltkit.sampling.tilt import Step
 from tiltkit.sampling.walmc import Walmc, WalmcOptions
-from tiltkit.sampling.weighing import resampled, weigh
+from tiltkit.sampling.weighing import MOST_KIN, resampled, weigh
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,6 +105,13 @@ class TwistedOptions(BaseModel):
         ge=0,
         description="weights are flattened, or left out, where they would leave fewer "
         "effective particles than this (or half of all, if that is less)",
+    )
+    most_kin: float = Field(
+        MOST_KIN,
+        ge=0,
+        le=1,
+        description="share of pairs of particles with a common ancestor beyond which weights are "
+        "left out; with 1, and 50 or more samples, weights alone choose between different images",
     )
 
 
@@ -234,7 +241,7 @@ class Twisted:
         o = self.options
         log_weight, info = weigh(
             state.level, increment, state.log_weight, kinship=state.kinship,
-            least_ess=o.least_ess, resample_below=o.resample_below,
+            least_ess=o.least_ess, resample_below=o.resample_below, most_kin=o.most_kin,
         )  # fmt: skip
         state = replace(state, log_weight=log_weight)
         return (resampled(state, draw) if info.resampled else state), info

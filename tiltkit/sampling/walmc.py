@@ -24,7 +24,7 @@ from tiltkit.sampling.ratio import Ratio
 from tiltkit.sampling.start import images_of, score_at, tilted_gaussian
 from tiltkit.sampling.state import Info, State, planned
 from tiltkit.sampling.tilt import Fresh, Step
-from tiltkit.sampling.weighing import resampled, uneven, weigh
+from tiltkit.sampling.weighing import MOST_KIN, resampled, uneven, weigh
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,6 +62,13 @@ class WalmcOptions(BaseModel):
         ge=0,
         description="weights are flattened, or left out, where they would leave fewer "
         "effective particles than this (or half of all, if that is less)",
+    )
+    most_kin: float = Field(
+        MOST_KIN,
+        ge=0,
+        le=1,
+        description="share of pairs of particles with a common ancestor beyond which weights are "
+        "left out; with 1, and 50 or more samples, weights alone choose between different images",
     )
 
 
@@ -124,6 +131,7 @@ class Walmc:
         log_weight, info = weigh(
             level, increment, state.log_weight, kinship=state.kinship,
             least_ess=self.options.least_ess, resample_below=self.options.resample_below,
+            most_kin=self.options.most_kin,
         )  # fmt: skip
         state = replace(state, c=c, log_weight=log_weight, level=level, fresh=fresh, twist=None)
         if info.resampled:

@@ -20,7 +20,8 @@ __all__ = ["resampled", "uneven", "weigh"]
 
 
 # Pairs of particles are as alike as their last common ancestor made them, and the spread of all is
-# too small by their share: weights that would cost more than this say less than they take.
+# too small by their share: weights that would cost more than this say less than they take, unless
+# clearly different images fit the data.
 MOST_KIN = 0.2
 
 
@@ -32,6 +33,7 @@ def weigh(
     kinship: float,
     least_ess: float,
     resample_below: float,
+    most_kin: float = MOST_KIN,
 ) -> tuple[Tensor, Info]:
     """New log weights, and what happened; the caller resamples where `Info` says so.
 
@@ -43,10 +45,11 @@ def weigh(
         least_ess: Weights are flattened, or left out, where they would leave fewer effective
             particles than this, or than half of all.
         resample_below: Resample when the ESS falls below this share.
+        most_kin: Weights are left out where they would raise the kinship beyond this.
     """
     n = len(log_weight)
     power = flatten(increment, log_weight, min(least_ess, n / 2))
-    if kin(kinship, log_weight + power * increment) > max(MOST_KIN, kinship):
+    if kin(kinship, log_weight + power * increment) > max(most_kin, kinship):
         power = 0.0
     new = log_weight + power * increment
     info = Info(

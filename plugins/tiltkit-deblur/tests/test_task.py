@@ -191,8 +191,11 @@ def test_an_image_that_cannot_be_used_is_named_and_can_be_left_out(
     data = tiff("series.tif", stack, photometric="minisblack")
     options = ("--psf", tiff("psf.tif", scene.psf), *QUICK)
     for command in (["check"], ["run", "-o", tmp_path / "all.h5"]):
-        run(*command, "deblur", data, *options)
-        assert f"--slices {others}" in "".join(capsys.readouterr())
+        assert run(*command, "deblur", data, *options) == 1
+        err = capsys.readouterr().err
+        assert f"Slice {broken} of " in err
+        assert f"--slices {others}" in err
+    assert not list(tmp_path.glob("all.h5*"))
     assert run("run", "deblur", data, "-o", tmp_path / "o.h5", "--slices", others, *options) == 0
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,57 +13,18 @@ from tiltkit.errors import InputError
 if TYPE_CHECKING:
     from tiltkit_deblur.volume import Volume
 
-__all__ = ["Faults", "find_faults"]
+__all__ = ["find_faults"]
 
 # Values that are looked at before a run; of larger files some images, the first and the last.
 _MOST = 2**28
 # Values that are read at once.
 _PIECE = 2**24
-_NAMED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Faults:
-    """What is wrong with some images of a file.
-
-    Attributes:
-        path: The file.
-        total: Number of its images.
-        why: What is wrong, by the number of the image.
-    """
-
-    path: Path
-    total: int
-    why: dict[int, str]
-
-    def check(self, index: int) -> None:
-        """Refuse an image that cannot be used.
-
-        Raises:
-            InputError: It is one of these.
-        """
-        if index in self.why:
-            raise InputError(
-                f"Image {index} of {self.path} cannot be used: {self.why[index]}.",
-                f"leave it out with --slices {self.others}.",
-            )
-
-    @property
-    def others(self) -> str:
-        """All other images, as ``--slices`` takes them."""
-        return _ranges(i for i in range(self.total) if i not in self.why)
-
-    def __str__(self) -> str:
-        """For ``tiltkit check``."""
-        if not self.why:
-            return "none"
-        some = "; ".join(f"{i}: {why}" for i, why in list(self.why.items())[:_NAMED])
-        more = f" and {len(self.why) - _NAMED} more" if len(self.why) > _NAMED else ""
-        return f"{some}{more}; leave them out with --slices {self.others}"
-
-
-def find_faults(volume: Volume, channel: int, images: Sequence[tuple[int, slice]]) -> Faults:
-    """Look for images that are blank or broken.
+def find_faults(
+    volume: Volume, channel: int, images: Sequence[tuple[int, slice]]
+) -> dict[int, str]:
+    """What is wrong with images that are blank or broken, by their number.
 
     Args:
         volume: The open file.
@@ -86,7 +45,7 @@ def find_faults(volume: Volume, channel: int, images: Sequence[tuple[int, slice]
             "check the channel, the time and the array; set dead pixels to the largest value of"
             " the type, which is left out.",
         )
-    return Faults(volume.path, len(images), why)
+    return why
 
 
 def _fault(volume: Volume, channel: int, time: int, depth: slice) -> str:
@@ -101,14 +60,3 @@ def _fault(volume: Volume, channel: int, time: int, depth: slice) -> str:
     if bad:
         return f"{bad} values are NaN or infinite"
     return f"all pixels are {low:g}" if low == high else ""
-
-
-def _ranges(numbers: Iterable[int]) -> str:
-    """Rising numbers as ``0:3,5``: ranges leave out their end."""
-    runs: list[list[int]] = []
-    for n in numbers:
-        if runs and n == runs[-1][1]:
-            runs[-1][1] += 1
-        else:
-            runs.append([n, n + 1])
-    return ",".join(f"{a}" if b == a + 1 else f"{a}:{b}" for a, b in runs)

@@ -14,7 +14,7 @@ from tiltkit.errors import InputError, UsageError
 from tiltkit.likelihoods import GaussianLikelihood, gaussian
 from tiltkit.problem import Problem
 from tiltkit.protocols import Axis, Layout
-from tiltkit_deblur.faults import Faults, find_faults
+from tiltkit_deblur.faults import find_faults
 from tiltkit_deblur.kernel import find_kernel
 from tiltkit_deblur.light import BRIGHTEST, Light
 from tiltkit_deblur.likelihood import UniformNoise
@@ -93,14 +93,14 @@ class DeblurScan:
         return [(time, z) for time in self.times for z in depth]
 
     @cached_property
-    def faults(self) -> Faults:
-        """Images that a run would stop at."""
+    def faults(self) -> dict[int, str]:
+        """What is wrong with images that cannot be used, by their number."""
         return find_faults(self.volume, self.channel, self.images)
 
     @property
     def _first(self) -> tuple[int, slice]:
         """Time and planes of the first image that can be used."""
-        return next(image for i, image in enumerate(self.images) if i not in self.faults.why)
+        return next(image for i, image in enumerate(self.images) if i not in self.faults)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -134,6 +134,7 @@ class DeblurScan:
             long_name="intensity",
             title=f"Deconvolution of {self.volume.path.name}",
             metadata=self.volume.metadata,
+            unusable=self.faults,
         )
 
     @cached_property
@@ -178,7 +179,6 @@ class DeblurScan:
 
     def tile_problem(self, index: int, tile: Tile, prior: Prior, device: torch.device) -> Problem:
         """The inverse problem of a tile of an image, scaled to the prior's range."""
-        self.faults.check(index)
         time, depth = self.images[index]
         seen = tile.seen if self.deep else (depth, *tile.seen)
         prepared = self._prepared(time, seen, device)
@@ -235,7 +235,6 @@ class DeblurScan:
             "channel": f"{self.channel}"
             + (f" ({v.channels[self.channel]})" if self.channel < len(v.channels) else ""),
             "images": f"{len(self.images)} of {' x '.join(map(str, self.shape))}",
-            "unusable images": str(self.faults),
             "voxel": size,
             "PSF": " x ".join(map(str, self.kernel.shape)) + " pixels, half of it within "
             + " x ".join(f"{2 * h + 1}" for h in half_support(self.kernel, 0.5)),

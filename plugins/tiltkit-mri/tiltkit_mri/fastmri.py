@@ -63,7 +63,7 @@ def _scan(file: h5py.File, path: Path) -> KSpace:
         check_samples(data, allowed, path, index)
         return np.asarray(data, dtype=np.complex64)
 
-    measured = measured_columns(read, len(dataset), allowed)
+    measured, unusable = measured_columns(read, len(dataset), allowed)
     return KSpace(
         path=path,
         n_slices=len(dataset),
@@ -75,6 +75,7 @@ def _scan(file: h5py.File, path: Path) -> KSpace:
         header=header,
         metadata=_metadata(file),
         notes=notes + notes_on(measured),
+        unusable=unusable,
     )
 
 

@@ -34,6 +34,7 @@ class KSpace:
         header: Geometry.
         metadata: What a result copies from the file.
         notes: What is unusual about the file, for people.
+        unusable: Slices that cannot be used, and why.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class KSpace:
     header: Header = field(default_factory=Header)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unusable: Mapping[int, str] = field(default_factory=dict)
 
     def calibration(self, index: int) -> range:
         """Measured columns of a slice around the centre of k-space; empty where there are none."""

@@ -23,33 +23,36 @@ _BY_CHANCE = 0.1
 
 def measured_columns(
     read: Callable[[int], NDArray[Any]], n_slices: int, allowed: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Columns with data among those ``allowed`` (column,), of every slice: (slice, column).
+) -> tuple[NDArray[np.bool_], dict[int, str]]:
+    """Columns with data of every slice, and what is wrong with slices that cannot be used.
 
-    Masks may differ from slice to slice. A slice that ``read`` refuses has none.
+    Args:
+        read: Reads a slice, or refuses it.
+        n_slices: How many there are.
+        allowed: Columns (column,) that may have data.
+
+    Returns:
+        (slice, column), none of a slice that is refused; and the reasons, by slice.
 
     Raises:
         InputError: All slices are refused; says why of the first.
     """
     columns = np.zeros((n_slices, len(allowed)), dtype=np.bool_)
-    faults = []
+    faults: dict[int, InputError] = {}
     for index in range(n_slices):
         try:
             columns[index] = allowed & (read(index) != 0).any(axis=(0, 1))
         except InputError as fault:
-            faults.append(fault)
+            faults[index] = fault
     if len(faults) == n_slices:
         raise faults[0]
-    return columns
+    return columns, {index: fault.message for index, fault in faults.items()}
 
 
 def notes_on(columns: NDArray[np.bool_]) -> tuple[str, ...]:
     """What is unusual about the measured columns (slice, column) of a scan, for people."""
-    unusable = ", ".join(str(index) for index, used in enumerate(columns) if not used.any())
-    notes = [f"slices that cannot be used: {unusable}"] if unusable else []
-    if len({used.tobytes() for used in columns if used.any()}) > 1:
-        notes.append("measured columns differ from slice to slice")
-    return tuple(notes)
+    differ = len({used.tobytes() for used in columns if used.any()}) > 1
+    return ("measured columns differ from slice to slice",) if differ else ()
 
 
 def check_samples(data: NDArray[Any], allowed: NDArray[np.bool_], path: Path, index: int) -> None:

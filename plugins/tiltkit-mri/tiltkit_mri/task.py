@@ -84,6 +84,7 @@ class MriScan:
             long_name="magnitude",
             title=f"MRI reconstruction of {self.kspace.path.name}",
             metadata={**self.kspace.metadata, **self._note},
+            unusable=self.kspace.unusable,
         )
 
     @cached_property

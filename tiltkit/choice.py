@@ -1,0 +1,70 @@
+"""Which slices of a scan are done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiltkit.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tiltkit.protocols import Layout
+
+__all__ = ["choose_slices"]
+
+
+def choose_slices(text: str | None, layout: Layout, source: Path) -> list[int]:
+    """Slice numbers of ``"0,3,5:9"``; all when None. Ranges leave out their end, as in Python.
+
+    Args:
+        text: What the user wrote.
+        layout: Of the whole scan.
+        source: Its file, for messages.
+
+    Raises:
+        UsageError: Not such a list, or a slice that is not there.
+        InputError: A slice cannot be used: that shows before the first one is sampled.
+    """
+    chosen = _numbers(text, layout.shape[0])
+    bad = next((i for i in chosen if i in layout.unusable), None)
+    if bad is not None:
+        good = [i for i in chosen if i not in layout.unusable]
+        raise InputError(
+            f"Slice {bad} of {source} cannot be used: {layout.unusable[bad].rstrip('.')}.",
+            f"leave it out with --slices {_ranges(good)}." if good else "choose other slices.",
+        )
+    return chosen
+
+
+def _numbers(text: str | None, total: int) -> list[int]:
+    if not text:
+        return list(range(total))
+    chosen: list[int] = []
+    try:
+        for part in text.split(","):
+            first, colon, last = part.partition(":")
+            chosen += range(int(first or 0), int(last or total)) if colon else [int(first)]
+    except ValueError:
+        raise UsageError(
+            f"The slices {text!r} are not a list like 0,3,5:9.", "use numbers and FIRST:END."
+        ) from None
+    wrong = [i for i in chosen if not 0 <= i < total]
+    if wrong or not chosen:
+        raise UsageError(
+            f"The slices {text!r} are not all in the file, which has {total}.",
+            f"choose among 0 to {total - 1}.",
+        )
+    return sorted(set(chosen))
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Rising numbers as ``0:3,5``."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][1]:
+            runs[-1][1] += 1
+        else:
+            runs.append([n, n + 1])
+    return ",".join(f"{a}" if b == a + 1 else f"{a}:{b}" for a, b in runs)
