@@ -138,7 +138,7 @@ def test_few_particles_keep_the_exact_mean_and_spread_of_a_blurred_image(
     assert state.kinship <= MOST_KIN
 
 
-@pytest.mark.parametrize("most", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("most", [0.0, 0.3, 1.0])
 def test_weights_stop_where_particles_would_have_too_few_ancestors(
     blurred: tuple[Problem, torch.Tensor, torch.Tensor], most: float
 ) -> None:
@@ -147,5 +147,4 @@ def test_weights_stop_where_particles_would_have_too_few_ancestors(
     sampler = Twisted(TwistedOptions(levels=24, collect=1, most_kin=most))
     steps = list(run(target, sampler, Draw([0], N, target.device)))
     assert steps[-1][0].kinship <= most
-    # An exact weight is never spared where it may be used.
     assert any(info.resampled for _, info in steps) == (most > 0)
