@@ -57,7 +57,7 @@ def make(kind, dtype=torch.float64):
 def test_a_diagonalised_operator_needs_no_solves(wrap, algebra):
     operator = wrap(Dense(matrix(), (PIXELS,)))
     likelihood = GaussianLikelihood(operator, Y, NOISE_VAR)
-    prior = SmoothGaussian(0.3, 2.0, 3.0, channels=1)
+    prior = SmoothGaussian(0.3, 2.0, 3.0, channels=0)
     problem = Problem(prior, likelihood, (PIXELS,), lambda x: x, Y)
     assert isinstance(Target(problem, 1, 1, dtype=torch.float64).tilt, algebra)
 
