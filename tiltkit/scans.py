@@ -17,6 +17,7 @@ from tiltkit.errors import UsageError
 from tiltkit.files.atomic import checkpoint_path, clear_checkpoints
 from tiltkit.files.reading import read_diagnostics_of
 from tiltkit.files.result import ResultWriter, check_output
+from tiltkit.files.resume import check_same_run
 from tiltkit.provenance import provenance
 from tiltkit.sampling.target import Target, chunk_size
 from tiltkit.slices import Parts, sample_slice
@@ -74,35 +75,44 @@ def run_scan(
 ) -> Generator[Event, None, None]:
     """Sample every chosen slice of a file into a result file, slice by slice.
 
-    Closing the generator leaves the finished slices in ``OUTPUT.part`` for ``resume``.
+    Closing the generator leaves the finished slices in ``OUTPUT.part`` for ``resume``. Where
+    everything was finished before, there is nothing to do but to say so.
     """
-    check_output(output, overwrite=overwrite, resume=resume, keep=[source])
+    complete = resume and not overwrite and output.is_file()
+    if not complete:
+        check_output(output, overwrite=overwrite, resume=resume, keep=[source])
     start = time.perf_counter()
     devices = _devices(recipe)
     task, priors, sampler = _parts(recipe, plugins, devices)
     with task.open(source) as scan, _cleared_on_error(output):
         chosen = choose_slices(recipe.slices, scan.layout, source)
-        layout = _only(scan.layout, chosen)
-        writer = ResultWriter.open(
-            output,
-            layout=layout,
-            samples=recipe.samples,
-            recipe=recipe.model_dump(),
-            provenance=provenance(source, chosen, plugins, recipe, command),
-            resume=resume,
-            overwrite=overwrite,
-        )
-        with writer:
-            todo = [i for i in range(len(chosen)) if i not in writer.finished]
+        layout, settings = _only(scan.layout, chosen), recipe.model_dump()
+        origin = provenance(source, chosen, plugins, recipe, command)
+        if complete:
+            check_same_run(output, layout.shape, settings, origin)
+        else:
+            writer = ResultWriter.open(
+                output, layout=layout, samples=recipe.samples, recipe=settings, provenance=origin,
+                resume=resume, overwrite=overwrite,
+            )  # fmt: skip
             parts = Parts(scan, priors, sampler, devices, recipe, checkpoint_path(output))
-            for position, i in enumerate(todo):
-                yield SliceStarted(chosen[i], position, len(todo))
-                for step in sample_slice(parts, chosen[i], i, writer):
-                    yield step if isinstance(step, LevelDone) else SliceDone(chosen[i], step)
-                clear_checkpoints(output)
-            writer.finish()
+            yield from _sampled(parts, chosen, writer, output)
     reports = [read_diagnostics_of(output, i) for i in range(len(chosen))]
     yield ScanDone(output, _summary(reports, recipe, time.perf_counter() - start))
+
+
+def _sampled(
+    parts: Parts, chosen: Sequence[int], writer: ResultWriter, output: Path
+) -> Iterator[Event]:
+    """Sample the slices that are not finished, and give the file its name."""
+    with writer:
+        todo = [i for i in range(len(chosen)) if i not in writer.finished]
+        for position, i in enumerate(todo):
+            yield SliceStarted(chosen[i], position, len(todo))
+            for step in sample_slice(parts, chosen[i], i, writer):
+                yield step if isinstance(step, LevelDone) else SliceDone(chosen[i], step)
+            clear_checkpoints(output)
+        writer.finish()
 
 
 @contextmanager

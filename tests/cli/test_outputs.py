@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,13 +101,17 @@ def test_a_stopped_batch_goes_on_with_what_is_missing(
     scans = [scan_of(tmp_path / f"{name}.h5") for name in "ab"]
     assert tilt("run", "mri-recon", scans[0], "-o", tmp_path, *FAST).code == 0
     first = (tmp_path / "a.posterior.h5").read_bytes()
-    done = tilt("run", "mri-recon", *scans, "-o", tmp_path, "--resume", "--report", *FAST)
-    assert done.code == 0, done.err
-    assert "a.posterior.h5 is complete" in done.err
+    command = ("run", "mri-recon", *scans, "-o", tmp_path, "--resume", "--report", *FAST)
+    done = tilt(*command, "--json", "--fail-if", "chi2>1e-9")
+    assert done.code == 3, done.err
+    assert [json.loads(line)["input"] for line in done.out.splitlines()] == list(map(str, scans))
     assert (tmp_path / "a.posterior.h5").read_bytes() == first
     assert {path.name for path in tmp_path.glob("*.html")} == {
         "a.posterior.html", "b.posterior.html"
     }  # fmt: skip
+    other = tilt(*command, "--seed", "1")
+    assert other.code == 2
+    assert "made with other settings: seed" in other.err
 
 
 def test_a_gate_that_is_none_is_refused_before_the_run(

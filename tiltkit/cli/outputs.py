@@ -84,7 +84,7 @@ def check_jobs(jobs: Sequence[Job], keep: Sequence[Path], *, overwrite: bool, re
     for job in jobs:
         if not job.source.exists():
             raise InputError(f"There is no file {job.source}.", "check its name and folder.")
-        done = resume and job.result.exists()
+        done = resume and not overwrite and job.result.exists()
         if not done:
             check_output(job.result, overwrite=overwrite, resume=resume, keep=keep)
         for path in job.beside:

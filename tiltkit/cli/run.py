@@ -87,9 +87,8 @@ def run(
     for job in jobs:
         try:
             summary = _finished(recipe, job, resume=resume, overwrite=overwrite)
-            if summary:
-                print_json(summary) if as_json else click.echo(_sentence(summary))
-            missed = gates_met(fail_if, summary) if summary else []
+            print_json(summary) if as_json else click.echo(_sentence(summary))
+            missed = gates_met(fail_if, summary)
         except TiltkitError as error:
             if len(jobs) == 1:
                 raise
@@ -104,21 +103,17 @@ def run(
 
 
 def _finished(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> dict[str, Any]:
-    """One scan and all that is made of it; empty where it was done before."""
-    if resume and job.result.exists():
-        click.echo(f"{job.result} is complete.", err=True)
-        summary: dict[str, Any] = {}
-    else:
-        summary = _run_one(recipe, job.source, job.result, resume=resume, overwrite=overwrite)
-    if job.page and (summary or not job.page.exists()):
+    """One scan and all that is made of it; what was done before stays as it is."""
+    done = resume and not overwrite and job.result.exists()
+    summary = _run_one(recipe, job.source, job.result, resume=resume, overwrite=overwrite)
+    if job.page and not (done and job.page.exists()):
         from tiltkit.report import write_report
 
         write_report(job.result, job.page)
-        summary |= {"report": str(job.page)} if summary else {}
     for name, path in job.exports.items():
-        if summary or not all(file.exists() for file in files_of(name, path)):
+        if not (done and all(file.exists() for file in files_of(name, path))):
             write_as(name, job.result, path, overwrite=True)
-    return summary
+    return summary | ({"report": str(job.page)} if job.page else {})
 
 
 def _run_one(

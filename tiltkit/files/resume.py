@@ -1,4 +1,4 @@
-"""May an unfinished result be continued? Only with the same settings on the same input."""
+"""May a result be continued, or left as it is? With the same settings on the same input only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FREE = ("device", "memory_gb")
 
 
 def check_same_run(
-    part: Path,
+    result: Path,
     shape: tuple[int, ...],
     recipe: Mapping[str, Any],
     provenance: Mapping[str, Any],
@@ -25,9 +25,9 @@ def check_same_run(
     """Refuse to mix two different runs in one file.
 
     Raises:
-        UsageError: Settings, input or image shape are others than those of the unfinished file.
+        UsageError: Settings, input or image shape are others than those of the file.
     """
-    with open_result(part) as file:
+    with open_result(result) as file:
         entry = file["entry"]
         old_shape = entry["data/data"].shape
         old_recipe = json.loads(entry["reconstruction/configuration/data"][()])
@@ -36,14 +36,14 @@ def check_same_run(
     settings = _changed(old_recipe, json.loads(json.dumps(dict(recipe), default=str)))
     if settings:
         raise UsageError(
-            f"{part} was made with other settings: {', '.join(settings)}.", start_again
+            f"{result} was made with other settings: {', '.join(settings)}.", start_again
         )
     for key in ("raw_sha256", "weights_sha256"):
         if old.get(key, "") != provenance.get(key, ""):
             what = "input file" if key == "raw_sha256" else "prior"
-            raise UsageError(f"{part} was made from another {what} ({key} differs).", start_again)
+            raise UsageError(f"{result} was made from another {what} ({key} differs).", start_again)
     if old_shape != shape:
-        raise UsageError(f"{part} holds {old_shape} images, this run gives {shape}.", start_again)
+        raise UsageError(f"{result} holds {old_shape} images, this run gives {shape}.", start_again)
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
