@@ -104,6 +104,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", type=Path, nargs="*")
     parser.add_argument("--prior", default=MriRecon.default_prior)
+    parser.add_argument("--prior-set", type=setting, action="append", default=[])
     parser.add_argument("--count", type=int, default=2, help="images of each file, evenly spread")
     parser.add_argument("--side", type=int, default=160, help="pixels of the pictures")
     parser.add_argument("--coils", type=int, default=4)
@@ -138,7 +139,7 @@ def pictures(folder: Path, side: int) -> Iterator[Path]:
 
 def posterior(host: Plugins, image: NDArray[np.complex128], args: argparse.Namespace) -> Outcome:
     """Measure an image and reconstruct it."""
-    prior = host.create("prior", args.prior, {"precision": "auto"})
+    prior = host.create("prior", args.prior, dict(args.prior_set))
     sampler = host.create("sampler", "twisted", dict(args.set))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scan.h5"

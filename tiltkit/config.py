@@ -149,8 +149,8 @@ def _refuse_lost(values: Mapping[str, Any], plugins: Plugins) -> None:
     """
     for key in sorted(values.keys() - Recipe.model_fields.keys()):
         for kind in ("sampler", "task", "prior"):
-            name = str(_as_table(values[kind])["name"])
-            if key in getattr(plugins.load(kind, name), "Options", Recipe).model_fields:
+            name = str(_as_table(values.get(kind, {})).get("name", ""))
+            if name and key in getattr(plugins.load(kind, name), "Options", Recipe).model_fields:
                 raise UsageError(
                     f"There is no setting {key!r}.",
                     f"did you mean {kind}.{key}, which the {kind} {name} has?",
@@ -205,7 +205,10 @@ def _explained(
     error = errors[0]
     path = [str(part) for part in error["loc"]]
     # Of a value that may be one of several things, every one of them has its own error.
-    same = [one for one in errors if one["loc"][:1] == error["loc"][:1]]
+    same = [
+        one for one in errors
+        if one["loc"][:1] == error["loc"][:1] and one["input"] is error["input"]
+    ]  # fmt: skip
     path = path[:1] if len(same) > 1 else path
     name = ".".join([where, *path] if where else path)
     if error["type"] == "extra_forbidden":

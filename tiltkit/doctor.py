@@ -75,14 +75,14 @@ def doctor(plugins: Plugins, commands: Collection[str] = ()) -> list[Finding]:
     return [
         finding
         for plugin in plugins.plugins
-        for finding in (*_examine(plugin, plugins), *_hidden(plugin, commands))
+        for finding in (*_examine(plugin, plugins), *_hidden(plugin, plugins, commands))
     ]
 
 
-def _hidden(plugin: Plugin, commands: Collection[str]) -> Iterator[Finding]:
+def _hidden(plugin: Plugin, plugins: Plugins, commands: Collection[str]) -> Iterator[Finding]:
     """Commands that tiltkit's own hide."""
-    for kind, entry in plugin.entries:
-        if kind == "command" and entry.name in commands:
+    for owner, entry in offers(plugins.plugins, "command"):
+        if owner is plugin and entry.name in commands:
             subject = f"command {entry.name}"
             message = f"{subject} has the name of one of tiltkit's own, and cannot be reached"
             hint = "its authors must choose another name."

@@ -14,10 +14,10 @@ import torch
 from tiltkit.choice import choose_slices
 from tiltkit.config import named
 from tiltkit.errors import UsageError
-from tiltkit.files.atomic import checkpoint_path, clear_checkpoints
+from tiltkit.files.atomic import checkpoint_path, clear_checkpoints, is_complete
 from tiltkit.files.reading import read_diagnostics_of
 from tiltkit.files.result import ResultWriter, check_output
-from tiltkit.files.resume import check_same_run
+from tiltkit.files.resume import same_run
 from tiltkit.provenance import provenance
 from tiltkit.sampling.target import Target, chunk_size
 from tiltkit.slices import Parts, sample_slice
@@ -54,10 +54,17 @@ class SliceDone:
 
 @dataclass(frozen=True, slots=True)
 class ScanDone:
-    """The result file is complete."""
+    """The result file is complete.
+
+    Attributes:
+        output: The file.
+        summary: Its figures, for the last line.
+        sampled: Whether this call did it; else it was complete before.
+    """
 
     output: Path
     summary: Mapping[str, Any]
+    sampled: bool
 
 
 Event = SliceStarted | LevelDone | SliceDone | ScanDone
@@ -78,27 +85,28 @@ def run_scan(
     Closing the generator leaves the finished slices in ``OUTPUT.part`` for ``resume``. Where
     everything was finished before, there is nothing to do but to say so.
     """
-    complete = resume and not overwrite and output.is_file()
-    if not complete:
-        check_output(output, overwrite=overwrite, resume=resume, keep=[source])
+    complete = resume and is_complete(output)
+    check_output(output, overwrite=overwrite or complete, resume=resume, keep=[source])
     start = time.perf_counter()
     devices = _devices(recipe)
     task, priors, sampler = _parts(recipe, plugins, devices)
-    with task.open(source) as scan, _cleared_on_error(output):
+    with task.open(source) as scan:
         chosen = choose_slices(recipe.slices, scan.layout, source)
         layout, settings = _only(scan.layout, chosen), recipe.model_dump()
         origin = provenance(source, chosen, plugins, recipe, command)
         if complete:
-            check_same_run(output, layout.shape, settings, origin)
-        else:
+            complete = same_run(output, layout.shape, settings, origin, refuse=not overwrite)
+        if not complete:
             writer = ResultWriter.open(
                 output, layout=layout, samples=recipe.samples, recipe=settings, provenance=origin,
                 resume=resume, overwrite=overwrite,
             )  # fmt: skip
             parts = Parts(scan, priors, sampler, devices, recipe, checkpoint_path(output))
-            yield from _sampled(parts, chosen, writer, output)
+            with _cleared_on_error(output):
+                yield from _sampled(parts, chosen, writer, output)
     reports = [read_diagnostics_of(output, i) for i in range(len(chosen))]
-    yield ScanDone(output, _summary(reports, recipe, time.perf_counter() - start))
+    summary = _summary(reports, recipe, time.perf_counter() - start)
+    yield ScanDone(output, summary, sampled=not complete)
 
 
 def _sampled(

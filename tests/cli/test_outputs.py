@@ -87,7 +87,40 @@ def test_a_batch_goes_on_behind_a_bad_file(tilt: Tilt, scan_of: Any, tmp_path: P
     assert (tmp_path / "good.posterior.h5").exists()
 
 
-def test_all_files_of_a_batch_are_looked_at_first(tilt: Tilt, scan_of: Any, tmp_path: Path) -> None:
+def test_a_batch_goes_on_behind_a_plugin_that_fails(
+    tilt: Tilt, scan_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tiltkit_mri.task import MriRecon
+
+    scans = [scan_of(tmp_path / f"{name}.h5") for name in "ab"]
+    work = MriRecon.open
+
+    def fail(self: MriRecon, path: Path) -> Any:
+        return work(self, path) if path == scans[1] else {}["nothing"]
+
+    monkeypatch.setattr(MriRecon, "open", fail)
+    done = tilt("run", "mri-recon", *scans, "-o", tmp_path, *FAST)
+    assert done.code == 1
+    assert f"{scans[0]}: Something unexpected happened" in done.err
+    assert (tmp_path / "b.posterior.h5").exists()
+
+
+def test_files_in_a_folder_that_is_read_are_not_replaced(tilt: Tilt, tmp_path: Path) -> None:
+    folder = tmp_path / "scan.zarr"
+    folder.mkdir()
+    (folder / "zarr.json").write_text("{}")
+    for out in (folder, folder / "zarr.json"):
+        done = tilt("run", "mri-recon", folder, "-o", out, "--overwrite", *FAST)
+        assert done.code == 2
+        assert "would replace a part of it" in done.err
+    part = tmp_path / "scan.h5.part"
+    part.write_text("precious")
+    done = tilt("run", "mri-recon", part, "-o", tmp_path / "scan.h5", "--overwrite", *FAST)
+    assert done.code == 2
+    assert part.read_text() == "precious"
+
+
+def test_all_files_of_a_batch_must_be_there(tilt: Tilt, scan_of: Any, tmp_path: Path) -> None:
     first = scan_of(tmp_path / "a.h5")
     done = tilt("run", "mri-recon", first, tmp_path / "none.h5", "-o", tmp_path, *FAST)
     assert done.code == 1
@@ -112,6 +145,34 @@ def test_a_stopped_batch_goes_on_with_what_is_missing(
     other = tilt(*command, "--seed", "1")
     assert other.code == 2
     assert "made with other settings: seed" in other.err
+    # An --overwrite that was stopped goes on: what it did stays, what it did not is replaced.
+    again = tilt(*command, "--overwrite")
+    assert again.code == 0, again.err
+    assert (tmp_path / "a.posterior.h5").read_bytes() == first
+    assert tilt(*command, "--overwrite", "--seed", "1").code == 0
+    assert (tmp_path / "a.posterior.h5").read_bytes() != first
+
+
+def test_resuming_replaces_no_half_of_a_pair(
+    tilt: Tilt, scan: Path, result: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out.tif").write_text("precious")
+    command = ("run", "mri-recon", scan, "-o", result, "--resume", "--write", "tiff", *FAST)
+    done = tilt(*command)
+    assert done.code == 2
+    assert (tmp_path / "out.tif").read_text() == "precious"
+    (tmp_path / "out.tif").unlink()
+    assert tilt(*command).code == 0
+    assert (tmp_path / "out.std.tif").exists()
+
+
+def test_a_newer_unfinished_result_is_not_passed_over(
+    tilt: Tilt, scan: Path, result: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out.h5.part").write_bytes(result.read_bytes())
+    done = tilt("run", "mri-recon", scan, "-o", result, "--resume", *FAST)
+    assert done.code == 2
+    assert "out.h5 exists" in done.err
 
 
 def test_a_gate_that_is_none_is_refused_before_the_run(

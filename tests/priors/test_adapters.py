@@ -153,8 +153,6 @@ def test_wrong_ranges_are_refused(factory):
         ModuleOptions(factory=factory, low=1, high=1)
     with pytest.raises(ValueError, match="overlap must be less"):
         ModuleOptions(factory=factory, tile=32, overlap=32)
-    with pytest.raises(ValueError, match="sigma_min must be less"):
-        ModuleOptions(factory=factory, sigma_min=2, sigma_max=1)
     with pytest.raises(UsageError, match="from 6 to 5"):
         module_prior(ModuleOptions(factory=factory, arguments={"output": "noise"}, sigma_min=6),
                      ENTRY)  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from tiltkit.sampling.run import run
 from tiltkit.sampling.solve_tilt import SolveTilt
 from tiltkit.sampling.target import Target
 from tiltkit.sampling.twisted import Twisted, TwistedOptions
+from tiltkit.sampling.walmc import Walmc
 from tiltkit.sampling.weighing import MOST_KIN
 
 from .conftest import Plain
@@ -139,12 +142,15 @@ def test_few_particles_keep_the_exact_mean_and_spread_of_a_blurred_image(
 
 
 @pytest.mark.parametrize("most", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("kind", [Twisted, Walmc])
 def test_weights_stop_where_particles_would_have_too_few_ancestors(
-    blurred: tuple[Problem, torch.Tensor, torch.Tensor], most: float
+    blurred: tuple[Problem, torch.Tensor, torch.Tensor], kind: Any, most: float
 ) -> None:
     problem, _, _ = blurred
     target = Target(problem, N, N)
-    sampler = Twisted(TwistedOptions(levels=24, collect=1, most_kin=most))
+    sampler = kind(kind.Options(levels=24, collect=1, most_kin=most))
     steps = list(run(target, sampler, Draw([0], N, target.device)))
-    assert steps[-1][0].kinship <= most
+    kinship = steps[-1][0].kinship
+    assert kinship <= most
+    assert (kinship > MOST_KIN) == (most > MOST_KIN)
     assert any(info.resampled for _, info in steps) == (most > 0)

@@ -106,7 +106,10 @@ def cli(no_plugins: tuple[str, ...] | None, debug: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 1 failed, 2 wrong use, 3 a --fail-if was met."""
+    """Run the command line and exit.
+
+    Codes: 0 done, 1 failed, 2 wrong use, 3 a --fail-if was met, 130 stopped.
+    """
     args = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     # A flag with an optional value must not swallow the command behind it.
@@ -128,28 +131,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stderr.close()  # the reader of our output has gone, for example `head`
         sys.exit(1)
     except Exception as error:
-        plugin = _culprit(error)
-        where = f" in the plugin {plugin}" if plugin else ""
-        text = f"Something unexpected happened{where}: {type(error).__name__}: {error}"
-        whom = " to its authors" if plugin else ""
-        _fail(args, f"{text}\nTry: add --debug in front of the command and report it{whom}.", 1)
+        from tiltkit.cli.faults import unexpected
+
+        _fail(args, unexpected(error), 1)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _culprit(error: BaseException) -> str:
-    """The package of the plugin that an error arose in, innermost first; empty where in none."""
-    from traceback import walk_tb
-
-    from tiltkit.plugins import load_plugins
-
-    owners = {
-        plugin.target.partition(".")[0]: plugin.distribution
-        for plugin in load_plugins().plugins
-        if not plugin.builtin
-    }
-    modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
-    found = (owners.get(module.partition(".")[0]) for module in reversed(modules))
-    return next(filter(None, found), "")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from tiltkit.cli.export import files_of, suffix_of
+from tiltkit.cli.shared import call_plugins
 from tiltkit.errors import InputError, UsageError
 
 __all__ = ["Job", "check_jobs", "planned_jobs"]
@@ -31,10 +32,10 @@ class Job:
     exports: Mapping[str, Path] = field(default_factory=dict)
 
     @property
-    def beside(self) -> list[Path]:
-        """All files but the result."""
-        exported = (files_of(name, path) for name, path in self.exports.items())
-        return [*filter(None, [self.page]), *chain.from_iterable(exported)]
+    def beside(self) -> list[list[Path]]:
+        """All files but the result, those that are written together in one list."""
+        exported = [files_of(name, path) for name, path in self.exports.items()]
+        return [[self.page], *exported] if self.page else exported
 
 
 def planned_jobs(
@@ -52,16 +53,18 @@ def planned_jobs(
         UsageError: One name for several results, no such folder, no such writer, or two outputs
             of the same name.
     """
+    for name in formats:
+        call_plugins().load("writer", name)  # what is wrong with it shows before the work
     jobs = []
     for source, result in zip(files, _results(files, output), strict=True):
         exports = {name: result.with_suffix(suffix_of(name)) for name in formats}
         jobs.append(Job(source, result, result.with_suffix(".html") if report else None, exports))
-    outputs = [path for job in jobs for path in (job.result, *job.beside)]
+    outputs = [path for job in jobs for path in (job.result, *chain(*job.beside))]
     twice = next((path for path in outputs if outputs.count(path) > 1), None)
     if twice is not None:
         raise UsageError(
             f"Two outputs would both be {twice}.",
-            "give each input its own -o, ending in .h5, one at a time.",
+            "end the name behind -o in .h5; run inputs of equal names one at a time.",
         )
     return jobs
 
@@ -79,16 +82,17 @@ def check_jobs(jobs: Sequence[Job], keep: Sequence[Path], *, overwrite: bool, re
         InputError: An input is missing.
         UsageError: An output cannot be written, or would replace a file that must stay.
     """
-    from tiltkit.files.atomic import check_output
+    from tiltkit.files.atomic import check_output, is_complete
 
     for job in jobs:
         if not job.source.exists():
             raise InputError(f"There is no file {job.source}.", "check its name and folder.")
-        done = resume and not overwrite and job.result.exists()
-        if not done:
-            check_output(job.result, overwrite=overwrite, resume=resume, keep=keep)
-        for path in job.beside:
-            if not (done and path.exists()):
+        done = resume and is_complete(job.result)
+        check_output(job.result, overwrite=overwrite or done, resume=resume, keep=keep)
+        for files in job.beside:
+            if done and all(path.exists() for path in files):
+                continue  # they stay
+            for path in files:
                 check_output(path, overwrite=overwrite, resume=True, keep=keep)
 
 

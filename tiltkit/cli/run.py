@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tiltkit.cli.export import files_of, write_as
+from tiltkit.cli.faults import unexpected
 from tiltkit.cli.outputs import Job, check_jobs, planned_jobs
 from tiltkit.cli.shared import (
     RecipeCommand,
@@ -17,6 +18,7 @@ from tiltkit.cli.shared import (
     check_gates,
     fail_if_option,
     gates_met,
+    is_result_name,
     json_option,
     print_json,
     recipe_options,
@@ -26,9 +28,8 @@ from tiltkit.cli.shared import (
 from tiltkit.errors import TiltkitError, UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tiltkit.config import Recipe
+    from tiltkit.scans import ScanDone
 
 __all__ = ["run"]
 
@@ -80,7 +81,7 @@ def run(
         raise UsageError("No input file is named.", "give it behind the task: run TASK FILE.")
     jobs = planned_jobs(files, output, report=report, formats=formats)
     recipe = resolved(values)
-    read = [*files, *filter(None, [options["recipe"]])]
+    read = [*files, *(path for path in [options["recipe"]] if path and not is_result_name(path))]
     check_jobs(jobs, read, overwrite=overwrite, resume=resume)
     check_gates(fail_if)
     codes = []
@@ -89,11 +90,12 @@ def run(
             summary = _finished(recipe, job, resume=resume, overwrite=overwrite)
             print_json(summary) if as_json else click.echo(_sentence(summary))
             missed = gates_met(fail_if, summary)
-        except TiltkitError as error:
+        except Exception as error:  # of any plugin: the other files do not depend on this one
             if len(jobs) == 1:
                 raise
-            click.echo(f"Error: {job.source}: {error}", err=True)
-            codes.append(error.exit_code)
+            known = isinstance(error, TiltkitError)
+            click.echo(f"Error: {job.source}: {error if known else unexpected(error)}", err=True)
+            codes.append(error.exit_code if isinstance(error, TiltkitError) else 1)
             continue
         for condition in missed:
             click.echo(f"Not good enough: {condition} in {job.result}.", err=True)
@@ -103,22 +105,22 @@ def run(
 
 
 def _finished(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> dict[str, Any]:
-    """One scan and all that is made of it; what was done before stays as it is."""
-    done = resume and not overwrite and job.result.exists()
-    summary = _run_one(recipe, job.source, job.result, resume=resume, overwrite=overwrite)
-    if job.page and not (done and job.page.exists()):
-        from tiltkit.report import write_report
+    """One scan and all that is made of it; what was complete before stays as it is."""
+    # What plugins print is no part of the answer.
+    with redirect_stdout(sys.stderr):
+        done = _run_one(recipe, job, resume=resume, overwrite=overwrite)
+        if job.page and (done.sampled or not job.page.exists()):
+            from tiltkit.report import write_report
 
-        write_report(job.result, job.page)
-    for name, path in job.exports.items():
-        if not (done and all(file.exists() for file in files_of(name, path))):
-            write_as(name, job.result, path, overwrite=True)
+            write_report(job.result, job.page)
+        for name, path in job.exports.items():
+            if done.sampled or not all(file.exists() for file in files_of(name, path)):
+                write_as(name, job.result, path, overwrite=True)
+    summary = {"input": str(job.source), "output": str(done.output), **done.summary}
     return summary | ({"report": str(job.page)} if job.page else {})
 
 
-def _run_one(
-    recipe: Recipe, source: Path, target: Path, *, resume: bool, overwrite: bool
-) -> dict[str, Any]:
+def _run_one(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> ScanDone:
     """One scan, with its progress shown; a stopped run says how to go on."""
     from tiltkit.cli.progress import Progress
     from tiltkit.files.atomic import part_path
@@ -126,22 +128,21 @@ def _run_one(
 
     command = shlex.join(["tiltkit", *sys.argv[1:]])
     events = run_scan(
-        recipe, call_plugins(), source, target,
+        recipe, call_plugins(), job.source, job.result,
         resume=resume, overwrite=overwrite, command=command,
     )  # fmt: skip
     try:
-        # What plugins print is no part of the answer.
-        with redirect_stdout(sys.stderr), Progress(source.name) as progress:
+        with Progress(job.source.name) as progress:
             for event in events:
                 if isinstance(event, ScanDone):
-                    return {"input": str(source), "output": str(event.output), **event.summary}
+                    return event
                 progress.show(event)
     except KeyboardInterrupt:
         events.close()
-        if part_path(target).exists():
+        if part_path(job.result).exists():
             click.echo("Finished slices are kept: run the same command with --resume.", err=True)
         raise
-    raise TiltkitError(f"{source} gave no result.")
+    raise TiltkitError(f"{job.source} gave no result.")
 
 
 def _sentence(summary: dict[str, Any]) -> str:

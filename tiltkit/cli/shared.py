@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tiltkit.plugins import Plugins
 
 __all__ = [
-    "RecipeCommand", "call_plugins", "check_gates", "fail_if_option", "gates_met", "json_option",
-    "print_json", "print_tree", "recipe_options", "recipe_values", "resolved",
+    "RecipeCommand", "call_plugins", "check_gates", "fail_if_option", "gates_met", "is_result_name",
+    "json_option", "print_json", "print_tree", "recipe_options", "recipe_values", "resolved",
 ]  # fmt: skip
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -126,12 +126,15 @@ def recipe_values(
     from tiltkit.config import with_setting
 
     values, raw = _from_file(recipe) if recipe else ({}, None)
-    if raw and direct["quality"] is not None:
+    changed = {setting.partition("=")[0].strip() for setting in settings}
+    if raw and (direct["quality"] is not None or "quality" in changed):
         values = _without_budget(values)
     rest = list(words)
-    if rest and rest[0] not in _task_names() and "task" not in values and Path(rest[0]).exists():
+    named = "task" in values or "task" in changed
+    is_task = bool(rest) and rest[0] in _task_names()
+    if rest and not named and not is_task and Path(rest[0]).exists():
         raise UsageError("No task is named.", "see what there is with 'tiltkit list task'.")
-    if rest and ("task" not in values or rest[0] in _task_names()):
+    if rest and (is_task or not named):
         values = _renamed(values, "task", rest.pop(0))
     for kind in ("prior", "sampler"):
         if direct[kind] is not None:
@@ -168,7 +171,7 @@ def print_tree(values: Mapping[str, Any], indent: str = "") -> None:
 
 
 def check_gates(conditions: Sequence[str]) -> None:
-    """Refuse, before any work, what is no condition.
+    """Refuse, before any work, what is not of the form of a condition.
 
     Raises:
         UsageError: As `gates_met`.
@@ -213,13 +216,20 @@ def _holds(text: str, figures: Mapping[str, Any]) -> bool:
 def _from_file(path: Path) -> tuple[dict[str, Any], Path | None]:
     """Settings of a recipe or result, and for a result the file that it was made from."""
     from tiltkit.config import read_toml
-    from tiltkit.files.reading import is_hdf5, read_provenance, read_recipe
+    from tiltkit.files.reading import read_provenance, read_recipe
 
-    if path.suffix.lower() not in (".h5", ".hdf5", ".nxs") and not is_hdf5(path):
+    if not is_result_name(path):
         return read_toml(path), None
 
     raw = read_provenance(path).get("raw_path")
     return read_recipe(path), Path(raw) if raw else None
+
+
+def is_result_name(path: Path) -> bool:
+    """Whether a file of settings is, or is called like, a result, and no TOML file."""
+    from tiltkit.files.reading import is_hdf5
+
+    return path.suffix.lower() in (".h5", ".hdf5", ".nxs") or is_hdf5(path)
 
 
 def _unchanged(raw: Path, result: Path) -> Path:

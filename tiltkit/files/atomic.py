@@ -10,8 +10,8 @@ from pathlib import Path
 from tiltkit.errors import TiltkitError, UsageError
 
 __all__ = [
-    "check_output", "checkpoint_path", "checkpoints_of", "clear_checkpoints", "part_path",
-    "publish",
+    "check_output", "checkpoint_path", "checkpoints_of", "clear_checkpoints", "is_complete",
+    "part_path", "publish",
 ]  # fmt: skip
 
 
@@ -41,6 +41,11 @@ def clear_checkpoints(path: Path) -> None:
         kept.unlink(missing_ok=True)
 
 
+def is_complete(path: Path) -> bool:
+    """Whether an output is there, and no unfinished one that is about to replace it."""
+    return path.is_file() and not part_path(path).exists()
+
+
 def check_output(path: Path, *, overwrite: bool, resume: bool, keep: Iterable[Path] = ()) -> None:
     """Refuse an output that cannot be written, before any work starts.
 
@@ -60,8 +65,11 @@ def check_output(path: Path, *, overwrite: bool, resume: bool, keep: Iterable[Pa
         raise UsageError(f"{path} is a folder.", "name a file inside it with -o.")
     if path.exists() and not path.is_file():
         raise UsageError(f"{path} is no regular file.", "choose another name with -o.")
-    if path.exists() and any(kept.exists() and path.samefile(kept) for kept in keep):
-        raise UsageError(f"{path} is the input itself.", "choose another name with -o.")
+    if any(_replaces(one, kept) for one in (path, part_path(path)) for kept in keep):
+        raise UsageError(
+            f"{path} is the input itself, or would replace a part of it.",
+            "choose another name with -o.",
+        )
     if path.exists() and not overwrite:
         raise UsageError(
             f"{path} exists.", "use --overwrite to replace it, or -o for another name."
@@ -91,12 +99,21 @@ def publish(part: Path, path: Path) -> None:
     _sync_folder(path.parent)
 
 
+def _replaces(path: Path, kept: Path) -> bool:
+    """Whether a file is one to keep, or lies in a folder to keep."""
+    if kept.is_dir():
+        return kept.resolve() in path.resolve().parents
+    return path.exists() and kept.exists() and path.samefile(kept)
+
+
 def _check_name(path: Path) -> None:
     """A name that no file can have; those behind it are tried as well."""
     try:
         str(path).encode()
         checkpoint_path(path).exists()
         longest = len(os.fsencode(checkpoint_path(path).name))
+    except PermissionError:  # the folder's fault, which comes next
+        return
     except (OSError, ValueError):
         longest = _LONGEST + 1
     if longest > _LONGEST:
@@ -108,7 +125,7 @@ def _check_name(path: Path) -> None:
 
 def _check_folder(path: Path) -> None:
     folder = path.absolute().parent
-    if not folder.exists():
+    if not os.path.exists(folder):  # noqa: PTH110  (Path raises where a parent may not be read)
         raise UsageError(f"The folder {folder} does not exist.", "make it, or choose one with -o.")
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file, not a folder.", "choose a folder with -o.")

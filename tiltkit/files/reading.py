@@ -55,7 +55,10 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 def is_hdf5(path: Path) -> bool:
     """Whether a file is there and begins as HDF5 does."""
-    return path.is_file() and bool(h5py.is_hdf5(path))
+    try:
+        return path.is_file() and bool(h5py.is_hdf5(path))
+    except OSError:  # it may not be read
+        return False
 
 
 def _unreadable(path: Path, error: OSError) -> tuple[str, str]:

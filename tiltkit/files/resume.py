@@ -10,10 +10,28 @@ from typing import Any
 from tiltkit.errors import UsageError
 from tiltkit.files.reading import open_result, tree
 
-__all__ = ["check_same_run"]
+__all__ = ["check_same_run", "same_run"]
 
 # They change how fast a run is, not what it gives.
 _FREE = ("device", "memory_gb")
+
+
+def same_run(
+    result: Path,
+    shape: tuple[int, ...],
+    recipe: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    *,
+    refuse: bool,
+) -> bool:
+    """Whether a result is of this run; with ``refuse`` an error where it is not."""
+    try:
+        check_same_run(result, shape, recipe, provenance)
+    except UsageError:
+        if refuse:
+            raise
+        return False
+    return True
 
 
 def check_same_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -107,7 +108,7 @@ def _recognises(path: Path, plugins: Plugins, entry: ReaderEntry) -> bool:
 
 def _inside(path: Path) -> str:
     """What a file holds, in words that go on a sentence about it."""
-    if path.stat().st_size and not is_hdf5(path):
+    if path.stat().st_size and os.access(path, os.R_OK) and not is_hdf5(path):
         return "is not an HDF5 file"
     with open_hdf5(path) as file:
         names = [f"{name} ({kind})" for name, kind in datasets(file).items()]
@@ -117,16 +118,17 @@ def _inside(path: Path) -> str:
     return f"{holds}, and links that lead nowhere: {', '.join(lost)}" if lost else holds
 
 
-def _lost(group: h5py.Group) -> Iterator[str]:
+def _lost(group: h5py.Group, above: tuple[h5py.Group, ...] = ()) -> Iterator[str]:
     """Links to what is not there, such as a file that was not copied along."""
+    above = (*above, group)
     for name in group:
         link = group.get(name, getlink=True)
         item = group.get(name)
         if item is None:
             target = " in ".join(filter(None, [link.path, getattr(link, "filename", "")]))
             yield f"{group.name.rstrip('/')}/{name} to {target}"
-        elif isinstance(item, h5py.Group) and isinstance(link, h5py.HardLink):
-            yield from _lost(item)
+        elif isinstance(item, h5py.Group) and isinstance(link, h5py.HardLink) and item not in above:
+            yield from _lost(item, above)
 
 
 def _type_name(dataset: h5py.Dataset) -> str:

@@ -49,6 +49,8 @@ def write_tiff(result: Path, output: Path) -> None:
                 )
             except OSError as error:
                 part.unlink(missing_ok=True)
+                if error.errno is None:  # of HDF5: the result cannot be read
+                    raise
                 raise TiltkitError(
                     f"{path} could not be written: {error.strerror}.", "free some space, or use -o."
                 ) from error

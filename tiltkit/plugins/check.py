@@ -60,8 +60,10 @@ def _problems(kind: str, entry: Entry, *, builtin: bool) -> Iterator[tuple[str, 
         )
     if isinstance(entry, PriorEntry):
         yield from _weights(entry)
-    if isinstance(entry, WriterEntry) and not entry.suffix.startswith("."):
-        yield f"the suffix {entry.suffix!r} of {entry.name} has no dot", "write it like .h5"
+    if isinstance(entry, WriterEntry):
+        for suffix in (entry.suffix, *entry.beside):
+            if not suffix.startswith("."):
+                yield f"the suffix {suffix!r} of {entry.name} has no dot", "write it like .h5"
 
 
 def _types(kind: str, entry: Entry) -> Iterator[tuple[str, str]]:

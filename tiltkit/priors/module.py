@@ -69,7 +69,7 @@ def module_prior(options: ModuleOptions, entry: PriorEntry) -> DenoiserPrior:
         own_range=(options.own_low, options.own_high),
         sigma_range=(0.01, 5.0),
     )
-    _try_out(prior, options.factory)
+    _try_out(prior, options)
     return prior
 
 
@@ -100,18 +100,23 @@ def denoised(network: nn.Module, z: Tensor, sigma: float, output: str, sigma_dat
     return out
 
 
-def _try_out(prior: DenoiserPrior, factory: str) -> None:
-    """A network that cannot denoise shows now, and not in the middle of a run.
+def _try_out(prior: DenoiserPrior, options: ModuleOptions) -> None:
+    """A network that cannot be called so shows now, and not in the middle of a run.
+
+    One that takes images of other sizes, or on other devices only, is given the benefit of doubt.
 
     Raises:
         UsageError: It cannot.
     """
-    image = torch.zeros(1, prior.channels or 1, _PROBE, _PROBE)
-    what = f"The network of {factory}, given an image {tuple(image.shape)},"
+    side = options.tile or _PROBE
+    image = torch.zeros(1, prior.channels or 1, side, side)
+    what = f"The network of {options.factory}, given an image {tuple(image.shape)},"
     hint = "it is called with images (batch, channel, h, w) and noise levels (batch,), and returns"
     hint += " as many images; 'channels' says how many channels it takes."
     try:
         found: object = prior.denoise(image, prior.sigma_range[1])
+    except (RuntimeError, ValueError, AssertionError):
+        return
     except Exception as error:  # foreign code
         reason = str(error).strip().split("\n")[0]
         raise UsageError(f"{what} failed: {type(error).__name__}: {reason}", hint) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self, TypeVar
@@ -47,10 +46,6 @@ class WrappedOptions(BaseModel):
             raise ValueError(f"low must be less than high, not {self.low} and {self.high}")
         if self.tile is not None and self.overlap >= self.tile:
             raise ValueError(f"overlap must be less than the tile's {self.tile}")
-        if (self.sigma_min or 0.0) >= (self.sigma_max or math.inf):
-            raise ValueError(
-                f"sigma_min must be less than sigma_max, not {self.sigma_min} and {self.sigma_max}"
-            )
         return self
 
 
