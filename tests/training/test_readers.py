@@ -110,6 +110,23 @@ def test_pictures_keep_their_colours(tmp_path: Path) -> None:
         images(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("axis", [0, 2])
+def test_an_axis_of_slices_leaves_the_colours_of_pictures_alone(axis: int, tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (20, 24, 3), np.uint8)
+    skimage.io.imsave(tmp_path / "a.png", picture, check_contrast=False)
+    found = images(tmp_path / "a.png", channels=3, axis=axis)[0]
+    np.testing.assert_array_equal(found, np.moveaxis(picture, -1, 0))
+    with pytest.raises(InputError, match="images with 3 channels, not 1 channel"):
+        images(tmp_path / "a.png", axis=axis)
+
+
+def test_where_colours_are_wanted_a_tiff_keeps_them(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (20, 24, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", picture, photometric="rgb")
+    found = images(tmp_path / "a.tif", channels=3, axis=0)[0]
+    np.testing.assert_array_equal(found, np.moveaxis(picture, -1, 0))
+
+
 def test_complex_images_become_two_channels_and_their_magnitude_one(tmp_path: Path) -> None:
     values = volume(1) * np.exp(1j * volume(2) / 1000).astype(np.complex64)
     np.save(tmp_path / "a.npy", values)
@@ -183,8 +200,17 @@ def test_of_a_dicom_folder_the_file_without_pixels_is_named(tmp_path: Path) -> N
     file = pydicom.dcmread(folder / "IM0003")
     del file.PixelData, file.SeriesInstanceUID
     file.save_as(folder / "IM0003")
-    with pytest.raises(InputError, match=r"IM0003 cannot be read"):
+    with pytest.raises(InputError, match=r"IM0003 cannot be read(.|\n)*leave it out of data.paths"):
         images(folder)
+
+
+@pytest.mark.parametrize("name", ["DICOMDIR", "dicomdir"])
+def test_the_directory_of_a_dicom_export_is_no_image(name: str, tmp_path: Path) -> None:
+    folder = write_dicom(tmp_path / "patient", volume(1), "A")
+    file = pydicom.dcmread(folder / "IM0003")
+    del file.PixelData, file.SeriesInstanceUID
+    file.save_as(folder / name)
+    assert len(images(folder)) == len(volume(1))
 
 
 def test_an_old_matlab_file_says_how_to_save_it(tmp_path: Path) -> None:

@@ -46,8 +46,18 @@ def test_links_are_followed_and_not_in_circles(tmp_path: Path) -> None:
     (tmp_path / "store" / "a" / "2.npy").symlink_to(tmp_path / "heads" / "b.npy")
     (tmp_path / "store" / "a" / "back").symlink_to(tmp_path / "heads")
     (tmp_path / "heads" / "lost.npy").symlink_to(tmp_path / "nowhere.npy")
-    assert names(str(tmp_path / "heads")) == {"b": 1, "sub-1": 2}
-    assert names(f"{tmp_path}/heads/sub-*") == {"sub-1": 3}
+    assert names(str(tmp_path / "heads")) == {"b": 1, "sub-1": 1}
+    assert names(f"{tmp_path}/heads/sub-*") == {"sub-1": 2}
+
+
+def test_another_name_of_a_subject_is_no_other_subject(folder: Path, recipe: Recipe) -> None:
+    (folder / "head3.npy").rename(folder / "sub.npy")
+    (folder / "latest.npy").symlink_to(folder / "sub.npy")
+    (folder.parent / "also").symlink_to(folder)
+    everything = [str(folder), str(folder.parent / "also")]
+    assert names(*everything) == {"head0": 1, "head1": 1, "head2": 1, "sub": 1}
+    job = prepare(recipe(folder, data={"paths": everything, "held_out": ["sub"]}))
+    assert (len(job.images), len(job.held_out)) == (12, 4)
 
 
 def test_a_folder_that_may_not_be_read_is_named(

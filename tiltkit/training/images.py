@@ -123,15 +123,18 @@ def _slices(contents: Contents, options: DataOptions, source: str) -> Iterator[A
 def _axes(contents: Contents, options: DataOptions, source: str) -> tuple[int | None, int]:
     """The axes that count channels, if one does, and slices, where there is more than one."""
     shape = contents.values.shape
-    for axis, name in ((options.axis, "axis"), (options.channel_axis, "channel_axis")):
+    # One image has no slices: a recipe that names their axis means its other files.
+    slices = None if contents.slices is None else options.axis
+    channels = options.channel_axis
+    for axis, name in ((slices, "axis"), (channels, "channel_axis")):
         if axis is not None and not -len(shape) <= axis < len(shape):
             raise InputError(
                 f"{source} has an array of {_shape(shape)}, without axis {axis}.",
                 f"correct data.{name}; axes count from 0.",
             )
-    channels, slices = options.channel_axis, options.axis
-    # A TIFF may call four slices colours: of three axes the recipe's own one counts slices.
-    if channels is None and (slices is None or len(shape) > 3):
+    # A TIFF may call four slices colours: of three axes the recipe's own one counts slices, unless
+    # the recipe asks for colours.
+    if channels is None and (slices is None or len(shape) > 3 or options.channels > 1):
         channels = contents.channels
     n_axes = 2 + (channels is not None)
     same = slices is not None and channels is not None and (slices - channels) % len(shape) == 0

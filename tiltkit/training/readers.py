@@ -91,8 +91,8 @@ def _reader_of(path: Path) -> Callable[[Sequence[Path], DataOptions], Contents] 
     for suffix, reader in _READERS.items():
         if name.endswith(suffix):
             return reader
-    # scanners write DICOM files without a suffix; two marks tell them
-    if not path.suffix or path.suffix[1:].isdigit():
+    # scanners write DICOM files without a suffix; two marks tell them, and DICOMDIR lists them
+    if name != "dicomdir" and (not path.suffix or path.suffix[1:].isdigit()):
         with path.open("rb") as file:
             if file.read(132)[128:] == b"DICM":
                 return _DICOM
@@ -162,6 +162,13 @@ def _dicom(paths: Sequence[Path], _options: DataOptions) -> Contents:
     for path in paths:
         with _readable(path):
             file = pydicom.dcmread(path)
+            if not any(name in file for name in _PIXELS):
+                raise InputError(
+                    f"{path} cannot be read: it is DICOM of modality"
+                    f" {file.get('Modality') or 'unknown'} without pixels, not an image.",
+                    "leave it out of data.paths, for example by a pattern that only images match;"
+                    " copy it again if it should be one.",
+                )
             slices.append((file, pixels.apply_modality_lut(file.pixel_array, file)))
     series = {str(file.get("SeriesInstanceUID", "")) for file, _ in slices}
     if len(series) > 1:
@@ -224,6 +231,7 @@ def _library(name: str, what: str) -> Any:
 
 
 _DICOM = _dicom
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _READERS: dict[str, Callable[[Sequence[Path], DataOptions], Contents]] = {
     ".h5": _hdf5, ".hdf5": _hdf5, ".hdf": _hdf5, ".nxs": _hdf5, ".mat": _matlab,
     ".npy": _numpy, ".npz": _numpy,

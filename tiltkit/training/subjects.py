@@ -21,14 +21,14 @@ def find_subjects(options: DataOptions) -> dict[str, Volumes]:
 
     Below a named folder, or below the part of a pattern before its first wildcard, each folder is
     a subject, and so is each file that lies there loose; loose DICOM files are one subject
-    together. Links are followed. Equal names mean the same subject. ``data.subject`` groups files
-    otherwise.
+    together. Links are followed, but no file is taken twice. Equal names mean the same subject.
+    ``data.subject`` groups files otherwise.
 
     Raises:
         InputError: A path that does not exist, or no image anywhere.
     """
     files = {path: name for text in options.paths for path, name in _matching(text).items()}
-    found = [path for path in sorted(files) if is_image(path)]
+    found = _once(path for path in files if is_image(path))
     if not found:
         raise InputError(
             f"There is no image in {', '.join(options.paths)}, {_count(len(files))} looked at.",
@@ -39,6 +39,18 @@ def find_subjects(options: DataOptions) -> dict[str, Volumes]:
         name = _matched(options.subject, path) if options.subject else files[path]
         subjects.setdefault(name, []).append(path)
     return {name: list(_volumes(paths)) for name, paths in sorted(subjects.items())}
+
+
+def _once(paths: Iterable[Path]) -> list[Path]:
+    """One path of each file, that of fewest links: a link is another name, not another image."""
+    files: dict[Path, Path] = {}
+    for path in sorted(paths, key=lambda path: (_links(path), path)):
+        files.setdefault(path.resolve(), path)
+    return sorted(files.values())
+
+
+def _links(path: Path) -> int:
+    return sum(part.is_symlink() for part in (path, *path.parents))
 
 
 def _matching(text: str) -> dict[Path, str]:

@@ -180,3 +180,11 @@ def test_a_bin_with_a_saturated_pixel_is_not_usable() -> None:
     assert np.isfinite(p.read(0, 4).counts).all()
     frames[3, 1, 1] = 1001
     assert np.argwhere(np.isnan(p.read(0, 4).counts)).tolist() == [[3, 0, 0]]
+
+
+def test_a_full_turn_begins_at_its_smallest_angle_whatever_the_encoder_says() -> None:
+    jitter = np.random.default_rng(0).uniform(0, 0.5, 40)
+    whole = select(scan(angles=9.0 * np.arange(40) + jitter), PrepareOptions())
+    np.testing.assert_array_equal(whole.projections.frames, np.arange(40))
+    part = select(scan(angles=(6.0 * np.arange(40) + 200 + jitter) % 360), PrepareOptions())
+    np.testing.assert_array_equal(part.projections.frames, np.arange(40))

@@ -156,6 +156,16 @@ def test_few_photons_are_said_where_noise_is_gaussian(
         assert said == (likelihood == "gaussian")
 
 
+def test_counts_are_not_advised_where_phase_retrieval_keeps_none(
+    exchange: Exchange, simulate: Callable[..., Any]
+) -> None:
+    path = exchange(simulate(photons=60, gain=1.0, fluctuation=0))
+    phase = {"delta_beta": 300, "energy_kev": 30, "distance_mm": 30, "pixel_mm": 0.003}
+    with opened(path, axis="65.2", **phase) as scan:
+        assert scan.shown.facts["photons"] < 60
+        assert not any("--likelihood poisson" in str(fact) for fact in scan.describe().values())
+
+
 def test_extra_noise_of_counts_is_refused() -> None:
     with pytest.raises(ValidationError, match="Poisson"):
         CtOptions(likelihood="poisson", extra_noise=0.1)

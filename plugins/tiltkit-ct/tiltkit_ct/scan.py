@@ -203,8 +203,8 @@ class CtScan:
 
     @property
     def _few_photons(self) -> Iterator[str]:
-        photons = self.shown.facts.get("photons", math.inf)
-        if self.options.likelihood == "gaussian" and photons < _FEW_PHOTONS:
+        photons, counted = self.shown.facts.get("photons", math.inf), self.shown.counts is not None
+        if self.options.likelihood == "gaussian" and counted and photons < _FEW_PHOTONS:
             yield (
                 f"Half of the rays have less than {photons:.3g} photons, whose noise is gaussian"
                 " roughly: compare with --likelihood poisson --sampler walmc, unless reading out is"

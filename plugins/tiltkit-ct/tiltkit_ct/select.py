@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["parse_range", "select"]
 
+# Times the median gap; on a full turn no gap is wider, but for the jitter of an encoder.
+_WIDE = 1.5
 # Fewer angles than this say nothing about the unit they are in.
 _ENOUGH_ANGLES = 16
 
@@ -118,11 +120,15 @@ def _entry(projections: Projections, name: str | None) -> Projections:
 
 
 def _around(angles: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Projections in the order in which one turn comes by them, from after its widest gap."""
+    """Projections in the order in which one turn comes by them, from after its widest gap.
+
+    Where no gap stands out it is a full turn, which begins at its smallest angle.
+    """
     turn = angles / (2 * math.pi) % 1.0
     order = np.argsort(turn, kind="stable")
     gaps = np.diff(turn[order], prepend=turn[order[-1]] - 1)
-    return np.roll(order, -int(gaps.round(9).argmax()))
+    widest = int(gaps.round(9).argmax())
+    return np.roll(order, -widest) if gaps[widest] > _WIDE * np.median(gaps) else order
 
 
 def _scaled(given: float | None, found: float | None, binning: int) -> float | None:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["find_faults"]
 
-# Values that are looked at before a run; of larger files some images, the first and the last.
+# Values that are looked at before a run, give or take a few pieces. Of larger files it is some
+# images, of larger images some pieces, evenly spread, the first and the last always among them.
 _MOST = 2**28
 # Values that are read at once.
 _PIECE = 2**24
@@ -35,9 +36,9 @@ def find_faults(
         InputError: There are no others.
     """
     planes = images[0][1].stop - images[0][1].start
-    most = max(2, _MOST // (planes * math.prod(volume.shape[3:])))
-    places = np.linspace(0, len(images) - 1, min(most, len(images))).round()
-    found = {int(i): _fault(volume, channel, *images[int(i)]) for i in places}
+    places = _spread(len(images), max(2, _MOST // (planes * math.prod(volume.shape[3:]))))
+    most = _MOST // len(places)
+    found = {i: _fault(volume, channel, *images[i], most) for i in places}
     why = {i: fault for i, fault in found.items() if fault}
     if len(why) == len(images):
         raise InputError(
@@ -48,15 +49,23 @@ def find_faults(
     return why
 
 
-def _fault(volume: Volume, channel: int, time: int, depth: slice) -> str:
+def _fault(volume: Volume, channel: int, time: int, depth: slice, most: int) -> str:
     """Empty where there is none."""
     bad, low, high = 0, math.inf, -math.inf
-    thick = max(1, _PIECE // math.prod(volume.shape[3:]))
-    for z in range(depth.start, depth.stop, thick):
-        part = slice(z, min(z + thick, depth.stop))
+    plane = math.prod(volume.shape[3:])
+    thick = max(1, _PIECE // plane)
+    starts = range(depth.start, depth.stop, thick)
+    # Three at least: the ends of a stack may be empty, its middle is not.
+    for i in _spread(len(starts), max(3, math.ceil(most / (thick * plane)))):
+        part = slice(starts[i], min(starts[i] + thick, depth.stop))
         piece = volume.read(time, channel, (part, slice(None), slice(None)))
         bad += int(np.count_nonzero(~np.isfinite(piece)))
         low, high = min(low, float(piece.min())), max(high, float(piece.max()))
     if bad:
         return f"{bad} values are NaN or infinite"
     return f"all pixels are {low:g}" if low == high else ""
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Numbers below a count, evenly spread, the first and the last among them."""
+    return [int(i) for i in np.linspace(0, count - 1, min(most, count)).round()]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -210,6 +211,25 @@ def test_too_few_calibration_lines_are_an_error(
     assert caught.value.hint
 
 
+def test_slices_without_a_centre_are_not_all_read_again(
+    three: Callable[..., Path],
+) -> None:
+    def no_centres(data: Any) -> None:
+        data[..., 28] = 0
+
+    read = []
+    with FastMri.open(three(no_centres)) as kspace:
+
+        def count(index: int) -> Any:
+            read.append(index)
+            return kspace.read(index)
+
+        scan = MriScan(replace(kspace, read=count), MriOptions())
+        with pytest.raises(InputError, match=r"Slice 0 of .* has no calibration lines"):
+            _ = scan.first
+    assert read == [0]
+
+
 @pytest.mark.parametrize("lines", [4, 18])
 def test_calibration_lines_that_are_not_there_cannot_be_used(
     lines: int, undersampled: Path
@@ -308,8 +328,16 @@ def test_slices_with_masks_of_their_own_are_reconstructed_as_with_one_mask(
 
 def test_what_is_unusual_about_a_file_is_in_its_result(three: Callable[..., Path]) -> None:
     with opened(three(nearly_empty)) as scan:
-        assert "differ from slice to slice" in scan.layout.metadata["note"]
+        assert "differ from slice to slice" in scan.layout.metadata["tiltkit_note"]
         assert set(scan.layout.unusable) == {0}
+
+
+def test_a_note_of_the_file_s_own_is_kept(three: Callable[..., Path]) -> None:
+    path = three(nearly_empty)
+    with h5py.File(path, "a") as file:
+        file.attrs["note"] = "patient moved"
+    with opened(path) as scan:
+        assert scan.layout.metadata["note"] == "patient moved"
 
 
 @pytest.mark.parametrize("rows", [4, 5])

@@ -83,7 +83,7 @@ class MriScan:
             ),
             long_name="magnitude",
             title=f"MRI reconstruction of {self.kspace.path.name}",
-            metadata={**self.kspace.metadata, **self._note},
+            metadata={**self.kspace.metadata, **self._remark("tiltkit_note")},
             unusable=self.kspace.unusable,
         )
 
@@ -100,10 +100,14 @@ class MriScan:
         """The first slice that can be used: a bad one must not spoil those that were chosen.
 
         Raises:
-            InputError: None can be used; says why of the first.
+            InputError: None can be used; says why of the first with enough calibration lines, or
+                of the first where none has.
         """
+        k = self.kspace
+        # How many lines there are is known without reading all slices once more.
+        enough = [i for i in range(k.n_slices) if len(k.calibration(i)) >= self.options.kernel]
         faults = []
-        for index in range(self.kspace.n_slices):
+        for index in enough or [0]:
             try:
                 self.prepare(index)
             except InputError as fault:
@@ -177,7 +181,7 @@ class MriScan:
         blocks = k.recon[0] * columns**2 * 8 / 1e6 if k.n_coils > 1 else 0.0
         return {
             "layout": k.layout,
-            **self._note,
+            **self._remark("note"),
             "slices": k.n_slices,
             "coils": k.n_coils,
             "k-space": f"{rows} x {columns}",
@@ -195,10 +199,9 @@ class MriScan:
             "memory for the operator": f"{blocks:.0f} MB",
         }  # fmt: skip
 
-    @property
-    def _note(self) -> dict[str, str]:
+    def _remark(self, key: str) -> dict[str, str]:
         """What is unusual about the file, if anything."""
-        return {"note": "; ".join(self.kspace.notes)} if self.kspace.notes else {}
+        return {key: "; ".join(self.kspace.notes)} if self.kspace.notes else {}
 
     @property
     def _output_shape(self) -> tuple[int, int]:
