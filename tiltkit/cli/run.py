@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import traceback
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ from tiltkit.cli.shared import (
 from tiltkit.errors import TiltkitError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tiltkit.config import Recipe
     from tiltkit.scans import ScanDone
 
@@ -93,15 +96,22 @@ def run(
         except Exception as error:  # of any plugin: the other files do not depend on this one
             if len(jobs) == 1:
                 raise
-            known = isinstance(error, TiltkitError)
-            click.echo(f"Error: {job.source}: {error if known else unexpected(error)}", err=True)
-            codes.append(error.exit_code if isinstance(error, TiltkitError) else 1)
+            codes.append(_told(error, job.source))
             continue
         for condition in missed:
             click.echo(f"Not good enough: {condition} in {job.result}.", err=True)
         codes.append(3 if missed else 0)
     failed = [code for code in codes if code not in (0, 3)]
     return failed[0] if failed else max(codes)
+
+
+def _told(error: Exception, source: Path) -> int:
+    """Say what went wrong with one file of several; the exit code that it asks for."""
+    if click.get_current_context().find_root().params.get("debug"):
+        traceback.print_exception(error)
+    known = isinstance(error, TiltkitError)
+    click.echo(f"Error: {source}: {error if known else unexpected(error)}", err=True)
+    return error.exit_code if isinstance(error, TiltkitError) else 1
 
 
 def _finished(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> dict[str, Any]:
