@@ -51,7 +51,7 @@ from tiltkit.sampling.start import images_of, refuse_corrections, score_at
 from tiltkit.sampling.state import State, certain_misfit, planned
 from tiltkit.sampling.tilt import Step
 from tiltkit.sampling.walmc import Walmc, WalmcOptions
-from tiltkit.sampling.weighing import MOST_KIN, resampled, weigh
+from tiltkit.sampling.weighing import MOST_KIN, LeastEss, MostKin, resampled, weigh
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,19 +100,8 @@ class TwistedOptions(BaseModel):
     resample_below: float = Field(
         1.0, gt=0, le=1, description="resample when the ESS falls below this share"
     )
-    least_ess: float = Field(
-        8.0,
-        ge=0,
-        description="weights are flattened, or left out, where they would leave fewer "
-        "effective particles than this (or half of all, if that is less)",
-    )
-    most_kin: float = Field(
-        MOST_KIN,
-        ge=0,
-        le=1,
-        description="share of pairs of particles with a common ancestor beyond which weights are "
-        "left out; with 1, and 50 or more samples, weights alone choose between different images",
-    )
+    least_ess: LeastEss = 8.0
+    most_kin: MostKin = MOST_KIN
 
 
 class Twisted:

@@ -24,7 +24,7 @@ from tiltkit.sampling.ratio import Ratio
 from tiltkit.sampling.start import images_of, score_at, tilted_gaussian
 from tiltkit.sampling.state import Info, State, planned
 from tiltkit.sampling.tilt import Fresh, Step
-from tiltkit.sampling.weighing import MOST_KIN, resampled, uneven, weigh
+from tiltkit.sampling.weighing import MOST_KIN, LeastEss, MostKin, resampled, uneven, weigh
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,19 +57,8 @@ class WalmcOptions(BaseModel):
     resample_below: float = Field(
         0.7, gt=0, le=1, description="resample when the ESS falls below this share"
     )
-    least_ess: float = Field(
-        8.0,
-        ge=0,
-        description="weights are flattened, or left out, where they would leave fewer "
-        "effective particles than this (or half of all, if that is less)",
-    )
-    most_kin: float = Field(
-        MOST_KIN,
-        ge=0,
-        le=1,
-        description="share of pairs of particles with a common ancestor beyond which weights are "
-        "left out; with 1, and 50 or more samples, weights alone choose between different images",
-    )
+    least_ess: LeastEss = 8.0
+    most_kin: MostKin = MOST_KIN
 
 
 class Walmc:

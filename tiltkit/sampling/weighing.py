@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
+from pydantic import Field
 
 from tiltkit.sampling.particles import along_widest, ess, flatten, path_kl, systematic
 from tiltkit.sampling.state import Info
@@ -16,13 +17,22 @@ if TYPE_CHECKING:
     from tiltkit.sampling.draw import Draw
     from tiltkit.sampling.state import State
 
-__all__ = ["resampled", "uneven", "weigh"]
+__all__ = ["MOST_KIN", "LeastEss", "MostKin", "resampled", "uneven", "weigh"]
 
 
 # Pairs of particles are as alike as their last common ancestor made them, and the spread of all is
 # too small by their share: weights that would cost more than this say less than they take, unless
 # clearly different images fit the data.
 MOST_KIN = 0.2
+
+# Settings that weighted samplers share.
+LeastEss = Annotated[float, Field(
+    ge=0, description="weights are flattened, or left out, where they would leave fewer effective "
+    "particles than this (or half of all, if that is less)")]  # fmt: skip
+MostKin = Annotated[float, Field(
+    ge=0, le=1, description="share of pairs of particles with a common ancestor beyond which "
+    "weights are left out; with 1, and 50 or more samples, weights alone choose between different "
+    "images")]  # fmt: skip
 
 
 def weigh(
@@ -33,7 +43,7 @@ def weigh(
     kinship: float,
     least_ess: float,
     resample_below: float,
-    most_kin: float = MOST_KIN,
+    most_kin: float,
 ) -> tuple[Tensor, Info]:
     """New log weights, and what happened; the caller resamples where `Info` says so.
 
