@@ -103,3 +103,11 @@ def test_noise_that_grows_with_the_value_is_followed(project: Callable[..., Any]
     assert chi2.mean() == pytest.approx(1, abs=0.1)
     assert chi2[clean < 0.01].mean() == pytest.approx(1, abs=0.15)
     assert chi2[clean > 0.5].mean() == pytest.approx(1, abs=0.15)
+
+
+def test_rows_without_beam_do_not_hide_the_gain_of_the_others() -> None:
+    rng = np.random.default_rng(0)
+    flats = rng.normal(0, 3, (10, 17, 128))
+    flats[:, 8:10] += 2 * rng.poisson(5000, (10, 2, 128))
+    found = gain_from_flats(flats.astype(np.float32), DARK, np.zeros(10), 9.0)
+    assert found == pytest.approx(2.0, rel=0.05)

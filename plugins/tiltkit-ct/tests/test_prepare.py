@@ -57,6 +57,34 @@ def test_few_counts_do_not_bias_the_attenuation(
     assert np.mean(factors) == pytest.approx(1, abs=0.03)
 
 
+@pytest.mark.parametrize(("line", "share"), [(1.0, 0.0), (3.0, 0.0), (6.0, 1.0)])
+def test_an_edge_of_few_photons_is_neither_blurred_nor_masked_by_chance(
+    write: Make, line: float, share: float
+) -> None:
+    """20 photons beside the edge; behind it 7 or 1, or hardly any, which is opaque."""
+    rng, edge = np.random.default_rng(0), 30
+    truth = np.zeros((1000, 1, 60))
+    truth[..., edge:] = line
+    path = write(
+        exchange__data=rng.poisson(20 * np.exp(-truth)).astype(np.float32),
+        exchange__data_white=rng.poisson(20, (400, 1, 60)).astype(np.float32),
+        exchange__data_dark=np.zeros((2, 1, 60), np.float32),
+        exchange__theta=180 / 1000 * np.arange(1000),
+    )
+    found = row(path, 0, gain=1.0)
+    seen = np.isfinite(found.variance)
+    for column in range(edge - 5, edge + 5):
+        inside = column >= edge
+        kept = seen[:, column]
+        assert 1 - kept.mean() == pytest.approx(share if inside else 0, abs=0.02)
+        if kept.mean() > 0.5:
+            lines, weights = found.line_integrals[kept, column], 1 / found.variance[kept, column]
+            mean = np.average(lines, weights=weights)
+            assert mean == pytest.approx(line if inside else 0, abs=0.15)
+            assert lines.mean() == pytest.approx(line if inside else 0, abs=0.2)
+            assert (weights * (lines - line * inside) ** 2).mean() == pytest.approx(1, abs=0.2)
+
+
 def test_reading_noise_is_part_of_the_variance(simulate: Make, exchange: Make) -> None:
     scan = simulate(photons=400, gain=1.0, read_noise=25, n_flats=30, rows=17, fluctuation=0,
                     thickness=1.0)  # fmt: skip

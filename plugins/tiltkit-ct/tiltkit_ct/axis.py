@@ -13,6 +13,8 @@ from tiltkit.errors import InputError, UsageError
 from tiltkit_ct.prepare import PrepareOptions, prepare
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from tiltkit_ct.projections import Projections
@@ -52,7 +54,7 @@ def check_axis(axis: float, columns: int) -> None:
 def find_axis(
     projections: Projections,
     options: PrepareOptions | None = None,
-    rows: tuple[int, ...] | None = None,
+    rows: Sequence[int] | None = None,
 ) -> float:
     """Detector column (0 is the centre of the first pixel) of the rotation axis.
 
@@ -66,7 +68,7 @@ def find_axis(
     Args:
         projections: A scan, after `tiltkit_ct.select.select`.
         options: How to correct the projections.
-        rows: Detector rows to look at; some with a sample in them when None.
+        rows: Detector rows that can be used, of which some are looked at; all when None.
 
     Raises:
         InputError: The projections do not tell, or are not aligned to each other; the message
@@ -100,11 +102,11 @@ def find_axis(
     )
 
 
-def _sinograms(p: Projections, options: PrepareOptions, rows: tuple[int, ...] | None) -> Rows:
+def _sinograms(p: Projections, options: PrepareOptions, rows: Sequence[int] | None) -> Rows:
     """Some rows, those with most in them among rows spread over the detector."""
-    tried = rows or tuple(
-        np.unique(np.linspace(0, p.n_rows - 1, min(2 * _ROWS, p.n_rows)).round().astype(int))
-    )
+    usable = np.arange(p.n_rows) if rows is None else np.asarray(rows)
+    n = len(usable)
+    tried = usable[np.unique(np.linspace(0, n - 1, min(2 * _ROWS, n)).round().astype(int))]
     found: list[NDArray[np.float32]] = []
     fault: InputError | None = None
     for row in tried:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tiltkit.errors import UsageError
 from tiltkit_ct.picture import MOST, axis_picture
+from tiltkit_ct.rows import good_rows
 
 if TYPE_CHECKING:
     from tiltkit_ct.options import PrepareOptions
@@ -41,7 +42,8 @@ def candidates(text: str) -> list[float]:
 def show_candidates(
     projections: Projections, columns: Sequence[float], options: PrepareOptions
 ) -> Path:
-    """Draw the slices of the middle row into ``NAME.axis.png`` in the current folder."""
+    """Draw the slices of the middle row with a beam into ``NAME.axis.png`` in this folder."""
     path = Path(f"{projections.path.stem}.axis.png")
-    axis_picture(projections, columns, path, options)
+    good = good_rows(projections, options)
+    axis_picture(projections, columns, path, options, good[len(good) // 2])
     return path

@@ -35,6 +35,11 @@ class ConeScan(CtScan):
     them together.
     """
 
+    @property
+    def unusable(self) -> Mapping[int, str]:
+        """No slice: rows that see nothing are masked."""
+        return {}
+
     @cached_property
     def layout(self) -> Layout:
         """One volume."""

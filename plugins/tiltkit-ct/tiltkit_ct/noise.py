@@ -30,6 +30,7 @@ _NORMAL = 1.4826  # standard deviation over median absolute deviation
 _LEVELS = 12
 _APART = 2  # columns that are compared: next neighbours share light, or were interpolated
 _NEAR = 5  # angles and columns of a local mean
+_ALIKE = 0.5  # of the variance around a pixel: neighbours at one side that vary less stand for it
 _KEPT = 0.9  # share of the pixels that tell the gain
 
 
@@ -60,7 +61,8 @@ def gain_from_flats(
         if len(group) < 2:
             continue
         mean = nan.mean(group)
-        good = np.isfinite(mean) & (mean > 0.1 * nan.median(mean.ravel()))
+        # Of the brightest row: the beam may miss all the others.
+        good = np.isfinite(mean) & (mean > 0.1 * np.nan_to_num(nan.median(mean.T)).max())
         if not good.any():
             continue
         relative = np.where(np.isfinite(group) & good, group / np.where(good, mean, 1.0), 1.0)
@@ -101,30 +103,54 @@ def gain_from_counts(counts: NDArray[np.float32]) -> float | None:
 
 def denoised(
     values: NDArray[np.float32], variance_of: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Local Wiener filter: means over neighbours where all differences are noise, values elsewhere.
 
-    Lee, IEEE Trans. Pattern Anal. Mach. Intell. 2 (1980) 165-168.
+    Where the neighbours at one side are much more alike, beside an edge, they alone are taken. Lee,
+    IEEE Trans. Pattern Anal. Mach. Intell. 2 (1980) 165-168.
 
     Args:
         values: (angle, row, column), NaN where unusable.
         variance_of: The variance of the noise of values, from their means.
 
     Returns:
-        The same shape; means where values are NaN, NaN where there are no neighbours either.
+        What is expected of the values, and their local means, both of the same shape; means where
+        values are NaN, NaN where there are no neighbours either.
+    """
+    mean, excess = _local(values, variance_of, 0)
+    for side in (-(_NEAR // 2), _NEAR // 2):
+        other, its_excess = _local(values, variance_of, side)
+        alike = its_excess < _ALIKE * excess
+        mean, excess = np.where(alike, other, mean), np.where(alike, its_excess, excess)
+    kept = np.clip(1 - 1 / excess, 0, 1)
+    seen = np.isfinite(values) & np.isfinite(kept)
+    return np.where(seen, mean + kept * (values - mean), mean), mean
+
+
+def _local(
+    values: NDArray[np.float32],
+    variance_of: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    side: int,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Means over windows that are moved by some columns, and the variance there over the noise's.
+
+    In double precision, because a difference of squares is left.
     """
     seen = np.isfinite(values)
-    size = (_NEAR, 1, _NEAR)
-    share = uniform_filter(seen.astype(np.float32), size, mode="nearest")
 
-    def local(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        sums = uniform_filter(np.where(seen, x, 0).astype(np.float32), size, mode="nearest")
-        return np.where(share > 1e-3, sums / share, np.float32(np.nan))
+    def window(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = uniform_filter(
+            np.where(seen, x, 0), (_NEAR, 1, _NEAR), mode="nearest", origin=(0, 0, side)
+        )
+        return found
 
-    mean = local(values)
-    spread = local((values - mean) ** 2)
-    kept = np.clip(1 - variance_of(mean) / spread, 0, 1)
-    return np.where(seen & np.isfinite(kept), mean + kept * (values - mean), mean)
+    share = window(np.ones(values.shape))
+    share = np.where(share > 1e-3, share, np.nan)
+    x = values.astype(np.float64)
+    mean = window(x) / share
+    spread = np.maximum(window(x**2) / share - mean**2, 0)
+    level = mean.astype(np.float32)
+    return level, np.asarray(spread / variance_of(level), np.float32)
 
 
 def high_frequency_variance(sinogram: NDArray[np.float32]) -> float:

@@ -70,7 +70,9 @@ def correct(band: Band, where: str) -> Corrected:
     flat, used = mean_over_time(band.flats, band.flat_times, band.times)
     blank = flat - dark
     counts = band.counts - dark
-    typical = float(nan.median(blank.ravel()))
+    # Of the brightest row: the beam may miss all the others.
+    rows = nan.median(np.moveaxis(blank, 1, 2).reshape(-1, blank.shape[1]))
+    typical = float(np.fmax.reduce(rows))
     if not typical > _by_chance(band, float(used.min()), blank[0].size):
         raise InputError(
             f"The flats of {where} are no brighter than its darks (median difference"

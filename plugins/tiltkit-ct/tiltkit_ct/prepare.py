@@ -15,6 +15,7 @@ from tiltkit_ct.options import PrepareOptions
 from tiltkit_ct.select import select
 from tiltkit_ct.stripes import remove_stripes
 from tiltkit_ct.transmission import (
+    FEWEST,
     check_air,
     fill,
     find_gain,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["PrepareOptions", "Sinogram", "prepare", "select"]
 
 _COLUMNS = 8  # fewer tell no noise
-_FEWEST = 0.5  # photons; where no more are expected, a ray only tells that the sample is opaque
 _UNUSABLE = 0.5  # a row with a larger share of unusable values is refused
 
 
@@ -129,7 +129,7 @@ def _from_counts(p: Projections, row: int, options: PrepareOptions) -> Sinogram:
         rows = retrieve_row(p, row, options, gain, length)
     unusable, expected = rows.unusable[:, 0], rows.expected[:, 0]
     photons = expected * rows.blank[:, 0] / gain
-    bad = unusable | ~(photons > _FEWEST)
+    bad = unusable | ~(photons > FEWEST)
     _check_share(float(bad.mean()), p, row)
     with np.errstate(invalid="ignore", divide="ignore"):
         plain = fill(-np.log(expected) - (rows.values[:, 0] / expected - 1), bad)

@@ -1,9 +1,8 @@
-"""Detector rows that see nothing: named before the first of them stops a long run."""
+"""Detector rows that see nothing: known before the first of them stops a long run."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,33 +15,27 @@ if TYPE_CHECKING:
     from tiltkit_ct.options import PrepareOptions
     from tiltkit_ct.projections import Band, Projections, Stack
 
-__all__ = ["check_rows"]
+__all__ = ["good_rows", "unusable_rows"]
 
 _FRAMES = 4  # of each sort tell whether there is light
 
 
-def check_rows(p: Projections, options: PrepareOptions) -> None:
-    """Refuse a scan of which some rows have no beam or no counts, from a few frames of each sort.
+def unusable_rows(p: Projections, options: PrepareOptions) -> dict[int, str]:
+    """Rows that have no beam or no counts, and why, from a few frames of each sort.
 
-    Where that is so of all rows, preparing one says why.
-
-    Raises:
-        InputError: Some rows see nothing.
+    Empty where that is so of all rows: preparing one says why.
     """
     if p.kind != "counts":
-        return
+        return {}
     band = read_band(_glance(p), 0, p.n_rows, options)
-    works = [_works(band, row) for row in range(p.n_rows)]
-    if all(works) or not any(works):
-        return
-    runs = [(good, [row for row, _ in run])
-            for good, run in groupby(enumerate(works), key=lambda item: item[1])]  # fmt: skip
-    longest = max((run for good, run in runs if good), key=len)
-    dark = ", ".join(_name(p, run) for good, run in runs if not good)
-    raise InputError(
-        f"Rows of {p.path} have no beam or no counts: {dark}.",
-        f"leave them out with --rows {_range(p, longest)}.",
-    )
+    faults = {row: why for row in range(p.n_rows) if (why := _fault(band, row))}
+    return faults if len(faults) < p.n_rows else {}
+
+
+def good_rows(p: Projections, options: PrepareOptions) -> list[int]:
+    """The other rows."""
+    bad = unusable_rows(p, options)
+    return [row for row in range(p.n_rows) if row not in bad]
 
 
 def _glance(p: Projections) -> Projections:
@@ -58,7 +51,7 @@ def _glance(p: Projections) -> Projections:
     )  # fmt: skip
 
 
-def _works(band: Band, row: int) -> bool:
+def _fault(band: Band, row: int) -> str | None:
     at = slice(row, row + 1)
     part = replace(
         band,
@@ -67,18 +60,7 @@ def _works(band: Band, row: int) -> bool:
         darks=None if band.darks is None else band.darks[:, at],
     )
     try:
-        correct(part, "")
-    except InputError:
-        return False
-    return True
-
-
-def _name(p: Projections, run: list[int]) -> str:
-    """Rows of the file, of which several may be binned to one."""
-    first, end = map(int, _range(p, run).split(":"))
-    return f"{first} to {end - 1}" if end > first + 1 else str(first)
-
-
-def _range(p: Projections, run: list[int]) -> str:
-    first, end = (p.rows.start + p.binning * row for row in (run[0], run[-1] + 1))
-    return f"{first}:{end}"
+        correct(part, f"row {row}")
+    except InputError as error:
+        return error.message
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from tiltkit_ct.geometry import Geometry, image_size
 from tiltkit_ct.parallel import ParallelBeam
 from tiltkit_ct.prepare import Sinogram, prepare
 from tiltkit_ct.ramp import filtered_back_projection
+from tiltkit_ct.rows import unusable_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,10 +62,20 @@ class CtScan:
     projections: Projections
     options: CtOptions
 
+    @cached_property
+    def unusable(self) -> Mapping[int, str]:
+        """Rows that see nothing, and why."""
+        return unusable_rows(self.projections, self.options)
+
+    @cached_property
+    def good(self) -> Sequence[int]:
+        """The other rows."""
+        return [row for row in range(self.projections.n_rows) if row not in self.unusable]
+
     @property
     def middle(self) -> int:
-        """The row in the middle."""
-        return self.projections.n_rows // 2
+        """The row in the middle of those that see something."""
+        return self.good[len(self.good) // 2]
 
     @cached_property
     def layout(self) -> Layout:
@@ -84,6 +95,7 @@ class CtScan:
             long_name="attenuation" if p.kind == "counts" else "density",
             title=f"Tomography of {p.path.name}",
             metadata=p.metadata,
+            unusable=self.unusable,
         )
 
     @cached_property
@@ -135,8 +147,8 @@ class CtScan:
 
     def _first_looks(self) -> Mapping[str, Tensor]:
         """Rough reconstructions of rows all over the scan, by what they are of."""
-        n, operator = self.projections.n_rows, self.operator(_CPU)
-        rows = sorted({n // 4, n // 2, (3 * n) // 4})
+        n, operator = len(self.good), self.operator(_CPU)
+        rows = [self.good[i] for i in sorted({n // 4, n // 2, (3 * n) // 4})]
         return {f"row {row}": self._plain(self.prepare(row), operator) for row in rows}
 
     def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
@@ -186,7 +198,9 @@ class CtScan:
         notes = dict.fromkeys([*p.notes, *sinogram.notes, *self._few_photons])
         return {
             "layout": p.layout + (f", scan {p.name}" if p.name else ""),
-            "rows (slices)": p.n_rows,
+            "rows (slices)": f"{p.n_rows}, of which {len(self.unusable)} see nothing"
+            if self.unusable
+            else p.n_rows,
             "columns": p.n_columns,
             "projections": f"{len(p.angles)} over {turn:.1f} degrees",
             "pixel": f"{p.pixel_mm * factor:.4g} {name}" if p.pixel_mm else "unknown",
@@ -224,7 +238,7 @@ class CtScan:
         if text == "centre":
             return (p.n_columns - 1) / 2
         if text == "auto":
-            return find_axis(p, self.options)
+            return find_axis(p, self.options, self.good)
         axis = float(text)
         check_axis(axis, p.n_columns)
         return axis

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["parse_range", "select"]
 
-# Times the median gap; on a full turn no gap is wider, but for the jitter of an encoder.
+# Times the median gap, for a gap to end the turn; the jitter of an encoder makes smaller ones.
 _WIDE = 1.5
 # Fewer angles than this say nothing about the unit they are in.
 _ENOUGH_ANGLES = 16

@@ -14,7 +14,6 @@ from tiltkit.files.sniff import find_reader
 from tiltkit_ct.candidates import candidates, show_candidates
 from tiltkit_ct.cone_scan import ConeScan
 from tiltkit_ct.recon_options import CtOptions
-from tiltkit_ct.rows import check_rows
 from tiltkit_ct.scan import CtScan
 from tiltkit_ct.select import select
 
@@ -55,8 +54,6 @@ class CtRecon:
                     "look for the sharpest one and give its column with --axis.",
                 )
             cone = self.options.source_mm is not None and chosen.n_rows > 1
-            if not cone:
-                check_rows(chosen, self.options)
             scan = (ConeScan if cone else CtScan)(chosen, self.options)
             scan.operator(torch.device("cpu"))  # an axis that cannot be found shows here
             scan.shown  # noqa: B018  (neither are other faults kept for later)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Frames = NDArray[np.float32]
 
 __all__ = [
+    "FEWEST",
     "Transmission",
     "check_air",
     "fill",
@@ -34,9 +35,11 @@ __all__ = [
     "retrieve_row",
 ]
 
+FEWEST = 0.5  # photons; where no more are expected, a ray only tells that the sample is opaque
+_SURE = 4.0  # standard deviations below its neighbours, for a ray to be darker than they are
 _GAIN_ROWS = 8  # of flats at either side, that tell the gain of the detector
 _BRIGHTEST = 1.5  # median transmission; beams drift, but not as far
-_CHUNK = 2**25  # values that phase retrieval works on at a time
+_CHUNK = 2**24  # values that phase retrieval works on at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,11 @@ def read_rows(
             of_counts = gain * np.maximum(values * blank, 1e-3 * gain) + c.dark_variance
             return np.asarray((of_counts + values**2 * of_flats) / blank**2, np.float32)
 
-        expected = noise.denoised(values, variance_of)
+        expected, mean = noise.denoised(values, variance_of)
+        # A count that is few by chance must not decide whether it is masked.
+        few = ~(np.minimum(expected, mean) * blank / gain > FEWEST)
+        opaque = values < mean - _SURE * np.sqrt(variance_of(mean))
+        expected = np.where(few & ~opaque, mean, expected)
         variance = variance_of(expected)
     return Transmission(
         values.astype(np.float32),
