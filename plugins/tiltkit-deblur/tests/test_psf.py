@@ -83,6 +83,67 @@ def test_noise_does_not_make_a_psf_wider(n: int) -> None:
     )
 
 
+def widefield() -> np.ndarray:
+    """As much light in every plane, on ever more pixels."""
+    z, y, x = np.ogrid[-20:21, -32:33, -32:33]
+    variance = 1.5 + z**2
+    return np.exp(-(y**2 + x**2) / (2 * variance)) / variance
+
+
+@pytest.mark.parametrize("counts", [200, 1000, 5000])
+def test_light_out_of_focus_is_kept(counts: float) -> None:
+    psf = widefield()
+    rng = np.random.default_rng(0)
+    stack = rng.poisson(counts * psf / psf.max() + 10) + rng.normal(0, 2, psf.shape)
+    kernel = kernel_of(stack.astype(np.float32))
+    assert widths(kernel)[0] == pytest.approx(widths(psf)[0], rel=0.09)
+
+
+def test_light_at_the_rim_of_a_narrow_stack_is_not_background() -> None:
+    psf = widefield()[:, 22:43, 22:43]
+    rng = np.random.default_rng(0)
+    stack = rng.poisson(5000 * psf / psf.max() + 10) + rng.normal(0, 2, psf.shape)
+    kernel = kernel_of(stack.astype(np.float32))
+    assert widths(kernel)[0] == pytest.approx(widths(psf)[0], rel=0.08)
+
+
+@pytest.mark.parametrize("shape", [(1, 41, 41), (21, 41, 41)], ids=["2-D", "3-D"])
+@pytest.mark.parametrize("place", [(0, 0), (1, 1), (12, 8)], ids=["peak", "flank", "far away"])
+def test_a_hot_pixel_is_not_the_psf(shape: tuple[int, ...], place: tuple[int, int]) -> None:
+    middle = tuple(n // 2 for n in shape)
+    psf = spot(shape, middle, 2.0)
+    psf *= 300 / psf.max()
+    psf += np.random.default_rng(0).normal(10, 3, shape)
+    psf[middle[0], middle[1] + place[0], middle[2] + place[1]] += 6000
+    kernel = kernel_of(psf.astype(np.float32))
+    assert widths(kernel) == pytest.approx([2.0] * kernel.ndim, rel=0.1)
+    assert kernel.max() == pytest.approx((2 * math.pi * 4) ** (-kernel.ndim / 2), rel=0.15)
+
+
+def test_a_narrow_spot_is_no_hot_pixel() -> None:
+    for shape, middle in (((1, 21, 21), (0, 10, 10)), ((21, 21, 21), (10, 10, 10))):
+        kernel = kernel_of(spot(shape, middle, 0.7))
+        assert widths(kernel) == pytest.approx([0.7] * kernel.ndim, rel=0.02)
+
+
+def test_a_single_bright_pixel_is_refused() -> None:
+    stack = np.zeros((1, 21, 21), np.float32)
+    stack[0, 10, 10] = 1000
+    with pytest.raises(InputError, match="single pixels do not count"):
+        kernel_of(stack)
+
+
+def test_a_neighbour_at_an_edge_does_not_cut_the_psf_off() -> None:
+    psf = spot((1, 41, 41), (0, 20, 20), 2.0) + spot((1, 41, 41), (0, 20, 39), 2.0) / 3
+    psf += np.random.default_rng(0).normal(0, 0.01 * psf.max(), psf.shape)
+    assert widths(kernel_of(psf)) == pytest.approx([2.0] * 2, rel=0.1)
+
+
+def test_a_spot_at_one_edge_is_cut_off() -> None:
+    with pytest.raises(InputError, match="cut off"):
+        kernel_of(spot((1, 41, 41), (0, 20, 39), 2.0))
+
+
 def test_a_psf_centred_between_pixels_comes_to_the_middle() -> None:
     profile = np.exp(-((np.arange(16) - 7.5) ** 2) / 8)
     kernel = kernel_of((profile[:, None] * profile)[None].astype(np.float32))

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from tiltkit_deblur.faults import find_faults
 from tiltkit_deblur.lucy import richardson_lucy
 from tiltkit_deblur.prepare import grid_of, prepare
 from tiltkit_deblur.task import Deblur, DeblurOptions
+from tiltkit_deblur.volume import Volume, full_scale
 
 from tiltkit.cli import main
 from tiltkit.errors import InputError
@@ -203,7 +205,41 @@ def test_readings_at_the_end_of_the_range_of_a_camera_of_12_bits_are_saturated(
     scene: Any, tiff: Write
 ) -> None:
     psf = tiff("psf.tif", scene.psf)
-    for top, saturated in ((4095, 4095), (4094, 65535)):
-        readings = np.minimum(scene.readings * 20, top).astype(np.uint16)
+    for top, up, saturated in ((4095, 0, 4095), (4094, 0, 65535), (4095, 4, 65520)):
+        readings = np.minimum(scene.readings * 20, top).astype(np.uint16) << up
         with Deblur(DeblurOptions(psf=psf)).open(tiff("data.tif", readings)) as scan:
             assert scan.light.saturation == saturated
+
+
+@pytest.mark.parametrize(("bits", "top"), [(10, 65472), (12, 65520), (14, 65532)])
+def test_readings_in_the_upper_bits_are_saturated_at_their_end(bits: int, top: int) -> None:
+    stack = np.full((1, 4, 4), float((2**bits - 1) * 2 ** (16 - bits)), np.float32)
+    assert full_scale(stack) == top
+
+
+@pytest.mark.parametrize(("planes", "images"), [(1, 50), (5, 10), (50, 1)])
+def test_of_large_files_a_part_is_looked_at_before_a_run(
+    planes: int, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tiltkit_deblur.faults._MOST", 10 * 64)
+    monkeypatch.setattr("tiltkit_deblur.faults._PIECE", 64)
+    stack = np.random.default_rng(0).random((planes * images, 8, 8))
+    stack[0] = stack[-1] = np.nan
+    seen = []
+
+    def read(time: int, channel: int, window: Any) -> Any:
+        seen.extend(range(*window[0].indices(len(stack))))
+        return stack[window]
+
+    volume = Volume(
+        Path("large.h5"), "HDF5", (1, 1, *stack.shape), np.dtype(np.float32), read
+    )  # fmt: skip
+    parts = [(0, slice(i * planes, (i + 1) * planes)) for i in range(images)]
+    if images > 1:
+        assert sorted(find_faults(volume, 0, parts)) == [0, images - 1]
+    else:
+        with pytest.raises(InputError, match="128 values are NaN"):
+            find_faults(volume, 0, parts)
+    assert seen[0] == 0
+    assert seen[-1] == len(stack) - 1
+    assert len(seen) <= 11
