@@ -84,7 +84,8 @@ def run(
         raise UsageError("No input file is named.", "give it behind the task: run TASK FILE.")
     jobs = planned_jobs(files, output, report=report, formats=formats)
     recipe = resolved(values)
-    read = [*files, *(path for path in [options["recipe"]] if path and not is_result_name(path))]
+    given = options["recipe"]
+    read = [*files, given] if given and not is_result_name(given) else files
     check_jobs(jobs, read, overwrite=overwrite, resume=resume)
     check_gates(fail_if)
     codes = []
@@ -109,9 +110,11 @@ def _told(error: Exception, source: Path) -> int:
     """Say what went wrong with one file of several; the exit code that it asks for."""
     if click.get_current_context().find_root().params.get("debug"):
         traceback.print_exception(error)
-    known = isinstance(error, TiltkitError)
-    click.echo(f"Error: {source}: {error if known else unexpected(error)}", err=True)
-    return error.exit_code if isinstance(error, TiltkitError) else 1
+    text, code = unexpected(error), 1
+    if isinstance(error, TiltkitError):
+        text, code = str(error), error.exit_code
+    click.echo(f"Error: {source}: {text}", err=True)
+    return code
 
 
 def _finished(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> dict[str, Any]:

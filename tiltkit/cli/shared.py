@@ -220,7 +220,6 @@ def _from_file(path: Path) -> tuple[dict[str, Any], Path | None]:
 
     if not is_result_name(path):
         return read_toml(path), None
-
     raw = read_provenance(path).get("raw_path")
     return read_recipe(path), Path(raw) if raw else None
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tiltkit.sampling.draw import Draw
     from tiltkit.sampling.target import Target
 
-__all__ = ["Almc", "AlmcOptions", "noise_level"]
+__all__ = ["Almc", "AlmcOptions", "noise_level", "time_of"]
 
 
 # Time at which paths start, where the prior knows that much noise.

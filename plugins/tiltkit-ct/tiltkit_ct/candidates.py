@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from tiltkit.errors import UsageError
 from tiltkit_ct.picture import MOST, axis_picture
-from tiltkit_ct.rows import good_rows
 
 if TYPE_CHECKING:
     from tiltkit_ct.options import PrepareOptions
@@ -40,10 +39,9 @@ def candidates(text: str) -> list[float]:
 
 
 def show_candidates(
-    projections: Projections, columns: Sequence[float], options: PrepareOptions
+    projections: Projections, columns: Sequence[float], options: PrepareOptions, row: int
 ) -> Path:
-    """Draw the slices of the middle row with a beam into ``NAME.axis.png`` in this folder."""
+    """Draw the slices of a row into ``NAME.axis.png`` in the current folder."""
     path = Path(f"{projections.path.stem}.axis.png")
-    good = good_rows(projections, options)
-    axis_picture(projections, columns, path, options, good[len(good) // 2])
+    axis_picture(projections, columns, path, options, row)
     return path

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tiltkit_ct.options import PrepareOptions
     from tiltkit_ct.projections import Band, Projections, Stack
 
-__all__ = ["good_rows", "unusable_rows"]
+__all__ = ["unusable_rows"]
 
 _FRAMES = 4  # of each sort tell whether there is light
 
@@ -30,12 +30,6 @@ def unusable_rows(p: Projections, options: PrepareOptions) -> dict[int, str]:
     band = read_band(_glance(p), 0, p.n_rows, options)
     faults = {row: why for row in range(p.n_rows) if (why := _fault(band, row))}
     return faults if len(faults) < p.n_rows else {}
-
-
-def good_rows(p: Projections, options: PrepareOptions) -> list[int]:
-    """The other rows."""
-    bad = unusable_rows(p, options)
-    return [row for row in range(p.n_rows) if row not in bad]
 
 
 def _glance(p: Projections) -> Projections:

@@ -48,7 +48,8 @@ class CtRecon:
             chosen = select(projections, self.options)
             tried = candidates(self.options.axis)
             if tried:
-                picture = show_candidates(chosen, tried, self.options)
+                row = CtScan(chosen, self.options).middle
+                picture = show_candidates(chosen, tried, self.options, row)
                 raise InputError(
                     f"The slices for {len(tried)} rotation axes are drawn in {picture}.",
                     "look for the sharpest one and give its column with --axis.",
