@@ -38,7 +38,6 @@ from tiltkit.solve import solve
 
 Volume = NDArray[np.float64]
 
-CPU = torch.device("cpu")
 GAIN, ITERATIONS = 50.0, (10, 20, 40, 80)
 
 
@@ -51,7 +50,8 @@ def main() -> None:
     row("data", readings, truth, 0.0)
     lucy(readings, psf, truth)
     host = load_plugins()
-    prior = host.create("prior", args.prior, dict(args.prior_set))
+    device = torch.device(args.device)
+    prior = host.create("prior", args.prior, dict(args.prior_set)).to(device)
     sampler = host.create("sampler", args.sampler, {"levels": 48} | dict(args.set))
     with tempfile.TemporaryDirectory() as folder:
         data, kernel = Path(folder) / "data.tif", Path(folder) / "psf.tif"
@@ -61,9 +61,9 @@ def main() -> None:
                                 solver=args.solver)  # fmt: skip
         with Deblur(options).open(data) as scan:
             start = time.perf_counter()
-            problem = scan.problem(0, prior, CPU)
+            problem = scan.problem(0, prior, device)
             outcome = last(solve([problem], sampler, seed=(args.seed, 0), n=args.samples,
-                                 devices=[CPU], memory_gb=args.memory))  # fmt: skip
+                                 devices=[device], memory_gb=args.memory))  # fmt: skip
     mean = outcome.mean.squeeze()
     seconds = time.perf_counter() - start
     row(f"average of {args.samples} samples", outcome.samples.mean(0).squeeze(), truth, seconds)
@@ -149,6 +149,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--set", type=setting, action="append", default=[])
     parser.add_argument("--memory", type=float, default=1.0, help="GB")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--pictures", type=Path)
     return parser.parse_args()
 

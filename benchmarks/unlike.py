@@ -43,7 +43,6 @@ sys.path.insert(0, str(DATASETS))
 
 from make_scan import UNIT, write_scan  # noqa: E402
 
-CPU = torch.device("cpu")
 PICTURES = ("shepp_logan_phantom", "camera", "brick", "grass", "coins", "cell")
 
 
@@ -113,6 +112,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="KEY=VALUE")
     return parser.parse_args()
 
@@ -139,7 +139,8 @@ def pictures(folder: Path, side: int) -> Iterator[Path]:
 
 def posterior(host: Plugins, image: NDArray[np.complex128], args: argparse.Namespace) -> Outcome:
     """Measure an image and reconstruct it."""
-    prior = host.create("prior", args.prior, dict(args.prior_set))
+    device = torch.device(args.device)
+    prior = host.create("prior", args.prior, dict(args.prior_set)).to(device)
     sampler = host.create("sampler", "twisted", dict(args.set))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scan.h5"
@@ -148,8 +149,8 @@ def posterior(host: Plugins, image: NDArray[np.complex128], args: argparse.Names
             acceleration=args.acceleration, centre=16, noise=args.noise, patient="",
         )  # fmt: skip
         with MriRecon(MriOptions()).open(path) as scan:
-            problem = scan.problem(0, prior, CPU)
-            steps = solve([problem], sampler, seed=(args.seed, 0), n=args.samples, devices=[CPU])
+            problem = scan.problem(0, prior, device)
+            steps = solve([problem], sampler, seed=(args.seed, 0), n=args.samples, devices=[device])
             return last(steps)
 
 

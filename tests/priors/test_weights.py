@@ -41,6 +41,17 @@ def test_a_network_comes_back_bit_for_bit(net: ScoreUNet, path: Path) -> None:
         torch.testing.assert_close(again(x, 0.1), net(x, 0.1))
 
 
+def test_weights_of_half_the_size_load_as_float32(net: ScoreUNet, path: Path) -> None:
+    whole = path.stat().st_size
+    save_network(path, net, {}, dtype=torch.float16)
+    assert path.stat().st_size < 0.6 * whole
+    again, _ = load_network(path)
+    for name, value in net.state_dict().items():
+        found = again.state_dict()[name]
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, value, rtol=1e-3, atol=1e-6)
+
+
 def test_a_loaded_network_is_ready_to_run_and_not_to_train(path: Path) -> None:
     net, _ = load_network(path)
     assert not net.training

@@ -31,6 +31,7 @@ def save_network(
     net: ScoreUNet,
     metadata: Mapping[str, str],
     profile: Profile | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write a network, what is needed to rebuild it and any further notes.
 
@@ -40,6 +41,7 @@ def save_network(
         metadata: notes such as licence, citation and value range; not "architecture" and
             "config", which say how to rebuild the network.
         profile: what its training images look like to it, where that is known.
+        dtype: of the weights in the file; float16 halves it. The network has float32 in any case.
     """
     taken = {"architecture", "config"} & metadata.keys()
     if taken:
@@ -47,7 +49,8 @@ def save_network(
             f"The metadata keys {sorted(taken)} are taken.", "choose other names for your notes."
         )
     notes = {**metadata, "architecture": ARCHITECTURE, "config": json.dumps(net.config)}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    state = net.state_dict()
+    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in state.items()}
     if profile:
         tensors |= {_PROFILE + name: value for name, value in profile.tensors().items()}
     # Not by safetensors' own writer, whose files only their owner can read.

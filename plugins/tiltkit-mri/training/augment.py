@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,11 +130,26 @@ def phase(g: Generator) -> Tensor:
 
 
 def noise(g: Generator) -> Tensor:
-    """Draw a scan's own noise, complex (canvas, canvas): uneven, as parallel imaging makes it."""
-    level = math.exp(uniform(math.log(0.003), math.log(0.03), g))
+    """Draw a scan's own noise, complex (canvas, canvas).
+
+    It is uneven, as parallel imaging makes it, and for every other scan smooth to a degree, as
+    interpolation to finer voxels or a filter of k-space leaves it.
+    """
+    level = math.exp(uniform(math.log(0.003), math.log(0.06), g))
     uneven = torch.exp(smooth_field(1, 4, g)[0] * uniform(0, 0.4, g))
-    white = torch.view_as_complex(torch.randn(CANVAS, CANVAS, 2, generator=g))
-    return level * uneven * white
+    grain = torch.view_as_complex(torch.randn(CANVAS, CANVAS, 2, generator=g))
+    if chance(0.5, g):
+        grain = smoothed(grain, [uniform(0, 0.8, g) for _ in range(2)])
+    return level * uneven * grain
+
+
+def smoothed(grain: Tensor, widths: Sequence[float]) -> Tensor:
+    """Blur white noise by a Gaussian of some pixels along either axis; its variance stays."""
+    frequency = 2 * math.pi * torch.fft.fftfreq(CANVAS)
+    rows, columns = (torch.exp(-0.5 * (w * frequency) ** 2) for w in widths)
+    window = rows[:, None] * columns
+    window = window / window.square().mean().sqrt()
+    return torch.fft.ifft2(torch.fft.fft2(grain) * window)
 
 
 def truncate(image: Tensor, g: Generator) -> Tensor:
@@ -157,10 +172,10 @@ def draw_slice(head: Head, g: Generator) -> Tensor:
     top = float(bright.kthvalue(max(1, int(0.99 * len(bright))))[0]) if len(bright) > 500 else 1.0
     magnitude = magnitude / max(top, 0.2) * math.exp(uniform(math.log(0.7), math.log(1.3), g))
     # Real scans keep some noise. A prior that never saw any takes it for an error and is too sure.
-    if chance(0.2, g):
-        magnitude = (magnitude + noise(g).real).abs()  # as in heads that come as magnitudes
+    if chance(0.35, g):
+        magnitude = (magnitude + noise(g)).abs()  # as in heads that come as magnitudes
     image = torch.polar(magnitude, phase(g))
-    if chance(0.4, g):
+    if chance(0.35, g):
         image = image + noise(g)
     if chance(0.25, g):
         image = truncate(image, g)
@@ -186,8 +201,8 @@ def crops(image: Tensor, size: int, count: int, g: Generator) -> list[Tensor]:
 class SliceStream(IterableDataset[Tensor]):
     """Endless batches (batch, 2, size, size): many small crops or, at equal cost, few large."""
 
-    def __init__(self, folder: Path, seed: int, large: float = 0.35) -> None:
-        self.folder, self.seed, self.large = folder, seed, large
+    def __init__(self, folder: Path, seed: int, slices: int = 4, large: float = 0.35) -> None:
+        self.folder, self.seed, self.slices, self.large = folder, seed, slices, large
 
     def __iter__(self) -> Iterator[Tensor]:
         worker = get_worker_info()
@@ -200,6 +215,6 @@ class SliceStream(IterableDataset[Tensor]):
 
         while True:
             if chance(self.large, g):
-                yield torch.stack([crops(one(), 192, 1, g)[0] for _ in range(4)])
+                yield torch.stack([crops(one(), 192, 1, g)[0] for _ in range(self.slices)])
             else:
-                yield torch.stack([c for _ in range(4) for c in crops(one(), 96, 4, g)])
+                yield torch.stack([c for _ in range(self.slices) for c in crops(one(), 96, 4, g)])

@@ -50,9 +50,10 @@ def network_denoiser(net: nn.Module) -> Denoiser:
     """Wrap a network in bf16, as samplers run it."""
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            out: Tensor = net(x, sigma)
-        return out
+        device = next(net.parameters()).device
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+            out: Tensor = net(x.to(device), sigma)
+        return out.cpu()
 
     return denoise
 

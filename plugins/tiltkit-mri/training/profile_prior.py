@@ -127,7 +127,7 @@ def main() -> None:
             print(f"{path.stem}: {count} slices", flush=True)
     own = {k: v for k, v in notes.items() if k not in ("architecture", "config")}
     profile = profile_of(looks)
-    save_network(args.weights, network, own, profile)
+    save_network(args.weights, network, own, profile, dtype=torch.float16)
     print(f"sha256 {file_digest(args.weights)}")
     for k, path in enumerate(path for path, weight in weights.items() if not weight):
         found = looks_of(path, 40, network, args.seed * 1000 + 500 + k)

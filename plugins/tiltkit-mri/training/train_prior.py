@@ -1,4 +1,7 @@
-"""Train the brain prior: denoising score matching on augmented slices, for a set wall time."""
+"""Train the brain prior: denoising score matching on augmented slices, for a set wall time.
+
+On one CPU core, or on a GPU with `--device cuda` and many workers that draw slices for it.
+"""
 
 from __future__ import annotations
 
@@ -30,23 +33,25 @@ class Progress:
     crops: int = 0
 
 
-def draw_sigma(count: int, large: bool, g: Generator) -> Tensor:
+def draw_sigma(count: int, large: bool, device: torch.device, g: Generator) -> Tensor:
     """Draw noise levels (count,): mostly log-normal, else log-uniform over the whole range.
 
     Large crops are given higher levels, where only the whole head tells what is where.
     """
     centre = math.log(0.25 if large else 0.1)
-    normal = centre + 1.2 * torch.randn(count, generator=g)
-    even = math.log(0.006) + (math.log(8.0) - math.log(0.006)) * torch.rand(count, generator=g)
-    chosen = torch.where(torch.rand(count, generator=g) < 0.75, normal, even)
+    normal = centre + 1.2 * torch.randn(count, generator=g, device=device)
+    share, which = torch.rand(2, count, generator=g, device=device)
+    even = math.log(0.006) + (math.log(8.0) - math.log(0.006)) * share
+    chosen = torch.where(which < 0.75, normal, even)
     return chosen.clamp(math.log(0.004), math.log(12.0)).exp()
 
 
 def loss_of(net: ScoreUNet, clean: Tensor, g: Generator) -> Tensor:
     """Squared error of the denoised images (batch, 2, h, w), weighted as in arXiv:2206.00364."""
-    sigma = draw_sigma(len(clean), clean.shape[-1] > 96, g)
-    noisy = clean + sigma[:, None, None, None] * torch.randn(clean.shape, generator=g)
-    with torch.autocast("cpu", torch.bfloat16):
+    sigma = draw_sigma(len(clean), clean.shape[-1] > 96, clean.device, g)
+    xi = torch.randn(clean.shape, generator=g, device=clean.device)
+    noisy = clean + sigma[:, None, None, None] * xi
+    with torch.autocast(clean.device.type, torch.bfloat16):
         denoised = net(noisy, sigma)
     weight = (sigma**2 + net.sigma_data**2) / (sigma * net.sigma_data) ** 2
     return ((denoised - clean).square().mean((1, 2, 3)) * weight).mean()
@@ -60,8 +65,7 @@ def learning_rate(peak: float, steps: int, spent: float) -> float:
 @torch.no_grad()
 def follow(average: nn.Module, net: nn.Module, decay: float) -> None:
     """Move the running average of the weights a little towards the weights."""
-    for a, p in zip(average.parameters(), net.parameters(), strict=True):
-        a.lerp_(p, 1 - decay)
+    torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - decay)  # noqa: SLF001
 
 
 def save_state(
@@ -80,7 +84,7 @@ def save_state(
     }
     torch.save(state, folder / "state.part")
     (folder / "state.part").replace(folder / "state.pt")
-    save_network(folder / "prior.part", average, notes(progress))
+    save_network(folder / "prior.part", average, notes(progress), dtype=torch.float16)
     (folder / "prior.part").replace(folder / "prior.safetensors")
 
 
@@ -105,14 +109,14 @@ def main() -> None:
         if args.start
         else ScoreUNet(widths=args.widths, blocks=args.blocks)
     )
-    net = net.train().requires_grad_(True).to(memory_format=torch.channels_last)
+    net = net.train().requires_grad_(True).to(args.device, memory_format=torch.channels_last)
     average = ScoreUNet(**net.config)  # type: ignore[arg-type]
     average.load_state_dict(net.state_dict())
-    average.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    average.eval().requires_grad_(False).to(args.device, memory_format=torch.channels_last)
     adam = torch.optim.AdamW(net.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=1e-3)
     progress = Progress()
     if args.resume:
-        state = torch.load(args.out / "state.pt", weights_only=True)
+        state = torch.load(args.out / "state.pt", args.device, weights_only=True)
         net.load_state_dict(state["net"])
         average.load_state_dict(state["average"])
         adam.load_state_dict(state["adam"])
@@ -130,8 +134,8 @@ def train(
     args: argparse.Namespace,
 ) -> None:
     """Run the loop: draw, step, average; now and then save and measure."""
-    g = torch.Generator().manual_seed(args.seed + 7919 * progress.steps)
-    batches = stream(args.heads, args.seed + progress.steps)
+    g = torch.Generator(args.device).manual_seed(args.seed + 7919 * progress.steps)
+    batches = stream(args, args.seed + progress.steps)
     check = held_out_slices(args.check, 3, torch.Generator().manual_seed(0)) if args.check else []
     fast = torch.compile(net, dynamic=False) if args.compile else net
     began, saved, losses = time.monotonic() - progress.seconds, progress.seconds, []
@@ -140,14 +144,17 @@ def train(
         for group in adam.param_groups:
             spent = progress.seconds / args.seconds
             group["lr"] = learning_rate(args.rate, progress.steps, spent)
-        clean = next(batches)
+        clean = next(batches).to(args.device, non_blocking=True)
         losses.append(update(fast, adam, clean, g))
-        follow(average, net, min(0.9995, (progress.steps + 1) / (progress.steps + 10)))
+        follow(average, net, min(args.average, (progress.steps + 1) / (progress.steps + 10)))
         progress.steps += 1
         progress.crops += len(clean)
         if progress.seconds - saved > args.every:
+            loss = float(torch.stack(losses).mean())
+            if not math.isfinite(loss):
+                raise SystemExit("the training diverged: start again with a lower --rate")
             save_state(args.out, net, average, adam, progress)
-            report(average, progress, sum(losses) / len(losses), check)
+            report(average, progress, loss, check)
             saved, losses = progress.seconds, []
 
 
@@ -156,26 +163,27 @@ def give_way(_worker: int) -> None:
     os.nice(5)
 
 
-def stream(heads: Path, seed: int) -> Iterator[Tensor]:
-    """Draw batches in a process of their own that gives way to the training."""
+def stream(args: argparse.Namespace, seed: int) -> Iterator[Tensor]:
+    """Draw batches in processes of their own that give way to the training."""
     loader = DataLoader(
-        SliceStream(heads, seed),
+        SliceStream(args.heads, seed, args.slices),
         batch_size=None,
-        num_workers=1,
-        prefetch_factor=16,
+        num_workers=args.workers,
+        prefetch_factor=16 if args.workers == 1 else 4,
         worker_init_fn=give_way,
+        pin_memory=args.device.type == "cuda",
     )
     return iter(loader)
 
 
-def update(net: ScoreUNet, adam: torch.optim.Optimizer, clean: Tensor, g: Generator) -> float:
+def update(net: ScoreUNet, adam: torch.optim.Optimizer, clean: Tensor, g: Generator) -> Tensor:
     """Take one step of the optimiser on clean images (batch, 2, h, w) and say the loss."""
     loss = loss_of(net, clean, g)
     adam.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_(net.parameters(), 1.0, error_if_nonfinite=True)
+    nn.utils.clip_grad_norm_(net.parameters(), 1.0)
     adam.step()
-    return loss.item()
+    return loss.detach()
 
 
 def report(net: ScoreUNet, progress: Progress, loss: float, check: Sequence[Tensor]) -> None:
@@ -204,6 +212,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--compile", action="store_true", help="needs a C++ compiler; steps 15 % faster"
     )
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw slices")
+    parser.add_argument("--slices", type=int, default=4, help="slices in a batch")
+    parser.add_argument("--average", type=float, default=0.9995, help="memory of the average")
     parser.add_argument("--nice", type=int, default=5)
     parser.add_argument("--widths", type=int, nargs="+", default=[32, 64, 96, 128])
     parser.add_argument("--blocks", type=int, nargs="+", default=[3, 3, 2, 1])
