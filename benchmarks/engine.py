@@ -3,7 +3,8 @@
 A real brain slice, 256x256, simulated 8 coils, every 4th column measured and 24 calibration
 columns; the shipped prior. Runs and bare calls of the same network on the same chunks take turns,
 and the fastest of each counts. On a CPU, times are the processor's own, so that other work on the
-machine matters less; on a GPU they are those of the clock. The one-off eigendecomposition is printed apart.
+machine matters less; on a GPU they are those of the clock. The one-off eigendecomposition is
+printed apart.
 
     python benchmarks/engine.py --levels 8
 """
@@ -54,9 +55,7 @@ def image(side: int = SIDE) -> torch.Tensor:
     return torch.nn.functional.interpolate(x, (side, side), mode="area")
 
 
-def operator(
-    side: int = SIDE, coils: int = COILS, device: torch.device = CPU
-) -> CartesianSense:
+def operator(side: int = SIDE, coils: int = COILS, device: torch.device = CPU) -> CartesianSense:
     """Coils on a ring around the head; undersampled columns."""
     line = torch.linspace(-1, 1, side)
     angle = torch.arange(coils) * (2 * torch.pi / coils)

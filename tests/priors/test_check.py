@@ -114,6 +114,23 @@ def test_a_denoiser_that_ignores_the_noise_level_is_found_out(gaussian):
     assert not laws.takes_noise_level(blind, x, 0.3)
 
 
+@pytest.mark.parametrize("beyond", [4.0, math.nan])
+def test_a_denoiser_that_breaks_out_on_bright_images_is_found_out(gaussian, beyond):
+    """As usual images go it is as good as any."""
+    (image,) = from_prior(gaussian, 24, 1, generator(1)).images
+    top = 1.5 * float(image.abs().max())
+    tame = wrong(gaussian, lambda _x, clean, _sigma: clean)
+    wild = wrong(
+        gaussian, lambda _x, clean, _s: torch.where(clean.abs() < top, clean, beyond * clean)
+    )
+    report = check_prior("wild", wild, from_prior(gaussian, 24, 1, generator(1)), [0.1], facts={},
+                         samples=0, seed=0, device=CPU)  # fmt: skip
+    assert laws.growth(tame, image, 0.1, generator()) <= 1.01
+    assert laws.growth(wild, image, 0.1, generator()) > 3
+    assert judgements(report)["brightness"] == "bad"
+    assert judgements(report)["denoising"] == "good"
+
+
 def test_samples_of_a_gaussian_have_its_spectrum(gaussian):
     x = ancestral(gaussian, (300, 1, 8, 8), steps=60, generator=generator())
     found = torch.fft.fft2(x).abs().square().mean((0, 1)) / 64
@@ -167,7 +184,7 @@ def judgements(report):
 def test_a_true_prior_passes(gaussian):
     report = report_of(gaussian)
     found = judgements(report)
-    for about in ("denoising", "honesty", "consistency", "symmetry", "noise range"):
+    for about in ("denoising", "honesty", "consistency", "symmetry", "noise range", "brightness"):
         assert found[about] == "good", (about, report)
     for level in report.levels:
         assert level.psnr > max(level.baselines.values())

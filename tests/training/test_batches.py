@@ -53,6 +53,15 @@ def test_noise_levels_fill_the_range_that_is_asked_for() -> None:
     assert float(sigma.max()) <= 5
 
 
+def test_some_pieces_are_too_bright_where_that_is_asked_for() -> None:
+    plain = torch.cat([source(batch=64)[k][1] for k in range(4)]).flatten(1).amax(1)
+    some = torch.cat([source(batch=64, bright=0.2)[k][1] for k in range(4)]).flatten(1).amax(1)
+    changed = some[some != plain] / plain[some != plain]
+    assert 0.1 < len(changed) / len(plain) < 0.3
+    assert float(changed.min()) > 1
+    assert 5 < float(changed.max()) <= 10.01
+
+
 def test_clean_images_are_their_own_target_and_get_the_noise_asked_for() -> None:
     given = np.zeros((1, 200, 200), np.float32)
     xi = np.random.default_rng(0).standard_normal(given.shape, dtype=np.float32)

@@ -24,6 +24,9 @@ Array = NDArray[np.float32]
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
+_BRIGHTEST = 10.0
+
+
 @dataclass(frozen=True)
 class Batches(Dataset[Batch]):
     """What the step of a given number trains on.
@@ -38,6 +41,8 @@ class Batches(Dataset[Batch]):
         sigma_range: Smallest and largest noise level.
         sigma_data: Root mean square of the images.
         seed: Of all draws.
+        bright: Share of the pieces that are made up to ten times too bright, as samples may be on
+            their way to the data. Only for images without noise of their own.
         round: Each one draws differently.
         rank, ranks: Which share of the batch, of how many.
     """
@@ -49,6 +54,7 @@ class Batches(Dataset[Batch]):
     sigma_range: tuple[float, float]
     sigma_data: float
     seed: int
+    bright: float = 0.0
     round: int = 0
     rank: int = 0
     ranks: int = 1
@@ -69,6 +75,8 @@ class Batches(Dataset[Batch]):
         image = self.images[int(rng.integers(len(self.images)))]
         given = draw_crop(image.values, self.crop, self.augment, rng)
         sigma = self._draw_sigma(rng)
+        if self.bright and rng.random() < self.bright:
+            given = given * np.float32(_BRIGHTEST ** rng.random())
         xi = rng.standard_normal(given.shape, dtype=np.float32)
         return *pair(given, image.noise, sigma, xi), sigma, image.noise
 

@@ -71,7 +71,8 @@ class Job:
         training = self.recipe.training
         return Batches(
             self.images, training.crop, training.batch, self.recipe.data.augment,
-            self.sigma_range, self.sigma_data, self.recipe.seed, self.round, rank, ranks,
+            self.sigma_range, self.sigma_data, self.recipe.seed, self.recipe.data.bright,
+            self.round, rank, ranks,
         )  # fmt: skip
 
     def exam(self) -> Exam:

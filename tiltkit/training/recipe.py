@@ -73,6 +73,10 @@ class DataOptions(BaseModel):
         " above 0 the prior is that of the images without it",
     )
     augment: Augmentation = Field("none", description="what may be changed about the images")
+    bright: float = Field(
+        0.0, ge=0, lt=1,
+        description="share of the pieces that are made up to ten times too bright",
+    )  # fmt: skip
     title: str = Field("own images", description="what the images are, for the model card")
     licence: str = Field("not stated", description="licence of the images, for the model card")
 
@@ -218,6 +222,11 @@ def resolve(values: Mapping[str, Any]) -> TrainRecipe:
     if data.augment != "none" and data.noise > 0:
         raise UsageError(
             f"data.augment = {data.augment!r} would change the noise in the images.",
+            "leave it out where data.noise is set.",
+        )
+    if data.bright and data.noise > 0:
+        raise UsageError(
+            f"data.bright = {data.bright:g} would change the noise in the images.",
             "leave it out where data.noise is set.",
         )
     if recipe.scans:

@@ -1,27 +1,22 @@
-"""Stacks of five neighbouring planes for the prior of volumes: drawn, measured, and images bent.
+"""Stacks of five neighbouring planes for the prior of volumes: drawn ones, and real images bent.
 
-    python prepare_volumes.py images measured volumes [--drawn 4000] [--processes 8]
+    python prepare_volumes.py images volumes
 
-``images`` is the folder that `prepare_images.py` wrote; ``measured`` holds volumes as TIFF files.
-Volumes that anyone may use and that are sharp in all three directions are rare, so most are drawn:
-shells, blobs, folded sheets, threads and points, cut into planes that are one to three pixels
-apart. The rest are pieces of measured volumes, and real images that are bent, zoomed and shaded a
-little differently in every plane, as neighbouring planes of a thick sample are.
+``images`` is the folder that `prepare_images.py` wrote. Volumes that anyone may use and that are
+sharp in all three directions are rare, so most are drawn: shells, blobs, threads and points, cut
+into planes that are one to three pixels apart. Real images give the rest: they are bent, zoomed
+and shaded a little differently in every plane, as neighbouring planes of a thick sample are.
 
-Four of five stacks get shot noise, all but those of measured volumes, which have their own. What
-microscopes call a sharp image has it, and a prior that has seen none is sure of what nobody can
-know.
+Four of five stacks get shot noise. What microscopes call a sharp image has it, and a prior that
+has seen none is sure of what nobody can know.
 """
 
 from __future__ import annotations
 
 import argparse
-from functools import partial
-from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 from prepare_images import scaled
@@ -30,10 +25,8 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 Array = NDArray[np.float32]
 
 PLANES, SIDE = 5, 128
-SHAPE = (PLANES, SIDE, SIDE)
-DEPTH, CUTS = 24, 3
+DEPTH, VOLUMES, CUTS = 24, 400, 3
 BENT = 4  # stacks from every real image
-PIECES = 400  # from every measured volume
 # Photons at the brightest of a stack with shot noise.
 PHOTONS = (8, 400)
 
@@ -42,49 +35,25 @@ def main() -> None:
     """Write ``volumes/SUBJECT/NAME.npy``, float32 (plane, row, column)."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("images", type=Path)
-    parser.add_argument("measured", type=Path)
     parser.add_argument("volumes", type=Path)
-    parser.add_argument("--drawn", type=int, default=4000, help="number of drawn volumes")
-    parser.add_argument("--processes", type=int, default=1)
     args = parser.parse_args()
-    images = sorted(args.images.glob("*/*.npy"))
-    with Pool(args.processes) as pool:
-        pool.map(partial(write_measured, args.volumes), sorted(args.measured.glob("*.tif")))
-        pool.map(partial(write_drawn, args.volumes), range(args.drawn), chunksize=4)
-        real = [path for path in images if path.parent.name != "drawn"]
-        pool.map(partial(write_bent, args.volumes), real, chunksize=1)
-
-
-def write_drawn(folder: Path, index: int) -> None:
-    """Draw a volume and write some cuts through it."""
-    rng = default_rng((0, index))
-    volume = drawn(rng)
-    for cut in range(CUTS):
-        first = int(rng.integers(0, DEPTH - PLANES + 1))
-        stack = volume[first : first + PLANES]
-        if stack.max() > 0.2 * volume.max():
-            write(folder / f"drawn{index:04}", f"{cut}", stack, rng)
-
-
-def write_bent(folder: Path, path: Path) -> None:
-    """Write stacks made of a real image."""
-    image, rng = np.load(path), default_rng((1, *path.stem.encode()))
-    for turn in range(BENT):
-        if min(image.shape) >= SIDE:
-            write(folder / path.parent.name, f"{path.stem}_{turn}", bent(image, rng), rng)
-
-
-def write_measured(folder: Path, path: Path) -> None:
-    """Write pieces of a measured volume, those with something in them."""
-    volume, rng = tifffile.imread(path).astype(np.float32), default_rng((2, *path.stem.encode()))
-    volume = (volume - np.percentile(volume, 1)).clip(0)
-    bright = np.percentile(volume, 99)
-    (folder / path.stem).mkdir(parents=True, exist_ok=True)
-    for piece in range(PIECES):
-        at = [int(rng.integers(0, n - m + 1)) for n, m in zip(volume.shape, SHAPE, strict=True)]
-        stack = volume[tuple(slice(a, a + m) for a, m in zip(at, SHAPE, strict=True))]
-        if np.percentile(stack, 99) > 0.2 * bright:
-            np.save(folder / path.stem / f"{piece}.npy", scaled(stack))
+    rng = default_rng(0)
+    for index in range(VOLUMES):
+        volume = drawn(rng)
+        for cut in range(CUTS):
+            first = int(rng.integers(0, DEPTH - PLANES + 1))
+            stack = volume[first : first + PLANES]
+            if stack.max() > 0.2 * volume.max():
+                write(args.volumes / f"drawn{index:03}", f"{cut}", stack, rng)
+    for folder in sorted(args.images.iterdir()):
+        if folder.name == "drawn":
+            continue
+        for path in sorted(folder.glob("*.npy")):
+            image = np.load(path)
+            for turn in range(BENT):
+                if min(image.shape) >= SIDE:
+                    stack = bent(image, rng)
+                    write(args.volumes / folder.name, f"{path.stem}_{turn}", stack, rng)
 
 
 def write(folder: Path, name: str, stack: Array, rng: Generator) -> None:
@@ -98,15 +67,13 @@ def write(folder: Path, name: str, stack: Array, rng: Generator) -> None:
 
 
 def drawn(rng: Generator) -> Array:
-    """A volume (plane, row, column) of cells, threads and points over an uneven background."""
+    """A volume (plane, row, column) of shells, threads and points over an uneven background."""
     step = rng.uniform(1, 3)  # between planes, in pixels
     grid = np.mgrid[:DEPTH, :SIDE, :SIDE].astype(np.float32)
     grid[0] *= step
     volume = np.zeros((DEPTH, SIDE, SIDE), np.float32)
     for _ in range(int(rng.integers(1, 5))):
         volume += rng.uniform(0.2, 1.5) * cell(rng, grid, step)
-    if rng.random() < 0.2:
-        volume += rng.uniform(0.1, 1) * sheets(rng, step)
     if rng.random() < 0.4:
         volume += rng.uniform(0.3, 2) * threads(rng, step)
     if rng.random() < 0.3:
@@ -116,10 +83,7 @@ def drawn(rng: Generator) -> Array:
 
 
 def cell(rng: Generator, grid: Array, step: float) -> Array:
-    """A lobed body, bright at its rim, inside, in granules or in folds, perhaps with spines.
-
-    The rim may be a net instead of a shell.
-    """
+    """A lobed body, bright at its rim, inside, or in granules, perhaps with spines."""
     extent = np.array([DEPTH * step, SIDE, SIDE], np.float32)
     place = grid - (rng.uniform(0.1, 0.9, 3) * extent).astype(np.float32).reshape(3, 1, 1, 1)
     radius = np.sqrt((place**2).sum(0)) + 1e-3
@@ -132,22 +96,10 @@ def cell(rng: Generator, grid: Array, step: float) -> Array:
     rim = np.exp(-((away / np.exp(rng.uniform(0, 2))) ** 2))
     inside = 1 / (1 + np.exp(np.clip(away / rng.uniform(0.6, 2), -30, 30)))
     grain = smooth(rng, float(np.exp(rng.uniform(0, 2.3))), step)
-    folds = sheets(rng, step)
-    texture = [np.ones_like(grain), (0.5 + 0.4 * grain).clip(0), (grain - 1).clip(0), folds]
+    texture = [np.ones_like(grain), (0.5 + 0.4 * grain).clip(0), (grain - 1).clip(0)]
     share = rng.dirichlet([0.7, 0.7])
-    shell = rim * folds if rng.random() < 0.3 else rim * (1 + 0.3 * grain)
-    body = share[0] * shell + share[1] * inside * texture[rng.integers(4)]
+    body = share[0] * rim * (1 + 0.3 * grain) + share[1] * inside * texture[rng.integers(3)]
     return body.astype(np.float32)
-
-
-def sheets(rng: Generator, step: float) -> Array:
-    """Folded membranes, with and without branches: where smooth noise is near zero."""
-    width = float(np.exp(rng.uniform(np.log(3), np.log(12))))
-    thin = rng.uniform(0.8, 2.5) / width  # noise changes by about its spread over its width
-    level = np.abs(smooth(rng, width, step))
-    if rng.random() < 0.6:
-        level = np.minimum(level, np.abs(smooth(rng, width, step)))
-    return np.exp(-((level / thin) ** 2))
 
 
 def threads(rng: Generator, step: float) -> Array:

@@ -60,7 +60,7 @@ def tiltkit_priors() -> list[PriorEntry]:
             summary="complex images of heads, a score network trained on real scans",
             channels=2,
             weights="tiltkit_mri:data/prior_brain.safetensors",
-            sha256="fee2731a7025432efd9d9aef477156467d9fdf4936f7dd9935840e5a0ddf81a2",
+            sha256="b32dda004b1b43c0ff57c6e364fd790defe4a7aa9d5b7d7c7f78e8d4b5810161",
             licence="Apache-2.0",
         )
     ]

@@ -170,7 +170,10 @@ def draw_slice(head: Head, g: Generator) -> Tensor:
         magnitude = magnitude * torch.exp(smooth_field(1, 4, g)[0] * uniform(0, 0.3, g))
     bright = magnitude[magnitude > 0.1]
     top = float(bright.kthvalue(max(1, int(0.99 * len(bright))))[0]) if len(bright) > 500 else 1.0
-    magnitude = magnitude / max(top, 0.2) * math.exp(uniform(math.log(0.7), math.log(1.3), g))
+    # A sample on its way to the data can be far too bright. A network that never saw such images
+    # may answer with anything; here it learns to go on in proportion.
+    low, high = (1.3, 10.0) if chance(0.1, g) else (0.7, 1.3)
+    magnitude = magnitude / max(top, 0.2) * math.exp(uniform(math.log(low), math.log(high), g))
     # Real scans keep some noise. A prior that never saw any takes it for an error and is too sure.
     if chance(0.35, g):
         magnitude = (magnitude + noise(g)).abs()  # as in heads that come as magnitudes

@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -17,6 +18,7 @@ import nrrd
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.misc import is_dicom
 from scipy.signal import resample
 
 Volume = NDArray[np.float32]
@@ -58,12 +60,29 @@ def load_dicom_folder(path: Path) -> Volume:
     return np.stack([s.T[:, ::-1] for s in slices], axis=-1).astype(np.float32)
 
 
-def load_dicom_volume(path: Path) -> Volume:
-    """Read a DICOM series of thin slices as (right, anterior, superior), the upper 200 voxels.
+def load_refined(path: Path) -> Volume:
+    """Read a NIfTI volume, the upper 150 mm of the head; axes coarser than 1.2 mm become 1 mm.
+
+    That is done in k-space, as scanners do it: the noise becomes smooth with the image.
+    """
+    image = nibabel.as_closest_canonical(nibabel.load(path))
+    volume = np.asarray(image.dataobj, np.float32).squeeze()
+    for axis, step in enumerate(map(float, image.header.get_zooms()[:3])):
+        if step > 1.2:
+            volume = resample(volume, round(volume.shape[axis] * step), axis=axis)
+    filled = (volume > 0.1 * np.percentile(volume, 99.9)).mean((0, 1)) > 0.01
+    top = int(np.flatnonzero(filled)[-1]) + 1
+    return np.float32(volume.clip(0)[..., max(0, top - 150) : top])
+
+
+def load_dicom_volume(path: Path, series: int | None = None) -> Volume:
+    """Read a DICOM series of slices as (right, anterior, superior), the upper 200 voxels.
 
     Axes finer than 0.8 mm are reduced to 1 mm in k-space, as a scan of that resolution would be.
     """
-    slices = [pydicom.dcmread(f) for f in path.glob("*.dcm")]
+    slices = [pydicom.dcmread(f) for f in path.glob("*") if f.is_file() and is_dicom(f)]
+    if series is not None:
+        slices = [s for s in slices if s.SeriesNumber == series]
     across, down = np.float64(slices[0].ImageOrientationPatient).reshape(2, 3)
     normal = np.cross(across, down)
     slices.sort(key=lambda s: float(normal @ np.float64(s.ImagePositionPatient)))
@@ -101,6 +120,9 @@ def load_brainbrowser(path: Path) -> Volume:
     return np.flip(raw, flips).astype(np.float32)
 
 
+# Subjects of OpenfMRI's ds000011 and OpenNeuro's ds002748.
+DS011 = tuple(f"{n:02}" for n in range(1, 13))
+DS2748 = ("01", "04", "05", "07", "09", "12", "13", "19", "20", "23", "58", "62")
 HEADS = (
     Head("pycortex_s1", "pycortex-1.4.0.tar.gz",
          "pycortex-1.4.0/filestore/db/S1/anatomicals/raw.nii.gz",
@@ -120,6 +142,21 @@ HEADS = (
          load_npy_slice, "BSD-3-Clause", "stack", 0.5),
     Head("pydeface_average", "pydeface-*.whl", "pydeface/data/mean_reg2mean.nii.gz",
          load_nifti, "MIT", weight=0.2),
+    Head("adi_mprage", "data", "dicom/adi_brain",
+         partial(load_dicom_volume, series=5), "Apache-2.0", weight=5),
+    Head("adi_fse_t2", "data", "dicom/adi_brain",
+         partial(load_dicom_volume, series=6), "Apache-2.0", "stack", 3),
+    Head("asl_t1", "dcm_qa_asl", "In/T1", load_dicom_volume, "BSD-2-Clause", weight=5),
+    Head("uih_132225", "dcm_qa_uih", "In/DTI_132225/t1_gre_fsp_3d_sag__132750",
+         load_dicom_volume, "BSD-2-Clause", weight=4),
+    Head("uih_134434", "dcm_qa_uih", "In/DTI_134434/t1_gre_fsp_3d_sag__134917",
+         load_dicom_volume, "BSD-2-Clause", weight=4),
+    Head("stroke_t2", "T2lesion", "public/M2265_T2w.nii.gz", load_nifti, "MIT", weight=3),
+    Head("seg3d", "VolumeRenderingData", "seg3D/MR.nii.gz", load_nifti, "MIT", weight=2),
+    *(Head(f"ds011_{n}", "LHData", f"sub-{n}/anat/sub-{n}_T1w.nii.gz",
+           load_refined, "PDDL", weight=1.5) for n in DS011),
+    *(Head(f"ds2748_{n}", "DepressionMRI_AI", f"sub-{n}/anat/sub-{n}_T1w.nii.gz",
+           load_nifti, "CC0", weight=0.5) for n in DS2748),
     # held out: never drawn in training
     Head("colin27", "mricron-data_*.deb", "usr/share/mricron/templates/ch2.nii.gz",
          load_nifti, "BSD-3-Clause"),

@@ -65,7 +65,7 @@ def learning_rate(peak: float, steps: int, spent: float) -> float:
 @torch.no_grad()
 def follow(average: nn.Module, net: nn.Module, decay: float) -> None:
     """Move the running average of the weights a little towards the weights."""
-    torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - decay)  # noqa: SLF001
+    torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - decay)
 
 
 def save_state(
@@ -101,7 +101,7 @@ def main() -> None:
     """Train until the budget is spent."""
     args = arguments()
     os.nice(args.nice)
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)  # initial weights only; every later draw has its own generator
     net = (
@@ -213,6 +213,7 @@ def arguments() -> argparse.Namespace:
         "--compile", action="store_true", help="needs a C++ compiler; steps 15 % faster"
     )
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw slices")
     parser.add_argument("--slices", type=int, default=4, help="slices in a batch")
     parser.add_argument("--average", type=float, default=0.9995, help="memory of the average")

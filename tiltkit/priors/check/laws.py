@@ -15,10 +15,12 @@ from torch import Generator, Tensor
 from tiltkit.priors.check.ancestral import denoised, step_down
 from tiltkit.protocols import Prior
 
-__all__ = ["asymmetry", "drift", "predicted_error", "takes_noise_level"]
+__all__ = ["asymmetry", "drift", "growth", "predicted_error", "takes_noise_level"]
 
 # Width of finite differences, in units of the noise level: where the denoiser is smooth.
 _WIDTH = 0.05
+# How many times as bright as the images samples may be on their way to the data.
+_BRIGHTER = (2, 5, 10)
 
 
 def predicted_error(prior: Prior, x: Tensor, sigma: float, generator: Generator) -> float:
@@ -96,6 +98,24 @@ def drift(
     # Most walks change little where a few change much: the expected error knows of both.
     size = max(float(torch.stack(changes).square().mean()), expected)
     return math.sqrt(max(float(products) / size, 0.0)) if size else 0.0
+
+
+def growth(prior: Prior, image: Tensor, sigma: float, generator: Generator) -> float:
+    """How far a denoiser goes beyond an image that is far too bright, at worst.
+
+    No prior has such images, but on their way to the data samples may be like that. Networks have
+    been seen that denoise all usual images well and answer to those with values without limit.
+
+    Returns:
+        The largest value of the denoised image over that of the noisy one, for images 2, 5 and 10
+        times as bright: about 1 or less for a denoiser that goes on in proportion, infinite where
+        it gives no finite value.
+    """
+    found = []
+    for factor in _BRIGHTER:
+        x = factor * image + sigma * torch.randn(image.shape, generator=generator).to(image)
+        found.append(float(denoised(prior, x, sigma).abs().max() / x.abs().max()))
+    return max(f if math.isfinite(f) else math.inf for f in found)
 
 
 def takes_noise_level(prior: Prior, x: Tensor, sigma: float) -> bool:

@@ -98,6 +98,10 @@ def check_prior(
         real=material.real,
         levels=levels,
         ends={sigma: _gain(prior, images[0], sigma, generator) for sigma in prior.sigma_range},
+        growth={
+            sigma: laws.growth(prior, images[0], sigma, generator)
+            for sigma in sorted({*sigmas, prior.sigma_range[1]})
+        },
         takes_noise_level=laws.takes_noise_level(
             prior, _noisy(images[0], middle, generator), middle
         ),

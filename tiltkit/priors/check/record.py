@@ -57,6 +57,8 @@ class Report:
         real: Whether these are a user's.
         levels: By rising noise level.
         ends: Noise range with the gain over the noisy image in dB at each end.
+        growth: By noise level, how far it goes beyond images that are too bright; see
+            `laws.growth`.
         takes_noise_level: Whether it makes a difference which noise level the denoiser is told.
         image_peak: 99.5th percentile of pixel lengths of the clean images.
         sample_peak: The same of the unconditional samples.
@@ -70,6 +72,7 @@ class Report:
     real: bool
     levels: Sequence[Level]
     ends: Mapping[float, float]
+    growth: Mapping[float, float]
     takes_noise_level: bool
     image_peak: float
     sample_peak: float
@@ -82,6 +85,7 @@ class Report:
             "prior": self.name, "facts": dict(self.facts), "images": self.origin,
             "levels": [asdict(level) for level in self.levels],
             "gain_at_ends": {f"{sigma:g}": gain for sigma, gain in self.ends.items()},
+            "growth": {f"{sigma:g}": figure for sigma, figure in self.growth.items()},
             "takes_noise_level": self.takes_noise_level,
             "image_peak": self.image_peak, "sample_peak": self.sample_peak,
         }  # fmt: skip

@@ -17,6 +17,8 @@ Judgement = Literal["good", "care", "bad"]
 _HONEST = 1.5
 # Drift and asymmetry: up to the first is good, up to the second takes care.
 _SMALL, _LARGE = 0.15, 0.4
+# Times the largest value of what it is given: sound priors were seen to reach 1.2.
+_GROWS = 2.0
 # dB over a baseline, or over the noise, that counts: below, seeds decide.
 _BETTER = 0.1
 
@@ -71,6 +73,7 @@ def _all(report: Report) -> Iterator[Finding]:
         " symmetry), at worst, at noise {sigma:g}.",
     )  # fmt: skip
     yield _range(report)
+    yield _growth(report)
     yield _values(report)
 
 
@@ -135,6 +138,21 @@ def _range(report: Report) -> Finding:
     if min(gain_low, gain_high) > -_BETTER:
         return Finding("noise range", "good", text)
     return Finding("noise range", "bad", text + " Below zero it adds errors of its own.")
+
+
+def _growth(report: Report) -> Finding:
+    worst = max(report.growth, key=lambda sigma: report.growth[sigma])
+    figure = report.growth[worst]
+    text = (
+        f"Of images up to ten times too bright it makes {figure:.3g} times their largest value at"
+        f" worst, at noise {worst:g}"
+    )
+    if figure <= _GROWS:
+        return Finding("brightness", "good", f"{text}: it goes on in proportion.")
+    return Finding(
+        "brightness", "bad", f"{text}: samples may run away on their way to the data. Train it with"
+        " some images that are too bright (data.bright of a recipe)."
+    )  # fmt: skip
 
 
 def _values(report: Report) -> Finding:
