@@ -144,7 +144,7 @@ def _growth(report: Report) -> Finding:
     worst = max(report.growth, key=lambda sigma: report.growth[sigma])
     figure = report.growth[worst]
     text = (
-        f"Of images up to ten times too bright it makes {figure:.3g} times their largest value at"
+        f"Of images up to ten times too bright it makes {figure:.2f} times their largest value at"
         f" worst, at noise {worst:g}"
     )
     if figure <= _GROWS:
