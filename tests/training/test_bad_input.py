@@ -123,6 +123,8 @@ def test_an_output_that_is_there(folder: Path, recipe: Recipe) -> None:
         ({"data": {"paths": ["a"], "augment": "mri"}}, "makes up phases"),
         ({"data": {"paths": ["a"], "kind": "complex", "offset": 9}}, "offset is 9, but nothing"),
         ({"data": {"paths": ["a"], "augment": "natural", "noise": 1}}, "change the noise"),
+        ({"data": {"paths": ["a"], "bright": 0.1, "noise": 1}}, "bright = 0.1 would change"),
+        ({"scans": {"task": "mri-recon"}, "data": {"paths": ["a"], "bright": 0.1}}, "bright = 0.1"),
         ({"output": "prior.pt"}, "does not end in .safetensors"),
         ({"data": "a"}, "must be a table"),
         ({"datas": {}}, r"no setting 'datas'(.|\n)*'data'"),

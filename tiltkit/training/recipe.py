@@ -224,10 +224,10 @@ def resolve(values: Mapping[str, Any]) -> TrainRecipe:
             f"data.augment = {data.augment!r} would change the noise in the images.",
             "leave it out where data.noise is set.",
         )
-    if data.bright and data.noise > 0:
+    if data.bright and (data.noise > 0 or recipe.scans):
         raise UsageError(
             f"data.bright = {data.bright:g} would change the noise in the images.",
-            "leave it out where data.noise is set.",
+            "leave it out where data.noise is set, and where images are drawn from scans.",
         )
     if recipe.scans:
         _refuse_unused(data, recipe.scans, training)
