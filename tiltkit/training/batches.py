@@ -23,7 +23,7 @@ Array = NDArray[np.float32]
 # A piece's (input, target, sigma, noise of the target's image).
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
-
+# Times as bright as it is that a piece may be made; `tiltkit prior check` asks as far.
 _BRIGHTEST = 10.0
 
 
