@@ -22,6 +22,7 @@ from tiltkit.provenance import provenance
 from tiltkit.sampling.target import Target, chunk_size
 from tiltkit.slices import Parts, sample_slice
 from tiltkit.solve import DEFAULT_MEMORY_GB, LevelDone, pick_devices
+from tiltkit.summary import summarize
 
 if TYPE_CHECKING:
     from tiltkit.config import Recipe
@@ -105,7 +106,7 @@ def run_scan(
             with _cleared_on_error(output):
                 yield from _sampled(parts, chosen, writer, output)
     reports = [read_diagnostics_of(output, i) for i in range(len(chosen))]
-    summary = _summary(reports, recipe, time.perf_counter() - start)
+    summary = summarize(reports, recipe.samples, time.perf_counter() - start)
     yield ScanDone(output, summary, sampled=not complete)
 
 
@@ -187,33 +188,6 @@ def _only(layout: Layout, chosen: Sequence[int]) -> Layout:
     slices = layout.axes[0]
     kept = replace(slices, coordinates=[slices.coordinates[i] for i in chosen])
     return replace(layout, axes=(kept, *layout.axes[1:]), unusable={})
-
-
-def _summary(
-    reports: Sequence[Mapping[str, Any]], recipe: Recipe, seconds: float
-) -> dict[str, Any]:
-    """Figures of a whole scan for the last line: the worst ESS, the mean fit, the first worry."""
-
-    def values(name: str) -> list[float]:
-        return [float(report[name]) for report in reports if name in report]
-
-    summary: dict[str, Any] = {
-        "slices": len(reports),
-        "samples": recipe.samples,
-        "seconds": seconds,
-        "verdict": next((r["verdict"] for r in reports if r["verdict"] != "ok"), "ok"),
-    }
-    if values("ess_min"):
-        summary["ess_min"] = min(values("ess_min"))
-    if values("rhat"):
-        summary["rhat"] = max(values("rhat"))
-    for name in ("levels", "weighted_levels"):
-        if values(name):
-            summary[name] = int(min(values(name)))
-    for name in ("chi2", "chi2_expected"):
-        if values(name):
-            summary[name] = sum(values(name)) / len(values(name))
-    return summary
 
 
 def _seconds_of_call(target: Target, sampler: Sampler) -> float:

@@ -175,12 +175,31 @@ def test_a_newer_unfinished_result_is_not_passed_over(
     assert "out.h5 exists" in done.err
 
 
+@pytest.mark.parametrize(("gate", "reason"), [
+    ("chi2", "not understood"), ("chi2>much", "not understood"), ("chi>2", "did you mean 'chi2'"),
+    ("verdict>1", "There is no figure 'verdict'"),
+])  # fmt: skip
 def test_a_gate_that_is_none_is_refused_before_the_run(
+    tilt: Tilt, scan: Path, tmp_path: Path, gate: str, reason: str
+) -> None:
+    done = tilt("run", "mri-recon", scan, "-o", tmp_path / "out.h5", "--fail-if", gate, *FAST)
+    assert done.code == 2
+    assert reason in done.err
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_a_gate_holds_where_nothing_is_known_or_anything_warns(
     tilt: Tilt, scan: Path, tmp_path: Path
 ) -> None:
-    done = tilt("run", "mri-recon", scan, "-o", tmp_path / "out.h5", "--fail-if", "chi2", *FAST)
-    assert done.code == 2
-    assert not (tmp_path / "out.h5").exists()
+    out = tmp_path / "out.h5"
+    run = ("run", "mri-recon", scan, "-o", out, "--resume", "--json", *FAST)
+    done = tilt(*run, "--fail-if", "rhat>1.1", "--fail-if", "prior_misfit_max>1e3")
+    assert done.code == 3
+    assert "rhat>1.1 (rhat is not known)" in done.err
+    assert "1e3" not in done.err
+    figures = json.loads(done.out)
+    assert figures["warned"] == (figures["verdict"] != "ok")
+    assert tilt(*run, "--fail-if", "warned>0").code == 3 * figures["warned"]
 
 
 def test_an_unfinished_result_is_not_exported(

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import click
 
-from tiltkit.cli.shared import call_plugins, fail_if_option, gates_met, json_option, print_json
+from tiltkit.cli.shared import (
+    call_plugins,
+    check_gates,
+    fail_if_option,
+    gates_met,
+    json_option,
+    print_json,
+)
 
 __all__ = ["evaluate"]
 
@@ -42,6 +49,7 @@ def evaluate(
         print_json(figures)
     else:
         _print_table(figures)
+    check_gates(fail_if, figures)
     missed = gates_met(fail_if, figures)
     for condition in missed:
         click.echo(f"Not good enough: {condition}.", err=True)

@@ -27,6 +27,7 @@ from tiltkit.cli.shared import (
     resolved,
 )
 from tiltkit.errors import TiltkitError, UsageError
+from tiltkit.summary import FIGURES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +88,7 @@ def run(
     given = options["recipe"]
     read = [*files, given] if given and not is_result_name(given) else files
     check_jobs(jobs, read, overwrite=overwrite, resume=resume)
-    check_gates(fail_if)
+    check_gates(fail_if, FIGURES)
     codes = []
     for job in jobs:
         try:
@@ -173,5 +174,7 @@ def _sentence(summary: dict[str, Any]) -> str:
         text += f", chi2 {summary['chi2']:.2f} (expected {summary['chi2_expected']:.2f})"
     if "report" in summary:
         text += f", report {summary['report']}"
-    good = summary["verdict"] == "ok"
-    return f"{text}. " + ("Certificate: ok." if good else f"Take care: {summary['verdict']}.")
+    if not summary["warned"]:
+        return f"{text}. Certificate: ok."
+    which = f" ({summary['warned']} of {slices} slices)" if slices > 1 else ""
+    return f"{text}. Take care{which}: {summary['verdict']}."

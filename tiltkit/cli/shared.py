@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -79,7 +79,7 @@ def fail_if_option(command: Command) -> Command:
         "fail_if",
         multiple=True,
         metavar="NAME<VALUE",
-        help="Exit with 3 when a figure of the last line is so, such as 'chi2>1.5'; repeatable.",
+        help="Exit with 3 when a figure is so, such as 'warned>0' or 'chi2>1.5'; repeatable.",
     )(command)
 
 
@@ -170,23 +170,33 @@ def print_tree(values: Mapping[str, Any], indent: str = "") -> None:
             click.echo(f"{indent}{key:<{width}}  {_short(value)}".rstrip())
 
 
-def check_gates(conditions: Sequence[str]) -> None:
-    """Refuse, before any work, what is not of the form of a condition.
+def check_gates(conditions: Sequence[str], known: Collection[str]) -> None:
+    """Refuse conditions of the wrong form, or on a figure that is not ``known``.
 
     Raises:
-        UsageError: As `gates_met`.
+        UsageError: Such a condition.
     """
-    for text in conditions:
-        _gate(text)
+    for name, _, _ in map(_gate, conditions):
+        if name not in known:
+            from tiltkit.config import nearest
+
+            raise UsageError(f"There is no figure {name!r}.", nearest(name, known))
 
 
 def gates_met(conditions: Sequence[str], figures: Mapping[str, Any]) -> list[str]:
-    """Those of the ``NAME<VALUE`` conditions that hold; a figure that is NaN counts as holding.
+    """Those of the ``NAME<VALUE`` conditions that hold.
 
-    Raises:
-        UsageError: Not such a condition, or no such figure.
+    A figure that is NaN, or that this run does not have, speaks for nothing: its condition holds.
     """
-    return [text for text in conditions if _holds(text, figures)]
+    met = []
+    for text in conditions:
+        name, sign, limit = _gate(text)
+        value = float(figures.get(name, math.nan))
+        if math.isnan(value):
+            met.append(f"{text} ({name} is not known)")
+        elif value < limit if sign == "<" else value > limit:
+            met.append(text)
+    return met
 
 
 def _gate(text: str) -> tuple[str, str, float]:
@@ -198,19 +208,6 @@ def _gate(text: str) -> tuple[str, str, float]:
     except ValueError:
         pass
     raise UsageError(f"The condition {text!r} is not understood.", "write it like 'chi2>1.5'.")
-
-
-def _holds(text: str, figures: Mapping[str, Any]) -> bool:
-    name, sign, limit = _gate(text)
-    value = figures.get(name)
-    if not isinstance(value, int | float):
-        from tiltkit.config import nearest
-
-        known = [name for name, v in figures.items() if isinstance(v, int | float)]
-        raise UsageError(f"There is no figure {name!r}.", nearest(name, known))
-    if math.isnan(value):
-        return True
-    return value < limit if sign == "<" else value > limit
 
 
 def _from_file(path: Path) -> tuple[dict[str, Any], Path | None]:
