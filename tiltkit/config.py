@@ -137,8 +137,16 @@ def resolve(values: Mapping[str, Any], plugins: Plugins) -> Recipe:
         if kind == "sampler":
             options = {**_preset(plugins.load(kind, name), name, recipe.quality), **options}
         checked = plugins.options(kind, name, options)
-        complete[kind] = {"name": name, **checked.model_dump()}
+        complete[kind] = {"name": name, **_absolute(checked.model_dump())}
     return recipe.model_copy(update=complete)
+
+
+def _absolute(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with files by their full names: a result may be repeated from another folder."""
+    return {
+        name: value.resolve() if isinstance(value, Path) and value.exists() else value
+        for name, value in options.items()
+    }
 
 
 def _refuse_lost(values: Mapping[str, Any], plugins: Plugins) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Any, Literal
 
 from click import Command
 
+from tiltkit.digest import digest
 from tiltkit.errors import PluginError
 from tiltkit.hookspecs import KINDS, PriorEntry
 from tiltkit.plugins.isolate import isolated
@@ -37,7 +37,6 @@ _ARGUMENTS = {
     "writer": ("result", "output"),
 }
 _WITH_OPTIONS = ("task", "sampler", "prior")
-_CHUNK = 2**20
 
 # Level, what is wrong (after the name of the thing), what to do.
 Problem = tuple[Literal["warning", "error"], str, str]
@@ -158,24 +157,19 @@ def _weights(plugin: Plugin, entry: PriorEntry) -> Iterator[Problem]:
     package, _, path = entry.weights.partition(":")
     again = f"install it again: pip install --force-reinstall {plugin.distribution}"
     try:
-        with isolated(f"has weights that cannot be read ({entry.weights})", plugin.distribution):
-            digest = _digest(package, path)
+        with (
+            isolated(f"has weights that cannot be read ({entry.weights})", plugin.distribution),
+            as_file(files(package).joinpath(path)) as weights,
+        ):
+            found = digest(weights)
     except PluginError as error:
         yield "error", error.message, again
         return
     if not entry.sha256:
-        hint = f'its authors must set sha256="{digest}".'
+        hint = f'its authors must set sha256="{found}".'
         yield "warning", "has weights without a digest to check them against", hint
-    elif digest != entry.sha256.lower():
+    elif found != entry.sha256.lower():
         yield "error", "has weights of another sha256 than it states", again
-
-
-def _digest(package: str, path: str) -> str:
-    digest = hashlib.sha256()
-    with files(package).joinpath(path).open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _collisions(plugin: Plugin, plugins: Plugins) -> Iterator[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import sys
 from collections.abc import Sequence
@@ -11,11 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiltkit.digest import digest
+
 if TYPE_CHECKING:
     from tiltkit.config import Recipe
     from tiltkit.plugins import Plugins
 
-__all__ = ["digest", "provenance"]
+__all__ = ["provenance"]
 
 _PACKAGES = ("tiltkit", "torch", "numpy", "h5py")
 
@@ -44,6 +45,7 @@ def provenance(
         "raw_sha256": digest(source),
         "slices": list(slices),
         "weights_sha256": getattr(prior, "sha256", ""),
+        "files_sha256": _files(recipe),
         "versions": {name: version(name) for name in _PACKAGES}
         | {"python": sys.version.split()[0]},
         "plugins": {p.distribution: p.version for p in plugins.plugins if p.status == "ok"},
@@ -51,19 +53,19 @@ def provenance(
     }
 
 
+def _files(recipe: Recipe) -> dict[str, dict[str, str]]:
+    """Digests of the files that options name, by part of the recipe and option."""
+    parts = {"task": recipe.task, "prior": recipe.prior, "sampler": recipe.sampler}
+    return {
+        part: {
+            name: digest(value)
+            for name, value in options.items()
+            if isinstance(value, Path) and value.exists()
+        }
+        for part, options in parts.items()
+    }
+
+
 def _text(name: str) -> str:
     """A name in bytes that are no UTF-8, which HDF5 has no place for, with question marks."""
     return name.encode(errors="replace").decode()
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of all files in a folder."""
-    parts = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    total = hashlib.sha256()
-    for part in parts:
-        if part is not path:
-            total.update(part.relative_to(path).as_posix().encode() + b"\0")
-        with part.open("rb") as file:
-            while block := file.read(2**20):
-                total.update(block)
-    return total.hexdigest()

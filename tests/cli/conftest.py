@@ -53,6 +53,12 @@ def tilt(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Done]]:
     signal.signal(signal.SIGTERM, before)
 
 
+def samples_of(result: Path) -> np.ndarray:
+    """The samples in a result file."""
+    with h5py.File(result) as file:
+        return file["entry/samples/samples"][()]
+
+
 def write_scan(path: Path, n_slices: int = 1, **changes: Any) -> Path:
     """A scan of a bright ellipse by three coils, every third column and a full centre."""
     rng = np.random.default_rng(5)

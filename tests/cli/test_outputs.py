@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.cli.conftest import FAST
+from tests.cli.conftest import FAST, samples_of
 
 Tilt = Callable[..., Any]
 
@@ -247,3 +248,29 @@ def test_quality_changes_the_budget_of_an_earlier_result(
     assert "6 levels" in levels()
     assert "26 levels" in levels("--quality", "draft")
     assert "10 levels" in levels("--quality", "draft", "-s", "sampler.levels=8")
+
+
+def test_a_run_goes_on_and_is_repeated_with_the_same_prior_file_only(
+    tilt: Tilt, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixture, out, again = tmp_path / "known.npz", tmp_path / "out.h5", tmp_path / "again.h5"
+    means = np.random.default_rng(0).normal(size=(2, 2, 40, 36)).astype(np.float32)
+    np.savez(mixture, means=means, variance=0.1)
+    monkeypatch.chdir(tmp_path)
+    run = ("run", "mri-recon", scan, "-o", out, *FAST, "--prior", "mixture",
+           "-s", "prior.file=known.npz")  # fmt: skip
+    assert tilt(*run).code == 0
+    monkeypatch.chdir(scan.parent)
+    done = tilt("run", "-c", out, "-o", again)
+    assert done.code == 0, done.err
+    assert (samples_of(again) == samples_of(out)).all()
+
+    np.savez(mixture, means=means[::-1], variance=0.2)
+    monkeypatch.chdir(tmp_path)
+    for command in ((*run, "--resume"), ("run", "-c", out, "-o", again, "--overwrite")):
+        done = tilt(*command)
+        assert done.code == 2
+        assert "known.npz has changed" in done.err or "another file for prior.file" in done.err
+    done = tilt("run", "-c", out, "-o", again, "--overwrite", "-s", "prior.file=known.npz")
+    assert done.code == 0, done.err
+    assert (samples_of(again) != samples_of(out)).any()

@@ -109,6 +109,32 @@ def test_a_patch_mixture_is_fitted_and_used(tilt: Tilt, images: Path, tmp_path: 
                 "--steps", "3", "--side", "4")  # fmt: skip
     assert done.code == 0, done.err
     assert "3 of 3 images of discs.npz" in done.out
+    assert new.stat().st_mode & 0o777 == images.stat().st_mode & 0o777
     done = tilt("prior", "check", "patches", "--images", images, *QUICK, "-s", f"file={new}")
     assert done.code == 0, done.err
     assert "fitted to" in done.out
+
+
+@pytest.mark.parametrize("command", [
+    ("check", "tv", "--images", "in.png", "-o", "in.png", *QUICK),
+    ("convert", "in.png", "-o", "in.png"),
+    ("fit-patches", "in.png", "-o", "in.png"),
+])  # fmt: skip
+def test_what_is_read_is_never_replaced(
+    tilt: Tilt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.png").write_text("precious")
+    done = tilt("prior", *command, "--overwrite")
+    assert (done.code, "is the input itself" in done.err) == (2, True), done.err
+    assert Path("in.png").read_text() == "precious"
+
+
+def test_a_page_that_is_there_is_not_replaced_unasked(tilt: Tilt, tmp_path: Path) -> None:
+    page = tmp_path / "gaussian.html"
+    page.write_text("precious")
+    command = ("prior", "check", "gaussian", *QUICK, "-o", page)
+    assert tilt(*command).code == 2
+    assert page.read_text() == "precious"
+    assert tilt(*command, "--overwrite").code == 0
+    assert page.read_text() != "precious"

@@ -30,11 +30,6 @@ from .conftest import FAST
 Tilt = Callable[..., Any]
 
 
-def samples_of(path: Path) -> np.ndarray:
-    with h5py.File(path) as file:
-        return file["entry/samples/samples"][()]
-
-
 def test_a_scan_becomes_a_result_and_a_page(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
     before = hashlib.sha256(scan.read_bytes()).digest()
     done = tilt("run", "mri-recon", scan, "-o", tmp_path / "out.h5", "--report", *FAST)

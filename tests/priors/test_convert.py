@@ -14,9 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from tiltkit.digest import digest
 from tiltkit.errors import InputError, UsageError
 from tiltkit.priors.convert import convert
-from tiltkit.priors.weights import file_digest
 
 
 def net():
@@ -69,9 +69,9 @@ def test_the_new_file_tells_where_it_comes_from(tmp_path):
     with safe_open(new, "pt") as file:
         notes = file.metadata()
     assert notes["source"] == "old.ckpt"
-    assert notes["source_sha256"] == done.source_sha256 == file_digest(tmp_path / "old.ckpt")
+    assert notes["source_sha256"] == done.source_sha256 == digest(tmp_path / "old.ckpt")
     assert notes["licence"] == "MIT"
-    assert done.sha256 == file_digest(new)
+    assert done.sha256 == digest(new)
     assert done.left_out == ("step",)
     assert done.tensors == len(net().state_dict())
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tiltkit.digest import digest
 from tiltkit.errors import TiltkitError
 from tiltkit.priors.network import ScoreUNet
-from tiltkit.priors.weights import ARCHITECTURE, file_digest, load_network, save_network
+from tiltkit.priors.weights import ARCHITECTURE, load_network, save_network
 
 
 @pytest.fixture
@@ -59,8 +60,8 @@ def test_a_loaded_network_is_ready_to_run_and_not_to_train(path: Path) -> None:
 
 
 def test_the_right_digest_is_accepted_in_either_case(path: Path) -> None:
-    load_network(path, sha256=file_digest(path))
-    load_network(path, sha256=file_digest(path).upper())
+    load_network(path, sha256=digest(path))
+    load_network(path, sha256=digest(path).upper())
 
 
 def test_a_wrong_digest_is_refused(path: Path) -> None:
@@ -70,11 +71,11 @@ def test_a_wrong_digest_is_refused(path: Path) -> None:
 
 
 def test_one_flipped_bit_changes_the_digest(path: Path) -> None:
-    digest, content = file_digest(path), bytearray(path.read_bytes())
+    before, content = digest(path), bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(TiltkitError, match="sha256 differs"):
-        load_network(path, sha256=digest)
+        load_network(path, sha256=before)
 
 
 @pytest.mark.parametrize("keep", [0, 5, 200, -1])

@@ -43,20 +43,24 @@ def prior() -> None:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, metavar="NAME")
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="Picture (.png) or page (.html).")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 @json_option
-def check(name: str, settings: tuple[str, ...], as_json: bool, **choice: Any) -> None:
+def check(
+    name: str, settings: tuple[str, ...], overwrite: bool, as_json: bool, **choice: Any
+) -> None:
     """Say whether the prior NAME is what it claims to be.
 
     \b
     tiltkit prior check mri.brain --images heads.npz -o brain.html
     """
     from tiltkit.cli.prior_check import checked, print_report
-    from tiltkit.priors.check.page import check_path, write_page
+    from tiltkit.priors.check.page import check_suffix, write_page
     from tiltkit.priors.check.verdict import findings, overall
 
     output: Path | None = choice.pop("output")
     if output is not None:
-        check_path(output)
+        check_suffix(output)
+        _check_output(output, overwrite=overwrite, keep=choice["images"])
     report = checked(name, settings, quiet=as_json, **choice)
     found = findings(report)
     if output is not None:
@@ -97,7 +101,7 @@ def convert(
     from tiltkit.priors.convert import PREFIXES
     from tiltkit.priors.convert import convert as convert_file
 
-    _check_output(output, overwrite=overwrite)
+    _check_output(output, overwrite=overwrite, keep=[old])
     done = convert_file(
         old, output, key=key, prefixes=(*strip, *PREFIXES), notes=dict(map(_note, note))
     )
@@ -157,7 +161,7 @@ def fit_patches(images: tuple[Path, ...], output: Path, overwrite: bool, **choic
     tiltkit prior fit-patches scans/*.tif -o mine.safetensors
     tiltkit run TASK FILE --prior patches -s prior.file=mine.safetensors
     """
-    _check_output(output, overwrite=overwrite)
+    _check_output(output, overwrite=overwrite, keep=images)
     origin, likelihood = _fitted(images, output, **choice)
     click.echo(f"Wrote {output}: fitted to {origin}.")
     click.echo(f"log-likelihood per patch {likelihood:.2f}")
@@ -171,6 +175,7 @@ def _fitted(
     import torch
 
     from tiltkit.cli.prior_check import as_scale
+    from tiltkit.files.atomic import part_path, publish
     from tiltkit.priors.check.material import from_files
     from tiltkit.priors.fit_patches import fit_patches as steps_of
     from tiltkit.priors.fit_patches import patches_of
@@ -187,7 +192,9 @@ def _fitted(
     for number, fit in enumerate(fits, start=1):
         if number in (1, steps) or number % 5 == 0:
             click.echo(f"step {number} of {steps}: {fit.log_likelihood:.2f}", err=True)
-    save_patches(output, fit.mixture, {"fitted_to": material.origin, "steps": str(steps)})
+    part = part_path(output)
+    save_patches(part, fit.mixture, {"fitted_to": material.origin, "steps": str(steps)})
+    publish(part, output)
     return material.origin, fit.log_likelihood
 
 
@@ -198,7 +205,7 @@ def _note(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _check_output(path: Path, *, overwrite: bool) -> None:
+def _check_output(path: Path, *, overwrite: bool, keep: Sequence[Path]) -> None:
     from tiltkit.files.atomic import check_output
 
-    check_output(path, overwrite=overwrite, resume=True)
+    check_output(path, overwrite=overwrite, resume=True, keep=keep)

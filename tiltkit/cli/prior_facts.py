@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from tiltkit.config import with_setting
+from tiltkit.digest import digest
 from tiltkit.errors import TiltkitError
 from tiltkit.hookspecs import PriorEntry
 from tiltkit.priors.fetch import weights_file
-from tiltkit.priors.weights import file_digest
 
 if TYPE_CHECKING:
     from tiltkit.plugins import Plugins
@@ -55,7 +55,7 @@ def facts_of(
     if isinstance(entry, PriorEntry) and entry.licence:
         facts["licence"] = entry.licence
     for path in _files(entry, options):
-        facts[f"sha256 of {path.name}"] = file_digest(path)
+        facts[f"sha256 of {path.name}"] = digest(path)
         facts |= _notes(path)
     return facts
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tiltkit.digest import digest
 from tiltkit.errors import InputError, UsageError
 from tiltkit.plugins import load_plugins
 
@@ -142,6 +143,8 @@ def recipe_values(
     for setting in settings:
         values = with_setting(values, setting)
     values |= {name: direct[name] for name in _DIRECT if direct[name] is not None}
+    if raw and recipe:
+        _refuse_other_files(values, recipe, changed)
     files = [Path(word) for word in rest] or ([_unchanged(raw, recipe)] if raw and recipe else [])
     return values, files
 
@@ -231,7 +234,6 @@ def is_result_name(path: Path) -> bool:
 def _unchanged(raw: Path, result: Path) -> Path:
     """The scan that a result was made from; says so where it is another one by now."""
     from tiltkit.files.reading import read_provenance
-    from tiltkit.provenance import digest
 
     if not raw.exists():
         raise InputError(
@@ -241,6 +243,26 @@ def _unchanged(raw: Path, result: Path) -> Path:
     if read_provenance(result).get("raw_sha256") != digest(raw):
         click.echo(f"Note: {raw} has changed since {result} was made from it.", err=True)
     return raw
+
+
+def _refuse_other_files(values: Mapping[str, Any], result: Path, changed: Collection[str]) -> None:
+    """Files that options name must be those of the result, but for options that were given anew.
+
+    Raises:
+        UsageError: One has changed.
+    """
+    from tiltkit.files.reading import read_provenance
+
+    for part, options in read_provenance(result).get("files_sha256", {}).items():
+        for name, expected in options.items():
+            path = values[part].get(name)
+            if f"{part}.{name}" in changed or not path or not Path(path).exists():
+                continue
+            if digest(path) != expected:
+                raise UsageError(
+                    f"{path} has changed since {result} was made with it.",
+                    f"put it back, or take it as it is: -s {part}.{name}={path}",
+                )
 
 
 def _without_budget(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,6 +60,12 @@ def check_same_run(
         if old.get(key, "") != provenance.get(key, ""):
             what = "input file" if key == "raw_sha256" else "prior"
             raise UsageError(f"{result} was made from another {what} ({key} differs).", start_again)
+    files = _changed(old.get("files_sha256", {}), provenance.get("files_sha256", {}))
+    if files:
+        raise UsageError(
+            f"{result} was made with another file for {', '.join(files)} (sha256 differs).",
+            start_again,
+        )
     if old_shape != shape:
         raise UsageError(f"{result} holds {old_shape} images, this run gives {shape}.", start_again)
 

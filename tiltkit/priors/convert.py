@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
+from tiltkit.digest import digest
 from tiltkit.errors import InputError, UsageError
-from tiltkit.priors.weights import file_digest
+from tiltkit.priors.weights import write_tensors
 
 __all__ = ["Converted", "convert"]
 
@@ -77,10 +77,10 @@ def convert(
     while start := _shared_prefix(tensors, prefixes):
         tensors = {name.removeprefix(start): value for name, value in tensors.items()}
         prefix += start
-    digest = file_digest(old)
-    written = {**(notes or {}), "source": old.name, "source_sha256": digest, "source_key": found}
+    source = digest(old)
+    written = {**(notes or {}), "source": old.name, "source_sha256": source, "source_key": found}
     part = new.with_name(new.name + ".part")
-    save_file(tensors, part, metadata=written)
+    write_tensors(part, tensors, written)
     part.replace(new)
     return Converted(
         found,
@@ -88,8 +88,8 @@ def convert(
         len(tensors),
         sum(t.numel() for t in tensors.values()),
         tuple(str(name) for name, value in weights.items() if not _is_tensor(value)),
-        file_digest(new),
-        digest,
+        digest(new),
+        source,
     )
 
 

@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from tiltkit.priors.fetch import weights_file
 from tiltkit.priors.tiling import tiled
-from tiltkit.priors.weights import file_digest, load_network, load_profile
+from tiltkit.priors.weights import load_network, load_profile
 
 if TYPE_CHECKING:
     from tiltkit.hookspecs import PriorEntry
@@ -99,17 +99,8 @@ def network_prior(options: NetworkOptions, entry: PriorEntry) -> DenoiserPrior:
 class FileOptions(NetworkOptions):
     """Settings of a network in a file of the user's."""
 
-    weights: str = Field(description="safetensors file that 'tiltkit train' wrote")
-    sha256: str = Field("", description="digest that the file must have; that of now when empty")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _pinned(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Note which weights these are, so that a run is repeated with the same ones or not."""
-        path = Path(str(values.get("weights", "")))
-        if not path.is_file() or values.get("sha256"):
-            return values
-        return {**values, "weights": str(path.resolve()), "sha256": file_digest(path)}
+    weights: Path = Field(description="safetensors file that 'tiltkit train' wrote")
+    sha256: str = Field("", description="digest that the file must have; any when empty")
 
 
 def file_prior(options: FileOptions, _entry: PriorEntry) -> DenoiserPrior:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from tiltkit.errors import InputError
 from tiltkit.priors.arrays import read_arrays
 from tiltkit.priors.denoiser import DenoiserPrior
+from tiltkit.priors.weights import write_tensors
 
 if TYPE_CHECKING:
     from tiltkit.hookspecs import PriorEntry
@@ -159,7 +159,7 @@ def save_patches(path: Path, mixture: PatchMixture, notes: Mapping[str, str]) ->
         "weights": mixture.weights, "means": mixture.means, "variances": mixture.variances,
         "axes": mixture.axes, "shape": torch.tensor([mixture.channels, mixture.side]),
     }  # fmt: skip
-    save_file({name: t.contiguous() for name, t in tensors.items()}, path, metadata=dict(notes))
+    write_tensors(path, {name: t.contiguous() for name, t in tensors.items()}, notes)
 
 
 def load_patches(path: Path) -> PatchMixture:

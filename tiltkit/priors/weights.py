@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from tiltkit.digest import digest
 from tiltkit.errors import TiltkitError
 from tiltkit.priors.network import ScoreUNet
 from tiltkit.priors.profile import Profile
@@ -18,12 +18,6 @@ from tiltkit.priors.profile import Profile
 ARCHITECTURE = "tiltkit.ScoreUNet/1"
 # Begins the names of tensors that belong to no layer.
 _PROFILE = "profile."
-
-
-def file_digest(path: str | Path) -> str:
-    """Give the sha256 of a file as hexadecimal text."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_network(
@@ -53,8 +47,14 @@ def save_network(
     tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in state.items()}
     if profile:
         tensors |= {_PROFILE + name: value for name, value in profile.tensors().items()}
-    # Not by safetensors' own writer, whose files only their owner can read.
-    Path(path).write_bytes(save(tensors, metadata=notes))
+    write_tensors(path, tensors, notes)
+
+
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, str]
+) -> None:
+    """Write contiguous tensors of the CPU and notes; unlike safetensors' own, for all to read."""
+    Path(path).write_bytes(save(dict(tensors), metadata=dict(notes)))
 
 
 def load_network(path: str | Path, sha256: str | None = None) -> tuple[ScoreUNet, dict[str, str]]:
@@ -73,7 +73,7 @@ def load_network(path: str | Path, sha256: str | None = None) -> tuple[ScoreUNet
             f"There are no network weights at {path}.",
             "check the path, or install the plugin that brings them again.",
         )
-    if sha256 is not None and file_digest(path) != sha256.lower():
+    if sha256 is not None and digest(path) != sha256.lower():
         raise TiltkitError(
             f"{path.name} is not the expected file: its sha256 differs.",
             "download or install it again.",

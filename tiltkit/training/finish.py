@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tiltkit.digest import digest
 from tiltkit.errors import TiltkitError
 from tiltkit.files.atomic import part_path, publish
 from tiltkit.priors.check.ancestral import along
 from tiltkit.priors.denoiser import DenoiserPrior, NetworkOptions, has_bfloat16, prior_of
-from tiltkit.priors.weights import file_digest, save_network
+from tiltkit.priors.weights import save_network
 from tiltkit.sampling.ladder import ladder
 from tiltkit.training.card import card, notes
 from tiltkit.training.exam import Exam
@@ -89,7 +90,7 @@ def finish(
     weights = part_path(state)
     try:
         save_network(weights, net.cpu(), notes(outcome), profile)
-        outcome = replace(outcome, sha256=file_digest(weights))
+        outcome = replace(outcome, sha256=digest(weights))
         files = Finished(
             outcome,
             job.output,

@@ -28,9 +28,10 @@ from augment import (
 )
 from torch import Generator, Tensor
 
+from tiltkit.digest import digest
 from tiltkit.priors.network import ScoreUNet
 from tiltkit.priors.profile import Look, describe, profile_of
-from tiltkit.priors.weights import file_digest, load_network, save_network
+from tiltkit.priors.weights import load_network, save_network
 
 # The coarsest pixels, in those that just show the whole head.
 COARSE = 1.6
@@ -128,7 +129,7 @@ def main() -> None:
     own = {k: v for k, v in notes.items() if k not in ("architecture", "config")}
     profile = profile_of(looks)
     save_network(args.weights, network, own, profile, dtype=torch.float16)
-    print(f"sha256 {file_digest(args.weights)}")
+    print(f"sha256 {digest(args.weights)}")
     for k, path in enumerate(path for path, weight in weights.items() if not weight):
         found = looks_of(path, 40, network, args.seed * 1000 + 500 + k)
         distances = profile.distance(*map(torch.cat, zip(*found, strict=True)))

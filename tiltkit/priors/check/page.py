@@ -19,27 +19,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-__all__ = ["check_path", "write_page"]
+__all__ = ["check_suffix", "write_page"]
 
 _COLOURS = {"prior": "#1d5fa8", "TV": "#d9822b", "wavelet": "#1f9e89"}
 _SAMPLES = 4
 
 
-def check_path(path: Path) -> None:
+def check_suffix(path: Path) -> None:
     """Whether a page can have that name, before any work.
 
     Raises:
-        UsageError: The suffix is neither .png nor .html, or the folder does not exist.
+        UsageError: The suffix is neither .png nor .html.
     """
     if path.suffix.lower() not in (".png", ".html", ".htm"):
         raise UsageError(f"{path.name} is neither .png nor .html.", "choose one of them for -o.")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"The folder {path.parent} does not exist.", "make it first.")
 
 
 def write_page(report: Report, found: list[Finding], path: Path) -> None:
     """Write a PNG picture or an HTML page; one that is there is replaced."""
-    check_path(path)
     png = _png(_figure(report))
     if path.suffix.lower() == ".png":
         path.write_bytes(png)

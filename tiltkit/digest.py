@@ -1,0 +1,22 @@
+"""The SHA-256 of files: which input, which weights these are."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+__all__ = ["digest"]
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files in a folder."""
+    path = Path(path)
+    parts = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    total = hashlib.sha256()
+    for part in parts:
+        if part is not path:
+            total.update(part.relative_to(path).as_posix().encode() + b"\0")
+        with part.open("rb") as file:
+            while block := file.read(2**20):
+                total.update(block)
+    return total.hexdigest()
