@@ -25,7 +25,7 @@ from tiltkit.files.reading import (
     read_recipe,
 )
 
-from .conftest import FAST
+from .conftest import FAST, samples_of
 
 Tilt = Callable[..., Any]
 
