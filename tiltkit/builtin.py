@@ -211,14 +211,8 @@ def tiltkit_metrics() -> list[Entry]:
 
 @hookimpl
 def tiltkit_writers() -> list[WriterEntry]:
-    """The result file itself, and stacks of images."""
+    """Stacks of images."""
     return [
-        WriterEntry(
-            name="hdf5",
-            target="tiltkit.files.result:copy_result",
-            summary="the result as it is: NeXus HDF5",
-            suffix=".h5",
-        ),
         WriterEntry(
             name="tiff",
             target="tiltkit.files.tiff:write_tiff",

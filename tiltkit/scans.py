@@ -21,7 +21,7 @@ from tiltkit.files.resume import same_run
 from tiltkit.provenance import provenance
 from tiltkit.sampling.target import Target, chunk_size
 from tiltkit.slices import Parts, sample_slice
-from tiltkit.solve import DEFAULT_MEMORY_GB, LevelDone, pick_devices
+from tiltkit.solve import LevelDone, pick_devices
 from tiltkit.summary import summarize
 
 if TYPE_CHECKING:
@@ -140,8 +140,8 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
     task, (prior,), sampler = _parts(recipe, plugins, [device])
     with task.open(source) as scan:
         chosen = choose_slices(recipe.slices, scan.layout, source)
-        problem = scan.problem(chosen[0], prior, device)
-        memory = recipe.memory_gb or DEFAULT_MEMORY_GB
+        parts = Parts(scan, [prior], sampler, [device], recipe, checkpoint_path(source))
+        problem, tiles, memory = parts.first_problem(chosen[0])
         chunk = chunk_size(problem.shape, recipe.samples, memory)
         target = Target(problem, recipe.samples, chunk, device)
         seconds = _seconds_of_call(target, sampler)
@@ -151,7 +151,7 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
             f" {prior.sigma_range[1]:g}, {prior.value_range}",
             "sampler": f"{recipe.sampler['name']}, {len(levels)} levels, {recipe.samples} samples"
             + (f" in {recipe.runs} independent runs" if recipe.runs > 1 else ""),
-            "slices to do": len(chosen),
+            "slices to do": f"{len(chosen)}, each in {tiles} tiles" if tiles > 1 else len(chosen),
             "device": str(device),
             "memory for particles": f"{chunk} side by side",
             "time per network call": f"{seconds:.2f} s for all samples",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +37,34 @@ class Parts:
     recipe: Recipe
     checkpoint: Path
 
+    def tiles(self, index: int) -> Sequence[Tile]:
+        """Tiles of a slice that is too large for the memory, of scans that can be tiled."""
+        if not isinstance(self.scan, TiledScan):
+            return ()
+        return self.scan.tiles(index, values_at_once(self.recipe.samples, self._memory_gb))
+
+    def first_problem(self, index: int) -> tuple[Problem, int, float]:
+        """On the first device: the problem of a slice or its first tile, tiles, memory in GB."""
+        tiles = self.tiles(index)
+        if isinstance(self.scan, TiledScan) and len(tiles) > 1:
+            problem = self.scan.tile_problem(index, tiles[0], self.priors[0], self.devices[0])
+            return problem, len(tiles), self.for_tile
+        return self.scan.problem(index, self.priors[0], self.devices[0]), 1, self.for_whole
+
+    @property
+    def for_whole(self) -> float:
+        """Memory in GB for samples of a whole slice that are handled side by side."""
+        return self.recipe.memory_gb or DEFAULT_MEMORY_GB
+
+    @property
+    def for_tile(self) -> float:
+        """The same for a tile; the other half is for what `values_at_once` counts."""
+        return self._memory_gb / 2
+
+    @property
+    def _memory_gb(self) -> float:
+        return self.recipe.memory_gb or min(memory_of(device) for device in self.devices)
+
     def steps(
         self,
         index: int,
@@ -68,7 +97,7 @@ def sample_slice(
         position: Of the slice in the result.
         writer: Of the result.
     """
-    tiles = _tiles(parts, index)
+    tiles = parts.tiles(index)
     if len(tiles) > 1:
         yield from _in_tiles(parts, tiles, index, position, writer)
     else:
@@ -79,12 +108,11 @@ def _whole(
     parts: Parts, index: int, position: int, writer: ResultWriter
 ) -> Iterator[LevelDone | Mapping[str, Any]]:
     """A slice at once."""
-    memory = parts.recipe.memory_gb or DEFAULT_MEMORY_GB
 
     def problem(prior: Prior, device: torch.device) -> Problem:
         return parts.scan.problem(index, prior, device)
 
-    for step in parts.steps(index, problem, parts.checkpoint, memory):
+    for step in parts.steps(index, problem, parts.checkpoint, parts.for_whole):
         if isinstance(step, Outcome):
             writer.write(position, step)
             yield step.diagnostics
@@ -98,22 +126,22 @@ def _in_tiles(
     """A slice tile by tile; tiles that a stopped run has written are not done again."""
     scan = parts.scan
     assert isinstance(scan, TiledScan)  # noqa: S101  (who gave the tiles)
-    memory = parts.recipe.memory_gb or memory_of(parts.devices[0])
     done = writer.tiles(position)
-    for k, tile in enumerate(tiles):
-        if bounds_of(tile.window) in done:
-            continue
+    todo = [tile for tile in tiles if bounds_of(tile.window) not in done]
+    start = time.perf_counter()
+    for k, tile in enumerate(todo):
 
         def problem(prior: Prior, device: torch.device, tile: Tile = tile) -> Problem:
             return scan.tile_problem(index, tile, prior, device)
 
         # Tiles share their random numbers, but not their checkpoints.
-        own = parts.checkpoint.with_name(f"{parts.checkpoint.name}.tile{k}")
-        for step in parts.steps(index, problem, own, memory / 2):
+        number = tiles.index(tile)
+        own = parts.checkpoint.with_name(f"{parts.checkpoint.name}.tile{number}")
+        for step in parts.steps(index, problem, own, parts.for_tile):
             if isinstance(step, Outcome):
                 writer.write_tile(position, tile.window, step)
             else:
-                yield _of_all(step, k, len(tiles))
+                yield _of_all(step, k, len(todo), time.perf_counter() - start)
     done = writer.tiles(position)
     windows = [bounds_of(tile.window) for tile in tiles]
     report = combined([done[window] for window in windows], windows)
@@ -121,22 +149,8 @@ def _in_tiles(
     yield report
 
 
-def _tiles(parts: Parts, index: int) -> Sequence[Tile]:
-    """Tiles of a slice that is too large for the memory, of scans that can be tiled."""
-    if not isinstance(parts.scan, TiledScan):
-        return ()
-    memory = parts.recipe.memory_gb or min(memory_of(device) for device in parts.devices)
-    return parts.scan.tiles(index, values_at_once(parts.recipe.samples, memory))
-
-
-def _of_all(step: LevelDone, tile: int, tiles: int) -> LevelDone:
-    """The progress of a tile as that of its slice."""
-    left = step.seconds_left
-    done = max(step.level, 1)
-    return replace(
-        step,
-        level=tile * step.n_levels + step.level,
-        n_levels=tiles * step.n_levels,
-        seconds_left=left
-        + (tiles - tile - 1) * left * step.n_levels / max(step.n_levels - done, 1),
-    )
+def _of_all(step: LevelDone, tile: int, tiles: int, spent: float) -> LevelDone:
+    """The progress of a tile as that of the tiles to do, on which so many seconds were spent."""
+    done = tile * step.n_levels + step.level
+    total = tiles * step.n_levels
+    return replace(step, level=done, n_levels=total, seconds_left=spent / done * (total - done))

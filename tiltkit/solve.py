@@ -185,7 +185,8 @@ def _device(name: str) -> torch.device:
 def _seconds(groups: Sequence[Group], start: float) -> float:
     """Time of the whole slice, with that of stopped runs before this one."""
     here = time.perf_counter() - start
-    return max(here, sum(group.progress.seconds for group in groups) / len(groups))
+    lanes = len({group.target.device for group in groups})
+    return max(here, sum(group.progress.seconds for group in groups) / lanes)
 
 
 def _peak_memory_mb(groups: Sequence[Group]) -> float:

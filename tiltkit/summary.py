@@ -12,14 +12,13 @@ __all__ = ["FIGURES", "summarize"]
 _OF_SLICES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "ess_min": min,
     "rhat": max,
-    "levels": min,
-    "weighted_levels": min,
     "chi2": fmean,
     "chi2_expected": fmean,
     "prior_misfit_max": max,
     "prior_distance": max,
 }
-FIGURES = ("slices", "warned", "samples", "seconds", *_OF_SLICES)
+_COUNTS = ("levels", "weighted_levels")
+FIGURES = ("slices", "warned", "samples", "seconds", *_OF_SLICES, *_COUNTS)
 """Numbers that `summarize` may give: what ``tiltkit run --fail-if`` can ask for."""
 
 
@@ -39,7 +38,7 @@ def summarize(reports: Sequence[Mapping[str, Any]], samples: int, seconds: float
         "seconds": seconds,
         "verdict": worries[0] if worries else "ok",
     }
-    for name, of_all in _OF_SLICES.items():
+    for name in (*_OF_SLICES, *_COUNTS):
         if values := [report[name] for report in reports if name in report]:
-            summary[name] = of_all(values)
+            summary[name] = int(min(values)) if name in _COUNTS else _OF_SLICES[name](values)
     return summary

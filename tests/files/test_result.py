@@ -16,7 +16,6 @@ import pytest
 from tiltkit.errors import InputError, TiltkitError, UsageError
 from tiltkit.files.result import (
     ResultWriter,
-    copy_result,
     read_estimate,
     read_provenance,
     read_recipe,
@@ -348,12 +347,6 @@ def test_a_flipped_byte_is_noticed(result: Path) -> None:
     result.write_bytes(damaged)
     with pytest.raises(InputError, match="damaged"):
         read_estimate(result, 0)
-
-
-def test_a_copy_is_the_same_result(result: Path, tmp_path: Path) -> None:
-    copy_result(result, tmp_path / "copy.h5")
-    assert (tmp_path / "copy.h5").read_bytes() == result.read_bytes()
-    assert not (tmp_path / "copy.h5.part").exists()
 
 
 def test_axes_keep_their_units(tmp_path: Path, start: Start, outcome: Make) -> None:

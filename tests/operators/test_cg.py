@@ -46,24 +46,6 @@ def test_an_item_s_answer_does_not_depend_on_its_neighbours():
         torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-9, atol=0)
 
 
-def test_a_start_at_the_solution_needs_no_iterations():
-    normal, b = system()
-    x, iterations = conjugate_gradient(
-        lambda v: v @ normal, b, ALPHA, BETA, x0=exact(normal, b), rtol=1e-8
-    )
-    assert iterations == 0
-    torch.testing.assert_close(x, exact(normal, b))
-
-
-def test_a_start_at_a_neighbouring_solution_saves_iterations():
-    normal, b = system(n=300)
-    _, cold = conjugate_gradient(lambda v: v @ normal, b, ALPHA, BETA)
-    near = 1.0001 * exact(normal, b)
-    x, warm = conjugate_gradient(lambda v: v @ normal, b, ALPHA, BETA, x0=near)
-    assert warm < cold
-    torch.testing.assert_close(x, exact(normal, b), rtol=1e-3, atol=1e-6)
-
-
 def test_the_exact_inverse_as_preconditioner_needs_one_iteration():
     normal, b = system()
     x, iterations = conjugate_gradient(

@@ -81,6 +81,17 @@ def test_the_default_step_is_stable_for_a_badly_scaled_measurement():
     assert x.abs().max() < 10
 
 
+def test_a_sampler_keeps_nothing_of_the_problem_before():
+    sampler = Almc(AlmcOptions(T=1.0, tau=0.3, warm_steps=5, reports=4))
+
+    def end(sampler, where):
+        *_, (state, _) = run(where, sampler, Draw([0], where.n, where.device))
+        return state.c
+
+    end(sampler, target(3, given=problem(scale=30.0)))
+    assert torch.equal(end(sampler, target(3)), end(Almc(sampler.options), target(3)))
+
+
 def test_a_step_beyond_the_stability_limit_stops_the_run():
     options = AlmcOptions(T=1.0, tau=0.01, delta=2.0, warm_steps=2000, reports=5)
     with pytest.raises(TiltkitError, match="NaN or infinite"):

@@ -11,6 +11,7 @@ from tiltkit.sampling.almc import Almc, AlmcOptions
 from tiltkit.sampling.certificate import ladder_report
 from tiltkit.sampling.draw import Draw
 from tiltkit.sampling.exchange import Chain, swapped_by_line
+from tiltkit.sampling.group import Group
 from tiltkit.sampling.pula import Pula, PulaOptions
 from tiltkit.sampling.replica import Replica, ReplicaOptions
 from tiltkit.sampling.run import run
@@ -147,6 +148,14 @@ def test_a_round_costs_its_moves_and_its_swaps(swap, each):
     known, options = gaussian(), {"levels": 6, "moves": 2, "swap": swap, "nodes": 5}
     calls = [finished(known, replica(rounds=r, **options), n=4)[2].network_calls for r in (1, 3)]
     assert (calls[1] - calls[0]) / 2 == pytest.approx(6 * 2 + each * 2.5)
+
+
+def test_rounds_are_split_into_early_and_late_ones():
+    where = Target(gaussian().problem, 2, 2, dtype=torch.float64)
+    group = Group(where, replica(levels=3, rounds=4, collect=6), (0,), None)
+    for _ in group.levels():
+        pass
+    assert [half.count for half in group.progress.halves] == [6, 6]
 
 
 def test_only_rounds_after_the_first_ones_count_as_samples():

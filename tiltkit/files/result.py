@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +37,7 @@ from tiltkit.protocols import Layout
 from tiltkit.sampling.outcome import Outcome
 
 __all__ = [
-    "ResultWriter", "check_output", "copy_result", "read_axes", "read_estimate",
+    "ResultWriter", "check_output", "read_axes", "read_estimate",
     "read_provenance", "read_recipe", "result_shape",
 ]  # fmt: skip
 
@@ -214,24 +213,6 @@ class ResultWriter:
             self._file.close()
         if not (self.finished or tiled or checkpoints_of(self.path)):
             self.part.unlink(missing_ok=True)
-
-
-def copy_result(result: Path, output: Path) -> None:
-    """Write a result as it is to another place, whole or not at all.
-
-    Raises:
-        InputError: ``result`` is not a result of tiltkit.
-        TiltkitError: The disk is full.
-    """
-    with open_result(result):
-        part = part_path(output)
-        with explained(output, result.stat().st_size):
-            try:
-                shutil.copyfile(result, part)
-            except OSError:
-                part.unlink(missing_ok=True)
-                raise
-    publish(part, output)
 
 
 def _verify(part: Path) -> None:

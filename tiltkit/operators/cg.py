@@ -25,7 +25,6 @@ def conjugate_gradient(
     *,
     rtol: float = 1e-5,
     max_iter: int = 200,
-    x0: Tensor | None = None,
     precondition: Callable[[Tensor], Tensor] | None = None,
     energy: float = 0.0,
 ) -> tuple[Tensor, int]:
@@ -40,7 +39,6 @@ def conjugate_gradient(
         beta: Weight of ``A^H A``, nonnegative.
         rtol: Stop an item at ``|residual| <= rtol |b|``.
         max_iter: Iterations at most.
-        x0: Start, zero when None; a solution at a neighbouring noise level saves iterations.
         precondition: Approximate inverse of the system, self-adjoint and positive.
         energy: Stop an item also where ``residual^H precondition(residual)`` is no larger: about
             the squared error in units of the system, ``e^H (alpha I + beta A^H A) e``; after one
@@ -57,8 +55,7 @@ def conjugate_gradient(
     def system(x: Tensor) -> Tensor:
         return alpha * x + beta * normal(x)
 
-    x = torch.zeros_like(b) if x0 is None else x0.clone()
-    r = b - system(x) if x0 is not None else b.clone()
+    x, r = torch.zeros_like(b), b.clone()
     z = inverse(r)
     p = z.clone()
     rz = _dot(r, z)

@@ -66,7 +66,7 @@ def cache_path(entry: PriorEntry) -> Path:
     return Path(pooch.os_cache("tiltkit")) / "weights" / name
 
 
-def fetch(entry: PriorEntry, *, progress: bool = False) -> Path:
+def fetch(entry: PriorEntry) -> Path:
     """Download the weights of an entry unless they are there, and check them.
 
     Raises:
@@ -89,7 +89,6 @@ def fetch(entry: PriorEntry, *, progress: bool = False) -> Path:
             known_hash=f"sha256:{entry.sha256.lower()}",
             fname=target.name,
             path=target.parent,
-            progressbar=progress,
         )
     except ValueError as error:  # pooch's word for another digest, and for an unknown protocol
         raise TiltkitError(

@@ -109,11 +109,6 @@ def _draw_ess(
     from matplotlib.ticker import MaxNLocator
 
     _draw_curves(ax, slices, shown, "ess", _ACCENT)
-    ax.axhline(samples / 2, color=INK, lw=0.8, ls=(0, (4, 3)), alpha=0.6)
-    ax.annotate(
-        "resampling below this", (0.995, samples / 2), xycoords=("axes fraction", "data"),
-        ha="right", va="bottom", fontsize=9, color=INK, alpha=0.75,
-    )  # fmt: skip
     ax.set_ylim(0, samples * 1.06)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel(f"ESS, of {samples} samples")

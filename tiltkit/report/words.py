@@ -34,10 +34,10 @@ def guaranteed(one: Diagnostics, samples: int) -> list[Statement]:
     if "ess" not in one and "ess_min" not in one:
         return [
             Statement(
-                "Right within each mode, not between modes",
-                "This sampler carries no weights. Its samples have the right shape around each"
-                " plausible image, but if clearly different images fit the data, their shares may"
-                " be wrong. The sampler walmc weighs them.",
+                "Nothing is guaranteed",
+                "This sampler carries no weights: nothing here tells how near its samples are to"
+                " the posterior, nor whether clearly different images that fit the data have the"
+                " right shares. The samplers twisted and walmc weigh them.",
                 care=True,
             )
         ]

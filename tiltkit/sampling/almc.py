@@ -74,7 +74,6 @@ class Almc:
 
     def __init__(self, options: AlmcOptions) -> None:
         self.options = options
-        self._delta = options.delta
 
     def _start(self, target: Target) -> float:
         """The time at which the path starts."""
@@ -144,18 +143,17 @@ class Almc:
 
     def _step_size(self, target: Target) -> float:
         """``delta``, or half of the limit ``2 / (L_prior(tau) + ||A||^2 / noise_var)``."""
-        if self._delta is None:
-            linear = linear_gaussian(target.problem.likelihood)
-            if linear is None:
-                raise UsageError(
-                    "The step size cannot be derived for this likelihood.",
-                    "give it: -s sampler.delta=1e-4.",
-                )
-            prior = 1 / -math.expm1(-2 * self.options.tau)
-            image = torch.ones((1, *target.problem.shape), dtype=target.dtype, device=target.device)
-            data = norm_squared(linear.operator, image) / linear.noise_var
-            self._delta = 1 / (prior + data)
-        return self._delta
+        if self.options.delta is not None:
+            return self.options.delta
+        linear = linear_gaussian(target.problem.likelihood)
+        if linear is None:
+            raise UsageError(
+                "The step size cannot be derived for this likelihood.",
+                "give it: -s sampler.delta=1e-4.",
+            )
+        prior = 1 / -math.expm1(-2 * self.options.tau)
+        image = torch.ones((1, *target.problem.shape), dtype=target.dtype, device=target.device)
+        return 1 / (prior + norm_squared(linear.operator, image) / linear.noise_var)
 
 
 def _score(target: Target, x: Tensor, t: float) -> Tensor:

@@ -50,8 +50,7 @@ class Group:
         self.progress = progress
         target.network_calls = progress.network_calls
         start = time.perf_counter() - progress.seconds
-        levels = sampler.levels(target)
-        collected = sum(level == levels[-1] for level in levels[:-1])
+        collected = _rounds(sampler)
         with Keeper(self.checkpoint, progress, key) as keeper:
             for state, info in run(target, sampler, draw, progress.state, progress.infos):
                 if state.expected is not None:
@@ -93,3 +92,8 @@ class Group:
         self.progress.halves[late].add(images)
         self.progress.quantiles.add(images)
         self.progress.mean.collect(images)
+
+
+def _rounds(sampler: Sampler) -> int:
+    """Rounds that a sampler collects, as its options say; 0 where they do not."""
+    return int(getattr(getattr(sampler, "options", None), "collect", 0))

@@ -1,1 +1,0 @@
-"""Checks and problems with known answers, for people who write plugins."""
