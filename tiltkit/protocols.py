@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from tiltkit.problem import Problem
 
 __all__ = [
-    "Axis", "Estimate", "Familiar", "Layout", "LinearOperator", "Metric", "Operator",
-    "PreconditionedOperator", "Prior", "PriorFactory", "Reader", "Scan", "SpectralOperator", "Task",
+    "Axis", "Estimate", "Familiar", "FourierOperator", "Layout", "LinearOperator", "Metric",
+    "Operator", "PreconditionedOperator", "Prior", "PriorFactory", "Reader", "Scan",
+    "SpectralOperator", "Task",
 ]  # fmt: skip
 
 
@@ -116,6 +117,17 @@ class SpectralOperator(LinearOperator, Protocol):
         white noise of the same shape, a view of ``xi`` is enough and saves a transform.
         """
         ...
+
+
+@runtime_checkable
+class FourierOperator(SpectralOperator, Protocol):
+    """A spectral operator whose coordinates are spatial frequencies.
+
+    Attributes:
+        frequency: Of each coordinate, in cycles per pixel (*space); broadcasts against them.
+    """
+
+    frequency: Tensor
 
 
 @runtime_checkable

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from tiltkit.likelihoods import GaussianLikelihood
-from tiltkit.operators.hartley import hartley
+from tiltkit.operators.hartley import frequencies, hartley
+from tiltkit.operators.spectral import Diagonalised
+from tiltkit.priors.closed_form import SmoothGaussian
 from tiltkit.problem import Problem
 from tiltkit.sampling.bands import Bands
 from tiltkit.sampling.draw import Draw
@@ -22,6 +24,24 @@ from tiltkit.sampling.weighing import MOST_KIN
 from .conftest import Plain
 
 N = 8
+
+
+class Fourier(Diagonalised):
+    """The image itself, in Hartley coordinates."""
+
+    def __init__(self, side: int) -> None:
+        self.eigenvalues = torch.ones(side, side)
+        self.frequency = frequencies((side, side))
+
+    def to_spectral(self, x: torch.Tensor) -> torch.Tensor:
+        return hartley(x, (-2, -1))
+
+    from_spectral = to_spectral
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    adjoint = forward
 
 
 class Matrix:
@@ -74,15 +94,15 @@ def test_scaling_acts_on_the_coefficients_of_a_band_alone() -> None:
     assert torch.equal(bands.scale(x, 2.0), 2 * x)
 
 
-@pytest.mark.parametrize("variances", [(1.0, 0.3, 0.01), (0.2, 0.2, 0.2)])
+@pytest.mark.parametrize("variances", [(2.0, 1.0, 0.3, 0.1, 0.01), (0.2,) * 5])
 def test_the_pull_of_solves_is_that_of_dense_algebra(variances: tuple[float, ...]) -> None:
     """Any operator, and a ``C`` of one variance for each shell."""
     g, shape = torch.Generator().manual_seed(0), (1, 32, 32)
     a = torch.randn(40, 1024, generator=g, dtype=torch.float64) / 32
     likelihood = GaussianLikelihood(Plain(Matrix(a)), torch.randn(1, 40, generator=g).double(), 0.1)
     tilt = SolveTilt(likelihood, shape, torch.float64, weighing=1e-12)
-    assert tilt.bands.count == 2
-    variance = variances[: tilt.bands.count]
+    assert tilt.bands.count == len(variances)
+    variance = variances
     basis = hartley(torch.eye(1024, dtype=torch.float64).view(-1, *shape), (-2, -1)).flatten(1)
     c = basis @ torch.as_tensor(tilt.bands.spread_out(variance)).expand(32, 32).flatten().diag(
     ).double() @ basis  # fmt: skip
@@ -104,7 +124,8 @@ def test_misfits_of_solves_are_one_where_residuals_have_their_covariance() -> No
         noise = noise_var**0.5 * torch.randn(n, 60, generator=g, dtype=torch.float64)
         tilt = SolveTilt(GaussianLikelihood(Plain(Matrix(a)), 0 * noise[:1], noise_var),
                          shape, torch.float64)  # fmt: skip
-        c = tilt.bands.spread_out([1.0, 0.1])
+        variances = [2.0, 1.0, 0.5, 0.3, 0.1]
+        c = tilt.bands.spread_out(variances)
         white = torch.randn(n, *shape, generator=g, dtype=torch.float64)
         open_ = hartley(torch.as_tensor(c).double().sqrt() * white, (-2, -1))
         # Noise of the data that only an image off by it would make.
@@ -113,12 +134,12 @@ def test_misfits_of_solves_are_one_where_residuals_have_their_covariance() -> No
         blind[:, :50] = 0
         tilt = SolveTilt(GaussianLikelihood(Plain(Matrix(a)), blind, noise_var),
                          shape, torch.float64)  # fmt: skip
-        assert float(tilt.misfit(open_, [1.0, 0.1]).mean()) == pytest.approx(1, abs=0.06)
+        assert float(tilt.misfit(open_, variances).mean()) == pytest.approx(1, abs=0.06)
 
 
 def test_few_coordinates_are_one_band() -> None:
     assert Bands.of(torch.rand(10)).count == 1
-    assert Bands.shells((1, 20, 20), torch.device("cpu")).count == 1
+    assert Bands.shells((1, 10, 10), torch.device("cpu")).count == 1
     assert torch.equal(Bands().inner(*2 * [torch.ones(3, 2, 5)]), torch.full((3, 1), 10.0).double())
 
 
@@ -139,6 +160,28 @@ def test_few_particles_keep_the_exact_mean_and_spread_of_a_blurred_image(
     # The prior is right, and the data agree with it at every level.
     assert max(info.misfit for info in infos if not info.final and info.misfit > 0) < 1.15
     assert state.kinship <= MOST_KIN
+
+
+@pytest.mark.parametrize("solves", [False, True])
+def test_coarse_and_fine_detail_each_keep_their_spread(solves: bool) -> None:
+    """Of a prior with the spectrum of images, where all data are as noisy as fine detail is low."""
+    side, noise, n = 64, 0.2, 64
+    operator = Fourier(side)
+    prior = SmoothGaussian(0.3, 2.0, 3.0, channels=1)
+    power = prior.spectrum((side, side), torch.device("cpu")).float()
+    g = torch.Generator().manual_seed(0)
+    white = torch.randn(2, 1, side, side, generator=g)
+    y = hartley(power.sqrt() * white[:1], (-2, -1)) + noise * white[1:]
+    likelihood = GaussianLikelihood(Plain(operator) if solves else operator, y, noise**2)
+    target = Target(Problem(prior, likelihood, (1, side, side), lambda x: x, y[0]), n, n)
+    sampler = Twisted(TwistedOptions(most_kin=0.0))
+    *_, (state, _) = run(target, sampler, Draw([0], n, target.device))
+    x = hartley(sampler.images(target, state), (-2, -1))
+    exact = 1 / (1 / noise**2 + 1 / power)
+    radius = side * operator.frequency
+    for low, high, least in ((0, 1.5, 0.75), (1.5, 6, 0.8), (6, 20, 0.9), (20, 46, 0.9)):
+        shell = (radius >= low) & (radius < high)
+        assert least < float((x.var(0)[0] / exact)[shell].mean()) < 1.15
 
 
 @pytest.mark.parametrize("most", [0.0, 0.3, 1.0])

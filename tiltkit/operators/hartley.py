@@ -7,9 +7,20 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
-__all__ = ["hartley"]
+__all__ = ["frequencies", "hartley"]
+
+
+def frequencies(space: Sequence[int]) -> Tensor:
+    """Spatial frequency of every coefficient of a Fourier or Hartley transform (*space).
+
+    In cycles per pixel, the length of the vector over all axes.
+    """
+    grid = torch.meshgrid([torch.fft.fftfreq(n).square() for n in space], indexing="ij")
+    return torch.stack(grid).sum(0).sqrt()
 
 
 def hartley(x: Tensor, axes: tuple[int, ...]) -> Tensor:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from tiltkit.operators.hartley import hartley
+from tiltkit.operators.hartley import frequencies, hartley
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +18,8 @@ __all__ = ["Bands"]
 
 # Bands at most, and coordinates of each at least, so that an average over one is certain.
 _MOST, _LEAST = 16, 256
+# The same of the band of lowest frequencies, which is only one of many.
+_INNERMOST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +52,30 @@ class Bands:
 
     @classmethod
     def shells(cls, shape: tuple[int, ...], device: torch.device) -> Bands:
-        """Bands of images (channel, *space) by spatial frequency, about equally wide.
+        """Bands of images (channel, *space) by spatial frequency, see `octaves`.
 
         For measurements that no transform makes diagonal: most see coarse detail better than fine.
         """
         space = shape[1:]
-        if not space or math.prod(space) < 4 * _LEAST:
+        if not space:
             return cls()
-        count = min(int((math.prod(space) / _LEAST) ** (1 / len(space))), _MOST)
-        grid = torch.meshgrid([torch.fft.fftfreq(n).square() for n in space], indexing="ij")
-        frequency = torch.stack(grid).sum(0)
+        bands = cls.octaves(frequencies(space).to(device))
+        return replace(bands, axes=tuple(range(-len(space), 0))) if bands.count > 1 else bands
+
+    @classmethod
+    def octaves(cls, frequency: Tensor) -> Bands:
+        """Bands of half an octave each of coordinates that are spatial frequencies (*space).
+
+        Spectra of images fall as powers of the frequency, so that what a prior leaves open of
+        coarse and of fine detail differs by factors.
+        """
         ordered = frequency.flatten().sort().values
-        edges = ordered[[int(len(ordered) * (i / count) ** len(space)) for i in range(1, count)]]
-        labels = torch.bucketize(frequency, edges).to(device)
-        return cls(count, labels, tuple(range(-len(space), 0)))
+        count = len(ordered)
+        inside = (int(count / 2 ** (frequency.ndim * i / 2)) for i in range(1, _MOST))
+        edges = torch.unique(ordered[[k for k in inside if k >= _INNERMOST]])
+        if not len(edges):
+            return cls()
+        return cls(len(edges) + 1, torch.bucketize(frequency, edges))
 
     def inner(self, a: Tensor, b: Tensor) -> Tensor:
         """Inner products (particle, band) in float64 of coordinates (particle, ...)."""

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Reached", "from_prior", "guided", "seen", "twist_of"]
 
-# Coordinates that averages over bands are taken from, at least.
-_COORDINATES = 2**16
+# Coordinates, and particles, that averages over bands are taken from, at least.
+_COORDINATES, _PARTICLES = 2**16, 4
 # Guidance along which residuals cannot grow: at most twice what fits the data best.
 _OVERSHOOT = 2.0
 
@@ -180,8 +180,8 @@ def _jacobian(
 def _sample(
     ratio: Ratio, target: Target, rows: slice, noise: Tensor, answer: Tensor, scale: float
 ) -> None:
-    """Take in the first particles only: so many that every band is known to a few per cent."""
-    enough = max(1, _COORDINATES // noise[0].numel())
+    """Take in the first particles only: so many that bands are known to a few per cent."""
+    enough = max(_PARTICLES, _COORDINATES // noise[0].numel())
     few = slice(rows.start, min(rows.stop, enough))
     if few.start < few.stop:
         kept = few.stop - few.start

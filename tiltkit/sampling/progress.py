@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,9 @@ def save(path: Path, progress: Progress, key: str) -> None:
         path: The file; what is there is replaced.
         progress: After at least one level.
         key: Says what the checkpoint belongs to; `load` asks for the same.
+
+    Raises:
+        OSError, SafetensorError: The disk is full or broken.
     """
     state, draw = progress.state, progress.draw
     assert state is not None and draw is not None  # noqa: S101, PT018  (made after a level)
@@ -102,8 +106,12 @@ def save(path: Path, progress: Progress, key: str) -> None:
     new = path.with_name(path.name + ".new")
     # A tensor that shares memory with another one cannot be saved as it is.
     whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    save_file(whole, new, metadata={"notes": json.dumps(notes)})
-    new.replace(path)
+    try:
+        save_file(whole, new, metadata={"notes": json.dumps(notes)})
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def load(path: Path, draw: Draw, key: str) -> Progress | None:
@@ -176,8 +184,11 @@ class Keeper:
     def _save(self) -> None:
         if self._path is not None:
             start = time.perf_counter()
-            save(self._path, self._progress, self._key)
-            self._saved, self._levels = time.perf_counter(), len(self._progress.infos)
+            # Without a checkpoint a run that is stopped loses time, and all others nothing.
+            with suppress(OSError, SafetensorError):
+                save(self._path, self._progress, self._key)
+                self._levels = len(self._progress.infos)
+            self._saved = time.perf_counter()
             self._cost = self._saved - start
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from tiltkit.protocols import SpectralOperator
+from tiltkit.protocols import FourierOperator, SpectralOperator
 from tiltkit.sampling.bands import Bands
 from tiltkit.sampling.tilt import Fresh, Step
 
@@ -50,7 +51,18 @@ class SpectralTilt:
         self._eig = torch.where(self._seen, eig, 0.0)
         self._z = torch.where(self._seen, self._z, 0.0)
         self._noise_var = likelihood.noise_var
-        self.bands = Bands.of(self._eig)
+        # Complex coordinates of real images come in pairs that say the same.
+        self._freedom = math.prod(shape) / self._z[0].numel()
+        self.bands = self._bands()
+
+    def _bands(self) -> Bands:
+        """By frequency where coordinates have one: it tells more of a prior than eigenvalues."""
+        if not isinstance(self._operator, FourierOperator):
+            return Bands.of(self._eig)
+        bands = Bands.octaves(self._operator.frequency)
+        if bands.labels is None or not self._complex:
+            return bands
+        return replace(bands, labels=bands.labels[..., None])
 
     def coordinates(self, x: Tensor) -> Tensor:
         """``U^H x``."""
@@ -110,7 +122,7 @@ class SpectralTilt:
         """See `Tilt`."""
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
         seen = self._seen.expand_as(self._z[0]).count_nonzero().clamp_min(1)
-        return self._squares(residual, self._spread(variance)) / seen
+        return self._squares(residual, self._spread(variance)) / (self._freedom * seen)
 
     def reach(self, c: Tensor, direction: Tensor) -> Tensor:
         """See `Tilt`."""
@@ -128,7 +140,7 @@ class SpectralTilt:
     def _energy(self, residual: Tensor, spread: Tensor) -> Tensor:
         """The potential of particles with the residual ``z - eig c``."""
         determinant = spread[self._seen].log().sum(dtype=torch.float64)
-        return 0.5 * (self._squares(residual, spread) + determinant)
+        return 0.5 * (self._squares(residual, spread) + self._freedom * determinant)
 
     def _squares(self, residual: Tensor, spread: Tensor) -> Tensor:
         """``|z - eig c|^2 / (eig spread)``, summed over all that is seen."""

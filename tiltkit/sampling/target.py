@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tiltkit.errors import TiltkitError
 from tiltkit.likelihoods import GaussianLikelihood, linear_gaussian
+from tiltkit.operators.adjoint import check_adjoint
 from tiltkit.protocols import SpectralOperator
 from tiltkit.sampling.correction import Correction
 from tiltkit.sampling.solve_tilt import SolveTilt
@@ -136,27 +137,37 @@ class Target:
         """Linear-Gaussian algebra of the likelihood or its approximation.
 
         Raises:
-            TiltkitError: The measurement has another type or shape than the operator's.
+            TiltkitError: As `check_measurement`.
         """
-        self._check_measurement()
+        self.check_measurement()
         diagonalised = isinstance(self.linear.operator, SpectralOperator)
         algebra = SpectralTilt if diagonalised else SolveTilt
         return algebra(self.linear, self.problem.shape, self.dtype)
 
-    def _check_measurement(self) -> None:
-        y = self.linear.y
+    def check_measurement(self) -> None:
+        """Refuse operator and measurement that do not fit each other or the images.
+
+        Raises:
+            TiltkitError: The measurement has another type or shape than the operator's, or the
+                adjoint is none: samples would be wrong without a word.
+        """
+        operator, y = self.linear.operator, self.linear.y
         if y.real.dtype != self.dtype:
             raise TiltkitError(
                 f"The measurement has type {y.dtype}, but samples are {self.dtype}.",
                 f"convert operator, measurement and prior to {self.dtype}.",
             )
-        blank = torch.zeros((1, *self.problem.shape), dtype=self.dtype, device=self.device)
-        expected = tuple(self.linear.operator.forward(blank).shape)
-        if tuple(y.shape) != expected:
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn((1, *self.problem.shape), generator=generator, dtype=self.dtype)
+        x = x.to(self.device)
+        ax = operator.forward(x)
+        if y.shape != ax.shape:
             raise TiltkitError(
-                f"The measurement has shape {tuple(y.shape)}, but the operator gives {expected}.",
+                f"The measurement has shape {tuple(y.shape)}, but the operator gives"
+                f" {tuple(ax.shape)}.",
                 "check that measurement, operator and image shape belong together.",
             )
+        check_adjoint(operator, x, ax)
 
     @cached_property
     def correction(self) -> Correction | None:

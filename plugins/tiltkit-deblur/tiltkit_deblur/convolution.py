@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tiltkit.errors import TiltkitError
-from tiltkit.operators.hartley import hartley
+from tiltkit.operators.hartley import frequencies, hartley
 from tiltkit.operators.spectral import Diagonalised
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Convolution(Diagonalised):
         self._otf = torch.fft.rfftn(centred, dim=self._axes)
         full = torch.fft.fftn(centred, dim=self._axes)
         self.eigenvalues = full.real.square() + full.imag.square()
+        self.frequency = frequencies(self.shape).to(kernel.device)
 
     def forward(self, x: Tensor) -> Tensor:
         """Blurred images."""

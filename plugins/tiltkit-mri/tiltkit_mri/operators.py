@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tiltkit.errors import TiltkitError
+from tiltkit.operators.hartley import frequencies
 from tiltkit.operators.spectral import Diagonalised
 from tiltkit_mri.fourier import fft, ifft
 
@@ -130,6 +131,7 @@ class MaskedFourier(Diagonalised):
             )
         self.mask = mask
         self.eigenvalues = mask.to(torch.float32)
+        self.frequency = torch.fft.fftshift(frequencies(mask.shape)).to(mask.device)
 
     def forward(self, x: Tensor) -> Tensor:
         """Measured points (n, points)."""
