@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tiltkit.errors import UsageError
+from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.sampling.agreement import agreement, together
 from tiltkit.sampling.certificate import data_fit, fisher, ladder_report, likeness, verdict
 from tiltkit.sampling.group import Group
@@ -113,7 +114,7 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
         quantiles = reduce(Quantiles.merged, (group.progress.quantiles for group in groups))
         shares = [g.progress.mean.image.to(device) * (g.target.n / len(x)) for g in groups]
         diagnostics = _certificate(groups, x, particles)
-    diagnostics |= dict(problem.facts) | {
+    diagnostics = dict(problem.facts) | diagnostics | {
         "seconds": _seconds(groups, start),
         "peak_memory_mb": _peak_memory_mb(groups),
         "device": ", ".join(dict.fromkeys(str(group.target.device) for group in groups)),
@@ -124,10 +125,11 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
         return image.float().cpu().numpy()
 
     phase = problem.phase
+    spread = 1.0 if len(x) > 1 else torch.nan  # one sample has none
     return Outcome(
         mean=host(torch.stack(shares).sum(0)),
-        std=host(images.std),
-        quantiles={q: host(image) for q, image in quantiles.at(QUANTILES).items()},
+        std=host(images.std(len(x))),
+        quantiles={q: host(image * spread) for q, image in quantiles.at(QUANTILES).items()},
         samples=host(problem.to_image(x)),
         baseline=host(problem.baseline),
         phase=None if phase is None else host(phase(particles.mean.to(x.dtype))),
@@ -148,12 +150,13 @@ def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -
     if known:
         report["fisher"] = sum(known)
     halves = [group.progress.halves for group in groups]
-    report |= agreement(halves, min(group.target.n for group in groups))
+    kinship = max(group.state.kinship for group in groups)
+    report |= agreement(halves, [group.target.n for group in groups], kinship)
     report |= {
+        "approximated": not isinstance(first.problem.likelihood, GaussianLikelihood),
         "network_calls": sum(
             share * group.target.network_calls for share, group in zip(shares, groups, strict=True)
         ),
-        "samples_averaged": particles.count,
     }
     return report | {"verdict": verdict(report)}
 

@@ -81,9 +81,9 @@ def combined(
 ) -> dict[str, Any]:
     """One certificate of all tiles of an image.
 
-    Times and network calls add up, the latter as calls for the whole image. Curves and extremes
-    are those of the tile with the lowest effective sample size. Other numbers are means over the
-    tiles, weighted by their windows; numbers that only the worst tile tells are its own.
+    Times and measured values add up. Curves and extremes are those of the tile with the lowest
+    effective sample size. Other numbers are means over the tiles, weighted by their windows, or
+    what all tiles have, such as the seed; numbers that only the worst tile tells are its own.
     """
     worst = min(reports, key=lambda report: float(report.get("ess_min", np.inf)))
     size = np.array([prod(b - a for a, b in window) for window in windows], float)
@@ -93,13 +93,13 @@ def combined(
         numbers = [float(v) for v in values if isinstance(v, int | float)]
         if len(numbers) < len(reports):
             continue
-        if name == "seconds":
+        if name in ("seconds", "measured"):
             found[name] = sum(numbers)
-        elif name in ("measured", "network_calls"):
-            found[name] = sum(numbers) / (1 if name == "measured" else len(reports))
+        elif len(set(values)) == 1:
+            continue
         elif name.endswith("_max") or name in ("rhat", "peak_memory_mb"):
             found[name] = max(numbers)
-        elif name.endswith("_min"):
+        elif name.endswith("_min") or name == "independent_samples":
             found[name] = min(numbers)
         else:
             found[name] = float(np.average(numbers, weights=size))

@@ -110,6 +110,9 @@ def test_weights_that_were_left_out_are_said_plainly(page_of: Callable[..., Page
     assert "Slices 0, 1, 2: chi2 is high" in text
     assert "exact weight " not in text
     assert "No problem was found" not in text
+    assert "taken for Gaussian" not in text
+    counts = page_of(temper=temper, temper_min=0.0, approximated=True).text
+    assert "taken for Gaussian" in counts
 
 
 @pytest.mark.parametrize(

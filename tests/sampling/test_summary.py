@@ -20,7 +20,7 @@ def test_moments_match_numpy_however_the_samples_arrive(sizes):
         moments.add(part)
     assert moments.count == 30
     np.testing.assert_allclose(moments.mean, x.double().numpy().mean(0), rtol=1e-12)
-    np.testing.assert_allclose(moments.std, x.double().numpy().std(0, ddof=1), rtol=1e-10)
+    np.testing.assert_allclose(moments.std(), x.double().numpy().std(0, ddof=1), rtol=1e-10)
 
 
 def test_a_small_spread_around_a_large_mean_is_not_lost():
@@ -28,20 +28,28 @@ def test_a_small_spread_around_a_large_mean_is_not_lost():
     moments = Moments()
     for part in torch.split(x, 10):
         moments.add(part)
-    np.testing.assert_allclose(moments.std, x.numpy().std(0, ddof=1), rtol=1e-4)
+    np.testing.assert_allclose(moments.std(), x.numpy().std(0, ddof=1), rtol=1e-4)
 
 
 def test_a_single_sample_has_no_spread():
     moments = Moments()
     moments.add(samples(1))
-    assert not moments.std.any()
+    assert moments.std().isnan().all()
+
+
+def test_copies_of_samples_do_not_make_the_spread_smaller():
+    moments, x = Moments(), samples(5)
+    for _ in range(3):
+        moments.add(x)
+    np.testing.assert_allclose(moments.std(5), x.double().numpy().std(0, ddof=1), rtol=1e-10)
+    assert (moments.std() < moments.std(5)).all()
 
 
 def test_moments_of_nothing_are_an_error():
     with pytest.raises(ValueError, match="no samples"):
         _ = Moments().mean
     with pytest.raises(ValueError, match="no samples"):
-        _ = Moments().std
+        _ = Moments().std()
 
 
 @pytest.mark.parametrize("n", [1, 2, 16, 256])

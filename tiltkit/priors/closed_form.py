@@ -44,8 +44,11 @@ class Mixture:
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
         """Exact score of the mixture noised by ``sigma``."""
-        means = self.means.flatten(1)
-        flat = x.flatten(1)
+        # Seen from the middle of all means: single precision would lose what differs between
+        # images in a large offset that they share.
+        middle = self.means.mean(0)
+        means = (self.means - middle).flatten(1)
+        flat = (x - middle).flatten(1)
         variance = self.variance + sigma**2
         # |x|^2 is shared by all components and drops out of the softmax.
         logits = (flat @ means.T - 0.5 * means.square().sum(1)) / variance + self.weights.log()

@@ -41,7 +41,7 @@ def guaranteed(one: Diagnostics, samples: int) -> list[Statement]:
                 care=True,
             )
         ]
-    return [_exactness(one, samples), *_stopping(one)]
+    return [_exactness(one, samples), *_approximation(one), *_stopping(one)]
 
 
 def _exactness(one: Diagnostics, samples: int) -> Statement:
@@ -61,6 +61,20 @@ def _exactness(one: Diagnostics, samples: int) -> Statement:
         " different images fit the data, how many samples show which one may be off.",
         care=True,
     )
+
+
+def _approximation(one: Diagnostics) -> list[Statement]:
+    if not one.get("approximated") or one.get("temper_min", 1.0) >= 1.0:
+        return []
+    return [
+        Statement(
+            "The noise was taken for Gaussian on the way",
+            "Steps follow a Gaussian in place of the real noise, and the weights that make up for"
+            " that were left out where they were too uneven. The mean can be off by a part of the"
+            " spread, by up to all of it where next to nothing was counted.",
+            care=True,
+        )
+    ]
 
 
 def _unweighted(one: Diagnostics) -> str:
@@ -214,6 +228,13 @@ def _kl(one: Diagnostics) -> Statement | None:
     )
 
 
+def _worth(one: Diagnostics) -> str:
+    if "independent_samples" not in one:
+        return ""
+    worth = number(round(one["independent_samples"], 1))
+    return f"As some samples share ancestors, all are worth {worth} independent ones. "
+
+
 def unknown(one: Diagnostics, samples: int) -> list[Statement]:
     """What no figure on this page can tell."""
     statements = [
@@ -231,8 +252,8 @@ def unknown(one: Diagnostics, samples: int) -> list[Statement]:
         statements.append(
             Statement(
                 "Whether another run would agree",
-                "All samples come from one run. With --runs 2 or more, independent runs share them,"
-                " and R-hat says how well they agree.",
+                f"{_worth(one)}No independent runs were compared. With --runs 2 or more, of two or"
+                " more samples each, R-hat says how well they agree.",
             )
         )
     if samples < 19:

@@ -16,43 +16,55 @@ if TYPE_CHECKING:
 __all__ = ["agreement", "together"]
 
 
-def agreement(halves: Sequence[tuple[Moments, Moments]], particles: int) -> dict[str, float]:
-    """R-hat and effective samples of two or more groups; empty for one.
+def agreement(
+    halves: Sequence[tuple[Moments, Moments]], particles: Sequence[int], kinship: float = 0.0
+) -> dict[str, float]:
+    """How many independent samples the mean is worth; R-hat where there are two or more groups.
 
     Each group's collected rounds are split into an early and a late half, and the variance between
     the means of all halves is compared with that within them (Gelman and Rubin 1992; split as in
     Vehtari et al., Bayesian Analysis 2021, without ranks). Variances are summed over all pixels
-    before they are divided, because a pixel by itself has few samples.
+    before they are divided, because a pixel by itself has few samples. Rounds of one particle are
+    alike, so that only particles count as samples; a group of one tells nothing.
 
     Args:
         halves: Moments of early and late samples of each group.
-        particles: Of the smallest group: few of them differ by chance, which ``rhat_limit`` allows.
+        particles: Of each group. Few of them differ by chance, which ``rhat_limit`` allows.
+        kinship: Share of pairs of a group's particles with a common ancestor.
     """
-    if len(halves) < 2:
-        return {}
-    groups = [early.merged(late) for early, late in halves]
-    split = [half for pair in halves for half in pair if half.count]
-    within, between = _variances(split)
-    _, of_groups = _variances(groups)
-    count = min(half.count for half in split)
-    pooled = (count - 1) / count * within + between
-    total = float(pooled.sum())
-    limit = max(1.1, math.sqrt(1 + 1 / particles))
-    report = {"runs": len(groups), "rhat_limit": limit}
-    if float(within.sum()) <= 0:
+    worth = [_worth(n, kinship) for n in particles]
+    report = {"kinship": kinship, "independent_samples": sum(worth)}
+    n, runs = min(particles), len(halves)
+    if runs < 2:
         return report
+    report["runs"] = runs
+    split = [
+        (half.mean.cpu(), half.std(own).square().cpu())
+        for pair, own in zip(halves, particles, strict=True)
+        for half in pair if half.count
+    ]  # fmt: skip
+    within = torch.stack([variance for _, variance in split]).mean(0)
+    if n < 2 or float(within.sum()) <= 0:
+        return report
+    means = torch.stack([mean for mean, _ in split])
+    pooled = (1 - 1 / n) * within + means.var(0)
+    # The expected value, and three standard deviations of a variance of so few means.
+    limit = 1 - 1 / n + (1 + 3 * math.sqrt(2 / (runs - 1))) / min(worth)
     rhat = (pooled / within.clamp_min(1e-12 * float(within.max()))).sqrt().flatten().float()
-    # `kthvalue` has no limit on the number of pixels, where `quantile` has one.
-    report["rhat"] = math.sqrt(total / float(within.sum()))
-    report["rhat_pixels_95"] = float(rhat.kthvalue(math.ceil(0.95 * rhat.numel())).values)
-    report["independent_samples"] = total * len(groups) / max(float(of_groups.sum()), 1e-30)
-    return report
+    total = float(pooled.sum())
+    groups = torch.stack([early.merged(late).mean.cpu() for early, late in halves])
+    return report | {
+        "rhat": math.sqrt(total / float(within.sum())),
+        "rhat_limit": max(1.1, math.sqrt(limit)),
+        # `kthvalue` has no limit on the number of pixels, where `quantile` has one.
+        "rhat_pixels_95": float(rhat.kthvalue(math.ceil(0.95 * rhat.numel())).values),
+        "independent_samples": total * runs / max(float(groups.var(0).sum()), 1e-30),
+    }
 
 
-def _variances(parts: Sequence[Moments]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean of the variances, and variance of the means, per pixel."""
-    within = torch.stack([part.std.square().cpu() for part in parts]).mean(0)
-    return within, torch.stack([part.mean.cpu() for part in parts]).var(0)
+def _worth(n: int, kinship: float) -> float:
+    """Independent samples whose mean is as certain: pairs of particles may be copies."""
+    return 1 / (1 / n + (1 - 1 / n) * kinship)
 
 
 def together(groups: Sequence[Sequence[Info]]) -> list[Info]:

@@ -62,12 +62,18 @@ class Moments:
             raise ValueError("no samples yet")
         return self._mean
 
-    @property
-    def std(self) -> Tensor:
-        """Standard deviation with Bessel's correction, float64; zero for a single sample."""
+    def std(self, independent: int | None = None) -> Tensor:
+        """Standard deviation with Bessel's correction, float64; NaN for a single sample.
+
+        Args:
+            independent: How many of the samples are independent; all of them when None. Rounds of
+                moves make samples of the same particle alike.
+        """
         if self._squares is None:
             raise ValueError("no samples yet")
-        return (self._squares / max(self.count - 1, 1)).sqrt()
+        n = independent or self.count
+        share = 1 - 1 / n
+        return (self._squares / self.count / share).sqrt() if share else self._squares * torch.nan
 
 
 class Quantiles:

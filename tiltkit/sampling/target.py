@@ -19,6 +19,7 @@ from tiltkit.sampling.correction import Correction
 from tiltkit.sampling.solve_tilt import SolveTilt
 from tiltkit.sampling.spectral_tilt import SpectralTilt
 from tiltkit.sampling.tilt import Fresh, Tilt
+from tiltkit.score import score_of
 
 if TYPE_CHECKING:
     from tiltkit.problem import Problem
@@ -84,36 +85,12 @@ class Target:
     def score(self, x: Tensor, sigma: float) -> Tensor:
         """The prior's score of a chunk of images, counted."""
         self.network_calls += len(x) / self.n
-        return self._score(x, sigma)
+        return score_of(self.problem.prior, x, sigma)
 
     def prior_mean(self, level: float) -> Tensor:
         """Mean of the prior (1, channel, *space), as a high noise level shows it."""
         zero = torch.zeros((1, *self.problem.shape), dtype=self.dtype, device=self.device)
-        return level**2 * self._score(zero, level)
-
-    def _score(self, x: Tensor, sigma: float) -> Tensor:
-        """What the prior gives, checked.
-
-        Raises:
-            TiltkitError: It is no score of these images.
-        """
-        try:
-            score: object = self.problem.prior.score(x, sigma)
-        except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
-            reason = str(error).split("\n")[0]
-            raise TiltkitError(
-                f"The prior failed on {tuple(x.shape)} images at noise {sigma:.3g}: {reason}",
-                "check that it is a prior for images of this shape and this device.",
-            ) from error
-        if isinstance(score, Tensor) and score.shape == x.shape and score.dtype == x.dtype:
-            return score
-        what = type(score).__name__
-        if isinstance(score, Tensor):
-            what = f"{score.dtype} {tuple(score.shape)}"
-        raise TiltkitError(
-            f"The prior's score of {x.dtype} {tuple(x.shape)} images is {what}.",
-            "correct the prior: the score has the shape and type of its images.",
-        )
+        return level**2 * score_of(self.problem.prior, zero, level)
 
     @cached_property
     def linear(self) -> GaussianLikelihood:
