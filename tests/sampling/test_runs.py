@@ -161,6 +161,18 @@ def test_levels_of_several_runs_add_their_particles_up():
     assert (both.ess, both.kl, both.temper, both.resampled) == (8.0, 1.0, 0.5, True)
 
 
+def test_a_run_that_ends_early_stands_by_while_others_go_on():
+    def path(*levels):
+        return [Info(noise_level=level, ess=3.0) for level in levels] + [
+            Info(noise_level=levels[-1], ess=3.0, final=True)
+        ]
+
+    levels = together([path(2.0, 1.0, 0.5, 0.1), path(2.0, 1.0, 0.4)])
+    assert [info.noise_level for info in levels] == [2.0, 1.0, 0.4, 0.1, 0.1]
+    assert [info.final for info in levels] == [False] * 4 + [True]
+    assert {info.ess for info in levels} == {6.0}
+
+
 def test_merged_moments_are_those_of_all_samples():
     g = torch.Generator().manual_seed(1)
     x = torch.randn(9, 4, generator=g)

@@ -68,10 +68,15 @@ def _worth(n: int, kinship: float) -> float:
 
 
 def together(groups: Sequence[Sequence[Info]]) -> list[Info]:
-    """Levels of independent groups as those of all particles."""
-    if len(groups) == 1:
-        return list(groups[0])
-    return [_level(infos) for infos in zip(*groups, strict=False)]
+    """Levels of independent groups as those of all particles.
+
+    A group that ended earlier than others stands by at its last level.
+    """
+    paths = [[info for info in infos if not info.final] for infos in groups]
+    rounds = [[info for info in infos if info.final] for infos in groups]
+    longest = max(map(len, paths))
+    ladder = [_level([path[min(i, len(path) - 1)] for path in paths]) for i in range(longest)]
+    return ladder + [_level(infos) for infos in zip(*rounds, strict=False)]
 
 
 def _level(infos: Sequence[Info]) -> Info:
@@ -79,7 +84,7 @@ def _level(infos: Sequence[Info]) -> Info:
         return sum(float(getattr(info, name)) for info in infos) / len(infos)
 
     return Info(
-        noise_level=mean("noise_level"),
+        noise_level=min(info.noise_level for info in infos),
         ess=sum(info.ess for info in infos),
         log_evidence=mean("log_evidence"),
         kl=mean("kl"),
