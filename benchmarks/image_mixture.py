@@ -1,4 +1,4 @@
-"""A prior made of real brain slices whose posterior is known exactly (algorithm.md, section 4).
+"""A prior made of real brain slices whose posterior is known exactly.
 
 The prior is a mixture of narrow Gaussians around 120 pictures (32x32, complex) cut from
 datasets/colin27.npz; measured is its Fourier transform, 4.6x undersampled, with noise 0.6 per

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -245,3 +246,51 @@ def test_a_metric_that_fails_is_named_and_left_out(
     assert told[1] == "needs more"
     with pytest.raises(PluginError, match=r"lab\.bad failed: ZeroDivisionError"):
         metrics.evaluate(result, truth_of(), None, fake_plugins("metric", {bad: targets[bad]}))
+
+
+def test_a_metric_that_changes_its_arrays_is_left_out_and_spoils_no_other(
+    result: Path, truth_of: Callable[..., Path], fake_plugins: Any
+) -> None:
+    def spoil(estimate: Estimate, truth: np.ndarray) -> float:
+        for array in (estimate.mean, estimate.std, estimate.samples, estimate.quantiles[0.05]):
+            with pytest.raises(ValueError, match="read-only"):
+                array[:] = 0
+        truth[:] = 0
+        return 1.0
+
+    bad, good = (Entry(name=f"lab.{name}", target="m:a", summary="") for name in ("bad", "good"))
+    told: list[str] = []
+    plugins = fake_plugins("metric", {bad: spoil, good: metrics.nrmse})
+    found = metrics.evaluate(result, truth_of(), None, plugins, tell=told.append)
+    assert found["lab.good"] == pytest.approx(0.01 / 1.01, rel=1e-3)
+    assert "lab.bad failed: ValueError" in told[0]
+    assert "read-only" in told[0]
+
+
+def test_a_metric_that_knows_no_number_says_so_instead_of_vanishing(
+    result: Path, truth_of: Callable[..., Path], fake_plugins: Any
+) -> None:
+    entry = Entry(name="lab.nan", target="m:a", summary="")
+    plugins = fake_plugins("metric", {entry: lambda e, t: np.nan})
+    found = metrics.evaluate(result, truth_of(), None, plugins)
+    assert np.isnan(found.pop("lab.nan"))
+    assert not found
+
+
+def test_a_metric_that_ends_the_program_is_left_out(
+    result: Path,
+    truth_of: Callable[..., Path],
+    fake_plugins: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def leave(estimate: Estimate, truth: np.ndarray) -> float:
+        sys.stdout.write("leaving")
+        raise SystemExit
+
+    bad, good = (Entry(name=f"lab.{name}", target="m:a", summary="") for name in ("bad", "good"))
+    told: list[str] = []
+    plugins = fake_plugins("metric", {bad: leave, good: metrics.nrmse})
+    found = metrics.evaluate(result, truth_of(), None, plugins, tell=told.append)
+    assert "lab.good" in found
+    assert "lab.bad failed: SystemExit" in told[0]
+    assert not capsys.readouterr().out

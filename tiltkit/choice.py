@@ -41,22 +41,23 @@ def choose_slices(text: str | None, layout: Layout, source: Path) -> list[int]:
 def _numbers(text: str | None, total: int) -> list[int]:
     if not text:
         return list(range(total))
-    chosen: list[int] = []
+    ranges: list[range] = []
     try:
         for part in text.split(","):
             first, colon, last = part.partition(":")
-            chosen += range(int(first or 0), int(last or total)) if colon else [int(first)]
+            start = int(first or 0) if colon else int(first)
+            ranges.append(range(start, int(last or total) if colon else start + 1))
     except ValueError:
         raise UsageError(
             f"The slices {text!r} are not a list like 0,3,5:9.", "use numbers and FIRST:END."
         ) from None
-    wrong = [i for i in chosen if not 0 <= i < total]
-    if wrong or not chosen:
+    # The ends tell before a range as long as no memory is written out.
+    if not any(ranges) or any(r.start < 0 or r.stop > total for r in ranges):
         raise UsageError(
             f"The slices {text!r} are not all in the file, which has {total}.",
             f"choose among 0 to {total - 1}.",
         )
-    return sorted(set(chosen))
+    return sorted(set().union(*ranges))
 
 
 def _ranges(numbers: Sequence[int]) -> str:

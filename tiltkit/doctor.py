@@ -8,28 +8,22 @@ from dataclasses import dataclass
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Any, Literal
 
-from click import Command
-
 from tiltkit.digest import digest
 from tiltkit.errors import PluginError
 from tiltkit.hookspecs import KINDS, PriorEntry
 from tiltkit.plugins.isolate import isolated
+from tiltkit.plugins.made import lacking, needs
 from tiltkit.plugins.names import offers, plain, rivals
 from tiltkit.plugins.targets import import_target, missing, options_of
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from tiltkit.hookspecs import Entry
     from tiltkit.plugins import Plugin, Plugins
 
 __all__ = ["Finding", "doctor"]
 
-# What the target of an entry must have; targets without a line must be callable.
-_MEMBERS = {
-    "task": ("default_prior", "open"),
-    "sampler": ("weighted", "levels", "init", "step", "images", "scores"),
-    "reader": ("matches", "open"),
-    "operator": ("forward",),
-}
 # What targets that are functions are called with.
 _ARGUMENTS = {
     "prior": ("options", "entry"),
@@ -114,27 +108,44 @@ def _problems(plugin: Plugin, kind: str, entry: Entry) -> Iterator[Problem]:
     target = import_target(plugin, kind, entry)
     yield from _shape(kind, entry, target)
     if kind in _WITH_OPTIONS:
-        options = options_of(plugin, kind, entry, target)
-        if options.model_config.get("extra") != "forbid":
-            yield (
-                "warning",
-                "has Options that take any key, so that typing errors vanish",
-                'its authors must set model_config = ConfigDict(extra="forbid").',
-            )
+        with isolated(f"{kind} {entry.name} has Options that fail", plugin.distribution,
+                      own_words=True):  # fmt: skip
+            yield from list(_options(options_of(plugin, kind, entry, target)))
     if isinstance(entry, PriorEntry) and entry.weights:
         yield from _weights(plugin, entry)
 
 
+def _options(options: type[BaseModel]) -> Iterator[Problem]:
+    """What recipes cannot do with the options of a part."""
+    from pydantic import ValidationError, create_model
+
+    if options.model_config.get("extra") != "forbid":
+        yield (
+            "warning",
+            "has Options that take any key, so that typing errors vanish",
+            'its authors must set model_config = ConfigDict(extra="forbid").',
+        )
+    if "name" in options.model_fields:
+        hint = "its authors must give it another name."
+        yield "error", "has an option 'name', which in recipes is the part's own name", hint
+    kwargs = {"validate_default": True}
+    try:
+        create_model("Checked", __base__=options, __cls_kwargs__=kwargs).model_validate({})
+    except ValidationError as error:
+        for one in error.errors():
+            if one["type"] != "missing":
+                where = ".".join(map(str, one["loc"])) or "together"
+                text = f"has defaults that its own Options refuse ({where}: {one['msg']})"
+                yield "error", text, "its authors must correct the defaults or their types."
+
+
 def _shape(kind: str, entry: Entry, target: Any) -> Iterator[Problem]:
     """What a protocol asks for and the target lacks."""
-    hint = "its authors find what it needs in tiltkit.protocols."
-    lacks = [name for name in _MEMBERS.get(kind, ()) if not hasattr(target, name)]
+    hint = needs(kind)
+    lacks = [] if kind in _ARGUMENTS else lacking(kind, target)
     if lacks:
         yield "error", f"lacks {', '.join(lacks)} ({entry.target})", hint
-    if kind == "command" and not isinstance(target, Command):
-        text = f"is a {type(target).__name__}, no click.Command ({entry.target})"
-        yield "error", text, "its authors must put @click.command() above it."
-    elif not callable(target):
+    if not callable(target):
         yield "error", f"is a {type(target).__name__}, no class or function", hint
     elif kind in _ARGUMENTS and not _takes(target, len(_ARGUMENTS[kind])):
         call = f"({', '.join(_ARGUMENTS[kind])})"

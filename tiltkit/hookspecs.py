@@ -25,7 +25,8 @@ class Entry:
     """One thing that a plugin adds.
 
     Attributes:
-        name: ``prefix.thing`` (``mri.cartesian``); tasks and commands are one short word.
+        name: ``prefix.thing`` (``mri.cartesian``); tasks and commands are one short word. All in
+            lower case.
         target: Where the code is, ``"module:attribute"``; imported on first use.
         summary: One line for ``tiltkit list``.
         requires: Names of importable packages that the target needs beyond its plugin's own
@@ -45,7 +46,8 @@ class PriorEntry(Entry):
     """A prior over images.
 
     Attributes:
-        channels: Image channels; 2 for complex images (re, im), 0 for any number.
+        channels: Image channels; 2 for complex images (re, im), 0 for any number. The prior that
+            the target makes must have as many, or 0.
         weights: Weights file as ``"package:path/inside.safetensors"``, empty for closed forms.
         sha256: Digest of the weights file, checked before use.
         licence: SPDX name of the licence of the weights.

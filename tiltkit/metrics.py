@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tiltkit.errors import InputError, PluginError, TiltkitError
 from tiltkit.files.reading import open_hdf5, read_estimate, read_provenance, result_shape
 from tiltkit.files.sniff import datasets
+from tiltkit.plugins.isolate import isolated
 from tiltkit.protocols import Estimate
 
 if TYPE_CHECKING:
@@ -121,8 +122,9 @@ def evaluate(
         tell: Gets the reason for each metric that had to be left out.
 
     Returns:
-        ``NAME`` for the posterior mean and ``NAME_baseline`` for the reconstruction without a
-        prior. A baseline has no samples, so metrics that need them have no such entry.
+        ``NAME`` for the posterior mean, NaN where the metric knows no number, and
+        ``NAME_baseline`` for the reconstruction without a prior. A baseline has no samples, so
+        metrics that need them have no such entry.
 
     Raises:
         InputError: A file cannot be read, or the shapes differ.
@@ -135,15 +137,15 @@ def evaluate(
     names = [entry.name for entry in plugins.entries("metric")]
     for index, image in enumerate(images):
         estimate = read_estimate(result, index)
+        _protect(estimate, image)
         for name in (name for name in names if name not in failed):
             try:
-                metric = cast("Metric", plugins.load("metric", name))
-                score = _guarded(name, metric, estimate, image)
+                score = _score(name, plugins, estimate, image)
             except PluginError as error:
                 failed[name] = error
                 continue
             values.setdefault(name, []).append(score)
-            base = _score_baseline(metric, estimate, image)
+            base = _score_baseline(name, plugins, estimate, image)
             values.setdefault(f"{name}_baseline", []).append(base)
     if names and len(failed) == len(names):
         raise failed[names[0]]
@@ -151,7 +153,18 @@ def evaluate(
         tell(str(reason))
         values.pop(name, None)
         values.pop(f"{name}_baseline", None)
-    return {name: _mean(scores) for name, scores in values.items() if not np.isnan(scores).all()}
+    return {
+        name: _mean(scores)
+        for name, scores in values.items()
+        if name in names or not np.isnan(scores).all()
+    }
+
+
+def _protect(estimate: Estimate, truth: Image) -> None:
+    """One metric must not change the arrays that the next one gets."""
+    images = (estimate.mean, estimate.std, estimate.samples, estimate.baseline, truth)
+    for array in (*images, *estimate.quantiles.values()):
+        array.setflags(write=False)
 
 
 def _compare(measure: Callable[..., Any], estimate: Estimate, truth: Image) -> float:
@@ -204,19 +217,14 @@ def _truth_name(file: h5py.File, dataset: str | None) -> str:
     return dataset or next(iter(usual), TRUTH_NAMES[0])
 
 
-def _guarded(name: str, metric: Callable[..., Any], estimate: Estimate, truth: Image) -> float:
-    try:
+def _score(name: str, plugins: Plugins, estimate: Estimate, truth: Image) -> float:
+    metric = cast("Metric", plugins.load("metric", name))
+    distribution = plugins.plugin_of("metric", name).distribution
+    with isolated(f"The metric {name} failed", distribution, own_words=True):
         return float(metric(estimate, truth))
-    except TiltkitError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"The metric {name} failed: {type(error).__name__}: {error}.",
-            f"update the plugin that brings it: see 'tiltkit list metric {name}'.",
-        ) from error
 
 
-def _score_baseline(metric: Metric, estimate: Estimate, truth: Image) -> float:
+def _score_baseline(name: str, plugins: Plugins, estimate: Estimate, truth: Image) -> float:
     """The metric of the baseline image, NaN where the metric needs more than an image."""
     bare = replace(
         estimate,
@@ -227,10 +235,10 @@ def _score_baseline(metric: Metric, estimate: Estimate, truth: Image) -> float:
         diagnostics={},
     )
     try:
-        return float(metric(bare, truth))
-    except Exception:  # of foreign code, which may need any of what is missing
+        return _score(name, plugins, bare, truth)
+    except TiltkitError:  # foreign code may need any of what is missing
         return float("nan")
 
 
 def _mean(scores: list[float]) -> float:
-    return float(np.nanmean(scores))
+    return float("nan") if np.isnan(scores).all() else float(np.nanmean(scores))

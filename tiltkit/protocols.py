@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from tiltkit.errors import InputError
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -174,6 +176,9 @@ class Layout:
             strings and arrays (``{"ismrmrd_header": "<xml...>"}``).
         unusable: Slices that must be left out, and why (``"all pixels are 7"``), where that is
             known without preparing them.
+
+    Raises:
+        InputError: An axis is empty: there is nothing to sample.
     """
 
     axes: tuple[Axis, ...]
@@ -182,6 +187,14 @@ class Layout:
     title: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     unusable: Mapping[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.axes or 0 in self.shape:
+            sizes = ", ".join(f"{axis.name} {len(axis.coordinates)}" for axis in self.axes)
+            raise InputError(
+                f"The scan holds no images: its axes are {sizes or 'none'}.",
+                "see what the file holds with 'tiltkit show'.",
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -242,7 +255,7 @@ class PriorFactory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One slice of a result as metrics see it; arrays are (ny, nx), samples (n, ny, nx)."""
+    """One slice of a result as metrics see it: images (ny, nx) or (nz, ny, nx), several samples."""
 
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
@@ -253,7 +266,7 @@ class Estimate:
 
 
 class Metric(Protocol):
-    """A quality figure of one slice against its truth (ny, nx)."""
+    """A quality figure of one slice against its truth, shaped as its mean."""
 
     def __call__(self, estimate: Estimate, truth: NDArray[np.float32]) -> float:
         """One number; both images in the same units, never rescaled to fit."""

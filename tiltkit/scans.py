@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,12 @@ import torch
 
 from tiltkit.choice import choose_slices
 from tiltkit.config import named
-from tiltkit.errors import UsageError
+from tiltkit.errors import InputError, UsageError
 from tiltkit.files.atomic import checkpoint_path, clear_checkpoints, is_complete
 from tiltkit.files.reading import read_diagnostics_of
 from tiltkit.files.result import ResultWriter, check_output
 from tiltkit.files.resume import same_run
+from tiltkit.files.source import check_unchanged, stamp
 from tiltkit.provenance import provenance
 from tiltkit.sampling.target import Target, chunk_size
 from tiltkit.slices import Parts, sample_slice
@@ -88,13 +90,14 @@ def run_scan(
     """
     complete = resume and is_complete(output)
     check_output(output, overwrite=overwrite or complete, resume=resume, keep=[source])
-    start = time.perf_counter()
+    start, before = time.perf_counter(), stamp(source)
     devices = _devices(recipe)
     task, priors, sampler = _parts(recipe, plugins, devices)
     with task.open(source) as scan:
         chosen = choose_slices(recipe.slices, scan.layout, source)
         layout, settings = _only(scan.layout, chosen), recipe.model_dump()
         origin = provenance(source, chosen, plugins, recipe, command)
+        check_unchanged(source, before)
         if complete:
             complete = same_run(output, layout.shape, settings, origin, refuse=not overwrite)
         if not complete:
@@ -103,24 +106,30 @@ def run_scan(
                 resume=resume, overwrite=overwrite,
             )  # fmt: skip
             parts = Parts(scan, priors, sampler, devices, recipe, checkpoint_path(output))
-            with _cleared_on_error(output):
-                yield from _sampled(parts, chosen, writer, output)
+            check = partial(check_unchanged, source, before, origin["raw_sha256"])
+            yield from _sampled(parts, chosen, writer, check)
     reports = [read_diagnostics_of(output, i) for i in range(len(chosen))]
     summary = summarize(reports, recipe.samples, time.perf_counter() - start)
     yield ScanDone(output, summary, sampled=not complete)
 
 
 def _sampled(
-    parts: Parts, chosen: Sequence[int], writer: ResultWriter, output: Path
+    parts: Parts, chosen: Sequence[int], writer: ResultWriter, check: Callable[[], None]
 ) -> Iterator[Event]:
-    """Sample the slices that are not finished, and give the file its name."""
-    with writer:
+    """Sample the slices that are not finished, and give the file its name if the input is right."""
+    # Checkpoints go first: the writer keeps an unfinished file that has one beside it.
+    with writer, _cleared_on_error(writer.path):
         todo = [i for i in range(len(chosen)) if i not in writer.finished]
         for position, i in enumerate(todo):
             yield SliceStarted(chosen[i], position, len(todo))
             for step in sample_slice(parts, chosen[i], i, writer):
                 yield step if isinstance(step, LevelDone) else SliceDone(chosen[i], step)
-            clear_checkpoints(output)
+            clear_checkpoints(writer.path)
+        try:
+            check()
+        except InputError:
+            writer.discard()
+            raise
         writer.finish()
 
 

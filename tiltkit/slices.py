@@ -5,17 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from tiltkit.errors import PluginError
 from tiltkit.files.tiles import bounds_of
+from tiltkit.likelihoods import linear_gaussian
 from tiltkit.sampling.outcome import Outcome
+from tiltkit.sampling.target import Target
 from tiltkit.solve import DEFAULT_MEMORY_GB, LevelDone, solve
 from tiltkit.tiled import TiledScan, combined, memory_of, values_at_once
 
 if TYPE_CHECKING:
-    import torch
-
     from tiltkit.config import Recipe
     from tiltkit.files.result import ResultWriter
     from tiltkit.problem import Problem
@@ -44,12 +48,44 @@ class Parts:
         return self.scan.tiles(index, values_at_once(self.recipe.samples, self._memory_gb))
 
     def first_problem(self, index: int) -> tuple[Problem, int, float]:
-        """On the first device: the problem of a slice or its first tile, tiles, memory in GB."""
-        tiles = self.tiles(index)
-        if isinstance(self.scan, TiledScan) and len(tiles) > 1:
-            problem = self.scan.tile_problem(index, tiles[0], self.priors[0], self.devices[0])
-            return problem, len(tiles), self.for_tile
-        return self.scan.problem(index, self.priors[0], self.devices[0]), 1, self.for_whole
+        """On the first device: the problem of a slice or its first tile, tiles, memory in GB.
+
+        Raises:
+            TiltkitError: As `problem`, or operator and measurement do not fit each other.
+        """
+        tiles, prior, device = self.tiles(index), self.priors[0], self.devices[0]
+        tile = tiles[0] if len(tiles) > 1 else None
+        problem = self.problem(index, prior, device, tile)
+        if linear_gaussian(problem.likelihood) is not None:
+            Target(problem, 1, 1, device).check_measurement()
+        return (problem, len(tiles), self.for_tile) if tile else (problem, 1, self.for_whole)
+
+    def problem(
+        self, index: int, prior: Prior, device: torch.device, tile: Tile | None = None
+    ) -> Problem:
+        """The problem of a slice or of one of its tiles.
+
+        Raises:
+            PluginError: Its images have another shape than the layout: the result has no room.
+        """
+        shape = self.scan.layout.shape[1:]
+        if tile is None:
+            problem = self.scan.problem(index, prior, device)
+        else:
+            assert isinstance(self.scan, TiledScan)  # noqa: S101  (who gave the tile)
+            shape = tuple(end - first for first, end in bounds_of(tile.window))
+            problem = self.scan.tile_problem(index, tile, prior, device)
+        blank = torch.zeros((1, *problem.shape), device=device)
+        images = {"to_image": problem.to_image(blank)[0], "baseline": problem.baseline}
+        images |= {"phase": problem.phase(blank[0])} if problem.phase else {}
+        wrong = {name: tuple(x.shape) for name, x in images.items() if x.shape != shape}
+        if wrong:
+            raise PluginError(
+                f"The layout of the task {self.recipe.task['name']} has images of shape {shape},"
+                f" but {' and '.join(f'its {n} has {found}' for n, found in wrong.items())}.",
+                "tell the plugin's authors: all have the layout's shape, which has no channels.",
+            )
+        return problem
 
     @property
     def for_whole(self) -> float:
@@ -108,10 +144,7 @@ def _whole(
     parts: Parts, index: int, position: int, writer: ResultWriter
 ) -> Iterator[LevelDone | Mapping[str, Any]]:
     """A slice at once."""
-
-    def problem(prior: Prior, device: torch.device) -> Problem:
-        return parts.scan.problem(index, prior, device)
-
+    problem = partial(parts.problem, index)
     for step in parts.steps(index, problem, parts.checkpoint, parts.for_whole):
         if isinstance(step, Outcome):
             writer.write(position, step)
@@ -124,16 +157,11 @@ def _in_tiles(
     parts: Parts, tiles: Sequence[Tile], index: int, position: int, writer: ResultWriter
 ) -> Iterator[LevelDone | Mapping[str, Any]]:
     """A slice tile by tile; tiles that a stopped run has written are not done again."""
-    scan = parts.scan
-    assert isinstance(scan, TiledScan)  # noqa: S101  (who gave the tiles)
     done = writer.tiles(position)
     todo = [tile for tile in tiles if bounds_of(tile.window) not in done]
     start = time.perf_counter()
     for k, tile in enumerate(todo):
-
-        def problem(prior: Prior, device: torch.device, tile: Tile = tile) -> Problem:
-            return scan.tile_problem(index, tile, prior, device)
-
+        problem = partial(parts.problem, index, tile=tile)
         # Tiles share their random numbers, but not their checkpoints.
         number = tiles.index(tile)
         own = parts.checkpoint.with_name(f"{parts.checkpoint.name}.tile{number}")

@@ -18,7 +18,7 @@ from tiltkit.sampling.agreement import agreement, together
 from tiltkit.sampling.certificate import data_fit, fisher, ladder_report, likeness, verdict
 from tiltkit.sampling.group import Group
 from tiltkit.sampling.lanes import side_by_side
-from tiltkit.sampling.outcome import Outcome
+from tiltkit.sampling.outcome import QUANTILES, Outcome
 from tiltkit.sampling.summary import Moments, Quantiles
 from tiltkit.sampling.target import Target, chunk_size
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_MEMORY_GB", "LevelDone", "pick_devices", "solve"]
 
-QUANTILES = (0.05, 0.5, 0.95)
 DEFAULT_MEMORY_GB = 1.0
 
 

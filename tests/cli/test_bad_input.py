@@ -61,6 +61,33 @@ def test_a_truncated_file_is_refused(tilt: Tilt, scan: Path, tmp_path: Path) -> 
     assert [p.name for p in tmp_path.iterdir()] == ["scan.h5"]
 
 
+def test_a_scan_that_changes_while_it_is_read_gives_no_result(
+    tilt: Tilt, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tiltkit_mri.task import MriRecon
+
+    from tiltkit.files.result import ResultWriter
+
+    def changing(method: Any, added: bytes) -> Any:
+        def changed(*arguments: Any) -> Any:
+            done = method(*arguments)
+            scan.write_bytes(scan.read_bytes() + added)
+            return done
+
+        return changed
+
+    run = ("run", "mri-recon", scan, "-o", tmp_path / "out.h5", *FAST)
+    for owner, name in ((MriRecon, "open"), (ResultWriter, "write")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, changing(getattr(owner, name), b"\0"))
+            done = tilt(*run)
+        assert done.code == 1
+        assert f"{scan} changed while it was read" in done.err
+        assert [p.name for p in tmp_path.iterdir()] == ["scan.h5"]
+    monkeypatch.setattr(ResultWriter, "write", changing(ResultWriter.write, b""))
+    assert tilt(*run).code == 0, "the content is the same"
+
+
 def assert_refused(done: Any, code: int, complaint: str) -> None:
     assert done.code == code, done.err
     assert complaint in done.err
@@ -84,6 +111,8 @@ def assert_refused(done: Any, code: int, complaint: str) -> None:
         (["--samples", "few"], "'few' is not a valid integer"),
         (["--device", "tpu"], "no device 'tpu'"),
         (["--slices", "a"], "not a list"),
+        (["--slices", "0,-1:1"], "not all in the file, which has 1"),
+        (["--slices", f"0:{10**20}"], "not all in the file, which has 1"),
         (["--smaples", "3"], "--samples"),
         (["-c", "no.toml"], "No such file"),
         (["-s", "task.calibration_lines=900"], "900"),
@@ -109,6 +138,24 @@ def test_a_missing_input_is_refused(tilt: Tilt, tmp_path: Path) -> None:
     assert_refused(tilt("show", tmp_path / "no.h5"), 1, "no.h5")
     assert_refused(tilt("evaluate", tmp_path / "no.h5", "--truth", tmp_path / "t.h5"), 1, "no.h5")
     assert_refused(tilt("report", tmp_path / "no.h5"), 1, "no.h5")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tilt: Tilt, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.h5"
+    os.mkfifo(pipe)
+    for command in (("run", "mri-recon", pipe), ("check", "mri-recon", pipe), ("show", pipe)):
+        assert_refused(tilt(*command), 1, f"{pipe} is no regular file")
+
+
+def test_a_folder_that_may_not_be_entered_is_named(
+    tilt: Tilt, scan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(self: Path, **_how: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "exists", locked)  # permissions do not bind root
+    for command in (("run", "mri-recon", scan, "-o", "out.h5"), ("show", scan)):
+        assert_refused(tilt(*command), 1, f"{scan} may not be read or written")
 
 
 def test_an_existing_output_is_kept_unless_told_otherwise(

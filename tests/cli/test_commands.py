@@ -89,6 +89,13 @@ def test_evaluate_prints_every_metric_beside_that_of_no_prior(
     assert figures["psnr"] is None, "infinite, which JSON does not know"
 
 
+def test_a_gate_that_is_none_is_refused_before_the_metrics(tilt: Tilt, tmp_path: Path) -> None:
+    none = tmp_path / "none.h5"
+    done = tilt("evaluate", none, "--truth", none, "--fail-if", "psnr")
+    assert done.code == 2
+    assert "'psnr' is not understood" in done.err
+
+
 def test_a_page_is_not_replaced_unasked(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.h5"
     tilt("run", "mri-recon", scan, "-o", out, *FAST)
@@ -149,6 +156,7 @@ def test_without_plugins_only_the_built_in_parts_are_there(tilt: Tilt) -> None:
 def test_plugins_are_listed_shown_and_examined(tilt: Tilt) -> None:
     assert "tiltkit-mri" in tilt("plugins", "list").out
     assert "mri.cartesian" in tilt("plugins", "show", "tiltkit-mri").out
+    assert "mri.cartesian" in tilt("plugins", "show", "tiltkit_mri").out
     doctor = tilt("plugins", "doctor")
     found = [line for line in doctor.out.splitlines() if ", warning:" in line or ", error:" in line]
     # Adapters to libraries that are not installed here may say so, and nothing else.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import tifffile
 
 from tests.cli.conftest import FAST
@@ -38,6 +40,36 @@ def test_an_export_is_not_replaced_unasked(tilt: Tilt, scan: Path, tmp_path: Pat
     assert again.code == 2
     assert "--overwrite" in again.err
     assert tilt("export", out, "--overwrite").code == 0
+
+
+def test_a_writer_that_fails_or_writes_less_than_it_says_replaces_nothing(
+    tilt: Tilt, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_result: Path, output: Path) -> None:
+        output.write_bytes(b"half")
+        raise ZeroDivisionError
+
+    def full(_result: Path, output: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out, stack = tmp_path / "out.h5", tmp_path / "out.tif"
+    run = ("run", "mri-recon", scan, "-o", out, *FAST, "--write", "tiff", "--overwrite")
+    assert tilt(*run).code == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.tif")}
+    for writer, complaint in (
+        (broken, "ZeroDivisionError"),
+        (full, f"not enough disk space for {stack}"),
+        (lambda _result, output: None, "wrote nothing where it should write out.std.tif, out.tif"),
+        (lambda _result, output: output.write_bytes(b""), "wrote out.tif where it should write"),
+    ):
+        monkeypatch.setattr("tiltkit.files.tiff.write_tiff", writer)
+        for command in (("export", out, "--overwrite"), run):
+            done = tilt(*command)
+            assert done.code == 1
+            assert complaint in done.err
+            assert "Wrote" not in done.out
+        assert {path.name: path.read_bytes() for path in tmp_path.glob("*.tif")} == before
+        assert {path.name for path in tmp_path.iterdir()} == {"scan.h5", "out.h5", *before}
 
 
 def test_a_wrong_format_is_refused_before_the_run(tilt: Tilt, scan: Path, tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,6 +109,20 @@ def test_a_batch_goes_on_behind_a_plugin_that_fails(
     assert (tmp_path / "b.posterior.h5").exists()
 
 
+def test_a_batch_whose_reader_has_gone_stops_without_a_word(scan_of: Any, tmp_path: Path) -> None:
+    scans = [str(scan_of(tmp_path / f"{name}.h5")) for name in "ab"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "tiltkit", "run", "mri-recon", *scans, "--json", *FAST]
+    done = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False
+    )
+    os.close(writer)
+    assert done.returncode != 0
+    assert "Error" not in done.stderr
+    assert not (tmp_path / "b.posterior.h5").exists()
+
+
 def test_files_in_a_folder_that_is_read_are_not_replaced(tilt: Tilt, tmp_path: Path) -> None:
     folder = tmp_path / "scan.zarr"
     folder.mkdir()
@@ -165,6 +182,25 @@ def test_resuming_replaces_no_half_of_a_pair(
     (tmp_path / "out.tif").unlink()
     assert tilt(*command).code == 0
     assert (tmp_path / "out.std.tif").exists()
+
+
+def test_resuming_takes_no_page_or_stack_of_the_result_before_for_one_of_this(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
+    out, beside = tmp_path / "out.h5", ("out.html", "out.tif", "out.std.tif")
+    run, more = ("run", "mri-recon", scan, "-o", out, *FAST), ("--report", "--write", "tiff")
+    assert tilt(*run, *more).code == 0
+    old = [(tmp_path / name).read_bytes() for name in beside]
+    assert tilt(*run, "--seed", 1, "--overwrite").code == 0
+    done = tilt(*run, *more, "--seed", 1, "--resume")
+    assert done.code == 2
+    assert "out.html exists" in done.err
+    assert [(tmp_path / name).read_bytes() for name in beside] == old
+    assert tilt(*run, *more, "--seed", 1, "--resume", "--overwrite").code == 0
+    fresh = [(tmp_path / name).read_bytes() for name in beside]
+    assert all(a != b for a, b in zip(old, fresh, strict=True))
+    assert tilt(*run, *more, "--seed", 1, "--resume").code == 0
+    assert [(tmp_path / name).read_bytes() for name in beside] == fresh
 
 
 def test_a_newer_unfinished_result_is_not_passed_over(

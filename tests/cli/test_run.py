@@ -18,12 +18,14 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+from tiltkit.errors import TiltkitError
 from tiltkit.files.reading import (
     read_estimate,
     read_finished,
     read_provenance,
     read_recipe,
 )
+from tiltkit.files.result import ResultWriter
 
 from .conftest import FAST, samples_of
 
@@ -87,6 +89,24 @@ def test_several_scans_go_into_a_folder(tilt: Tilt, scan_of: Any, tmp_path: Path
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.posterior.h5", "b.posterior.h5"}
     done = tilt("run", "mri-recon", a, b, "-o", tmp_path / "one.h5", *FAST)
     assert (done.code, "is not a folder" in done.err) == (2, True)
+
+
+def test_a_run_that_fails_behind_a_checkpoint_leaves_nothing_in_the_way(
+    tilt: Tilt, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ("run", "mri-recon", scan, "-o", tmp_path / "out.h5", *FAST)
+    seen: list[str] = []
+
+    def fail(*_arguments: Any) -> None:
+        seen.extend(path.name for path in tmp_path.iterdir())
+        raise TiltkitError("The disk is gone.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultWriter, "write", fail)
+        assert "The disk is gone" in tilt(*run).err
+    assert "out.h5.part.checkpoint" in seen
+    assert [p.name for p in tmp_path.iterdir()] == ["scan.h5"]
+    assert tilt(*run).code == 0
 
 
 def test_a_result_repeats_itself(tilt: Tilt, scan: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -216,6 +217,34 @@ def test_two_runs_cannot_write_the_same_result(start: Start, outcome: Make) -> N
             with pytest.raises(TiltkitError, match=r"another (process|program)"):
                 start(**how)
         other.communicate("\n")
+
+
+def test_two_runs_cannot_write_the_same_result_where_hdf5_takes_no_locks(
+    start: Start, outcome: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(h5py, "File", partial(h5py.File, locking=False))
+    with start() as writer:
+        writer.write(0, outcome())
+        for how in ({"overwrite": True}, {"resume": True}):
+            with pytest.raises(UsageError, match="another process"):
+                start(**how)
+        writer.write(1, outcome(1))
+    np.testing.assert_array_equal(read_estimate(writer.part, 1).mean, outcome(1).mean)
+    with start(resume=True) as writer:
+        assert writer.finished == {0, 1}
+
+
+def test_a_run_that_comes_a_moment_too_late_leaves_the_file_of_the_first(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = tmp_path / "out.h5.part"
+    # Right before the file is made.
+    monkeypatch.setattr(
+        "tiltkit.files.result.clear_checkpoints", lambda _path: part.write_bytes(b"of the first")
+    )
+    with pytest.raises(UsageError, match="another process"):
+        start()
+    assert part.read_bytes() == b"of the first"
 
 
 WRITE_FOREVER = """

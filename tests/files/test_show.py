@@ -6,7 +6,10 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pytest
 
+from tiltkit.errors import InputError
+from tiltkit.files.reading import open_hdf5, read_estimate
 from tiltkit.files.result import ResultWriter
 from tiltkit.files.show import describe
 from tiltkit.hookspecs import ReaderEntry
@@ -49,6 +52,34 @@ def test_an_unfinished_result_says_how_far_it_is(
     with start() as writer:
         writer.write(1, outcome())
     assert describe(writer.part)["slices"] == "1 of 3 (unfinished)"
+
+
+@pytest.mark.parametrize("place", [b"HEAP", b"SNOD", b"TREE", b"data_errors", b'"seed"', b"brain"])
+def test_a_result_whose_structure_is_damaged_is_called_so(result: Path, place: bytes) -> None:
+    content = result.read_bytes()
+    assert place in content
+    result.write_bytes(content.replace(place, b"\xff" * len(place)))
+    with pytest.raises(InputError, match="is damaged"):
+        _ = describe(result), read_estimate(result, 0)
+
+
+def test_a_scan_whose_structure_is_damaged_is_called_so(tmp_path: Path) -> None:
+    path = tmp_path / "scan.h5"
+    for place in (b"HEAP", b"SNOD", b"TREE"):
+        with h5py.File(path, "w") as file:
+            file["entry/kspace"] = np.zeros((1, 2, 4, 4), np.complex64)
+        path.write_bytes(path.read_bytes().replace(place, b"\xff" * len(place)))
+        with pytest.raises(InputError, match="is damaged"):
+            describe(path)
+
+
+def test_what_a_file_lacks_is_no_damage_and_no_mistake_of_a_reader_is(tmp_path: Path) -> None:
+    path = tmp_path / "scan.h5"
+    h5py.File(path, "w").close()
+    with pytest.raises(KeyError, match="kspace"), open_hdf5(path) as file:
+        file["kspace"]
+    with pytest.raises(RuntimeError, match="a mistake"), open_hdf5(path):
+        raise RuntimeError("a mistake")
 
 
 def test_any_other_file_shows_its_datasets_and_who_reads_it(

@@ -90,6 +90,29 @@ def test_a_reader_that_fails_does_not_stop_the_others(
     assert find_reader(scan, plugins) is Kspace
 
 
+def test_readers_that_fail_are_named_with_the_reason_where_no_other_knows_the_file(
+    scan: Path, fake_plugins: Any
+) -> None:
+    def raising(error: Exception) -> Any:
+        def fail(path: Path) -> bool:
+            raise error
+
+        return type("Failing", (), {"matches": staticmethod(fail)})
+
+    targets = {
+        entry("a"): Raising,
+        entry("b"): PluginError("The reader b needs x, which is not installed."),
+        entry("other"): raising(OSError("file signature not found")),
+        entry("wordy"): raising(InputError("This is not an MRC file.")),
+    }
+    with pytest.raises(InputError) as caught:
+        find_reader(scan, fake_plugins("reader", targets))
+    assert caught.value.message.endswith(
+        "tried: a, b, other, wordy. The reader a failed: KeyError: 'kspace'."
+        " The reader b needs x, which is not installed."
+    )
+
+
 def test_links_that_lead_nowhere_are_named(tmp_path: Path, fake_plugins: Any) -> None:
     path = tmp_path / "scan.nxs"
     with h5py.File(path, "w") as file:

@@ -95,3 +95,14 @@ def test_an_operator_that_gives_nan_is_an_error_and_no_answer():
     normal, b = system()
     with pytest.raises(TiltkitError):
         conjugate_gradient(lambda v: v @ normal * float("nan"), b, ALPHA, BETA)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused_before_the_operator_is_asked(bad):
+    def never(v):
+        raise AssertionError
+
+    _, b = system()
+    b[-1, -1] = bad
+    with pytest.raises(TiltkitError, match="was given values that are NaN or infinite"):
+        conjugate_gradient(never, b, ALPHA, BETA)

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tiltkit.doctor import Finding, doctor
 from tiltkit.plugins import load_plugins
 
@@ -57,6 +59,19 @@ def test_targets_that_cannot_be_used_are_found(
     assert "forbid" in keys.hint
 
 
+def test_a_sampler_that_does_not_say_the_next_level_is_found(good: str, install: Install) -> None:
+    hook = "@hookimpl\ndef tiltkit_samplers():\n    return [" + (
+        "Entry(name='s.still', target='still_target:Still', summary='s')]"
+    )
+    target = (
+        "import good_target\nclass Still:\n    Options, weighted = good_target.Options, False\n"
+        "    levels = init = step = images = scores = None\n"
+    )
+    install("still", hook, still_target=target)
+    [finding] = _found("still")
+    assert "sampler s.still lacks next_level" in finding.message
+
+
 HOOKS = """
 @hookimpl
 def tiltkit_priors():
@@ -93,6 +108,38 @@ def test_functions_that_cannot_be_called_as_they_are_and_hidden_commands_are_fou
     assert "cannot be called with (estimate, truth)" in found["metric p.metric"]
     assert "is a function, no click.Command" in found["command plain"]
     assert "cannot be reached" in found["command run"]
+
+
+OPTIONS = """
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    {fields}
+
+class Task:
+    Options = Options
+    default_prior = "gaussian"
+    def open(self, path): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ("name: str = ''", "task odd has an option 'name', which in recipes"),
+        ("size: int = 'big'", "task odd has defaults that its own Options refuse (size: Input"),
+        ("size: int = Field(0, gt=0)", "(size: Input should be greater than 0)"),
+        ("size: int = Field(default_factory=lambda: 1 / 0)", "Options that fail: ZeroDivision"),
+        ("size: int = 3\n    needed: float", ""),
+    ],
+)
+def test_options_that_recipes_cannot_fill_are_found(
+    good: str, install: Install, task_plugin: Code, fields: str, said: str
+) -> None:
+    install("odd", task_plugin("odd", "o:Task"), o=OPTIONS.format(fields=fields))
+    found = _found("odd")
+    assert [(f.level, said in f.message) for f in found] == ([("error", True)] if said else [])
 
 
 def test_names_that_two_plugins_use_are_found(

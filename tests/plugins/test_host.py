@@ -234,6 +234,76 @@ def test_a_constructor_that_fails_is_its_plugins_fault(
         load_plugins().create("task", "fails", {})
 
 
+PARTS = """
+@hookimpl
+def tiltkit_priors():
+    return [PriorEntry(name=f"p.{n}", target=f"parts_target:{n}", summary="s", channels=2)
+            for n in ("nothing", "half", "leaves", "one", "two", "any")]
+
+@hookimpl
+def tiltkit_samplers():
+    return [Entry(name="p.still", target="parts_target:Still", summary="s")]
+
+@hookimpl
+def tiltkit_commands():
+    return [Entry(name="plain", target="parts_target:nothing", summary="s")]
+"""
+PARTS_TARGET = """
+import sys
+from types import SimpleNamespace
+import good_target
+
+def nothing(options, entry): ...
+def half(options, entry):
+    return SimpleNamespace(channels=2, score=None, to=None)
+def leaves(options, entry):
+    print("leaving")
+    sys.exit()
+def of(channels):
+    return lambda options, entry: SimpleNamespace(
+        channels=channels, score=None, to=None, sigma_range=(1, 2), value_range="")
+one, two, any = of(1), of(2), of(0)
+class Still:
+    weighted = False
+    def __init__(self, options): ...
+    levels = init = step = images = scores = None
+for part in (nothing, half, leaves, one, two, any, Still):
+    part.Options = good_target.Options
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("prior", "p.nothing", "is a NoneType without channels, sigma_range, value_range, score"),
+        ("prior", "p.half", "is a SimpleNamespace without sigma_range, value_range."),
+        ("prior", "p.leaves", "could not make its prior p.leaves with these options: SystemExit"),
+        ("prior", "p.one", "has 1 channels, but its entry says 2"),
+        ("sampler", "p.still", "is a Still without next_level"),
+    ],
+)
+def test_a_part_that_is_none_or_not_as_declared_is_its_plugins_fault(
+    good: str, install: Install, capsys: pytest.CaptureFixture[str],
+    kind: str, name: str, said: str,
+) -> None:  # fmt: skip
+    install("parts", PARTS, parts_target=PARTS_TARGET)
+    plugins = load_plugins()
+    with pytest.raises(PluginError) as caught:
+        plugins.create(kind, name, {})
+    assert said in caught.value.message
+    assert "parts (parts)" in caught.value.message
+    assert not capsys.readouterr().out
+    assert {plugins.create("prior", f"p.{n}", {}).channels for n in ("two", "any")} == {2, 0}
+
+
+def test_a_command_that_is_no_click_command_is_its_plugins_fault(
+    good: str, install: Install
+) -> None:
+    install("parts", PARTS, parts_target=PARTS_TARGET)
+    with pytest.raises(PluginError, match=r"plain of plugin parts \(parts\) is a function, no"):
+        load_plugins().load("command", "plain")
+
+
 def test_finding_plugins_imports_nothing_heavy(good: str, site: Path) -> None:
     code = (
         "import sys, tiltkit.plugins, tiltkit.builtin\n"

@@ -123,6 +123,7 @@ def test_a_record_of_the_wrong_kind_makes_its_plugin_broken(broken: Broken) -> N
         ("commands", "Entry", {"name": "two words"}, "cannot be the name of a command"),
         ("metrics", "Entry", {"name": "psnr"}, "'psnr' cannot be the name of a metric"),
         ("metrics", "Entry", {"name": "bad:psnr"}, "cannot be the name"),
+        ("priors", "PriorEntry", {"name": "opt.BadDefault"}, "'opt.BadDefault' cannot be the name"),
         ("tasks", "Entry", {"target": "bad.Task"}, "the target 'bad.Task' of bad-task"),
         ("tasks", "Entry", {"target": "bad:"}, "cannot be understood"),
         ("tasks", "Entry", {"target": None}, "target of task 'bad-task' is None"),
@@ -142,6 +143,12 @@ def test_an_entry_that_cannot_be_used_makes_its_plugin_broken(
     text = ", ".join(f"{key}={value!r}" for key, value in values.items())
     code = f"@hookimpl\ndef tiltkit_{hook}():\n    return [{record}({text})]"
     assert said in broken(code).reason
+
+
+def test_the_hint_for_a_name_tells_its_form_and_case(broken: Broken) -> None:
+    code = "@hookimpl\ndef tiltkit_metrics():\n    return [" + MADE.replace("bad-task", "lab.Big")
+    hint = broken(code + "]").hint
+    assert hint == "it must be prefix.thing in lower case, such as mri.cartesian."
 
 
 def test_a_plugin_with_two_things_of_one_name_is_broken(broken: Broken) -> None:

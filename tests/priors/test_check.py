@@ -210,8 +210,27 @@ def test_the_noise_of_the_check_is_no_fault_of_the_prior():
 
 def test_a_prior_of_other_images_is_refused(gaussian):
     other = Mixture(torch.zeros(1, 1, 8, 8), 1.0, torch.ones(1), (0.01, 5.0))
-    with pytest.raises(TiltkitError, match=r"failed on images \(1, 1, 16, 16\)"):
+    with pytest.raises(TiltkitError, match=r"failed on \(1, 1, 16, 16\) images"):
         check_prior("m", other, from_prior(gaussian, 16, 1, generator()), [0.1], facts={},
+                    samples=0, seed=0, device=CPU)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda score: score.double(), "is torch.float64"),
+        (lambda score: score[..., :1], r"is torch.float32 \(1, 1, 16, 1\)"),
+        (lambda score: score.numpy(), "is ndarray"),
+    ],
+)
+def test_a_score_that_no_run_would_take_is_refused(gaussian, change, said):
+    class Changed(SmoothGaussian):
+        def score(self, x, sigma):
+            return change(super().score(x, sigma))
+
+    odd = Changed(0.3, 2.0, 3.0, channels=1)
+    with pytest.raises(TiltkitError, match=said):
+        check_prior("odd", odd, from_prior(gaussian, 16, 1, generator()), [0.1], facts={},
                     samples=0, seed=0, device=CPU)  # fmt: skip
 
 

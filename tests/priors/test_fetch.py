@@ -13,7 +13,7 @@ import torch
 from tiltkit.errors import PluginError, TiltkitError, UsageError
 from tiltkit.hookspecs import PriorEntry
 from tiltkit.priors.denoiser import NetworkOptions, network_prior
-from tiltkit.priors.fetch import cache_path, fetch
+from tiltkit.priors.fetch import cache_path, fetch, weights_file
 from tiltkit.priors.network import ScoreUNet
 from tiltkit.priors.weights import save_network
 
@@ -70,6 +70,32 @@ def test_another_file_than_the_entry_means_is_refused_and_not_kept(served):
     with pytest.raises(TiltkitError, match="is not the file that"):
         fetch(wrong)
     assert not cache_path(wrong).exists()
+
+
+def test_weights_that_changed_since_are_refused_and_fetched_again(served):
+    path = fetch(served)
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(TiltkitError, match="its sha256 differs") as error, weights_file(served):
+        pass
+    assert error.value.hint == "tiltkit prior fetch lab.net."
+    assert fetch(served) == path
+    with weights_file(changed(served, sha256=served.sha256.upper())) as found:
+        assert found == path
+
+
+def test_shipped_weights_must_be_there_and_be_those_of_the_entry(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "lab_shipped").mkdir()
+    (tmp_path / "lab_shipped" / "__init__.py").touch()
+    entry = PriorEntry(
+        name="lab.shipped", target="", summary="", weights="lab_shipped:net.bin", sha256="0" * 64
+    )
+    with pytest.raises(TiltkitError, match="are gone"), weights_file(entry):
+        pass
+    (tmp_path / "lab_shipped" / "net.bin").write_bytes(b"net")
+    with pytest.raises(TiltkitError, match="its sha256 differs"), weights_file(entry):
+        pass
 
 
 def test_a_server_that_does_not_answer_is_named(served):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -124,6 +126,30 @@ def test_a_singular_operator_leaves_the_prior_where_it_sees_nothing(name, plain,
     a = singular(name)
     problem = make(a, plain=plain)
     assert_exact(solved(problem, kind=kind), problem, a)
+
+
+@SAMPLERS
+@pytest.mark.parametrize("spoilt", ["adjoint", "normal"])
+@pytest.mark.parametrize("factor", [1.5, 0.98, -1.0, float("nan")])
+def test_an_adjoint_that_does_not_fit_is_refused_with_both_numbers(kind, spoilt, factor):
+    problem = make(matrix(), plain=True)
+    operator = problem.likelihood.operator
+    right = getattr(operator, spoilt)
+    setattr(operator, spoilt, lambda x: factor * right(x))
+    with pytest.raises(TiltkitError, match=f"{spoilt} does not fit its forward") as caught:
+        solved(problem, kind=kind, n=4, levels=6)
+    assert short(caught.value)
+    there, energy = re.findall(r"is (\S+?)(?: |\.\n)", str(caught.value))
+    assert float(there) == pytest.approx(factor * float(energy), rel=1e-3, nan_ok=True)
+
+
+def test_an_adjoint_that_gives_no_images_is_refused():
+    problem = make(matrix(), plain=True)
+    right = problem.likelihood.operator.adjoint
+    problem.likelihood.operator.adjoint = lambda y: right(y)[..., :1]
+    with pytest.raises(TiltkitError, match=r"adjoint gives torch.float32 \(1, 1\)") as caught:
+        solved(problem, n=4, levels=6)
+    assert short(caught.value)
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
@@ -255,12 +281,11 @@ def test_data_that_the_prior_rules_out_are_named_in_the_verdict(kind):
     assert "fit the data" in solved(problem, kind=kind, n=20).diagnostics["verdict"]
 
 
-@SAMPLERS
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_data_that_are_not_finite_are_a_clear_error(kind, bad):
-    problem = make(matrix(), y=torch.full((1, 3), bad, dtype=torch.float64))
-    with pytest.raises(TiltkitError, match="NaN or infinite") as caught:
-        solved(problem, kind=kind, n=4)
+@pytest.mark.parametrize("form", [GaussianLikelihood, gaussian])
+def test_data_that_are_not_finite_are_refused_by_the_likelihood(form, bad):
+    with pytest.raises(TiltkitError, match="measurement holds values that are NaN") as caught:
+        form(Dense(matrix(), (6,)), torch.tensor([[0.0, bad, 1.0]]), 1.0)
     assert short(caught.value)
 
 
@@ -342,6 +367,16 @@ def test_a_prior_that_breaks_stops_the_run_at_that_noise_level(kind, below, chan
     assert level <= below
 
 
+@SAMPLERS
+def test_a_prior_that_gives_nan_is_not_blamed_on_the_operator(kind):
+    problem = changed(lambda s: s * float("nan"), below=1.0)
+    problem = replace(problem, likelihood=make(matrix(), plain=True).likelihood)
+    with pytest.raises(TiltkitError, match="NaN or infinite") as caught:
+        solved(problem, kind=kind, n=4, levels=12)
+    assert "prior" in caught.value.hint
+    assert "adjoint" not in str(caught.value)
+
+
 WRONG = {
     "fewer pixels": lambda s: s[:, :3],
     "one for all": lambda s: s[:1],
@@ -350,6 +385,7 @@ WRONG = {
     "half": lambda s: s.half(),
     "numpy": lambda s: s.numpy(),
     "nothing": lambda s: None,
+    "the end of the program": lambda s: sys.exit(),
 }
 
 

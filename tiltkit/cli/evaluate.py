@@ -41,6 +41,7 @@ def evaluate(
     """  # fmt: skip
     from tiltkit.metrics import evaluate as measure
 
+    gates_met(fail_if, {})  # refuses what is no condition before the work
     figures = measure(
         result, truth, dataset, call_plugins(),
         tell=lambda text: click.echo(f"Left out: {text}", err=True),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
 import click
 
 from tiltkit.cli.shared import call_plugins
-from tiltkit.errors import InputError
+from tiltkit.errors import InputError, PluginError
 
 if TYPE_CHECKING:
     from tiltkit.hookspecs import WriterEntry
@@ -48,21 +50,43 @@ def write_as(name: str, result: Path, output: Path | None = None, *, overwrite: 
     Raises:
         UsageError: No such writer, or a file is there or cannot be written.
         InputError: The result cannot be read, or is not complete.
+        PluginError: The writer wrote other files than its entry says.
+        TiltkitError: The disk is full or broken.
     """
     from tiltkit.files.atomic import check_output
+    from tiltkit.files.disk import explained
     from tiltkit.files.reading import read_finished, result_shape
 
-    write = call_plugins().load("writer", name)
     output = output or result.with_suffix(suffix_of(name))
     for path in files_of(name, output):
         check_output(path, overwrite=overwrite, resume=True, keep=[result])
-    finished, total = len(read_finished(result)), result_shape(result)[0]
-    if finished < total:
+    finished, shape = len(read_finished(result)), result_shape(result)
+    if finished < shape[0]:
         raise InputError(
-            f"{result} has {finished} of {total} slices.", "finish the run with --resume first."
+            f"{result} has {finished} of {shape[0]} slices.", "finish the run with --resume first."
         )
-    write(result, output)
+    with explained(output, 2 * 4 * prod(shape)):  # mean and spread, float32
+        _write_whole(name, result, output)
     return output
+
+
+def _write_whole(name: str, result: Path, output: Path) -> None:
+    """Let a writer write into a folder of its own: half a file never replaces a whole one."""
+    from tiltkit.files.atomic import part_path, publish
+
+    write = call_plugins().load("writer", name)
+    with TemporaryDirectory(prefix=".tiltkit-", dir=output.absolute().parent) as folder:
+        new = files_of(name, Path(folder) / output.name)
+        write(result, new[0])
+        made, declared = (sorted(path.name for path in p) for p in (Path(folder).iterdir(), new))
+        if made != declared:
+            raise PluginError(
+                f"The writer {name} wrote {', '.join(made) or 'nothing'}"
+                f" where it should write {', '.join(declared)}.",
+                f"report it to {call_plugins().plugin_of('writer', name).distribution}.",
+            )
+        for path, final in zip(new, files_of(name, output), strict=True):
+            publish(path.replace(part_path(final)), final)
 
 
 def suffix_of(name: str) -> str:

@@ -8,7 +8,12 @@ __all__ = ["unexpected"]
 
 
 def unexpected(error: BaseException) -> str:
-    """What happened, where, and whom to tell."""
+    """What happened, where, and whom to tell; what may not be read or written is nobody's fault."""
+    if isinstance(error, PermissionError) and error.filename:
+        return (
+            f"{error.filename} may not be read or written: permission denied.\n"
+            "Try: ask its owner for access, or name another file."
+        )
     plugin = _culprit(error)
     where = f" in the plugin {plugin}" if plugin else ""
     whom = " to its authors" if plugin else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tiltkit.cli.export import files_of, suffix_of
 from tiltkit.cli.shared import call_plugins
-from tiltkit.errors import InputError, UsageError
+from tiltkit.errors import UsageError
 
 __all__ = ["Job", "check_jobs", "planned_jobs"]
 
@@ -36,6 +36,11 @@ class Job:
         """All files but the result, those that are written together in one list."""
         exported = [files_of(name, path) for name, path in self.exports.items()]
         return [[self.page], *exported] if self.page else exported
+
+    def has_made(self, files: Sequence[Path]) -> bool:
+        """Whether files are of this result: an older file is of the one that it replaced."""
+        made = self.result.stat().st_mtime_ns
+        return all(path.exists() and path.stat().st_mtime_ns >= made for path in files)
 
 
 def planned_jobs(
@@ -79,18 +84,18 @@ def check_jobs(jobs: Sequence[Job], keep: Sequence[Path], *, overwrite: bool, re
         resume: Whether what is complete stays, and what is not goes on.
 
     Raises:
-        InputError: An input is missing.
+        InputError: An input is missing, or is no file.
         UsageError: An output cannot be written, or would replace a file that must stay.
     """
     from tiltkit.files.atomic import check_output, is_complete
+    from tiltkit.files.source import check_source
 
     for job in jobs:
-        if not job.source.exists():
-            raise InputError(f"There is no file {job.source}.", "check its name and folder.")
+        check_source(job.source)
         done = resume and is_complete(job.result)
         check_output(job.result, overwrite=overwrite or done, resume=resume, keep=keep)
         for files in job.beside:
-            if done and all(path.exists() for path in files):
+            if done and job.has_made(files):
                 continue  # they stay
             for path in files:
                 check_output(path, overwrite=overwrite, resume=True, keep=keep)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
 from tiltkit.cli.shared import call_plugins, json_option, print_json
@@ -39,7 +41,7 @@ def list_(as_json: bool) -> None:
 def show(name: str) -> None:
     """Show what the plugin NAME adds."""
     found = call_plugins().plugins
-    chosen = [p for p in found if name in (p.name, p.distribution)]
+    chosen = [p for p in found if p.called(name)]
     if not chosen:
         from tiltkit.config import nearest
 
@@ -62,17 +64,10 @@ def doctor(as_json: bool) -> int:
 
     findings = examine(call_plugins(), COMMANDS)
     if as_json:
-        print_json({"findings": [vars_of(f) for f in findings]})
+        print_json({"findings": [asdict(f) for f in findings]})
     for finding in findings if not as_json else ():
         click.echo(f"{finding.plugin}, {finding.level}: {finding.message}")
         click.echo(f"  Try: {finding.hint}")
     if not findings and not as_json:
         click.echo(f"{len(call_plugins().plugins)} plugins, nothing is wrong.")
     return 1 if any(finding.level == "error" for finding in findings) else 0
-
-
-def vars_of(finding: object) -> dict[str, str]:
-    """A finding as plain values."""
-    from dataclasses import asdict
-
-    return asdict(finding)  # type: ignore[call-overload,no-any-return]

@@ -95,6 +95,8 @@ def run(
             summary = _finished(recipe, job, resume=resume, overwrite=overwrite)
             print_json(summary) if as_json else click.echo(_sentence(summary))
             missed = gates_met(fail_if, summary)
+        except BrokenPipeError:
+            raise  # nobody reads what the others would say
         except Exception as error:  # of any plugin: the other files do not depend on this one
             if len(jobs) == 1:
                 raise
@@ -123,12 +125,12 @@ def _finished(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> dic
     # What plugins print is no part of the answer.
     with redirect_stdout(sys.stderr):
         done = _run_one(recipe, job, resume=resume, overwrite=overwrite)
-        if job.page and (done.sampled or not job.page.exists()):
+        if job.page and (done.sampled or not job.has_made([job.page])):
             from tiltkit.report import write_report
 
             write_report(job.result, job.page)
         for name, path in job.exports.items():
-            if done.sampled or not all(file.exists() for file in files_of(name, path)):
+            if done.sampled or not job.has_made(files_of(name, path)):
                 write_as(name, job.result, path, overwrite=True)
     summary = {"input": str(job.source), "output": str(done.output), **done.summary}
     return summary | ({"report": str(job.page)} if job.page else {})

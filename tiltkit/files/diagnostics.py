@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import h5py
 import numpy as np
 
 __all__ = [
-    "allocated_at_once", "finish_ladder", "plain_value", "read_diagnostics", "write_diagnostics",
+    "allocated_at_once", "finish_ladder", "members", "plain_value", "read_diagnostics",
+    "write_diagnostics",
 ]  # fmt: skip
 
 COMPLETE = "complete"
@@ -38,21 +39,26 @@ def write_diagnostics(entry: h5py.Group, index: int, values: Mapping[str, Any]) 
 def read_diagnostics(entry: h5py.Group, index: int) -> dict[str, Any]:
     """Scalars, texts and arrays of one slice by name; what the slice lacks is left out."""
     values: dict[str, Any] = {}
-    for name, dataset in entry["diagnostics"].items():
+    for name, dataset in members(entry["diagnostics"]):
         if name == COMPLETE:
             continue
         value = dataset[index]
         if isinstance(value, bytes):
-            values |= {name: value.decode()} if value else {}
+            values |= {name: value.decode(errors="replace")} if value else {}
         elif not np.isnan(value):
             values[name] = float(value)
-    for name, dataset in entry.get("ladder", {}).items():
+    for name, dataset in members(entry["ladder"]) if "ladder" in entry else ():
         if dataset.ndim == 2:
             curve = dataset[index]
             known = np.flatnonzero(~np.isnan(curve))
             if known.size:
                 values[name] = curve[: known[-1] + 1]
     return values
+
+
+def members(group: h5py.Group) -> Iterator[tuple[str, Any]]:
+    """Names and members of a group; ``items`` would give None for one that is damaged."""
+    return ((name, group[name]) for name in group)
 
 
 def finish_ladder(entry: h5py.Group) -> None:

@@ -1,10 +1,11 @@
-"""Failures of the disk, turned into errors that people can act on."""
+"""Failures of the disk, turned into errors that people can act on; locks of files in work."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,10 @@ from pathlib import Path
 from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.files.atomic import part_path
 
-__all__ = ["busy", "explained", "need_room", "quiet"]
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["check_free", "explained", "lock", "need_room", "quiet"]
 
 # A failed write comes out of h5py as any of these, depending on the call.
 _H5PY_ERRORS = (OSError, RuntimeError, ValueError)
@@ -32,8 +36,11 @@ def explained(path: Path, size: int) -> Iterator[None]:
     """
     try:
         yield
-    except BlockingIOError as error:
-        raise busy(part_path(path)) from error
+    except (BlockingIOError, FileExistsError) as error:
+        raise UsageError(
+            f"{part_path(path)} is being written by another process.",
+            "wait for it, or choose another -o.",
+        ) from error
     except _H5PY_ERRORS as error:
         if any(text in str(error) for text in ("No space left", "File too large", "quota")):
             raise TiltkitError(
@@ -63,11 +70,31 @@ def quiet() -> Iterator[None]:
         return
 
 
-def busy(part: Path) -> UsageError:
-    """The error for a file that another process writes."""
-    return UsageError(
-        f"{part} is being written by another process.", "wait for it, or choose another -o."
-    )
+def lock(handle: int) -> None:
+    """Keep a file that is open for writing from other processes; HDF5 can be told not to.
+
+    Raises:
+        BlockingIOError: Another process has it.
+    """
+    if sys.platform == "win32":
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return  # a file system without locks
+
+
+def check_free(part: Path) -> None:
+    """Refuse a file that another process has locked; HDF5 would cut it short, even unwritten.
+
+    Raises:
+        BlockingIOError: Another process has it.
+    """
+    if part.exists():
+        with part.open("r+b") as file:
+            lock(file.fileno())
 
 
 def _readable(size: int) -> str:

@@ -19,11 +19,9 @@ import numpy as np
 
 from tiltkit.files.diagnostics import allocated_at_once
 from tiltkit.protocols import Axis, Layout
+from tiltkit.sampling.outcome import QUANTILES
 
-__all__ = ["QUANTILES", "add_phase", "build", "size_of", "store", "store_tree"]
-
-# Levels of the quantile maps; the outer two are the ends of the 90 % interval.
-QUANTILES = (0.05, 0.5, 0.95)
+__all__ = ["add_phase", "build", "size_of", "store", "store_tree"]
 
 # Pixels of a chunk along each axis of a plane.
 _LARGEST_CHUNK = 512

@@ -6,13 +6,15 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import h5py
 import numpy as np
 
 from tiltkit.errors import InputError
-from tiltkit.files.diagnostics import COMPLETE, read_diagnostics
+from tiltkit.files.diagnostics import COMPLETE, members, read_diagnostics
+from tiltkit.files.source import check_source
 from tiltkit.protocols import Estimate
 
 __all__ = [
@@ -21,16 +23,18 @@ __all__ = [
     "read_units", "result_shape", "tree",
 ]  # fmt: skip
 
+# HDF5's words for what a file lacks.
+_GAPS = ("doesn't exist", "not found", "can't locate", "external")
+
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
     """Open any HDF5 file read-only.
 
     Raises:
-        InputError: The file is missing, is no HDF5 file, is damaged, or is being written.
+        InputError: The file is missing or a pipe, is no HDF5 file, is damaged, or is being written.
     """
-    if not path.exists():
-        raise InputError(f"There is no file {path}.", "check its name and folder.")
+    check_source(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder.", "name one file.")
     try:
@@ -44,13 +48,10 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     try:
         with file:
             yield file
-    except OSError as error:
-        if "read data" not in str(error):
-            raise
-        raise InputError(
-            f"{path} is damaged: its data cannot be read or has a wrong checksum.",
-            "copy it again from its source.",
-        ) from error
+    except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
+        if _shows_damage(error):
+            raise _damaged(path) from error
+        raise
 
 
 def is_hdf5(path: Path) -> bool:
@@ -59,6 +60,26 @@ def is_hdf5(path: Path) -> bool:
         return path.is_file() and bool(h5py.is_hdf5(path))
     except OSError:  # it may not be read
         return False
+
+
+def _shows_damage(error: Exception) -> bool:
+    """Whether HDF5 can make no sense of a file; a mistake in the code, or a gap, is no damage."""
+    if isinstance(error, OSError):
+        return "read data" in str(error)
+    gap = isinstance(error, KeyError) and any(words in str(error) for words in _GAPS)
+    return _of_h5py(error) and not gap
+
+
+def _of_h5py(error: Exception) -> bool:
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("h5py")
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(
+        f"{path} is damaged: its data cannot be read or has a wrong checksum.",
+        "copy it again from its source.",
+    )
 
 
 def _unreadable(path: Path, error: OSError) -> tuple[str, str]:
@@ -76,14 +97,19 @@ def open_result(path: Path) -> Iterator[h5py.File]:
     """Open a result file read-only.
 
     Raises:
-        InputError: It cannot be read, or is no result of tiltkit.
+        InputError: It cannot be read, is no result of tiltkit, or lacks what all results have.
     """
     with open_hdf5(path) as file:
         if not is_result(file):
             raise InputError(
                 f"{path} is not a result of tiltkit.", "give the file that 'tiltkit run' wrote."
             )
-        yield file
+        try:
+            yield file
+        except KeyError as error:
+            if _of_h5py(error):
+                raise _damaged(path) from error
+            raise
 
 
 def is_result(file: h5py.File) -> bool:
@@ -114,8 +140,12 @@ def read_title(path: Path) -> str:
 def read_recipe(path: Path) -> dict[str, Any]:
     """The resolved settings that made a result, ready to run again."""
     with open_result(path) as file:
-        recipe: dict[str, Any] = json.loads(file["entry/reconstruction/configuration/data"][()])
-        return recipe
+        text = file["entry/reconstruction/configuration/data"][()]
+    try:
+        recipe: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise _damaged(path) from error
+    return recipe
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
@@ -189,7 +219,7 @@ def tree(group: h5py.Group) -> dict[str, Any]:
         str(item.attrs.get("key", name)): tree(item)
         if isinstance(item, h5py.Group)
         else _plain(item[()])
-        for name, item in group.items()
+        for name, item in members(group)
     }
 
 

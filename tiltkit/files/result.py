@@ -20,7 +20,7 @@ from tiltkit.files.atomic import (
     publish,
 )
 from tiltkit.files.diagnostics import COMPLETE, finish_ladder, write_diagnostics
-from tiltkit.files.disk import busy, explained, need_room, quiet
+from tiltkit.files.disk import check_free, explained, lock, need_room, quiet
 from tiltkit.files.nexus import add_phase, build, size_of
 from tiltkit.files.reading import (
     open_result,
@@ -97,20 +97,22 @@ class ResultWriter:
         """
         check_output(path, overwrite=overwrite, resume=resume)
         part, size = part_path(path), size_of(layout, samples)
+        with explained(path, size):
+            check_free(part)
         if resume and part.exists():
             check_same_run(part, layout.shape, recipe, provenance)
             with explained(path, size):
-                return cls(h5py.File(part, "r+"), path, layout, size)
-        _discard(part)
+                return cls(_locked(part, "r+"), path, layout, size)
+        part.unlink(missing_ok=True)
         clear_checkpoints(path)
+        with explained(path, size):
+            file = _locked(part, "w-")
         try:
-            with explained(path, size):
-                file = h5py.File(part, "w-")
-                with _closed_on_error(file):
-                    build(file, layout, samples, recipe, provenance)
-                    file.attrs["file_name"] = path.name
-                    file.flush()
-                    need_room(path, layout.shape[0] * _DIAGNOSTICS_BYTES)
+            with explained(path, size), _closed_on_error(file):
+                build(file, layout, samples, recipe, provenance)
+                file.attrs["file_name"] = path.name
+                file.flush()
+                need_room(path, layout.shape[0] * _DIAGNOSTICS_BYTES)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
@@ -184,6 +186,12 @@ class ResultWriter:
         _verify(self.part)
         publish(self.part, self.path)
 
+    def discard(self) -> None:
+        """Leave nothing, where what is in the file is not to be trusted."""
+        with quiet():
+            self._file.close()
+        self.part.unlink()
+
     def _write_images(self, index: int, window: tuple[slice, ...], outcome: Outcome) -> None:
         entry, at = self._file["entry"], (index, *window)
         entry["data/data"][at] = outcome.mean
@@ -225,17 +233,12 @@ def _verify(part: Path) -> None:
         tree(file["entry/reconstruction"])
 
 
-def _discard(part: Path) -> None:
-    """Remove an unfinished file, unless another process writes to it right now."""
-    if not part.exists():
-        return
-    try:
-        h5py.File(part, "r+").close()
-    except BlockingIOError as error:
-        raise busy(part) from error
-    except OSError:
-        pass  # damaged: nothing to keep
-    part.unlink()
+def _locked(part: Path, mode: str) -> h5py.File:
+    """Open a file that no other process writes."""
+    file = h5py.File(part, mode)
+    with _closed_on_error(file):
+        lock(file.id.get_vfd_handle())
+    return file
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tiltkit.errors import UsageError
-from tiltkit.files.reading import open_result, tree
+from tiltkit.files.reading import read_provenance, read_recipe, result_shape
 
 __all__ = ["check_same_run", "same_run"]
 
@@ -45,13 +45,9 @@ def check_same_run(
     Raises:
         UsageError: Settings, input or image shape are others than those of the file.
     """
-    with open_result(result) as file:
-        entry = file["entry"]
-        old_shape = entry["data/data"].shape
-        old_recipe = json.loads(entry["reconstruction/configuration/data"][()])
-        old = tree(entry["reconstruction/parameters"])
+    old, old_shape = read_provenance(result), result_shape(result)
     start_again = "use --overwrite to start again, or the settings and input of the first run."
-    settings = _changed(old_recipe, json.loads(json.dumps(dict(recipe), default=str)))
+    settings = _changed(read_recipe(result), json.loads(json.dumps(dict(recipe), default=str)))
     if settings:
         raise UsageError(
             f"{result} was made with other settings: {', '.join(settings)}.", start_again

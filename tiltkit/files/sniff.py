@@ -12,6 +12,7 @@ import h5py
 
 from tiltkit.errors import InputError, PluginError, TiltkitError
 from tiltkit.files.reading import is_hdf5, open_hdf5
+from tiltkit.files.source import check_source
 from tiltkit.hookspecs import ReaderEntry
 from tiltkit.plugins import load_plugins
 from tiltkit.plugins.isolate import isolated
@@ -38,31 +39,30 @@ def find_reader(path: Path, plugins: Plugins | None = None, gives: str = "") -> 
         InputError: The file is missing or damaged, or no reader recognises it.
     """
     plugins = load_plugins() if plugins is None else plugins
-    _check_readable(path)
-    found = readers_of(path, plugins, gives)
+    check_source(path)
+    answers = _answers(path, plugins, gives)
+    found = next((name for name, answer in answers.items() if answer is True), None)
     if found:
-        return cast("type[Reader]", plugins.load("reader", found[0]))
+        return cast("type[Reader]", plugins.load("reader", found))
     if path.is_dir():
         raise InputError(f"{path} is a folder that no reader recognises.", "name one file.")
     inside = _inside(path)
-    tried = [entry.name for entry in _candidates(path, plugins, gives)]
-    if not tried:
+    if not answers:
         raise PluginError(
             f"No plugin reads {gives or 'input files'}.", "install one, for MRI: tiltkit-mri."
         )
+    failed = [a.message.rstrip(".") for a in answers.values() if isinstance(a, PluginError)]
+    tried = f"{'. '.join([', '.join(answers), *failed])}."
     raise InputError(
-        f"No reader recognises {path}, which {inside}; tried: {', '.join(tried)}.",
+        f"No reader recognises {path}, which {inside}; tried: {tried}",
         "see its contents with 'tiltkit show', and the layouts with 'tiltkit list reader'.",
     )
 
 
 def readers_of(path: Path, plugins: Plugins, gives: str = "") -> list[str]:
     """Names of the readers that recognise a file; a reader that fails does not."""
-    return [
-        entry.name
-        for entry in _candidates(path, plugins, gives)
-        if _recognises(path, plugins, entry)
-    ]
+    answers = _answers(path, plugins, gives)
+    return [name for name, answer in answers.items() if answer is True]
 
 
 def datasets(file: h5py.File) -> dict[str, str]:
@@ -78,11 +78,6 @@ def datasets(file: h5py.File) -> dict[str, str]:
     return found
 
 
-def _check_readable(path: Path) -> None:
-    if not path.exists():
-        raise InputError(f"There is no file {path}.", "check its name and folder.")
-
-
 def _candidates(path: Path, plugins: Plugins, gives: str) -> list[ReaderEntry]:
     """Readers that give the right thing, those whose file name pattern fits first."""
     entries = [
@@ -95,13 +90,23 @@ def _candidates(path: Path, plugins: Plugins, gives: str) -> list[ReaderEntry]:
     )
 
 
-def _recognises(path: Path, plugins: Plugins, entry: ReaderEntry) -> bool:
+def _answers(path: Path, plugins: Plugins, gives: str) -> dict[str, bool | PluginError]:
+    """Whether each reader recognises a file, or the fault of its plugin."""
+    return {
+        entry.name: _recognises(path, plugins, entry) for entry in _candidates(path, plugins, gives)
+    }
+
+
+def _recognises(path: Path, plugins: Plugins, entry: ReaderEntry) -> bool | PluginError:
     """One broken reader must not keep the others from reading their files."""
     distribution = plugins.plugin_of("reader", entry.name).distribution
     try:
-        with isolated(f"The reader {entry.name} failed", distribution):
+        with isolated(f"The reader {entry.name} failed", distribution, own_words=True):
             reader = cast("type[Reader]", plugins.load("reader", entry.name))
             return bool(reader.matches(path))
+    except PluginError as error:
+        # It is no fault that what opens one format does not open the files of others.
+        return False if isinstance(error.__cause__, OSError) else error
     except TiltkitError:
         return False
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from tiltkit.errors import TiltkitError
-from tiltkit.files.atomic import part_path, publish
 from tiltkit.files.reading import open_result, read_axes, read_steps, read_units
 
 __all__ = ["write_tiff"]
@@ -29,7 +27,7 @@ def write_tiff(result: Path, output: Path) -> None:
 
     Raises:
         InputError: The result cannot be read.
-        TiltkitError: The disk is full.
+        OSError: A stack cannot be written.
     """
     import tifffile
 
@@ -37,24 +35,14 @@ def write_tiff(result: Path, output: Path) -> None:
     with open_result(result) as file:
         for name, path in (("data", output), ("std", output.with_suffix(".std.tif"))):
             data = file[f"entry/data/{name}"]
-            part = part_path(path)
-            try:
-                tifffile.imwrite(
-                    part,
-                    (page for block in data for page in block.reshape(-1, *block.shape[-2:])),
-                    shape=data.shape,
-                    dtype=np.float32,
-                    imagej=True,
-                    **facts,
-                )
-            except OSError as error:
-                part.unlink(missing_ok=True)
-                if error.errno is None:  # of HDF5: the result cannot be read
-                    raise
-                raise TiltkitError(
-                    f"{path} could not be written: {error.strerror}.", "free some space, or use -o."
-                ) from error
-            publish(part, path)
+            tifffile.imwrite(
+                path,
+                (page for block in data for page in block.reshape(-1, *block.shape[-2:])),
+                shape=data.shape,
+                dtype=np.float32,
+                imagej=True,
+                **facts,
+            )
 
 
 def _facts(result: Path) -> dict[str, Any]:

@@ -36,10 +36,20 @@ class GaussianLikelihood:
     dead: int = 0
 
     def __post_init__(self) -> None:
+        """Refuse what would make all samples NaN.
+
+        Raises:
+            TiltkitError: Noise that is not positive, or a measurement that is not finite.
+        """
         if not (math.isfinite(self.noise_var) and self.noise_var > 0):
             raise TiltkitError(
                 f"The noise variance is {self.noise_var}, but must be positive and finite.",
                 "give the noise level of the measurement.",
+            )
+        if not bool(self.y.isfinite().all()):
+            raise TiltkitError(
+                "The measurement holds values that are NaN or infinite.",
+                "leave them out: give them an infinite variance in tiltkit.likelihoods.gaussian.",
             )
 
     @property
@@ -97,11 +107,6 @@ def whitened(operator: LinearOperator, y: Tensor, precision: Tensor) -> Gaussian
             "check the mask, the gain and the units of the counts.",
         )
     y = torch.where(live, y, 0)
-    if not bool(y.isfinite().all()):
-        raise TiltkitError(
-            "The measurement holds values that are NaN or infinite.",
-            "give them an infinite variance to leave them out.",
-        )
     first = float(precision.flatten()[0])
     if bool((precision == first).all()):
         return GaussianLikelihood(operator, y, 1 / first)

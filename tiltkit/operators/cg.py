@@ -48,8 +48,13 @@ def conjugate_gradient(
         The solution, shaped as ``b``, and the number of iterations.
 
     Raises:
-        TiltkitError: Not converged, or the operator gave NaN.
+        TiltkitError: ``b`` is not finite, the solve did not converge, or the operator gave NaN.
     """
+    if not bool(b.isfinite().all()):
+        raise TiltkitError(
+            "A linear solve was given values that are NaN or infinite.",
+            "check that the prior and the measurement give finite values.",
+        )
     inverse = precondition or (lambda r: r)
 
     def system(x: Tensor) -> Tensor:

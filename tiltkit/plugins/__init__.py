@@ -2,7 +2,7 @@
 
 ``discover`` reads metadata, ``gather`` imports a plugin's hook module and calls its hooks,
 ``check`` judges the records, ``names`` tells equal names apart, ``targets`` imports code on first
-use, ``host`` puts it together. Nothing here imports torch.
+use, ``made`` judges what that code makes, ``host`` puts it together. Nothing here imports torch.
 """
 
 from __future__ import annotations

@@ -20,8 +20,11 @@ _RECORDS: dict[str, type[Entry]] = {
 _WORD = r"[a-z][a-z0-9-]*"
 _PART = r"[a-z0-9][a-z0-9_-]*"
 _NAMES = {
-    "short": (re.compile(_WORD), "one short word such as mri-recon"),
-    "long": (re.compile(rf"[a-z][a-z0-9_-]*(\.{_PART})+"), "prefix.thing, such as mri.cartesian"),
+    "short": (re.compile(_WORD), "one short word in lower case, such as mri-recon"),
+    "long": (
+        re.compile(rf"[a-z][a-z0-9_-]*(\.{_PART})+"),
+        "prefix.thing in lower case, such as mri.cartesian",
+    ),
     "builtin": (re.compile(r"[a-z][a-z0-9_.-]*"), "a lower-case word"),
 }
 _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import tiltkit
-from tiltkit.errors import PluginError, TiltkitError
 from tiltkit.plugins.discover import discover
 from tiltkit.plugins.gather import gather
-from tiltkit.plugins.isolate import one_line
+from tiltkit.plugins.isolate import isolated
+from tiltkit.plugins.made import check_made
 from tiltkit.plugins.names import find, offers
 from tiltkit.plugins.record import BUILTIN, Plugin
 from tiltkit.plugins.targets import import_target, options_of
@@ -90,20 +90,16 @@ class Plugins:
 
         Raises:
             UsageError: As `options`.
-            PluginError: As `options`, or the plugin's code failed.
+            PluginError: As `options`, or the plugin's code failed or made something else.
         """
         options = self.options(kind, name, values)
         plugin, entry = find(self.plugins, kind, name)
         arguments = (options, entry) if kind == "prior" else (options,)
-        try:
-            return self.load(kind, name)(*arguments)
-        except TiltkitError:
-            raise
-        except Exception as error:
-            raise PluginError(
-                f"Plugin {plugin.label} could not make its {kind} {name}: {one_line(error)}",
-                "check the options; otherwise tell the plugin's authors.",
-            ) from error
+        what = f"Plugin {plugin.label} could not make its {kind} {name} with these options"
+        with isolated(what, plugin.distribution, own_words=True):
+            made = self.load(kind, name)(*arguments)
+        check_made(plugin, kind, entry, made)
+        return made
 
 
 def load_plugins(blocked: Collection[str] | None = None) -> Plugins:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
-from tiltkit.errors import PluginError
+from tiltkit.errors import PluginError, TiltkitError
 
 __all__ = ["isolated", "one_line"]
 
@@ -14,7 +14,9 @@ _LONGEST = 200
 
 
 @contextmanager
-def isolated(what: str, distribution: str, module: str = "") -> Iterator[None]:
+def isolated(
+    what: str, distribution: str, module: str = "", *, own_words: bool = False
+) -> Iterator[None]:
     """Run foreign code; anything but Ctrl-C becomes a `PluginError`.
 
     What the code prints goes to stderr: stdout belongs to the command's answer (``--json``).
@@ -23,6 +25,7 @@ def isolated(what: str, distribution: str, module: str = "") -> Iterator[None]:
         what: Start of the message.
         distribution: The package that the code comes from, for the hint.
         module: The module that is imported, if any.
+        own_words: Whether the code may say what is wrong by a `TiltkitError`, which then stands.
     """
     try:
         with redirect_stdout(sys.stderr):
@@ -30,6 +33,8 @@ def isolated(what: str, distribution: str, module: str = "") -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit, too: a plugin must not end the program
+        if own_words and isinstance(error, TiltkitError):
+            raise
         raise PluginError(
             f"{what}: {one_line(error)}", _hint(error, distribution, module)
         ) from error

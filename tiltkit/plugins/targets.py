@@ -24,7 +24,7 @@ def import_target(plugin: Plugin, kind: str, entry: Entry) -> Any:
     """The object that ``entry.target`` names.
 
     Raises:
-        PluginError: A required package is missing, or the import fails.
+        PluginError: A required package is missing, the import fails, or a command is none.
     """
     absent = missing(entry)
     if absent:
@@ -36,7 +36,21 @@ def import_target(plugin: Plugin, kind: str, entry: Entry) -> Any:
     module, _, attribute = entry.target.partition(":")
     what = f"Plugin {plugin.label} cannot load its {kind} {plain(entry.name)}"
     with isolated(what, plugin.distribution, module):
-        return reduce(getattr, attribute.split("."), importlib.import_module(module))
+        target = reduce(getattr, attribute.split("."), importlib.import_module(module))
+    if kind == "command":
+        _check_command(plugin, entry, target)
+    return target
+
+
+def _check_command(plugin: Plugin, entry: Entry, target: Any) -> None:
+    from click import Command
+
+    if not isinstance(target, Command):
+        raise PluginError(
+            f"The command {plain(entry.name)} of plugin {plugin.label} is a"
+            f" {type(target).__name__}, no click.Command ({entry.target}).",
+            "its authors must put @click.command() above it.",
+        )
 
 
 def missing(entry: Entry) -> list[str]:

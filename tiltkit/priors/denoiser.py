@@ -30,8 +30,8 @@ _CPU_UNITS = ("amx_tile", "avx512_bf16")
 _OVERLAP = 48
 
 __all__ = [
-    "DenoiserPrior", "FileOptions", "NetworkOptions", "TvOptions", "file_prior", "has_bfloat16",
-    "network_prior", "prior_of", "tv_prior",
+    "DenoiserPrior", "FileOptions", "NetworkOptions", "TvOptions", "file_prior",
+    "is_low", "network_prior", "prior_of", "tv_prior",
 ]  # fmt: skip
 
 
@@ -91,7 +91,7 @@ class NetworkOptions(BaseModel):
 def network_prior(options: NetworkOptions, entry: PriorEntry) -> DenoiserPrior:
     """The network whose weights the plugin ships, checked against the entry's digest."""
     with weights_file(entry) as weights:
-        network, metadata = load_network(weights, entry.sha256 or None)
+        network, metadata = load_network(weights)
         profile = load_profile(weights)
     return prior_of(network, metadata, options, profile)
 
@@ -118,9 +118,7 @@ def prior_of(
     """A network in evaluation mode, and what came with it, as a prior."""
 
     def on(device: torch.device) -> Callable[[Tensor, float], Tensor]:
-        low = options.precision == "bfloat16" or (
-            options.precision == "auto" and has_bfloat16(device)
-        )
+        low = is_low(options.precision, device)
         moved = network.to(device).to(memory_format=torch.channels_last)
         ready = _compiled(moved, device) if options.compile else moved
         denoise = _inference(ready, device, low_precision=low)
@@ -170,8 +168,13 @@ def _inference(
     return denoise
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is fast there: CPUs with AMX or AVX512-BF16, CUDA since Ampere."""
+def is_low(precision: str, device: torch.device) -> bool:
+    """Whether a network computes in bfloat16 there; ``auto`` means where that is fast.
+
+    That is on CPUs with AMX or AVX512-BF16, and with CUDA since Ampere.
+    """
+    if precision != "auto":
+        return precision == "bfloat16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":

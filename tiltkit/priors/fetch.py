@@ -1,4 +1,4 @@
-"""Weights that are too large to ship: downloaded on request, checked by digest, kept in a cache."""
+"""Weights of an entry, shipped or downloaded on request: checked by digest before they are used."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tiltkit.digest import digest
 from tiltkit.errors import PluginError, TiltkitError, UsageError
 
 if TYPE_CHECKING:
@@ -22,12 +23,12 @@ def weights_file(entry: PriorEntry) -> Iterator[Path]:
 
     Raises:
         PluginError: The entry names none.
-        TiltkitError: They were not fetched yet.
+        TiltkitError: They were not fetched yet, are gone, or have another digest than the entry's.
     """
     if entry.weights:
         package, _, path = entry.weights.partition(":")
         with as_file(files(package).joinpath(path)) as found:
-            yield found
+            yield _checked(entry, found)
         return
     if not entry.url:
         raise PluginError(
@@ -40,7 +41,20 @@ def weights_file(entry: PriorEntry) -> Iterator[Path]:
             f"The weights of {entry.name} are not on this computer.",
             f"download them once: tiltkit prior fetch {entry.name}.",
         )
-    yield cached
+    yield _checked(entry, cached)
+
+
+def _checked(entry: PriorEntry, weights: Path) -> Path:
+    """The weights, when they are what the entry means; a result notes the entry's digest."""
+    again = f"tiltkit prior fetch {entry.name}" if entry.url else "install its plugin again"
+    if not weights.exists():
+        raise TiltkitError(f"The weights of {entry.name}, {weights}, are gone.", f"{again}.")
+    if entry.sha256 and digest(weights) != entry.sha256.lower():
+        raise TiltkitError(
+            f"{weights.name} is not the file that {entry.name} means: its sha256 differs.",
+            f"{again}.",
+        )
+    return weights
 
 
 def cache_path(entry: PriorEntry) -> Path:

@@ -3,7 +3,7 @@
 Ornstein-Uhlenbeck path ``X_t = e^-t X_0 + sqrt(1 - e^-2t) Z`` with density ``p_t``; the posterior
 path is ``mu_t ~ p_t exp(-R)`` with the exact potential ``R`` at every time. A warm start samples
 ``mu_inf ~ N(0, I) exp(-R)``, then t falls from ``T`` to ``tau``. Works for any differentiable
-``R``; there is no weighting, so mode weights can freeze at wrong values (algorithm.md, section 3).
+``R``; there is no weighting, so mode weights can freeze at wrong values.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run reports about itself: how far its samples can be trusted (algorithm.md, section 5)."""
+"""What a run reports about itself: how far its samples can be trusted."""
 
 from __future__ import annotations
 

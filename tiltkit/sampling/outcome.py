@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["GOOD_FIT", "KNOWN", "LIKE", "Outcome"]
+__all__ = ["GOOD_FIT", "KNOWN", "LIKE", "QUANTILES", "Outcome"]
+
+# Levels of the quantile images; the outer two are the ends of the 90 % interval.
+QUANTILES = (0.05, 0.5, 0.95)
 
 # Samples of a good run have a chi2 of the expected one times something in this range. Above it,
 # measured: a real scan with 1.13 had 90 % intervals that cover 77 %.
@@ -25,14 +28,16 @@ LIKE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Posterior of one slice in the user's units, on the host; images are (ny, nx) float32.
+    """Posterior of one slice in the user's units, on the host.
+
+    Images are float32, planes (ny, nx) or volumes (nz, ny, nx).
 
     Attributes:
         mean: Posterior mean, of the samples and of what the way to them left to expect: see
             `tiltkit.sampling.expected`.
         std: Posterior standard deviation (spread).
-        quantiles: Level to image, for 0.05, 0.5 and 0.95.
-        samples: Equally weighted posterior samples (n, ny, nx).
+        quantiles: Level to image, for `QUANTILES`.
+        samples: Equally weighted posterior samples (n, *image).
         baseline: Plain reconstruction without a prior.
         phase: Phase of the complex posterior mean in radians, or None for real images.
         diagnostics: The certificate: scalars (int, float, str) and per-level arrays, by name

@@ -26,7 +26,7 @@ def path_kl(log_increment: Tensor, log_weight: Tensor) -> float:
     """``log E[w] - E[log w]``: what one level adds to the KL bound of unweighted particles.
 
     Expectations are over particles weighted by ``log_weight`` before the level. Exact in
-    expectation, noisy for few particles, never negative (algorithm.md, section 5).
+    expectation, noisy for few particles, never negative.
     """
     w = normalised(log_weight)
     log_of_mean = torch.logsumexp(log_increment + torch.log_softmax(log_weight, 0), dim=0)

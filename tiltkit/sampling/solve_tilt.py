@@ -82,7 +82,7 @@ class SolveTilt:
         return self.pull(c, [s**2] * self.bands.count)[1]
 
     def pull(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
-        """See `Tilt`; algorithm.md, section 4, "step 2": one solve for both."""
+        """See `Tilt`; one solve for both."""
         r = self._y - self._operator.forward(c)
         solved = self._solve(*self._spread(variance), r, self._weighing)
         return self._operator.adjoint(solved), _energy(r, solved)
@@ -137,7 +137,7 @@ class SolveTilt:
     def predict(
         self, m: Tensor, step: Step, draw: Draw, rows: slice
     ) -> tuple[Tensor, Fresh, Tensor]:
-        """See `Tilt`; algorithm.md, section 4, "step 1": one solve for mean and normaliser."""
+        """See `Tilt`; one solve for mean and normaliser."""
         v, s2 = step.v, step.s**2
         r = self._y - self._operator.forward(m)
         energy = min(self._weighing, self._drawing * s2 / v)

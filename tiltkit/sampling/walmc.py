@@ -1,4 +1,4 @@
-"""Weighted annealed Langevin Monte Carlo: the default sampler.
+"""Weighted annealed Langevin Monte Carlo.
 
 Annealed Langevin (Parulekar et al., arXiv:2508.07631) on a variance-exploding path, with particle
 weights that are exact without any density of the prior, twisted predictions (Wu et al.,
@@ -110,7 +110,7 @@ class Walmc:
         return state, Info(noise_level=level, ess=float(target.n))
 
     def step(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
-        """From noise level a to b <= a: predict, weigh, resample, move (algorithm.md, section 4).
+        """From noise level a to b <= a: predict, weigh, resample, move.
 
         ``b == a`` is a round of moves at the last level; its particles are samples.
         """

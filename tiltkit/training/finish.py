@@ -13,7 +13,7 @@ from tiltkit.digest import digest
 from tiltkit.errors import TiltkitError
 from tiltkit.files.atomic import part_path, publish
 from tiltkit.priors.check.ancestral import along
-from tiltkit.priors.denoiser import DenoiserPrior, NetworkOptions, has_bfloat16, prior_of
+from tiltkit.priors.denoiser import DenoiserPrior, NetworkOptions, is_low, prior_of
 from tiltkit.priors.weights import save_network
 from tiltkit.sampling.ladder import ladder
 from tiltkit.training.card import card, notes
@@ -69,9 +69,7 @@ def finish(
     # the largest square that all have: they are shown beside each other
     side = min(max(training.crop, _SIDE), *(n for x in shown for n in x.shape[-2:]))
     shape = (_SAMPLES, job.recipe.channels, side, side)
-    low = training.precision == "bfloat16" or (
-        training.precision == "auto" and has_bfloat16(devices[0])
-    )
+    low = is_low(training.precision, devices[0])
     outcome = Outcome(
         job=job,
         record=trained.record,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tiltkit.errors import UsageError
-from tiltkit.priors.denoiser import has_bfloat16
+from tiltkit.priors.denoiser import is_low
 from tiltkit.priors.network import ScoreUNet
 from tiltkit.priors.weights import load_network
 from tiltkit.training.batches import Batch
@@ -69,9 +69,7 @@ class Learner:
         wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
     ) -> None:
         self.device = device
-        self.low = options.precision == "bfloat16" or (
-            options.precision == "auto" and has_bfloat16(device)
-        )
+        self.low = is_low(options.precision, device)
         self.net = net.train().requires_grad_(True).to(device).to(memory_format=torch.channels_last)
         self.average = AveragedModel(self.net, multi_avg_fn=_memory(options.average))
         self.adam = torch.optim.AdamW(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Generator, Tensor
 
-from tiltkit.errors import TiltkitError
 from tiltkit.priors.denoiser import DenoiserPrior
 from tiltkit.protocols import Prior
+from tiltkit.score import score_of
 
 __all__ = ["along", "ancestral", "denoised", "step_down"]
 
@@ -20,16 +21,9 @@ def denoised(prior: Prior | DenoiserPrior, x: Tensor, sigma: float) -> Tensor:
     """Posterior mean of clean images, by Tweedie's formula.
 
     Raises:
-        TiltkitError: The prior cannot take them.
+        TiltkitError: As `score_of`: what a run refuses is no prior here, either.
     """
-    try:
-        return x + sigma**2 * prior.score(x, sigma)
-    except (RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).split("\n")[0]
-        raise TiltkitError(
-            f"The prior failed on images {tuple(x.shape)} at noise {sigma:.3g}: {reason}",
-            "check that it is a prior for images of this shape.",
-        ) from error
+    return x + sigma**2 * score_of(cast("Prior", prior), x, sigma)
 
 
 def step_down(x: Tensor, clean: Tensor, high: float, low: float, xi: Tensor) -> Tensor:
