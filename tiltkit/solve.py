@@ -113,12 +113,16 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
         quantiles = reduce(Quantiles.merged, (group.progress.quantiles for group in groups))
         shares = [g.progress.mean.image.to(device) * (g.target.n / len(x)) for g in groups]
         diagnostics = _certificate(groups, x, particles)
-    diagnostics = dict(problem.facts) | diagnostics | {
-        "seconds": _seconds(groups, start),
-        "peak_memory_mb": _peak_memory_mb(groups),
-        "device": ", ".join(dict.fromkeys(str(group.target.device) for group in groups)),
-        "seed": seed[0],
-    }
+    diagnostics = (
+        dict(problem.facts)
+        | diagnostics
+        | {
+            "seconds": _seconds(groups, start),
+            "peak_memory_mb": _peak_memory_mb(groups),
+            "device": ", ".join(dict.fromkeys(str(group.target.device) for group in groups)),
+            "seed": seed[0],
+        }
+    )
 
     def host(image: torch.Tensor) -> Any:
         return image.float().cpu().numpy()

@@ -168,8 +168,6 @@ def test_the_prior_can_be_used_at_once(folder: Path, recipe: Recipe) -> None:
     assert prior.channels == 1
     assert prior.score(torch.zeros(1, 1, 20, 24), 0.5).shape == (1, 1, 20, 24)
     assert "percentile 99" in prior.value_range
-    options = load_plugins().options("prior", "network", {"weights": str(done.weights)})
-    assert options.model_dump()["sha256"] == done.outcome.sha256, "a run notes which weights"
     with pytest.raises(TiltkitError, match="its sha256 differs"):
         load_plugins().create("prior", "network", {"weights": str(done.weights), "sha256": "0"})
 

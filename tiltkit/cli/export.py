@@ -11,6 +11,7 @@ import click
 
 from tiltkit.cli.shared import call_plugins
 from tiltkit.errors import InputError, PluginError
+from tiltkit.plugins.isolate import isolated
 
 if TYPE_CHECKING:
     from tiltkit.hookspecs import WriterEntry
@@ -54,7 +55,6 @@ def write_as(name: str, result: Path, output: Path | None = None, *, overwrite: 
         TiltkitError: The disk is full or broken.
     """
     from tiltkit.files.atomic import check_output
-    from tiltkit.files.disk import explained
     from tiltkit.files.reading import read_finished, result_shape
 
     output = output or result.with_suffix(suffix_of(name))
@@ -65,25 +65,30 @@ def write_as(name: str, result: Path, output: Path | None = None, *, overwrite: 
         raise InputError(
             f"{result} has {finished} of {shape[0]} slices.", "finish the run with --resume first."
         )
-    with explained(output, 2 * 4 * prod(shape)):  # mean and spread, float32
-        _write_whole(name, result, output)
+    _write_whole(name, result, output, size=2 * 4 * prod(shape))  # mean and spread, float32
     return output
 
 
-def _write_whole(name: str, result: Path, output: Path) -> None:
+def _write_whole(name: str, result: Path, output: Path, size: int) -> None:
     """Let a writer write into a folder of its own: half a file never replaces a whole one."""
     from tiltkit.files.atomic import part_path, publish
+    from tiltkit.files.disk import explained
 
     write = call_plugins().load("writer", name)
+    plugin = call_plugins().plugin_of("writer", name).distribution
     with TemporaryDirectory(prefix=".tiltkit-", dir=output.absolute().parent) as folder:
         new = files_of(name, Path(folder) / output.name)
-        write(result, new[0])
+        with (
+            isolated(f"The writer {name} failed", plugin, own_words=True),
+            explained(output, size),
+        ):
+            write(result, new[0])
         made, declared = (sorted(path.name for path in p) for p in (Path(folder).iterdir(), new))
         if made != declared:
             raise PluginError(
                 f"The writer {name} wrote {', '.join(made) or 'nothing'}"
                 f" where it should write {', '.join(declared)}.",
-                f"report it to {call_plugins().plugin_of('writer', name).distribution}.",
+                f"report it to {plugin}.",
             )
         for path, final in zip(new, files_of(name, output), strict=True):
             publish(path.replace(part_path(final)), final)
