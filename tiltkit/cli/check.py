@@ -6,16 +6,8 @@ from typing import Any
 
 import click
 
-from tiltkit.cli.shared import (
-    RecipeCommand,
-    call_plugins,
-    json_option,
-    print_json,
-    print_tree,
-    recipe_options,
-    recipe_values,
-    resolved,
-)
+from tiltkit.cli.recipe import RecipeCommand, recipe_options, recipe_values, resolved
+from tiltkit.cli.shared import call_plugins, json_option, print_json, print_tree
 from tiltkit.errors import UsageError
 
 __all__ = ["check"]

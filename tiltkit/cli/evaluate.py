@@ -7,14 +7,8 @@ from pathlib import Path
 
 import click
 
-from tiltkit.cli.shared import (
-    call_plugins,
-    check_gates,
-    fail_if_option,
-    gates_met,
-    json_option,
-    print_json,
-)
+from tiltkit.cli.gates import check_gates, fail_if_option, gates_met
+from tiltkit.cli.shared import call_plugins, json_option, print_json
 
 __all__ = ["evaluate"]
 

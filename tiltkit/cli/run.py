@@ -12,20 +12,16 @@ import click
 
 from tiltkit.cli.export import files_of, write_as
 from tiltkit.cli.faults import unexpected
+from tiltkit.cli.gates import check_gates, fail_if_option, gates_met
 from tiltkit.cli.outputs import Job, check_jobs, planned_jobs
-from tiltkit.cli.shared import (
+from tiltkit.cli.recipe import (
     RecipeCommand,
-    call_plugins,
-    check_gates,
-    fail_if_option,
-    gates_met,
     is_result_name,
-    json_option,
-    print_json,
     recipe_options,
     recipe_values,
     resolved,
 )
+from tiltkit.cli.shared import call_plugins, json_option, print_json
 from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.summary import FIGURES
 

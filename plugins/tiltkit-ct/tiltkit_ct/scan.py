@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,13 @@ from tiltkit.operators.compose import Weighted
 from tiltkit.problem import Constraint, Problem
 from tiltkit.protocols import Axis, Layout
 from tiltkit_ct.axis import check_axis, find_axis
+from tiltkit_ct.described import described
 from tiltkit_ct.geometry import Geometry, image_size
 from tiltkit_ct.parallel import ParallelBeam
 from tiltkit_ct.prepare import Sinogram, prepare
 from tiltkit_ct.ramp import filtered_back_projection
 from tiltkit_ct.rows import unusable_rows
+from tiltkit_ct.units import shown_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,12 +49,8 @@ _BLUR = 1.5
 _DAMPING = 1e-3
 # Relative residual at which it is good enough to look at.
 _ROUGH = 1e-2
-# Through the sample; the noise of fewer is worth a note.
-_FEW_PHOTONS = 100
 # Millimetres in the length that a unit of attenuation goes with.
 _MILLIMETRES = {"1/mm": 1.0, "1/cm": 10.0}
-# Units of length by the pixel in mm from which on they are used.
-_LENGTHS = (("mm", 1.0, 0.02), ("um", 1e3, 2e-5), ("nm", 1e6, 0.0))
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class CtScan:
         """One slice per detector row."""
         p = self.projections
         size = self.geometry.size
-        name, factor = _length(p.pixel_mm)
+        name, factor = shown_length(p.pixel_mm)
         step = (p.pixel_mm or 1.0) * factor
         across = [(i - (size - 1) / 2) * step for i in range(size)]
         return Layout(
@@ -91,7 +89,7 @@ class CtScan:
                 Axis("y", across, name),
                 Axis("x", across, name),
             ),
-            units=self._units,
+            units=self.units,
             long_name="attenuation" if p.kind == "counts" else "density",
             title=f"Tomography of {p.path.name}",
             metadata=p.metadata,
@@ -109,7 +107,7 @@ class CtScan:
             )
         axis = self._axis()
         # Images are per pixel where the pixel is not known, and where values are no attenuation.
-        pitch = p.pixel_mm / _MILLIMETRES[o.units] if self._units and p.pixel_mm else 1.0
+        pitch = p.pixel_mm / _MILLIMETRES[o.units] if self.units and p.pixel_mm else 1.0
         unit = pitch / (p.pixel_mm or 1.0)
         return Geometry(
             torch.from_numpy(np.asarray(p.angles, dtype=np.float64)),
@@ -190,43 +188,10 @@ class CtScan:
 
     def describe(self) -> Mapping[str, Any]:
         """What was found in the file and in its middle row."""
-        p, g, sinogram = self.projections, self.geometry, self.shown
-        seen = np.isfinite(sinogram.variance)
-        turn = np.degrees(np.ptp(p.angles))
-        lines = sinogram.line_integrals[seen]
-        name, factor = _length(p.pixel_mm)
-        notes = dict.fromkeys([*p.notes, *sinogram.notes, *self._few_photons])
-        return {
-            "layout": p.layout + (f", scan {p.name}" if p.name else ""),
-            "rows (slices)": f"{p.n_rows}, of which {len(self.unusable)} see nothing"
-            if self.unusable
-            else p.n_rows,
-            "columns": p.n_columns,
-            "projections": f"{len(p.angles)} over {turn:.1f} degrees",
-            "pixel": f"{p.pixel_mm * factor:.4g} {name}" if p.pixel_mm else "unknown",
-            "energy": f"{p.energy_kev:g} keV" if p.energy_kev else "unknown",
-            "rotation axis": f"column {g.axis:.2f}"
-            + (" (found)" if self.options.axis == "auto" else " (given)"),
-            "image": f"{g.size} x {g.size}, in {self._units or 'units of the file per pixel'}",
-            "line integrals": f"{lines.min():.3g} to {lines.max():.3g}",
-            "noise level": f"{np.sqrt(np.median(sinogram.variance[seen])):.3g} (median)",
-            **{name.replace("_", " "): _shown(value) for name, value in sinogram.facts.items()},
-            "the prior's 1": f"{self.scale:.4g}",
-            **{f"note {i + 1}": note for i, note in enumerate(notes)},
-        }
+        return described(self)
 
     @property
-    def _few_photons(self) -> Iterator[str]:
-        photons, counted = self.shown.facts.get("photons", math.inf), self.shown.counts is not None
-        if self.options.likelihood == "gaussian" and counted and photons < _FEW_PHOTONS:
-            yield (
-                f"Half of the rays have less than {photons:.3g} photons, whose noise is gaussian"
-                " roughly: compare with --likelihood poisson --sampler walmc, unless reading out is"
-                " as noisy."
-            )
-
-    @property
-    def _units(self) -> str:
+    def units(self) -> str:
         """Unit of the images: of attenuation, or empty."""
         p = self.projections
         if p.kind != "counts":
@@ -283,14 +248,3 @@ def _bright_end(image: Tensor) -> float:
     values = gaussian_filter(image[0].double().cpu().numpy(), _BLUR)
     bright = values[values > 0.1 * np.quantile(values, 0.999)]
     return float(np.percentile(bright, 99)) if len(bright) else 0.0
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _length(pixel_mm: float | None) -> tuple[str, float]:
-    """A unit of length for a pixel, and how many there are in a mm."""
-    if pixel_mm is None:
-        return "px", 1.0
-    return next((name, factor) for name, factor, least in _LENGTHS if pixel_mm >= least)

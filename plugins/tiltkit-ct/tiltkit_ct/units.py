@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["ANGLES", "ENERGIES", "LENGTHS", "factor", "known"]
+__all__ = ["ANGLES", "ENERGIES", "LENGTHS", "factor", "known", "shown_length"]
 
 _DEGREE = math.pi / 180
 _JOULE = 1 / 1.602176634e-16  # keV, exact since 2019
+
+# Units of length by the pixel in mm from which on they are used.
+_SHOWN = (("mm", 1.0, 0.02), ("um", 1e3, 2e-5), ("nm", 1e6, 0.0))
 
 # Each table: the size of a unit in radians, millimetres or keV.
 ANGLES = {
@@ -41,3 +44,10 @@ def known(table: dict[str, float]) -> str:
     for name, size in table.items():
         shortest.setdefault(size, name)
     return ", ".join(shortest.values())
+
+
+def shown_length(pixel_mm: float | None) -> tuple[str, float]:
+    """A unit of length for a pixel, and how many there are in a mm."""
+    if pixel_mm is None:
+        return "px", 1.0
+    return next((name, factor) for name, factor, least in _SHOWN if pixel_mm >= least)

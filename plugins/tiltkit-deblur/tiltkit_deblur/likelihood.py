@@ -1,16 +1,21 @@
-"""Noise that is the same everywhere, standing in for noise that is not."""
+"""Noise of every pixel's own variance, or one that stands in for all."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiltkit.likelihoods import GaussianLikelihood
+import torch
+
+from tiltkit.likelihoods import GaussianLikelihood, gaussian
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["UniformNoise"]
+    from tiltkit_deblur.prepare import Prepared
+    from tiltkit_deblur.tiles import Rolled
+
+__all__ = ["UniformNoise", "likelihood_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +40,21 @@ class UniformNoise(GaussianLikelihood):
         """``|y - A x|^2`` over its expected value at the truth."""
         residual = (self.y - self.operator.forward(x)).flatten(1).double()
         return residual.square().sum(dim=1) / (self.noise_var * self.measured * self.expected)
+
+
+def likelihood_of(
+    prepared: Prepared, placed: Rolled, scale: float, variance: float | None
+) -> GaussianLikelihood:
+    """With one variance for all pixels, or with that of each, and nothing where unmeasured."""
+    operator, measured = prepared.operator, prepared.measured
+    y = placed.roll(prepared.y) / scale
+    if variance is None:
+        own = torch.where(measured, prepared.variance / scale**2, torch.inf)
+        return gaussian(operator, y, placed.roll(own))
+    return UniformNoise(
+        operator,
+        y,
+        variance / scale**2,
+        dead=int((~measured).sum()),
+        expected=float(prepared.variance[measured].double().mean()) / variance,
+    )

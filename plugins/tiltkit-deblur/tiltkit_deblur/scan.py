@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from tiltkit.errors import InputError, UsageError
-from tiltkit.likelihoods import GaussianLikelihood, gaussian
 from tiltkit.problem import Problem
 from tiltkit.protocols import Axis, Layout
+from tiltkit_deblur.described import described
 from tiltkit_deblur.faults import find_faults
 from tiltkit_deblur.kernel import find_kernel
 from tiltkit_deblur.light import BRIGHTEST, Light
-from tiltkit_deblur.likelihood import UniformNoise
+from tiltkit_deblur.likelihood import likelihood_of
 from tiltkit_deblur.nonnegative import Nonnegative
 from tiltkit_deblur.options import DeblurOptions
 from tiltkit_deblur.prepare import Grid, Prepared, check_readings, grid_of, prepare
@@ -202,7 +202,7 @@ class DeblurScan:
             image = placed.unroll(x)[(slice(None), 0, *inside)]
             return (image * scale).clamp_min(least)  # particles carry the last level's noise
 
-        likelihood = _likelihood(
+        likelihood = likelihood_of(
             prepared,
             placed,
             scale,
@@ -219,35 +219,7 @@ class DeblurScan:
 
     def describe(self) -> Mapping[str, Any]:
         """What was found in the file."""
-        v, light, camera = self.volume, self.light, self.light.camera
-        size = (
-            "unknown" if self.voxel is None else " x ".join(f"{s:.3g}" for s in self.voxel) + " um"
-        )
-        full = float(np.isnan(light.planes).mean())
-        o = self.options
-
-        def origin(value: float | None) -> str:
-            return "given" if value is not None else "estimated"
-
-        return {
-            "layout": v.layout,
-            "times x channels": f"{v.shape[0]} x {v.shape[1]}",
-            "channel": f"{self.channel}"
-            + (f" ({v.channels[self.channel]})" if self.channel < len(v.channels) else ""),
-            "images": f"{len(self.images)} of {' x '.join(map(str, self.shape))}",
-            "voxel": size,
-            "PSF": " x ".join(map(str, self.kernel.shape)) + " pixels, half of it within "
-            + " x ".join(f"{2 * h + 1}" for h in half_support(self.kernel, 0.5)),
-            "grid": " x ".join(map(str, self.grid.shape)),
-            "gain": f"{camera.gain:.3g} per electron ({origin(o.gain)})",
-            "offset": f"{camera.offset:.4g} ({origin(o.offset)})",
-            "read noise": f"{camera.read_noise:.3g} ({origin(o.read_noise)})",
-            "saturated": f"{full:.2%} of the pixels, at {light.saturation:g}, left out"
-            if full
-            else "none",
-            "signal": f"{self.scale:.3g}, {self.scale / light.variance**0.5:.0f} times the noise",
-            "operator": "deblur.convolution",
-        }  # fmt: skip
+        return described(self)
 
     def _facts(self, prepared: Prepared) -> dict[str, Any]:
         inside = prepared.measured[prepared.grid.at]
@@ -296,21 +268,3 @@ class DeblurScan:
         """Readings (z, y, x) of the channel; whole planes where no rows and columns are given."""
         full: Window = (*window, *[slice(None)] * (3 - len(window)))  # type: ignore[assignment]
         return self.volume.read(time, self.channel, full)
-
-
-def _likelihood(
-    prepared: Prepared, placed: Rolled, scale: float, variance: float | None
-) -> GaussianLikelihood:
-    """With one variance for all pixels, or with that of each, and nothing where unmeasured."""
-    operator, measured = prepared.operator, prepared.measured
-    y = placed.roll(prepared.y) / scale
-    if variance is None:
-        own = torch.where(measured, prepared.variance / scale**2, torch.inf)
-        return gaussian(operator, y, placed.roll(own))
-    return UniformNoise(
-        operator,
-        y,
-        variance / scale**2,
-        dead=int((~measured).sum()),
-        expected=float(prepared.variance[measured].double().mean()) / variance,
-    )
