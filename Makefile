@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 # Those that need no data of others.
-BENCHMARKS := engine image_mixture mixture peers projector sbc scaling training unlike
+BENCHMARKS := engine image_mixture mixture peers projector sbc scales scaling training unlike
 PACKAGES := $(wildcard plugins/tiltkit-*/pyproject.toml)
 
 .PHONY: demo test lint bench clean

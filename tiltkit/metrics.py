@@ -85,8 +85,11 @@ def coverage90(estimate: Estimate, truth: Image) -> float:
     low, high = estimate.quantiles.get(0.05), estimate.quantiles.get(0.95)
     if low is None or high is None:
         return float("nan")
+    where = foreground(truth)
     inside = (low <= truth) & (truth <= high)
-    return float(inside[foreground(truth)].mean())
+    # One sample has no interval, and none is not a narrow one.
+    known = np.isfinite(low[where]) & np.isfinite(high[where])
+    return float(inside[where].mean()) if known.all() else float("nan")
 
 
 def spread_ratio(estimate: Estimate, truth: Image) -> float:

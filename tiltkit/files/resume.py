@@ -12,7 +12,7 @@ from tiltkit.files.reading import read_provenance, read_recipe, result_shape
 
 __all__ = ["check_same_run", "same_run"]
 
-# They change how fast a run is, not what it gives.
+# They change how fast a run is and how it rounds, not what it is.
 _FREE = ("device", "memory_gb")
 
 
