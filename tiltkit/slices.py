@@ -51,13 +51,11 @@ class Parts:
         """On the first device: the problem of a slice or its first tile, tiles, memory in GB.
 
         Raises:
-            TiltkitError: As `problem`, or operator and measurement do not fit each other.
+            TiltkitError: As `problem`.
         """
         tiles, prior, device = self.tiles(index), self.priors[0], self.devices[0]
         tile = tiles[0] if len(tiles) > 1 else None
         problem = self.problem(index, prior, device, tile)
-        if linear_gaussian(problem.likelihood) is not None:
-            Target(problem, 1, 1, device).check_measurement()
         return (problem, len(tiles), self.for_tile) if tile else (problem, 1, self.for_whole)
 
     def problem(
@@ -67,6 +65,7 @@ class Parts:
 
         Raises:
             PluginError: Its images have another shape than the layout: the result has no room.
+            TiltkitError: Operator and measurement do not fit each other.
         """
         shape = self.scan.layout.shape[1:]
         if tile is None:
@@ -85,6 +84,8 @@ class Parts:
                 f" but {' and '.join(f'its {n} has {found}' for n, found in wrong.items())}.",
                 "tell the plugin's authors: all have the layout's shape, which has no channels.",
             )
+        if linear_gaussian(problem.likelihood) is not None:
+            Target(problem, 1, 1, device).check_measurement()
         return problem
 
     @property

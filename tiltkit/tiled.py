@@ -97,7 +97,7 @@ def combined(
             found[name] = sum(numbers)
         elif len(set(values)) == 1:
             continue
-        elif name.endswith("_max") or name in ("rhat", "peak_memory_mb"):
+        elif name.endswith("_max") or name in ("rhat", "rhat_limit", "peak_memory_mb"):
             found[name] = max(numbers)
         elif name.endswith("_min") or name == "independent_samples":
             found[name] = min(numbers)

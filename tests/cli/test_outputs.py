@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -310,3 +311,37 @@ def test_a_run_goes_on_and_is_repeated_with_the_same_prior_file_only(
     done = tilt("run", "-c", out, "-o", again, "--overwrite", "-s", "prior.file=known.npz")
     assert done.code == 0, done.err
     assert (samples_of(again) != samples_of(out)).any()
+    assert tilt("run", "-c", out, "-o", again, "--overwrite", "-s", "prior=gaussian").code == 0
+
+
+def test_a_run_goes_on_where_its_folder_was_moved_to(
+    tilt: Tilt, scan_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    scan_of(old / "scan.h5")
+    means = np.random.default_rng(0).normal(size=(2, 2, 40, 36)).astype(np.float32)
+    np.savez(old / "known.npz", means=means, variance=0.1)
+    run = ("run", "mri-recon", "scan.h5", "-o", "out.h5", *FAST, "--prior", "mixture",
+           "-s", "prior.file=known.npz")  # fmt: skip
+    monkeypatch.chdir(old)
+    assert tilt(*run).code == 0
+    old.rename(new)
+    monkeypatch.chdir(new)
+    assert tilt(*run, "--resume").code == 0
+    # Results of earlier versions do not tell which files they were made with.
+    with h5py.File("out.h5", "r+") as file:
+        del file["entry/reconstruction/parameters/files_sha256"]
+    assert tilt(*run, "--resume").code == 0
+
+
+def test_an_output_never_replaces_a_file_that_an_option_names(
+    tilt: Tilt, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("known.npz", means=np.zeros((1, 2, 40, 36), np.float32), variance=0.1)
+    before = Path("known.npz").read_bytes()
+    done = tilt("run", "mri-recon", scan, "-o", "known.npz", "--overwrite", *FAST, "--prior",
+                "mixture", "-s", "prior.file=known.npz")  # fmt: skip
+    assert (done.code, "is the input itself" in done.err) == (2, True)
+    assert Path("known.npz").read_bytes() == before

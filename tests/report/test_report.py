@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,19 @@ def test_a_sampler_without_weights_is_not_credited_with_them(
     text = page(writer.path).text
     assert "Nothing is guaranteed" in text
     assert "ESS" not in text.replace("smallest ESS", "")
+
+
+def test_a_single_sample_has_no_map_of_its_spread(
+    page: Callable[[Path], Page], start: Start, outcome: Make
+) -> None:
+    with start() as writer:
+        for index in range(3):
+            one = outcome(index)
+            writer.write(index, replace(one, std=np.full_like(one.std, np.nan)))
+        writer.finish()
+    text = page(writer.path).text
+    assert not re.search(r"\bnan\b", text)
+    assert "standard deviation" not in text
 
 
 def test_nothing_but_images_is_enough_for_a_page(

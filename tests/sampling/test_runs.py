@@ -151,7 +151,7 @@ def test_one_sample_has_no_spread_and_says_so():
     assert np.isnan(outcome.std).all()
     assert all(np.isnan(image).all() for image in outcome.quantiles.values())
     assert np.isfinite(outcome.mean).all()
-    assert "no spread" in outcome.diagnostics["verdict"]
+    assert "tells no spread" in outcome.diagnostics["verdict"]
 
 
 def test_levels_of_several_runs_add_their_particles_up():

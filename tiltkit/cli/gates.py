@@ -22,7 +22,7 @@ def fail_if_option(command: Command) -> Command:
         "fail_if",
         multiple=True,
         metavar="NAME<VALUE",
-        help="Exit with 3 when a figure is so, such as 'warned>0' or 'chi2>1.5'; repeatable.",
+        help="Exit with 3 when a figure of the answer is so, such as 'chi2>1.5'; repeatable.",
     )(command)
 
 

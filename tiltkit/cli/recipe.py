@@ -161,8 +161,9 @@ def _refuse_other_files(values: Mapping[str, Any], result: Path, changed: Collec
     from tiltkit.files.reading import read_provenance
 
     for part, options in read_provenance(result).get("files_sha256", {}).items():
+        table = values[part]
         for name, expected in options.items():
-            path = values[part].get(name)
+            path = table.get(name) if isinstance(table, Mapping) else None
             if f"{part}.{name}" in changed or not path or not Path(path).exists():
                 continue
             if digest(path) != expected:

@@ -6,6 +6,8 @@ import shlex
 import sys
 import traceback
 from contextlib import redirect_stdout
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,7 +28,7 @@ from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.summary import FIGURES
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from tiltkit.config import Recipe
     from tiltkit.scans import ScanDone
@@ -81,9 +83,7 @@ def run(
         raise UsageError("No input file is named.", "give it behind the task: run TASK FILE.")
     jobs = planned_jobs(files, output, report=report, formats=formats)
     recipe = resolved(values)
-    given = options["recipe"]
-    read = [*files, given] if given and not is_result_name(given) else files
-    check_jobs(jobs, read, overwrite=overwrite, resume=resume)
+    check_jobs(jobs, _read(files, options["recipe"], recipe), overwrite=overwrite, resume=resume)
     check_gates(fail_if, FIGURES)
     codes = []
     for job in jobs:
@@ -103,6 +103,13 @@ def run(
         codes.append(3 if missed else 0)
     failed = [code for code in codes if code not in (0, 3)]
     return failed[0] if failed else max(codes)
+
+
+def _read(files: Sequence[Path], given: Path | None, recipe: Recipe) -> list[Path]:
+    """All that a call reads but the result that it repeats: no output may replace it."""
+    options = chain(recipe.task.values(), recipe.prior.values(), recipe.sampler.values())
+    toml = [given] if given and not is_result_name(given) else []
+    return [*files, *toml, *(value for value in options if isinstance(value, Path))]
 
 
 def _told(error: Exception, source: Path) -> int:

@@ -47,8 +47,12 @@ def check_same_run(
     """
     old, old_shape = read_provenance(result), result_shape(result)
     start_again = "use --overwrite to start again, or the settings and input of the first run."
-    settings = _changed(read_recipe(result), json.loads(json.dumps(dict(recipe), default=str)))
-    if settings:
+    # A file is known by its content, wherever it lies; older results do not tell it.
+    new_files = provenance.get("files_sha256", {})
+    old_files = old.get("files_sha256", new_files)
+    files = {f"{part}.{name}" for part, options in new_files.items() for name in options}
+    changed = _changed(read_recipe(result), json.loads(json.dumps(dict(recipe), default=str)))
+    if settings := [name for name in changed if name not in files]:
         raise UsageError(
             f"{result} was made with other settings: {', '.join(settings)}.", start_again
         )
@@ -56,10 +60,9 @@ def check_same_run(
         if old.get(key, "") != provenance.get(key, ""):
             what = "input file" if key == "raw_sha256" else "prior"
             raise UsageError(f"{result} was made from another {what} ({key} differs).", start_again)
-    files = _changed(old.get("files_sha256", {}), provenance.get("files_sha256", {}))
-    if files:
+    if others := _changed(old_files, new_files):
         raise UsageError(
-            f"{result} was made with another file for {', '.join(files)} (sha256 differs).",
+            f"{result} was made with another file for {', '.join(others)} (sha256 differs).",
             start_again,
         )
     if old_shape != shape:

@@ -171,24 +171,26 @@ def _other_planes(views: Mapping[str, Estimate], steps: Sequence[float]) -> list
 
 
 def _pictures(estimate: Estimate, units: str) -> dict[str, Any]:
-    """Baseline, mean and samples in one grey window; the spread in its own colours."""
+    """Baseline, mean and samples in one grey window; the spread in its own colours, if any."""
     grey = figures.window_of([estimate.mean])
     heat = figures.window_of([estimate.std], "magma")
     baseline = figures.image(estimate.baseline, grey)
     mean, spread = figures.image(estimate.mean, grey), figures.image(estimate.std, heat)
     shown = estimate.samples[:_SAMPLES]
+    main = [
+        Picture(baseline, "Without a prior", "Plain reconstruction", "zero-filled, in MRI"),
+        Picture(mean, "Posterior mean", "Mean of the posterior", "the best estimate"),
+        Picture(spread, "Spread", "Map of the standard deviation", "bright: less certain"),
+    ]
+    bars = [_bar(grey, "image value", units), _bar(heat, "standard deviation", units)]
+    there = -1 if np.isnan(estimate.std).all() else None  # one sample has no spread
     return {
-        "main": [
-            Picture(baseline, "Without a prior", "Plain reconstruction", "zero-filled, in MRI"),
-            Picture(mean, "Posterior mean", "Mean of the posterior", "the best estimate"),
-            Picture(spread, "Spread", "Map of the standard deviation", "bright: less certain"),
-        ],
+        "main": main[:there],
         "samples": [
             Picture(figures.image(x, grey), f"Sample {k}", f"Posterior sample {k}")
             for k, x in enumerate(shown, start=1)
         ],
-        "grey_bar": _bar(grey, "image value", units),
-        "heat_bar": _bar(heat, "standard deviation", units),
+        "bars": bars[:there],
     }
 
 

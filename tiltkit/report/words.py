@@ -229,7 +229,7 @@ def _kl(one: Diagnostics) -> Statement | None:
 
 
 def _worth(one: Diagnostics) -> str:
-    if "independent_samples" not in one:
+    if not one.get("kinship"):
         return ""
     worth = number(round(one["independent_samples"], 1))
     return f"As some samples share ancestors, all are worth {worth} independent ones. "
@@ -256,7 +256,7 @@ def unknown(one: Diagnostics, samples: int) -> list[Statement]:
                 " more samples each, R-hat says how well they agree.",
             )
         )
-    if samples < 19:
+    if 1 < samples < 19:
         share = (samples - 1) / (samples + 1)
         statements.append(
             Statement(

@@ -101,8 +101,6 @@ class Almc:
 
     def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
         """Warm start: Langevin on ``N(0, I) exp(-R)``, strongly log-concave for convex ``R``."""
-        if linear_gaussian(target.problem.likelihood) is not None:
-            target.check_measurement()
         delta = self._step_size(target)
         likelihood, shape = target.problem.likelihood, target.problem.shape
         x = torch.empty((target.n, *shape), dtype=target.dtype, device=target.device)

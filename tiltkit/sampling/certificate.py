@@ -170,10 +170,10 @@ def verdict(report: Mapping[str, Any]) -> str:
             f" {report['prior_distance']:.2f} times the largest usual distance: where the data say"
             " little, the prior may be wrong and too sure; try another prior"
         )
-    if report.get("independent_samples", 2.0) < 1.5:
+    if "rhat" not in report and report.get("independent_samples", 2.0) < 1.5:
         worries.append(
-            f"the samples are worth {report['independent_samples']:.1f} independent ones, which"
-            " have no spread: take more samples"
+            "there is one independent sample, or hardly more, which tells no spread: take more"
+            " samples"
         )
     if "rhat" in report and report["rhat"] > report["rhat_limit"]:
         worries.append(

@@ -139,7 +139,10 @@ class Sampler(Protocol):
     def __init__(self, options: Any) -> None: ...
 
     def levels(self, target: Target) -> Sequence[float]:
-        """The levels as planned, first one for `init`; repeated last ones collect samples."""
+        """The levels as planned, first one for `init`; repeated last ones collect samples.
+
+        How many rounds collect, the option ``collect`` says where there is one: R-hat splits them.
+        """
         ...
 
     def next_level(

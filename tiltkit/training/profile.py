@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -16,13 +17,15 @@ from tiltkit.training.job import Job
 
 __all__ = ["training_profile"]
 
-# Pieces over all subjects, at least this many of each; pixels along their side, at most.
-_PIECES, _FEWEST, _SIDE = 320, 4, 384
+# Pieces over all subjects, at least this many of each; subjects, and pixels along a side, at most.
+_PIECES, _FEWEST, _SUBJECTS, _SIDE = 320, 4, 160, 384
 _AT_ONCE = 8
 
 
 def training_profile(job: Job, network: ScoreUNet, device: torch.device) -> Profile | None:
     """The profile of all subjects, those held out as well: these give it no weights.
+
+    Of very many, some all over their order are enough, and all would take long.
 
     Its images are the largest squares that all have, changed as in training. None for images with
     noise of their own: a run's samples have none and would look unlike them.
@@ -35,6 +38,7 @@ def training_profile(job: Job, network: ScoreUNet, device: torch.device) -> Prof
     if job.recipe.data.noise:
         return None
     subjects = [*job.split.train, *job.split.held_out]
+    subjects = subjects[:: math.ceil(len(subjects) / _SUBJECTS)]
     side = min(_SIDE, *(n for s in subjects for x in s.images for n in x.values.shape[-2:]))
     count = max(_FEWEST, _PIECES // len(subjects))
     looks: list[list[Look]] = []
