@@ -7,9 +7,10 @@ call stands in for back-propagation: ``J u ~ (D_a(x + delta u / |u|) - D_a(x)) |
 network whose Jacobian is not symmetric, or where the difference is coarse, guidance is not the
 best, and the weights, which use the density of what was really drawn, are as exact as before.
 
-Numbers that are averages over all particles of the level before, fixed before any weight of their
-level is computed: ``C_b``, diagonal with one value for each of the tilt's `Bands`, from the
-curvature ``u^H J u / u^H u`` of the prior along the residual within the band; and the breadth
+Numbers that all particles of the level before agree on, fixed before any weight of their level is
+computed: ``C_b``, diagonal with one value for each of the tilt's `Bands`, from the curvature
+``u^H J u / u^H u`` of the prior along the residual within the band, of the median particle; and,
+from averages over all of them, the breadth
 ``j`` in ``v = (b^2 + gap j) gap / a^2``, the part of the reverse kernel's variance that comes from
 what ``D_a(x)`` leaves open, measured by the newest noise without another call.
 
@@ -134,7 +135,7 @@ def guided(target: Target, state: State, level: float, draw: Draw, probe: float)
         _sample(opened, target, rows, xi, shown, math.sqrt(v))
         parts.append((c, score))
     c, score = (torch.cat(both) for both in zip(*parts, strict=True))
-    variance = [_left_open(j, a, b) for j in curvature.values]
+    variance = [_left_open(j, a, b) for j in curvature.typical]
     return Reached(c, score, log_ratio, variance, breadth.value, opened.values, expected.result())
 
 

@@ -45,6 +45,17 @@ class Ratio:
         return ratios
 
     @property
+    def typical(self) -> list[float]:
+        """The median over particles of the ratio of each, in each band.
+
+        Particles between two modes bend by much, and would outweigh all that have found theirs.
+        """
+        top, bottom = self._sums
+        ratios = torch.where(bottom > 0, top / bottom, 0.0).clamp(0, 1)
+        medians: list[float] = ratios.median(0).values.tolist()
+        return medians
+
+    @property
     def value(self) -> float:
         """The ratio of all where there is one band."""
         return self.values[0]
