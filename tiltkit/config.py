@@ -69,6 +69,15 @@ class Recipe(BaseModel):
         None, gt=0, allow_inf_nan=False, description="memory for samples handled side by side"
     )
 
+    @property
+    def files(self) -> dict[str, dict[str, Path]]:
+        """Files that options name, by part of the recipe and option."""
+        parts = {"task": self.task, "prior": self.prior, "sampler": self.sampler}
+        return {
+            part: {name: value for name, value in options.items() if isinstance(value, Path)}
+            for part, options in parts.items()
+        }
+
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The settings in a TOML file.

@@ -55,14 +55,9 @@ def provenance(
 
 def _files(recipe: Recipe) -> dict[str, dict[str, str]]:
     """Digests of the files that options name, by part of the recipe and option."""
-    parts = {"task": recipe.task, "prior": recipe.prior, "sampler": recipe.sampler}
     return {
-        part: {
-            name: digest(value)
-            for name, value in options.items()
-            if isinstance(value, Path) and value.exists()
-        }
-        for part, options in parts.items()
+        part: {name: digest(path) for name, path in named.items() if path.exists()}
+        for part, named in recipe.files.items()
     }
 
 

@@ -16,9 +16,10 @@ _OF_SLICES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "chi2_expected": fmean,
     "prior_misfit_max": max,
     "prior_distance": max,
+    "levels": lambda counts: int(min(counts)),
+    "weighted_levels": lambda counts: int(min(counts)),
 }
-_COUNTS = ("levels", "weighted_levels")
-FIGURES = ("slices", "warned", "samples", "seconds", *_OF_SLICES, *_COUNTS)
+FIGURES = ("slices", "warned", "samples", "seconds", *_OF_SLICES)
 """Numbers that `summarize` may give: what ``tiltkit run --fail-if`` can ask for."""
 
 
@@ -38,7 +39,7 @@ def summarize(reports: Sequence[Mapping[str, Any]], samples: int, seconds: float
         "seconds": seconds,
         "verdict": worries[0] if worries else "ok",
     }
-    for name in (*_OF_SLICES, *_COUNTS):
+    for name, of_all in _OF_SLICES.items():
         if values := [report[name] for report in reports if name in report]:
-            summary[name] = int(min(values)) if name in _COUNTS else _OF_SLICES[name](values)
+            summary[name] = of_all(values)
     return summary

@@ -7,7 +7,6 @@ import sys
 import traceback
 from contextlib import redirect_stdout
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,6 +28,7 @@ from tiltkit.summary import FIGURES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from tiltkit.config import Recipe
     from tiltkit.scans import ScanDone
@@ -107,9 +107,8 @@ def run(
 
 def _read(files: Sequence[Path], given: Path | None, recipe: Recipe) -> list[Path]:
     """All that a call reads but the result that it repeats: no output may replace it."""
-    options = chain(recipe.task.values(), recipe.prior.values(), recipe.sampler.values())
     toml = [given] if given and not is_result_name(given) else []
-    return [*files, *toml, *(value for value in options if isinstance(value, Path))]
+    return [*files, *toml, *chain(*(named.values() for named in recipe.files.values()))]
 
 
 def _told(error: Exception, source: Path) -> int:
