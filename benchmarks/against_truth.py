@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltkit.sampling.outcome import Outcome
+from tiltkit.posterior.outcome import Outcome
 
 __all__ = ["coverage", "last", "pictures", "setting"]
 

@@ -28,9 +28,9 @@ from tiltkit_mri.prepare import Prepared
 from tiltkit_mri.task import MriOptions, MriRecon
 
 from tiltkit.plugins import load_plugins
+from tiltkit.posterior.outcome import Outcome
 from tiltkit.problem import Problem
-from tiltkit.sampling.outcome import Outcome
-from tiltkit.solve import solve
+from tiltkit.recon.solve import solve
 
 Image = NDArray[np.float64]
 

@@ -29,8 +29,8 @@ from tiltkit_ct.parallel import ParallelBeam
 from tiltkit_ct.task import CtOptions, CtRecon, CtScan
 
 from tiltkit.plugins import load_plugins
-from tiltkit.sampling.outcome import Outcome
-from tiltkit.solve import solve
+from tiltkit.posterior.outcome import Outcome
+from tiltkit.recon.solve import solve
 
 Image = NDArray[np.float64]
 

@@ -25,11 +25,11 @@ from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.priors.denoiser import DenoiserPrior, NetworkOptions, network_prior
 from tiltkit.problem import Problem
 from tiltkit.protocols import Prior
-from tiltkit.sampling.draw import Draw
+from tiltkit.sampling.particles.rng import Draw
 from tiltkit.sampling.run import run
+from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
+from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.target import Target, chunk_size
-from tiltkit.sampling.twisted import Twisted, TwistedOptions
-from tiltkit.sampling.walmc import Walmc, WalmcOptions
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "plugins" / "tiltkit-mri"))

@@ -30,9 +30,9 @@ from skimage.transform import resize
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
-from tiltkit.sampling.almc import Almc, AlmcOptions
-from tiltkit.sampling.twisted import Twisted, TwistedOptions
-from tiltkit.sampling.walmc import Walmc, WalmcOptions
+from tiltkit.sampling.samplers.almc import Almc, AlmcOptions
+from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
+from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "plugins" / "tiltkit-mri"))

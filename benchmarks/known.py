@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tiltkit.sampling.draw import Draw
+from tiltkit.sampling.particles.rng import Draw
 from tiltkit.sampling.run import run
 from tiltkit.sampling.target import Target
 
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tiltkit.likelihoods import GaussianLikelihood
+    from tiltkit.posterior.level import Info
     from tiltkit.priors.closed_form import Mixture
     from tiltkit.problem import Problem
     from tiltkit.protocols import SpectralOperator
-    from tiltkit.sampling.state import Info, Sampler
+    from tiltkit.sampling.state import Sampler
 
 
 @dataclass(frozen=True)

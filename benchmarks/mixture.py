@@ -20,16 +20,16 @@ from typing import Any
 
 import torch
 from known import Posterior, sample, sliced_wasserstein
+from tiltkit_baselines.deepinv import Ddrm, DiffPir, Dps
+from tiltkit_baselines.pula import Pula
 
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.spectral import Dense
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
-from tiltkit.sampling.almc import Almc
-from tiltkit.sampling.deepinv import Ddrm, DiffPir, Dps
-from tiltkit.sampling.pula import Pula
-from tiltkit.sampling.twisted import Twisted
-from tiltkit.sampling.walmc import Walmc
+from tiltkit.sampling.samplers.almc import Almc
+from tiltkit.sampling.samplers.twisted import Twisted
+from tiltkit.sampling.samplers.walmc import Walmc
 
 WEIGHTED = {"levels": 96, "collect": 1, "least_ess": 0.0}
 # Images of deepinv lie between 0 and 1: these hold all values of the prior.

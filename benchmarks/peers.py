@@ -39,14 +39,14 @@ from typing import Any, NamedTuple
 import torch
 from image_mixture import make, pictures
 from known import Posterior, sample
+from tiltkit_baselines.deepinv import Ddrm, DdrmOptions, DiffPir, DiffPirOptions
+from tiltkit_baselines.scaled import Denoiser, Scaled
 
 from tiltkit.problem import Problem
-from tiltkit.sampling.deepinv import Ddrm, DdrmOptions, DiffPir, DiffPirOptions
-from tiltkit.sampling.scaled import Denoiser, Scaled
+from tiltkit.sampling.particles.weighing import MOST_KIN
+from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
+from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.target import Target
-from tiltkit.sampling.twisted import Twisted, TwistedOptions
-from tiltkit.sampling.walmc import Walmc, WalmcOptions
-from tiltkit.sampling.weighing import MOST_KIN
 
 GAP, SPREAD = 0.25, 0.05
 # A gradient through the network in forward calls: a step of DPS costs 2.4 of them. (Counted as 2,

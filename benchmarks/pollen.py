@@ -33,8 +33,8 @@ from tiltkit_deblur.psf import kernel_of
 from tiltkit_deblur.task import Deblur, DeblurOptions
 
 from tiltkit.plugins import load_plugins
-from tiltkit.sampling.outcome import Outcome
-from tiltkit.solve import solve
+from tiltkit.posterior.outcome import Outcome
+from tiltkit.recon.solve import solve
 
 Volume = NDArray[np.float64]
 

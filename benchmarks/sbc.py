@@ -39,13 +39,13 @@ from torch import Tensor
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.spectral import Dense
 from tiltkit.plugins import load_plugins
+from tiltkit.posterior.moments import Quantiles
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
 from tiltkit.protocols import SpectralOperator
-from tiltkit.sampling.draw import Draw
+from tiltkit.sampling.particles.rng import Draw
 from tiltkit.sampling.run import run
 from tiltkit.sampling.state import Sampler
-from tiltkit.sampling.summary import Quantiles
 from tiltkit.sampling.target import Target
 
 RANKED = 19

@@ -24,11 +24,11 @@ from tiltkit.operators.hartley import frequencies
 from tiltkit.priors.closed_form import SmoothGaussian
 from tiltkit.problem import Problem
 from tiltkit.protocols import LinearOperator
-from tiltkit.sampling.draw import Draw
+from tiltkit.sampling.particles.rng import Draw
 from tiltkit.sampling.run import run
+from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
+from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.target import Target
-from tiltkit.sampling.twisted import Twisted, TwistedOptions
-from tiltkit.sampling.walmc import Walmc, WalmcOptions
 
 SIDE, PARTICLES = 32, 64
 SHAPE = (2, SIDE, SIDE)

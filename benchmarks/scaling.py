@@ -35,12 +35,12 @@ import torch
 from engine import problem_of, shipped_prior
 
 from tiltkit.problem import Problem
-from tiltkit.sampling.draw import Draw
+from tiltkit.sampling.particles.rng import Draw
 from tiltkit.sampling.run import run
+from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
+from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.state import Sampler
 from tiltkit.sampling.target import Target
-from tiltkit.sampling.twisted import Twisted, TwistedOptions
-from tiltkit.sampling.walmc import Walmc, WalmcOptions
 
 SAMPLERS: dict[str, Callable[[int], Sampler]] = {
     "twisted": lambda levels: Twisted(TwistedOptions(levels=levels, collect=0)),

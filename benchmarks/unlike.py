@@ -34,9 +34,9 @@ from skimage.transform import resize
 from tiltkit_mri.task import MriOptions, MriRecon
 
 from tiltkit.plugins import Plugins, load_plugins
+from tiltkit.posterior.outcome import Outcome
 from tiltkit.priors.check.material import from_files
-from tiltkit.sampling.outcome import Outcome
-from tiltkit.solve import solve
+from tiltkit.recon.solve import solve
 
 DATASETS = Path(__file__).parents[1] / "datasets"
 sys.path.insert(0, str(DATASETS))

@@ -26,9 +26,9 @@ from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.spectral import Dense
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
-from tiltkit.sampling.almc import Almc, AlmcOptions
-from tiltkit.sampling.draw import Draw
+from tiltkit.sampling.particles.rng import Draw
 from tiltkit.sampling.run import run
+from tiltkit.sampling.samplers.almc import Almc, AlmcOptions
 from tiltkit.sampling.target import Target
 
 Grid = NDArray[np.float64]

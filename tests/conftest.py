@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tiltkit.files.result import ResultWriter
 from tiltkit.hookspecs import Entry
+from tiltkit.io.result import ResultWriter
 from tiltkit.plugins import Plugin
+from tiltkit.posterior.outcome import Outcome
 from tiltkit.protocols import Axis, Layout
-from tiltkit.sampling.outcome import Outcome
+
+from .blurred import blurred
+
+__all__ = ["blurred"]  # a fixture
 
 SLICES, NY, NX, SAMPLES = 3, 12, 10, 4
 RECIPE: dict[str, Any] = {

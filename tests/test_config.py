@@ -7,8 +7,9 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tiltkit.config import Recipe, nearest, read_toml, resolve, validated, with_setting
+from tiltkit.config import Recipe, nearest, read_toml, validated, with_setting
 from tiltkit.errors import InputError, UsageError
+from tiltkit.recon.recipe import resolve
 
 
 class Options(BaseModel):

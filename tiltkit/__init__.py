@@ -14,7 +14,7 @@ _PUBLIC = {
     "Recipe": "tiltkit.config",
     "TiltkitError": "tiltkit.errors",
     "load_plugins": "tiltkit.plugins",
-    "run_scan": "tiltkit.scans",
+    "run_scan": "tiltkit.recon.scan",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -15,11 +15,17 @@ from tiltkit.errors import InputError, UsageError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-    from tiltkit.plugins import Plugins
 
-__all__ = ["Recipe", "nearest", "read_toml", "resolve", "validated", "with_setting"]
-
-DEFAULT_SAMPLER = "twisted"
+__all__ = [
+    "Recipe",
+    "Table",
+    "as_table",
+    "named",
+    "nearest",
+    "read_toml",
+    "validated",
+    "with_setting",
+]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -38,12 +44,6 @@ def _text(value: Any) -> Any:
 
 
 Table = Annotated[dict[str, Any], BeforeValidator(_table)]
-
-
-class _Task(BaseModel):
-    """The part of a recipe that says which prior is meant where none is named."""
-
-    task: Table
 
 
 class Recipe(BaseModel):
@@ -120,71 +120,6 @@ def with_setting(values: Mapping[str, Any], setting: str) -> dict[str, Any]:
     return _set(values, parts, value)
 
 
-def resolve(values: Mapping[str, Any], plugins: Plugins) -> Recipe:
-    """The complete recipe: the task's own prior where none is named, every option filled in.
-
-    Raises:
-        UsageError: A setting, a name or an option that does not exist or has a wrong value.
-    """
-    if "task" not in values:
-        raise UsageError("No task is named.", "see what there is with 'tiltkit list task'.")
-    filled = dict(values)
-    filled["sampler"] = {"name": DEFAULT_SAMPLER, **_as_table(filled.get("sampler", {}))}
-    if "name" not in _as_table(filled.get("prior", {})):
-        task = plugins.load("task", validated(_Task, {"task": filled["task"]}, "").task["name"])
-        filled["prior"] = {"name": task.default_prior, **_as_table(filled.get("prior", {}))}
-    _refuse_lost(filled, plugins)
-    recipe = validated(Recipe, filled, "")
-    if recipe.runs > recipe.samples:
-        raise UsageError(
-            f"{recipe.runs} runs cannot share {recipe.samples} samples.",
-            "ask for as many samples as runs, or more.",
-        )
-    complete = {}
-    for kind in ("task", "prior", "sampler"):
-        name, options = named(getattr(recipe, kind))
-        if kind == "sampler":
-            options = {**_preset(plugins.load(kind, name), name, recipe.quality), **options}
-        checked = plugins.options(kind, name, options)
-        complete[kind] = {"name": name, **_absolute(checked.model_dump())}
-    return recipe.model_copy(update=complete)
-
-
-def _absolute(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with files by their full names: a result may be repeated from another folder."""
-    return {
-        name: value.resolve() if isinstance(value, Path) and value.exists() else value
-        for name, value in options.items()
-    }
-
-
-def _refuse_lost(values: Mapping[str, Any], plugins: Plugins) -> None:
-    """An option that stands outside of its table is not the nearest setting.
-
-    Raises:
-        UsageError: There is one.
-    """
-    for key in sorted(values.keys() - Recipe.model_fields.keys()):
-        for kind in ("sampler", "task", "prior"):
-            name = str(_as_table(values.get(kind, {})).get("name", ""))
-            if name and key in getattr(plugins.load(kind, name), "Options", Recipe).model_fields:
-                raise UsageError(
-                    f"There is no setting {key!r}.",
-                    f"did you mean {kind}.{key}, which the {kind} {name} has?",
-                )
-
-
-def _preset(sampler: Any, name: str, quality: str) -> dict[str, Any]:
-    """What a quality means for a sampler."""
-    presets = getattr(sampler, "presets", {})
-    if quality != "standard" and quality not in presets:
-        raise UsageError(
-            f"The sampler {name} has no setting for --quality {quality}.",
-            f"set its options; see 'tiltkit list sampler {name}'.",
-        )
-    return dict(presets.get(quality, {}))
-
-
 def named(table: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Name and options of a table of a recipe."""
     return table["name"], {key: value for key, value in table.items() if key != "name"}
@@ -253,7 +188,8 @@ def _must(text: str) -> str:
     return rule if should else text if text.startswith("be ") else f"be {text}"
 
 
-def _as_table(value: Any) -> dict[str, Any]:
+def as_table(value: Any) -> dict[str, Any]:
+    """A table of a recipe; a bare name is short for a table with that name."""
     if isinstance(value, str):
         return {"name": value}
     return dict(value) if isinstance(value, Mapping) else {"name": value}
@@ -264,5 +200,5 @@ def _set(values: Mapping[str, Any], path: list[str], value: Any) -> dict[str, An
     if not rest:
         # A new name for a part keeps no options of the old one.
         return {**values, first: value}
-    inner = _as_table(values.get(first, {}))
+    inner = as_table(values.get(first, {}))
     return {**values, first: _set(inner, rest, value)}

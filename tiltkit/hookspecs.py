@@ -90,7 +90,7 @@ class WriterEntry(Entry):
 
 @hookspec
 def tiltkit_tasks() -> Iterable[Entry]:
-    """Tasks: what ``tiltkit run`` can do. Target: a `tiltkit.protocols.Task` class."""
+    """Tasks: what ``tiltkit run`` can do. Target: a `tiltkit.problem.Task` class."""
     return ()
 
 

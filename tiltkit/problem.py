@@ -1,18 +1,22 @@
-"""The inverse problem of one slice, as the engine is given it."""
+"""The inverse problem of one slice, and the scans and tasks that state it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import torch
+    from pydantic import BaseModel
     from torch import Tensor
 
     from tiltkit.likelihoods import Likelihood
-    from tiltkit.protocols import Prior
+    from tiltkit.protocols import Layout, Prior
 
-__all__ = ["Constraint", "Problem"]
+__all__ = ["Constraint", "Problem", "Scan", "Task", "Tile", "TiledScan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +75,64 @@ class Problem:
     phase: Callable[[Tensor], Tensor] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     constraint: Constraint | None = None
+
+
+class Scan(Protocol):
+    """One input file, opened for one task; slices are read one at a time."""
+
+    layout: Layout
+
+    def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
+        """The inverse problem of slice ``index``; reads just this slice."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """What was found, for ``tiltkit check``: labels to short values, in reading order."""
+        ...
+
+
+class Task(Protocol):
+    """What ``tiltkit run NAME`` does with a file."""
+
+    Options: ClassVar[type[BaseModel]]
+    default_prior: ClassVar[str]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def open(self, path: Path) -> AbstractContextManager[Scan]:
+        """Open a file read-only and check it; raises `tiltkit.errors.InputError`."""
+        ...
+
+
+class Tile(Protocol):
+    """A part of an image.
+
+    Attributes:
+        window: Where its result belongs; the windows of all tiles partition the image.
+    """
+
+    @property
+    def window(self) -> tuple[slice, ...]:
+        """See above."""
+        ...
+
+
+@runtime_checkable
+class TiledScan(Protocol):
+    """A `Scan` whose images can be done in parts.
+
+    Tiles see more than their window, as much as the operator and the prior reach, and crop it in
+    ``to_image``. All tiles of an image are sampled with the same random numbers, so that a task
+    can let neighbours meet the same ones at the same place.
+    """
+
+    def tiles(self, index: int, most: int) -> Sequence[Tile]:
+        """Tiles of image ``index`` whose problems have at most so many values each.
+
+        One tile where the whole image has no more.
+        """
+        ...
+
+    def tile_problem(self, index: int, tile: Any, prior: Prior, device: torch.device) -> Problem:
+        """The inverse problem of a tile; reads just what it sees."""
+        ...

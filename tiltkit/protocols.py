@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tiltkit.hookspecs import PriorEntry
-    from tiltkit.problem import Problem
 
 __all__ = [
     "Axis", "Estimate", "Familiar", "FourierOperator", "Layout", "LinearOperator", "Metric",
-    "Operator", "PreconditionedOperator", "Prior", "PriorFactory", "Reader", "Scan",
-    "SpectralOperator", "Task",
+    "Operator", "PreconditionedOperator", "Prior", "PriorFactory", "Reader", "SpectralOperator",
 ]  # fmt: skip
 
 
@@ -36,15 +34,23 @@ __all__ = [
 class Prior(Protocol):
     """A distribution over images, known through the scores of its noised versions.
 
-    Attributes:
-        channels: Channels of its images; 0 when any number is fine.
-        sigma_range: Smallest and largest noise level at which the score can be trusted.
-        value_range: Where image values lie, as text for people, e.g. ``"magnitude 0 to about 1"``.
+    Its attributes may be plain ones; they are never set from outside.
     """
 
-    channels: int
-    sigma_range: tuple[float, float]
-    value_range: str
+    @property
+    def channels(self) -> int:
+        """Channels of its images; 0 when any number is fine."""
+        ...
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        """Smallest and largest noise level at which the score can be trusted."""
+        ...
+
+    @property
+    def value_range(self) -> str:
+        """Range of image values, as text for people: ``"magnitude 0 to about 1"``."""
+        ...
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
         """Gradient of ``log p_sigma`` at ``x`` (batch, channel, *space), same shape and dtype."""
@@ -200,33 +206,6 @@ class Layout:
     def shape(self) -> tuple[int, ...]:
         """(slices, *image): the shape of the whole result."""
         return tuple(len(axis.coordinates) for axis in self.axes)
-
-
-class Scan(Protocol):
-    """One input file, opened for one task; slices are read one at a time."""
-
-    layout: Layout
-
-    def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
-        """The inverse problem of slice ``index``; reads just this slice."""
-        ...
-
-    def describe(self) -> Mapping[str, Any]:
-        """What was found, for ``tiltkit check``: labels to short values, in reading order."""
-        ...
-
-
-class Task(Protocol):
-    """What ``tiltkit run NAME`` does with a file."""
-
-    Options: ClassVar[type[BaseModel]]
-    default_prior: ClassVar[str]
-
-    def __init__(self, options: Any) -> None: ...
-
-    def open(self, path: Path) -> AbstractContextManager[Scan]:
-        """Open a file read-only and check it; raises `tiltkit.errors.InputError`."""
-        ...
 
 
 class Reader(Protocol):

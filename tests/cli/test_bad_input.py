@@ -66,7 +66,7 @@ def test_a_scan_that_changes_while_it_is_read_gives_no_result(
 ) -> None:
     from tiltkit_mri.task import MriRecon
 
-    from tiltkit.files.result import ResultWriter
+    from tiltkit.io.result import ResultWriter
 
     def changing(method: Any, added: bytes) -> Any:
         def changed(*arguments: Any) -> Any:
@@ -195,7 +195,7 @@ def test_a_read_only_output_folder_is_refused(
 def test_a_full_disk_is_refused_before_any_sampling(
     tilt: Tilt, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tiltkit.files import result
+    from tiltkit.io import result
 
     def full(path: Path, size: int) -> None:
         raise OSError(28, "No space left on device")

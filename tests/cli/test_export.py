@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from tests.cli.conftest import FAST
-from tiltkit.files.reading import read_estimate
+from tiltkit.io.reading import read_estimate
 
 Tilt = Callable[..., Any]
 
@@ -62,7 +62,7 @@ def test_a_writer_that_fails_or_writes_less_than_it_says_replaces_nothing(
         (lambda _result, output: None, "wrote nothing where it should write out.std.tif, out.tif"),
         (lambda _result, output: output.write_bytes(b""), "wrote out.tif where it should write"),
     ):
-        monkeypatch.setattr("tiltkit.files.tiff.write_tiff", writer)
+        monkeypatch.setattr("tiltkit.io.tiff.write_tiff", writer)
         for command in (("export", out, "--overwrite"), run):
             done = tilt(*command)
             assert done.code == 1

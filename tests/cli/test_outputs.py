@@ -243,7 +243,7 @@ def test_a_gate_holds_where_nothing_is_known_or_anything_warns(
 def test_an_unfinished_result_is_not_exported(
     tilt: Tilt, scan_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tiltkit.files.result import ResultWriter
+    from tiltkit.io.result import ResultWriter
 
     scan, out = scan_of(tmp_path / "scan.h5", n_slices=2), tmp_path / "out.h5"
     write = ResultWriter.write

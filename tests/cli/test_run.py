@@ -19,13 +19,13 @@ import pytest
 from safetensors import safe_open
 
 from tiltkit.errors import TiltkitError
-from tiltkit.files.reading import (
+from tiltkit.io.reading import (
     read_estimate,
     read_finished,
     read_provenance,
     read_recipe,
 )
-from tiltkit.files.result import ResultWriter
+from tiltkit.io.result import ResultWriter
 
 from .conftest import FAST, samples_of
 

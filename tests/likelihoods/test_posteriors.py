@@ -17,14 +17,14 @@ from tiltkit.likelihoods import (
 )
 from tiltkit.operators.compose import Pointwise
 from tiltkit.operators.spectral import Dense
+from tiltkit.posterior.certificate import data_fit
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Constraint, Problem
-from tiltkit.sampling.almc import Almc, AlmcOptions
-from tiltkit.sampling.certificate import data_fit
-from tiltkit.sampling.draw import Draw
+from tiltkit.sampling.particles.rng import Draw
 from tiltkit.sampling.run import run
+from tiltkit.sampling.samplers.almc import Almc, AlmcOptions
+from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.target import Target
-from tiltkit.sampling.walmc import Walmc, WalmcOptions
 
 N, TAU = 1500, 0.01
 MATRIX = torch.tensor([[1.2, 0.4], [0.3, 1.5], [0.8, 0.8], [0.2, 1.9]], dtype=torch.float64)

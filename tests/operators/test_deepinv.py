@@ -10,10 +10,10 @@ from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.deepinv import DeepinvOperator
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
-from tiltkit.sampling.draw import Draw
+from tiltkit.sampling.particles.rng import Draw
 from tiltkit.sampling.run import run
+from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.target import Target
-from tiltkit.sampling.walmc import Walmc, WalmcOptions
 
 physics = pytest.importorskip("deepinv.physics")
 NY, NX = 12, 10

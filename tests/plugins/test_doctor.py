@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tiltkit.doctor import Finding, doctor
 from tiltkit.plugins import load_plugins
+from tiltkit.plugins.doctor import Finding, doctor
 
 Install = Callable[..., str]
 Code = Callable[..., str]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tiltkit.errors import InputError, UsageError
-from tiltkit.files.result import ResultWriter
+from tiltkit.io.result import ResultWriter
+from tiltkit.posterior.outcome import Outcome
 from tiltkit.protocols import Axis, Layout
 from tiltkit.report import write_report
-from tiltkit.sampling.outcome import Outcome
 
 Start = Callable[..., ResultWriter]
 Make = Callable[..., Outcome]

@@ -13,9 +13,9 @@ from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.spectral import Dense
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
-from tiltkit.sampling.almc import Almc, AlmcOptions, noise_level
-from tiltkit.sampling.draw import Draw
+from tiltkit.sampling.particles.rng import Draw
 from tiltkit.sampling.run import run
+from tiltkit.sampling.samplers.almc import Almc, AlmcOptions, noise_level
 from tiltkit.sampling.target import Target
 
 MATRIX = torch.tensor([[1.0, 0.5, -0.3], [0.0, 0.8, 0.6]], dtype=torch.float64)

@@ -11,11 +11,11 @@ from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.spectral import Dense
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
-from tiltkit.sampling.draw import Draw
+from tiltkit.sampling.particles.rng import Draw
 from tiltkit.sampling.run import run
+from tiltkit.sampling.samplers.twisted import Twisted
+from tiltkit.sampling.samplers.walmc import Walmc
 from tiltkit.sampling.target import Target
-from tiltkit.sampling.twisted import Twisted
-from tiltkit.sampling.walmc import Walmc
 
 PROBLEMS, PARTICLES, RANKED, NOISE = 100, 32, 9, 0.8
 

@@ -16,17 +16,16 @@ from torch import Tensor
 from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.likelihoods import GaussianLikelihood, gaussian
 from tiltkit.operators.spectral import Dense
+from tiltkit.posterior.outcome import Outcome
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
-from tiltkit.sampling.draw import Draw
-from tiltkit.sampling.outcome import Outcome
+from tiltkit.recon.solve import solve
+from tiltkit.sampling.particles.rng import Draw
 from tiltkit.sampling.run import run
+from tiltkit.sampling.samplers.twisted import Twisted
+from tiltkit.sampling.samplers.walmc import Walmc
 from tiltkit.sampling.target import Target
-from tiltkit.sampling.twisted import Twisted
-from tiltkit.sampling.walmc import Walmc
-from tiltkit.solve import solve
-
-from .conftest import Plain
+from tiltkit.testing.known import Plain
 
 VARIANCE, NOISE, RANGE = 0.5, 0.3, (0.01, 20.0)
 SAMPLERS = pytest.mark.parametrize("kind", [Walmc, Twisted])

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from tiltkit.errors import UsageError
-from tiltkit.sampling.ladder import bounds, ladder
+from tiltkit.sampling.particles.ladder import bounds, ladder
 
 
 @pytest.mark.parametrize("levels", [2, 3, 48])

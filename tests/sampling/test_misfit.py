@@ -7,15 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tiltkit.posterior.certificate import ladder_report, verdict
+from tiltkit.posterior.level import Info
 from tiltkit.priors.closed_form import Mixture
-from tiltkit.sampling.certificate import ladder_report, verdict
-from tiltkit.sampling.draw import Draw
+from tiltkit.sampling.particles.rng import Draw
 from tiltkit.sampling.run import run
-from tiltkit.sampling.state import Info
+from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
 from tiltkit.sampling.target import Target
-from tiltkit.sampling.twisted import Twisted, TwistedOptions
-
-from .conftest import make_known
+from tiltkit.testing.known import make_known
 
 PIXELS, N = 600, 8
 

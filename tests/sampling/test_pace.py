@@ -8,7 +8,7 @@ from statistics import median
 
 import pytest
 
-from tiltkit.sampling.ladder import ladder, pace
+from tiltkit.sampling.particles.ladder import ladder, pace
 
 
 def walk(cost, levels=40, rho=7.0, first=10.0, last=0.01):

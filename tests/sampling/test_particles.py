@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiltkit.sampling.particles import ess, flatten, normalised, path_kl, systematic
+from tiltkit.sampling.particles.weights import ess, flatten, normalised, path_kl, systematic
 
 logs = st.lists(st.floats(-30, 30), min_size=2, max_size=40)
 

@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from tiltkit.errors import TiltkitError
-from tiltkit.sampling.draw import Draw
+from tiltkit.sampling.particles.rng import Draw
 from tiltkit.sampling.run import run
+from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.target import Target, chunk_size
-from tiltkit.sampling.walmc import Walmc, WalmcOptions
-
-from .conftest import make_known
+from tiltkit.testing.known import make_known
 
 
 def start(n=6, **options):

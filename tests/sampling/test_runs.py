@@ -13,15 +13,14 @@ from safetensors import SafetensorError
 from tiltkit.errors import UsageError
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.spectral import Dense
-from tiltkit.sampling.agreement import agreement, together
-from tiltkit.sampling.lanes import side_by_side
-from tiltkit.sampling.outcome import Outcome
-from tiltkit.sampling.state import Info
-from tiltkit.sampling.summary import Moments, Quantiles
-from tiltkit.sampling.walmc import Walmc, WalmcOptions
-from tiltkit.solve import pick_devices, solve
-
-from .conftest import make_known
+from tiltkit.posterior.level import Info
+from tiltkit.posterior.moments import Moments, Quantiles
+from tiltkit.posterior.outcome import Outcome
+from tiltkit.posterior.rhat import agreement, together
+from tiltkit.recon.solve import solve
+from tiltkit.sampling.run import pick_devices, side_by_side
+from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
+from tiltkit.testing.known import make_known
 
 CPU = torch.device("cpu")
 
@@ -76,7 +75,7 @@ def test_a_checkpoint_of_another_version_is_not_used(tmp_path, monkeypatch):
         next(stopped)
     stopped.close()
     assert len(list(start(1, checkpoint=tmp_path / "kept"))) == 14 - 7 + 1
-    monkeypatch.setattr("tiltkit.sampling.progress.FORMAT", 1)
+    monkeypatch.setattr("tiltkit.sampling.checkpoint.FORMAT", 1)
     assert len(list(start(1, checkpoint=tmp_path / "kept"))) == 14 + 1
 
 
@@ -86,7 +85,7 @@ def test_a_checkpoint_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch
         path.write_bytes(b"half")
         raise error("No space left on device")
 
-    monkeypatch.setattr("tiltkit.sampling.progress.save_file", full)
+    monkeypatch.setattr("tiltkit.sampling.checkpoint.save_file", full)
     assert (last(start(2, checkpoint=tmp_path / "kept")).samples == last(start(2)).samples).all()
     assert list(tmp_path.iterdir()) == []
 

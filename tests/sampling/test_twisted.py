@@ -6,16 +6,15 @@ import pytest
 import torch
 
 from tiltkit.errors import UsageError
+from tiltkit.posterior.level import Info
+from tiltkit.posterior.outcome import Outcome
 from tiltkit.priors.closed_form import Mixture
-from tiltkit.sampling.draw import Draw
-from tiltkit.sampling.outcome import Outcome
+from tiltkit.recon.solve import solve
+from tiltkit.sampling.particles.rng import Draw
 from tiltkit.sampling.run import run
-from tiltkit.sampling.state import Info
+from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
 from tiltkit.sampling.target import Target
-from tiltkit.sampling.twisted import Twisted, TwistedOptions
-from tiltkit.solve import solve
-
-from .conftest import Known, make_known
+from tiltkit.testing.known import Known, make_known
 
 
 def gaussian(dtype=torch.float64, *, plain=False):

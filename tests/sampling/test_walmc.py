@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from tiltkit.priors.closed_form import Mixture
-from tiltkit.sampling.draw import Draw
+from tiltkit.sampling.particles.rng import Draw
 from tiltkit.sampling.run import run
+from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.target import Target
-from tiltkit.sampling.walmc import Walmc, WalmcOptions
+from tiltkit.testing.known import make_known
 
-from .conftest import make_known, sample
+from .conftest import sample
 
 
 def gaussian(dtype=torch.float64, *, plain=False):

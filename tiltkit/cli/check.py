@@ -27,7 +27,7 @@ def check(words: tuple[str, ...], as_json: bool, **options: Any) -> None:
     if len(files) != 1:
         raise UsageError(f"{len(files)} input files are named.", "give one: check TASK FILE.")
     recipe = resolved(values)
-    from tiltkit.scans import check_scan
+    from tiltkit.recon.scan import check_scan
 
     found = check_scan(recipe, call_plugins(), files[0])
     print_json(found) if as_json else print_tree(found)

@@ -18,7 +18,7 @@ __all__ = ["cite"]
 @json_option
 def cite(result: Path, as_json: bool) -> None:
     """List the papers behind the task, the prior and the sampler that made RESULT."""
-    from tiltkit.files.reading import read_provenance, read_recipe
+    from tiltkit.io.reading import read_provenance, read_recipe
 
     recipe, versions = read_recipe(result), read_provenance(result).get("versions", {})
     parts = [_part(kind, recipe[kind]["name"]) for kind in ("task", "prior", "sampler")]

@@ -33,7 +33,7 @@ def evaluate(
     \b
     tiltkit evaluate out.h5 --truth truth.h5 --fail-if 'psnr<30'
     """  # fmt: skip
-    from tiltkit.metrics import evaluate as measure
+    from tiltkit.report.metrics import evaluate as measure
 
     metrics = [entry.name for entry in call_plugins().entries("metric")]
     check_gates(fail_if, [*metrics, *(f"{name}_baseline" for name in metrics)])

@@ -54,8 +54,8 @@ def write_as(name: str, result: Path, output: Path | None = None, *, overwrite: 
         PluginError: The writer wrote other files than its entry says.
         TiltkitError: The disk is full or broken.
     """
-    from tiltkit.files.atomic import check_output
-    from tiltkit.files.reading import read_finished, result_shape
+    from tiltkit.io.atomic import check_output
+    from tiltkit.io.reading import read_finished, result_shape
 
     output = output or result.with_suffix(suffix_of(name))
     for path in files_of(name, output):
@@ -71,8 +71,8 @@ def write_as(name: str, result: Path, output: Path | None = None, *, overwrite: 
 
 def _write_whole(name: str, result: Path, output: Path, size: int) -> None:
     """Let a writer write into a folder of its own: half a file never replaces a whole one."""
-    from tiltkit.files.atomic import part_path, publish
-    from tiltkit.files.disk import explained
+    from tiltkit.io.atomic import part_path, publish
+    from tiltkit.io.disk import explained
 
     write = call_plugins().load("writer", name)
     plugin = call_plugins().plugin_of("writer", name).distribution

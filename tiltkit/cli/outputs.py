@@ -87,8 +87,8 @@ def check_jobs(jobs: Sequence[Job], keep: Sequence[Path], *, overwrite: bool, re
         InputError: An input is missing, or is no file.
         UsageError: An output cannot be written, or would replace a file that must stay.
     """
-    from tiltkit.files.atomic import check_output, is_complete
-    from tiltkit.files.source import check_source
+    from tiltkit.io.atomic import check_output, is_complete
+    from tiltkit.io.source import check_source
 
     for job in jobs:
         check_source(job.source)

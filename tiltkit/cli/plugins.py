@@ -60,7 +60,7 @@ def show(name: str) -> None:
 def doctor(as_json: bool) -> int:
     """Load everything that plugins bring and say what is broken; exit code 1 for errors."""
     from tiltkit.cli.main import COMMANDS
-    from tiltkit.doctor import doctor as examine
+    from tiltkit.plugins.doctor import doctor as examine
 
     findings = examine(call_plugins(), COMMANDS)
     if as_json:

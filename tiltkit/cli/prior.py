@@ -175,7 +175,7 @@ def _fitted(
     import torch
 
     from tiltkit.cli.prior_check import as_scale
-    from tiltkit.files.atomic import part_path, publish
+    from tiltkit.io.atomic import part_path, publish
     from tiltkit.priors.check.material import from_files
     from tiltkit.priors.fit_patches import fit_patches as steps_of
     from tiltkit.priors.fit_patches import patches_of
@@ -206,6 +206,6 @@ def _note(text: str) -> tuple[str, str]:
 
 
 def _check_output(path: Path, *, overwrite: bool, keep: Sequence[Path]) -> None:
-    from tiltkit.files.atomic import check_output
+    from tiltkit.io.atomic import check_output
 
     check_output(path, overwrite=overwrite, resume=True, keep=keep)

@@ -15,7 +15,7 @@ from tiltkit.cli.shared import call_plugins, print_tree
 from tiltkit.errors import UsageError
 from tiltkit.priors.check import Report, check_prior, from_files, from_prior, levels_of
 from tiltkit.priors.check.verdict import Finding, overall
-from tiltkit.solve import pick_devices
+from tiltkit.sampling.run import pick_devices
 
 __all__ = ["as_levels", "as_scale", "checked", "print_report"]
 

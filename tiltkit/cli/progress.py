@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from tiltkit.scans import Event, LevelDone, SliceDone, SliceStarted
+from tiltkit.recon.scan import Event, LevelDone, SliceDone, SliceStarted
 
 __all__ = ["Progress"]
 

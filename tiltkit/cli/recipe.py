@@ -115,7 +115,7 @@ def recipe_values(
 
 def resolved(values: Mapping[str, Any]) -> Recipe:
     """The complete, checked recipe."""
-    from tiltkit.config import resolve
+    from tiltkit.recon.recipe import resolve
 
     return resolve(values, call_plugins())
 
@@ -123,7 +123,7 @@ def resolved(values: Mapping[str, Any]) -> Recipe:
 def _from_file(path: Path) -> tuple[dict[str, Any], Path | None]:
     """Settings of a recipe or result, and for a result the file that it was made from."""
     from tiltkit.config import read_toml
-    from tiltkit.files.reading import read_provenance, read_recipe
+    from tiltkit.io.reading import read_provenance, read_recipe
 
     if not is_result_name(path):
         return read_toml(path), None
@@ -133,14 +133,14 @@ def _from_file(path: Path) -> tuple[dict[str, Any], Path | None]:
 
 def is_result_name(path: Path) -> bool:
     """Whether a file of settings is, or is called like, a result, and no TOML file."""
-    from tiltkit.files.reading import is_hdf5
+    from tiltkit.io.reading import is_hdf5
 
     return path.suffix.lower() in (".h5", ".hdf5", ".nxs") or is_hdf5(path)
 
 
 def _unchanged(raw: Path, result: Path) -> Path:
     """The scan that a result was made from; says so where it is another one by now."""
-    from tiltkit.files.reading import read_provenance
+    from tiltkit.io.reading import read_provenance
 
     if not raw.exists():
         raise InputError(
@@ -158,7 +158,7 @@ def _refuse_other_files(values: Mapping[str, Any], result: Path, changed: Collec
     Raises:
         UsageError: One has changed.
     """
-    from tiltkit.files.reading import read_provenance
+    from tiltkit.io.reading import read_provenance
 
     for part, options in read_provenance(result).get("files_sha256", {}).items():
         table = values[part]

@@ -21,7 +21,7 @@ __all__ = ["report"]
 @click.option("--overwrite", is_flag=True, help="Replace a page that is there.")
 def report(result: Path, output: Path | None, overwrite: bool) -> None:
     """Write one self-contained page: images, spread, samples, and the certificate in words."""
-    from tiltkit.files.atomic import check_output
+    from tiltkit.io.atomic import check_output
     from tiltkit.report import write_report
 
     html = output or result.with_suffix(".html")

@@ -24,14 +24,14 @@ from tiltkit.cli.recipe import (
 )
 from tiltkit.cli.shared import call_plugins, json_option, print_json
 from tiltkit.errors import TiltkitError, UsageError
-from tiltkit.summary import FIGURES
+from tiltkit.recon.summary import FIGURES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from tiltkit.config import Recipe
-    from tiltkit.scans import ScanDone
+    from tiltkit.recon.scan import ScanDone
 
 __all__ = ["run"]
 
@@ -141,8 +141,8 @@ def _finished(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> dic
 def _run_one(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> ScanDone:
     """One scan, with its progress shown; a stopped run says how to go on."""
     from tiltkit.cli.progress import Progress
-    from tiltkit.files.atomic import part_path
-    from tiltkit.scans import ScanDone, run_scan
+    from tiltkit.io.atomic import part_path
+    from tiltkit.recon.scan import ScanDone, run_scan
 
     command = shlex.join(["tiltkit", *sys.argv[1:]])
     events = run_scan(

@@ -16,7 +16,7 @@ __all__ = ["show"]
 @json_option
 def show(file: Path, as_json: bool) -> None:
     """Show FILE: a result with its settings and certificate, or the datasets of any HDF5 file."""
-    from tiltkit.files.show import describe
+    from tiltkit.io.show import describe
 
     found = describe(file, call_plugins())
     print_json(found) if as_json else print_tree(found)

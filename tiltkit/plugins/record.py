@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["BUILTIN", "GROUP", "Offer", "Plugin", "Status", "canonical", "same_name"]
 
 GROUP = "tiltkit"
-BUILTIN = "tiltkit.builtin"
+BUILTIN = "tiltkit.plugins.builtin"
 
 Status = Literal["ok", "broken", "blocked"]
 

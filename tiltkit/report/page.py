@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from tiltkit.errors import InputError, TiltkitError
-from tiltkit.files.atomic import check_output, part_path, publish
-from tiltkit.files.reading import (
+from tiltkit.io.atomic import check_output, part_path, publish
+from tiltkit.io.reading import (
     read_diagnostics_of,
     read_estimate,
     read_finished,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tiltkit.sampling.outcome import GOOD_FIT, KNOWN, LIKE
+from tiltkit.posterior.outcome import GOOD_FIT, KNOWN, LIKE
 
 __all__ = ["Statement", "guaranteed", "measured", "number", "unknown"]
 

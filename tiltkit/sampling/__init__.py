@@ -1,1 +1,1 @@
-"""Posterior samplers and what they report about themselves."""
+"""The engine: a problem made ready, a sampler driven down its noise ladder, checkpoints."""

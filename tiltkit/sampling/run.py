@@ -1,21 +1,35 @@
-"""Drive a sampler down its levels: a generator, so that progress and saving are loops around it."""
+"""Drive samplers down their levels: one group of particles, or several side by side.
+
+`run` is a generator, so that progress bars, saving and statistics are loops around it.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import TiltkitError, UsageError
+from tiltkit.sampling.checkpoint import Keeper, Progress, load
+from tiltkit.sampling.particles.rng import Draw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-    from tiltkit.sampling.draw import Draw
-    from tiltkit.sampling.state import Info, Sampler, State
+    from torch import Tensor
+
+    from tiltkit.posterior.level import Info
+    from tiltkit.sampling.state import Sampler, State
     from tiltkit.sampling.target import Target
 
-__all__ = ["run"]
+__all__ = ["Group", "pick_devices", "run", "side_by_side"]
+
+T = TypeVar("T")
 
 
 def run(
@@ -57,3 +71,147 @@ def _check_finite(state: State, info: Info) -> None:
             "check that the prior fits this noise level and the data are scaled to its range,"
             " or use a smaller step.",
         )
+
+
+@dataclass
+class Group:
+    """Particles that share their weights; other groups know nothing of them.
+
+    Attributes:
+        target: The problem, for the particles of this group.
+        sampler: The sampler.
+        seed: Of all randomness of the group.
+        checkpoint: A file that is kept up to date, or None.
+        progress: How far the group is.
+    """
+
+    target: Target
+    sampler: Sampler
+    seed: tuple[int, ...]
+    checkpoint: Path | None
+    progress: Progress = field(default_factory=Progress)
+
+    def levels(self) -> Iterator[Group]:
+        """Go down the ladder, from the checkpoint where there is one; yield after every level."""
+        target, sampler = self.target, self.sampler
+        draw = Draw(self.seed, target.n, target.device)
+        key = f"{type(sampler).__name__} {list(self.seed)} {target.n} {target.problem.shape}"
+        progress = (load(self.checkpoint, draw, key) if self.checkpoint else None) or self.progress
+        self.progress = progress
+        target.network_calls = progress.network_calls
+        start = time.perf_counter() - progress.seconds
+        collected = _rounds(sampler)
+        with Keeper(self.checkpoint, progress, key) as keeper:
+            for state, info in run(target, sampler, draw, progress.state, progress.infos):
+                if state.expected is not None:
+                    progress.mean.expect(state.expected)
+                if info.final:
+                    rounds = sum(info.final for info in progress.infos)
+                    self._take_in(sampler.images(target, state), late=2 * rounds >= collected)
+                progress.state, progress.network_calls = state, target.network_calls
+                progress.infos.append(info)
+                progress.seconds = time.perf_counter() - start
+                progress.draw = draw.dump()
+                keeper.level_done()
+                yield self
+            keeper.finished()
+
+    @property
+    def state(self) -> State:
+        """After the last level.
+
+        Raises:
+            TiltkitError: There was none, or none that collected samples.
+        """
+        if self.progress.state is None:
+            raise TiltkitError("The sampler visited no level.", "check the sampler's levels.")
+        if not self.progress.particles.count:
+            raise TiltkitError(
+                "The sampler collected no samples.", "set sampler.collect to 1 or more."
+            )
+        return self.progress.state
+
+    def samples(self) -> Tensor:
+        """The particles at the end (particle, channel, *space), as the prior sees them."""
+        return self.sampler.images(self.target, self.state)
+
+    def _take_in(self, x: Tensor, *, late: bool) -> None:
+        """Add samples (particle, channel, *space) to the statistics."""
+        images = self.target.problem.to_image(x)
+        self.progress.particles.add(x)
+        self.progress.halves[late].add(images)
+        self.progress.quantiles.add(images)
+        self.progress.mean.collect(images)
+
+
+def _rounds(sampler: Sampler) -> int:
+    """Rounds that a sampler collects, as its options say; 0 where they do not."""
+    return int(getattr(getattr(sampler, "options", None), "collect", 0))
+
+
+def side_by_side(lanes: Sequence[Iterator[T]]) -> Iterator[T]:
+    """Yield what any lane yields, as it comes; a single lane runs in the caller's own thread.
+
+    Kernels of several GPUs run at the same time as long as each has a thread that starts them. A
+    lane that raises, or a caller who stops early, closes all lanes after their current item.
+    """
+    if len(lanes) == 1:
+        yield from lanes[0]
+        return
+    found: SimpleQueue[tuple[T | None, BaseException | None, bool]] = SimpleQueue()
+    stop = threading.Event()
+
+    def work(lane: Iterator[T]) -> None:
+        error = None
+        try:
+            for item in lane:
+                found.put((item, None, False))
+                if stop.is_set():
+                    break
+            close = getattr(lane, "close", None)
+            if close is not None:
+                close()
+        except BaseException as caught:
+            error = caught
+        found.put((None, error, True))
+
+    threads = [threading.Thread(target=work, args=(lane,)) for lane in lanes]
+    for thread in threads:
+        thread.start()
+    running = len(threads)
+    try:
+        while running:
+            item, error, ended = found.get()
+            running -= ended
+            if error is not None:
+                raise error
+            if item is not None:
+                yield item
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def pick_devices(names: str) -> list[torch.device]:
+    """The devices of a name, or of several ones with commas; ``auto`` is the fastest there is.
+
+    Raises:
+        UsageError: No such device here.
+    """
+    return [_device(name.strip()) for name in names.split(",")]
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=name, dtype=torch.float64)
+    except TypeError as error:  # Apple's GPUs
+        raise UsageError(
+            f"The device {name!r} has no double precision, which weights and statistics need.",
+            "use the device cpu.",
+        ) from error
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"There is no device {name!r} here.", "use the device auto.") from error
+    return torch.device(name)

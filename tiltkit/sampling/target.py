@@ -14,12 +14,12 @@ from torch import Tensor
 from tiltkit.errors import TiltkitError
 from tiltkit.likelihoods import GaussianLikelihood, linear_gaussian
 from tiltkit.operators.adjoint import check_adjoint
+from tiltkit.priors.score import score_of
 from tiltkit.protocols import SpectralOperator
-from tiltkit.sampling.correction import Correction
-from tiltkit.sampling.solve_tilt import SolveTilt
-from tiltkit.sampling.spectral_tilt import SpectralTilt
-from tiltkit.sampling.tilt import Fresh, Tilt
-from tiltkit.score import score_of
+from tiltkit.sampling.gaussian.conditioning import Fresh, Tilt
+from tiltkit.sampling.gaussian.correction import Correction
+from tiltkit.sampling.gaussian.diagonal import SpectralTilt
+from tiltkit.sampling.gaussian.iterative import SolveTilt
 
 if TYPE_CHECKING:
     from tiltkit.problem import Problem

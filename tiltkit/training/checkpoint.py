@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tiltkit.errors import TiltkitError, UsageError
-from tiltkit.files.atomic import part_path, publish
+from tiltkit.io.atomic import part_path, publish
 from tiltkit.training.learner import Learner
 from tiltkit.training.record import Check, Record
 

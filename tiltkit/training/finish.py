@@ -11,11 +11,11 @@ from torch import Tensor
 
 from tiltkit.digest import digest
 from tiltkit.errors import TiltkitError
-from tiltkit.files.atomic import part_path, publish
+from tiltkit.io.atomic import part_path, publish
 from tiltkit.priors.check.ancestral import along
 from tiltkit.priors.denoiser import DenoiserPrior, NetworkOptions, is_low, prior_of
 from tiltkit.priors.weights import save_network
-from tiltkit.sampling.ladder import ladder
+from tiltkit.sampling.particles.ladder import ladder
 from tiltkit.training.card import card, notes
 from tiltkit.training.exam import Exam
 from tiltkit.training.job import Job

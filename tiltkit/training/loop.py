@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tiltkit.errors import TiltkitError
-from tiltkit.files.atomic import part_path
+from tiltkit.io.atomic import part_path
 from tiltkit.priors.denoiser import NetworkOptions, prior_of
 from tiltkit.training import checkpoint
 from tiltkit.training.batches import Batch, batches

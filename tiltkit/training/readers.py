@@ -100,8 +100,8 @@ def _reader_of(path: Path) -> Callable[[Sequence[Path], DataOptions], Contents] 
 
 
 def _hdf5(paths: Sequence[Path], options: DataOptions) -> Contents:
-    from tiltkit.files.reading import open_hdf5
-    from tiltkit.files.sniff import datasets
+    from tiltkit.io.reading import open_hdf5
+    from tiltkit.io.sniff import datasets
 
     with open_hdf5(paths[0]) as file:
         found = datasets(file)

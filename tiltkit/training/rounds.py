@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from tiltkit.errors import UsageError
-from tiltkit.files.atomic import part_path, publish
+from tiltkit.io.atomic import part_path, publish
 from tiltkit.priors.denoiser import NetworkOptions, prior_of
 from tiltkit.priors.weights import load_network, save_network
 from tiltkit.training.checkpoint import refuse_changes

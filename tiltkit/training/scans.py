@@ -17,13 +17,13 @@ from tiltkit.config import named
 from tiltkit.errors import InputError, TiltkitError, UsageError
 from tiltkit.likelihoods import linear_gaussian
 from tiltkit.plugins import load_plugins
-from tiltkit.sampling.group import Group
+from tiltkit.sampling.run import Group
 from tiltkit.sampling.target import Target
 from tiltkit.training.subjects import find_subjects
 
 if TYPE_CHECKING:
-    from tiltkit.problem import Problem
-    from tiltkit.protocols import Prior, Task
+    from tiltkit.problem import Problem, Task
+    from tiltkit.protocols import Prior
     from tiltkit.sampling.state import Sampler
     from tiltkit.training.recipe import ScansOptions, TrainRecipe
 

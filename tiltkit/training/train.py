@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from tiltkit.errors import UsageError
-from tiltkit.files.atomic import check_output, part_path
-from tiltkit.solve import pick_devices
+from tiltkit.io.atomic import check_output, part_path
+from tiltkit.sampling.run import pick_devices
 from tiltkit.training.exam import best_tv
 from tiltkit.training.finish import Finished, finish
 from tiltkit.training.job import Job, prepare

@@ -15,8 +15,8 @@ from tiltkit_ct.rows import unusable_rows
 from tiltkit_ct.select import select
 from tiltkit_ct.task import CtOptions, CtRecon
 
-from tiltkit.choice import choose_slices
 from tiltkit.errors import InputError
+from tiltkit.recon.selection import choose_slices
 
 Make = Callable[..., Any]
 

@@ -18,11 +18,11 @@ from tiltkit_ct.task import CtOptions, CtRecon, CtScan
 from tiltkit.cli import main
 from tiltkit.errors import InputError
 from tiltkit.likelihoods import TransmissionPoissonLikelihood
+from tiltkit.posterior.outcome import Outcome
 from tiltkit.priors.closed_form import SmoothGaussian
-from tiltkit.sampling.outcome import Outcome
-from tiltkit.sampling.twisted import Twisted, TwistedOptions
-from tiltkit.sampling.walmc import Walmc, WalmcOptions
-from tiltkit.solve import solve
+from tiltkit.recon.solve import solve
+from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
+from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 
 CPU = torch.device("cpu")
 PRIOR = SmoothGaussian(0.5, 3.0, 3.0, channels=1)

@@ -15,9 +15,9 @@ from tiltkit.likelihoods import gaussian
 from tiltkit.operators.cg import conjugate_gradient
 from tiltkit.operators.compose import Weighted
 from tiltkit.operators.hartley import hartley
-from tiltkit.sampling.draw import Draw
-from tiltkit.sampling.solve_tilt import SolveTilt
-from tiltkit.sampling.tilt import Step
+from tiltkit.sampling.gaussian.conditioning import Step
+from tiltkit.sampling.gaussian.iterative import SolveTilt
+from tiltkit.sampling.particles.rng import Draw
 
 N, N_ANGLES = 48, 16
 HALF = torch.arange(N_ANGLES, dtype=torch.float64) * math.pi / N_ANGLES

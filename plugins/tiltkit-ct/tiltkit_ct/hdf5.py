@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from tiltkit.errors import InputError
-from tiltkit.files import open_hdf5
+from tiltkit.io.reading import open_hdf5
 from tiltkit_ct.units import factor, known
 
 if TYPE_CHECKING:

@@ -55,7 +55,7 @@ _MILLIMETRES = {"1/mm": 1.0, "1/cm": 10.0}
 
 @dataclass(frozen=True)
 class CtScan:
-    """An open scan; see `tiltkit.protocols.Scan`."""
+    """An open scan; see `tiltkit.problem.Scan`."""
 
     projections: Projections
     options: CtOptions

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from tiltkit.errors import InputError
-from tiltkit.files.sniff import find_reader
+from tiltkit.io.sniff import find_reader
 from tiltkit_ct.candidates import candidates, show_candidates
 from tiltkit_ct.cone_scan import ConeScan
 from tiltkit_ct.recon_options import CtOptions

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiltkit.errors import UsageError
-from tiltkit.files.sniff import find_reader
+from tiltkit.io.sniff import find_reader
 from tiltkit_deblur.beads import bead_average
 from tiltkit_deblur.models import diffraction, gaussian, gaussian_widths
 from tiltkit_deblur.psf import cropped, kernel_of

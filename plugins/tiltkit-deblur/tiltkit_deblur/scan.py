@@ -40,7 +40,7 @@ _BLOCK = 2**21
 
 @dataclass(frozen=True)
 class DeblurScan:
-    """An open scan; see `tiltkit.protocols.Scan`. Images are planes, or volumes (z, y, x)."""
+    """An open scan; see `tiltkit.problem.Scan`. Images are planes, or volumes (z, y, x)."""
 
     volume: Volume
     options: DeblurOptions

@@ -11,7 +11,7 @@ import h5py
 from pydantic import BaseModel
 
 from tiltkit.errors import InputError, UsageError
-from tiltkit.files.sniff import find_reader
+from tiltkit.io.sniff import find_reader
 from tiltkit_deblur.options import DeblurOptions
 from tiltkit_deblur.readers.hdf5 import PlainHdf5
 from tiltkit_deblur.readers.tiff import Tiff

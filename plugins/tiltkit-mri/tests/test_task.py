@@ -19,10 +19,10 @@ from tiltkit_mri.operators import CartesianSense, MaskedFourier
 from tiltkit_mri.task import MriOptions, MriRecon, MriScan
 
 from tiltkit.errors import InputError, UsageError
+from tiltkit.posterior.outcome import Outcome
 from tiltkit.priors.closed_form import SmoothGaussian
-from tiltkit.sampling.outcome import Outcome
-from tiltkit.sampling.walmc import Walmc, WalmcOptions
-from tiltkit.solve import solve
+from tiltkit.recon.solve import solve
+from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 
 CPU = torch.device("cpu")
 PRIOR = SmoothGaussian(0.4, 5.0, 5.0, channels=2)

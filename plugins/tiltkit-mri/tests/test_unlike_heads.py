@@ -14,10 +14,10 @@ from tiltkit_mri.operators import CartesianSense
 
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.plugins import load_plugins
+from tiltkit.posterior.outcome import Outcome
 from tiltkit.problem import Problem
-from tiltkit.sampling.outcome import Outcome
-from tiltkit.sampling.twisted import Twisted, TwistedOptions
-from tiltkit.solve import solve
+from tiltkit.recon.solve import solve
+from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
 
 SIDE, NOISE = 128, 0.02
 DATASETS = Path(__file__).parents[3] / "datasets"

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from tiltkit.errors import InputError
-from tiltkit.files import open_hdf5
+from tiltkit.io.reading import open_hdf5
 from tiltkit_mri.header import Header, parse_header
 from tiltkit_mri.kspace import KSpace
 from tiltkit_mri.samples import check_samples, measured_columns, notes_on

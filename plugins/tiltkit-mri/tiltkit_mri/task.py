@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from tiltkit.errors import InputError
-from tiltkit.files.sniff import find_reader
+from tiltkit.io.sniff import find_reader
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.problem import Problem
 from tiltkit.protocols import Axis, Layout
@@ -63,7 +63,7 @@ class MriRecon:
 
 @dataclass(frozen=True)
 class MriScan:
-    """An open scan; see `tiltkit.protocols.Scan`."""
+    """An open scan; see `tiltkit.problem.Scan`."""
 
     kspace: KSpace
     options: MriOptions

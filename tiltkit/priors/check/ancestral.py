@@ -5,25 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
 
 import torch
 from torch import Generator, Tensor
 
-from tiltkit.priors.denoiser import DenoiserPrior
+from tiltkit.priors.score import score_of
 from tiltkit.protocols import Prior
-from tiltkit.score import score_of
 
 __all__ = ["along", "ancestral", "denoised", "step_down"]
 
 
-def denoised(prior: Prior | DenoiserPrior, x: Tensor, sigma: float) -> Tensor:
+def denoised(prior: Prior, x: Tensor, sigma: float) -> Tensor:
     """Posterior mean of clean images, by Tweedie's formula.
 
     Raises:
         TiltkitError: As `score_of`: what a run refuses is no prior here, either.
     """
-    return x + sigma**2 * score_of(cast("Prior", prior), x, sigma)
+    return x + sigma**2 * score_of(prior, x, sigma)
 
 
 def step_down(x: Tensor, clean: Tensor, high: float, low: float, xi: Tensor) -> Tensor:
@@ -47,7 +45,7 @@ def ancestral(
 
 
 def along(
-    prior: Prior | DenoiserPrior,
+    prior: Prior,
     shape: Sequence[int],
     sigmas: Sequence[float],
     *,

@@ -97,7 +97,8 @@ def exact_draws(prior: Prior, size: int, count: int, generator: Generator) -> Te
     if isinstance(prior, SmoothGaussian):
         white = torch.randn(count, prior.channels or 1, size, size, generator=generator)
         spectrum = prior.spectrum((size, size), white.device).to(white.dtype)
-        return torch.fft.ifft2(torch.fft.fft2(white) * spectrum.sqrt()).real
+        draws: Tensor = torch.fft.ifft2(torch.fft.fft2(white) * spectrum.sqrt()).real
+        return draws
     if isinstance(prior, Mixture):
         which = torch.multinomial(prior.weights, count, replacement=True, generator=generator)
         means = prior.means[which]

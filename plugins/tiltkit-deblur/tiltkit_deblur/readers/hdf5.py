@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from tiltkit.errors import InputError, UsageError
-from tiltkit.files import open_hdf5
+from tiltkit.io.reading import open_hdf5
 from tiltkit_deblur.volume import AXES, Volume, checked_voxel, read_axes
 
 __all__ = ["PlainHdf5", "axes_of"]

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from tiltkit.errors import InputError
-from tiltkit.files import open_hdf5
+from tiltkit.io.reading import open_hdf5
 from tiltkit_deblur.volume import Volume, Window, checked_voxel
 
 if TYPE_CHECKING:

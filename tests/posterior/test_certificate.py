@@ -1,0 +1,157 @@
+"""What a run reports about itself, where the right answer is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from tiltkit.likelihoods import GaussianLikelihood
+from tiltkit.operators.spectral import Dense
+from tiltkit.posterior.certificate import data_fit, ladder_report, likeness, verdict
+from tiltkit.posterior.level import Info
+from tiltkit.priors.closed_form import Mixture
+from tiltkit.recon.solve import fisher
+from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.run import run
+from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
+from tiltkit.sampling.target import Target
+from tiltkit.testing.known import make_known
+
+PIXELS, DATA = 30, 20
+
+
+def known(seed=0):
+    mean = torch.zeros(1, PIXELS, dtype=torch.float64)
+    return make_known(mean, 1.0, data=DATA, noise=0.5, seed=seed, sigma_range=(0.01, 20.0))
+
+
+def fit(case, n=200):
+    """Chi2 report of exact posterior samples."""
+    g = torch.Generator().manual_seed(9)
+    xi = torch.randn(n, PIXELS, generator=g, dtype=torch.float64)
+    x = case.means[0] + xi @ torch.linalg.cholesky(case.covariance).T
+    return data_fit(case.problem.likelihood, case.means[0], x, chunk=64)
+
+
+def test_exact_posterior_samples_have_the_expected_chi2_on_average():
+    reports = [fit(known(seed)) for seed in range(60)]
+
+    def mean(name):
+        return sum(report[name] for report in reports) / len(reports)
+
+    assert mean("chi2") == pytest.approx(mean("chi2_expected"), rel=0.1)
+
+
+def test_the_chi2_of_the_posterior_mean_has_its_own_smaller_expectation():
+    reports = [fit(known(seed)) for seed in range(60)]
+    mean = sum(report["chi2_mean"] for report in reports) / 60
+    expected = sum(report["chi2_mean_expected"] for report in reports) / 60
+    assert mean == pytest.approx(expected, rel=0.1)
+    assert expected < 0.9
+
+
+def finished(**options):
+    case, n = known(), 12
+    sampler = Walmc(WalmcOptions.model_validate({"levels": 12, "collect": 1} | options))
+    target = Target(case.problem, n, 5, dtype=torch.float64)
+    steps = list(run(target, sampler, Draw([0], n, target.device)))
+    return target, sampler, steps[-1][0], [info for _, info in steps]
+
+
+def test_the_fisher_divergence_is_zero_where_the_ladder_ends_at_the_smallest_level():
+    assert fisher(*finished()[:3]) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_fisher_divergence_of_an_early_stop_is_that_of_two_gaussians():
+    target, sampler, state, _ = finished(tau=1.0)
+    x = sampler.images(target, state)
+    # The prior is N(0, I): scores are -x / (1 + sigma^2).
+    expected = (x / (1 + 1.0**2) - x / (1 + 0.01**2)).square().mean()
+    assert fisher(target, sampler, state) == pytest.approx(float(expected))
+
+
+def test_the_ladder_report_has_one_value_per_level_and_no_collecting_rounds():
+    infos = finished(collect=3)[3]
+    report = ladder_report(infos, 12, weighted=True)
+    for name in ("noise_level", "ess", "kl_bound_per_level", "temper"):
+        assert len(report[name]) == report["levels"] == 12
+    assert report["ess_min"] == min(report["ess"])
+    assert report["ess_share_min"] == pytest.approx(report["ess_min"] / 12)
+    assert report["kl_bound"] == pytest.approx(sum(report["kl_bound_per_level"]))
+    assert 0 <= report["weighted_levels"] <= 12
+
+
+def test_a_sampler_without_weights_reports_no_effective_sample_size():
+    report = ladder_report([Info(noise_level=1.0, ess=5.0)], 5, weighted=False)
+    assert set(report) == {"noise_level"}
+
+
+def test_a_run_that_fits_its_data_is_ok():
+    assert verdict({"chi2": 1.02, "chi2_expected": 1.0, "temper_min": 1.0}) == "ok"
+    assert verdict({}) == "ok"
+
+
+def test_few_measurements_may_scatter_by_chance():
+    assert verdict({"chi2": 1.6, "chi2_expected": 1.0, "measured": 10}) == "ok"
+    assert verdict({"chi2": 1.6, "chi2_expected": 1.0, "measured": 10_000}) != "ok"
+
+
+@pytest.mark.parametrize("chi2", [0.5, 1.6])
+def test_a_run_that_does_not_fit_its_data_says_what_to_check(chi2):
+    text = verdict({"chi2": chi2, "chi2_expected": 1.0})
+    assert f"chi2 {chi2:.2f} where 1.00 is expected" in text
+    assert "noise level" in text
+    assert "\n" not in text
+
+
+def test_likelihoods_without_a_linear_model_get_no_expectation_for_the_mean():
+    case = known()
+
+    class Other:
+        def chi2(self, x):
+            return torch.ones(len(x)).double()
+
+    object.__setattr__(case.problem, "likelihood", Other())
+    report = fit(case)
+    assert report["chi2"] == 1
+    assert "chi2_mean_expected" not in report
+
+
+def test_the_measured_components_of_complex_data_count_twice():
+    dense = Dense(torch.eye(3), (3,))
+    assert GaussianLikelihood(dense, torch.ones(1, 3), 1.0).measured == 3
+    assert GaussianLikelihood(dense, torch.ones(1, 3, dtype=torch.complex64), 1.0).measured == 6
+
+
+def test_runs_that_disagree_are_a_reason_for_care():
+    assert verdict({"rhat": 1.08, "rhat_limit": 1.1}) == "ok"
+    assert "independent runs disagree: R-hat is 1.30" in verdict({"rhat": 1.3, "rhat_limit": 1.1})
+
+
+@dataclass(frozen=True)
+class Familiar(Mixture):
+    """A prior that knows images by their brightest pixel."""
+
+    def unlikeness(self, images):
+        return images.amax(1)
+
+
+def test_samples_unlike_the_training_images_are_told_and_a_reason_for_care():
+    problem = known().problem
+    samples = torch.full((8, PIXELS), 1.5, dtype=torch.float64)
+    assert likeness(problem.prior, samples) == {}, "nothing where the prior cannot tell"
+    m = problem.prior
+    prior = Familiar(m.means, m.variance, m.weights, m.sigma_range)
+    report = likeness(prior, samples)
+    assert report == {"prior_distance": 1.5}
+    assert "unlike those that the prior was trained on" in verdict(report)
+    assert verdict({"prior_distance": 0.9}) == "ok"
+
+
+@pytest.mark.parametrize(("chi2", "word"), [(2.0, "narrow"), (0.3, "wide")])
+def test_data_that_fit_too_badly_or_too_well_say_which_way_intervals_are_wrong(
+    chi2: float, word: str
+) -> None:
+    assert f"too {word}" in verdict({"chi2": chi2, "chi2_expected": 1.0, "measured": 10**6})

@@ -1,0 +1,236 @@
+"""Both algebras of a level, elementwise and by iteration, against dense Gaussian formulas."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.distributions import MultivariateNormal
+
+from tiltkit.likelihoods import GaussianLikelihood
+from tiltkit.operators.spectral import Dense
+from tiltkit.priors.closed_form import SmoothGaussian
+from tiltkit.problem import Problem
+from tiltkit.sampling.gaussian.conditioning import Step
+from tiltkit.sampling.gaussian.diagonal import SpectralTilt
+from tiltkit.sampling.gaussian.iterative import SolveTilt
+from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.target import Target
+from tiltkit.testing.known import Plain
+
+PIXELS, DATA, NOISE_VAR = 6, 4, 0.09
+ALL = pytest.mark.parametrize("kind", ["spectral", "solve", "preconditioned"])
+CPU = torch.device("cpu")
+EYE = torch.eye(PIXELS, dtype=torch.float64)
+
+
+def matrix():
+    g = torch.Generator().manual_seed(0)
+    return torch.randn(DATA, PIXELS, generator=g, dtype=torch.float64)
+
+
+Y = torch.tensor([[1.0, -0.5, 2.0, 0.3]], dtype=torch.float64)
+
+
+class Preconditioned(Plain):
+    """A plain operator that roughly knows its ``A A^H``."""
+
+    def __init__(self, dense):
+        super().__init__(dense)
+        self._rough = dense.matrix @ dense.matrix.T + 0.3 * torch.eye(DATA).to(dense.matrix)
+
+    def data_preconditioner(self, variance, c):
+        inverse = torch.linalg.inv(variance[0].diag() + c * self._rough)
+        return lambda r: r @ inverse
+
+
+def make(kind, dtype=torch.float64):
+    dense = Dense(matrix().to(dtype), (PIXELS,))
+    operator = {"spectral": lambda d: d, "solve": Plain, "preconditioned": Preconditioned}[kind]
+    likelihood = GaussianLikelihood(operator(dense), Y.to(dtype), NOISE_VAR)
+    if kind == "spectral":
+        return SpectralTilt(likelihood, (PIXELS,), dtype)
+    return SolveTilt(likelihood, (PIXELS,), dtype, weighing=1e-12, drawing=1e-6)
+
+
+@pytest.mark.parametrize(("wrap", "algebra"), [(lambda d: d, SpectralTilt), (Plain, SolveTilt)])
+def test_a_diagonalised_operator_needs_no_solves(wrap, algebra):
+    operator = wrap(Dense(matrix(), (PIXELS,)))
+    likelihood = GaussianLikelihood(operator, Y, NOISE_VAR)
+    prior = SmoothGaussian(0.3, 2.0, 3.0, channels=0)
+    problem = Problem(prior, likelihood, (PIXELS,), lambda x: x, Y)
+    assert isinstance(Target(problem, 1, 1, dtype=torch.float64).tilt, algebra)
+
+
+def spread(s):
+    """Covariance of the data around ``A x`` in the potential of level ``s``."""
+    a = matrix()
+    return NOISE_VAR * torch.eye(DATA, dtype=torch.float64) + s**2 * a @ a.T
+
+
+def conditioned(mean, covariance, s):
+    """Mean and covariance of a Gaussian times the exponential of minus the potential."""
+    a = matrix()
+    gain = covariance @ a.T @ torch.linalg.inv(a @ covariance @ a.T + spread(s))
+    return mean + gain @ (Y[0] - a @ mean), covariance - gain @ a @ covariance
+
+
+def assert_law(x, mean, covariance):
+    n, std = len(x), covariance.diagonal().sqrt()
+    assert ((x.mean(0) - mean) / std).abs().max() < 5 / n**0.5
+    error = (x.T.cov() - covariance) / torch.outer(std, std)
+    assert error.abs().max() < 5 * (2 / n) ** 0.5
+
+
+@ALL
+@pytest.mark.parametrize("s", [0.0, 0.7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_potentials_are_those_of_the_marginal_of_the_data(kind, s, dtype):
+    tilt = make(kind, dtype)
+    x = torch.randn(8, PIXELS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    got = tilt.potential(tilt.coordinates(x.to(dtype)), s)
+    expected = -MultivariateNormal(x @ matrix().T, spread(s)).log_prob(Y[0])
+    assert got.dtype == torch.float64
+    tolerance = 1e-3 if dtype == torch.float32 else 1e-6
+    torch.testing.assert_close(got - got[0], expected - expected[0], rtol=tolerance, atol=tolerance)
+
+
+def test_diagonalised_potentials_share_one_constant_over_all_levels():
+    tilt = make("spectral")
+    x = torch.randn(1, PIXELS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    offsets = [
+        tilt.potential(tilt.coordinates(x), s)
+        + MultivariateNormal(x @ matrix().T, spread(s)).log_prob(Y[0])
+        for s in (0.0, 0.1, 1.0, 30.0)
+    ]
+    torch.testing.assert_close(torch.cat(offsets), offsets[0].expand(4))
+
+
+@ALL
+@pytest.mark.parametrize("s", [0.0, 0.7])
+def test_the_pull_of_the_data_is_minus_the_gradient_of_the_potential(kind, s):
+    tilt = make(kind)
+    x = torch.randn(8, PIXELS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    pull, potential = tilt.pull(tilt.coordinates(x), [s**2])
+    expected = torch.linalg.solve(spread(s), (Y - x @ matrix().T).T).T @ matrix()
+    torch.testing.assert_close(tilt.image(pull), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(potential, tilt.potential(tilt.coordinates(x), s))
+
+
+@ALL
+def test_white_noise_is_white(kind):
+    tilt, n = make(kind), 20_000
+    xi = tilt.white(Draw([0], n, torch.device("cpu")), slice(0, n))
+    assert_law(tilt.image(xi), torch.zeros(PIXELS), EYE)
+
+
+@ALL
+def test_predictions_follow_the_tilted_kernel(kind):
+    tilt, n, step = make(kind), 20_000, Step(v=0.4, s=0.6)
+    m = torch.linspace(-1, 1, PIXELS, dtype=torch.float64)
+    draw = Draw([0], n, torch.device("cpu"))
+    c, _, _ = tilt.predict(tilt.coordinates(m.expand(n, -1)), step, draw, slice(0, n))
+    assert_law(tilt.image(c), *conditioned(m, 0.4 * EYE, 0.6))
+
+
+@ALL
+def test_the_normaliser_of_a_prediction_is_the_evidence_of_its_kernel(kind):
+    tilt, step = make(kind), Step(v=0.4, s=0.6)
+    m = torch.randn(9, PIXELS, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    draw = Draw([0], 9, torch.device("cpu"))
+    _, _, log_z = tilt.predict(tilt.coordinates(m), step, draw, slice(0, 9))
+    a = matrix()
+    expected = MultivariateNormal(m @ a.T, spread(0.6) + 0.4 * a @ a.T).log_prob(Y[0])
+    torch.testing.assert_close(log_z - log_z[0], expected - expected[0], rtol=1e-5, atol=1e-5)
+
+
+@ALL
+def test_the_noise_that_a_prediction_tells_is_the_noise_that_is_in_it(kind):
+    tilt, n, step = make(kind), 4000, Step(v=0.4, s=0.6)
+    m = torch.zeros(n, PIXELS, dtype=torch.float64)
+    c, fresh, _ = tilt.predict(m, step, Draw([0], n, torch.device("cpu")), slice(0, n))
+    rest = tilt.image(c - fresh.spread * fresh.xi)
+    torch.testing.assert_close(rest, rest[:1].expand_as(rest), rtol=1e-4, atol=1e-4)
+
+
+def gaussian_target(b, s, prior):
+    """Mean and covariance of ``N(mu, prior + b^2 I)`` tilted at level ``s``."""
+    mu = torch.linspace(2, 0, PIXELS, dtype=torch.float64)
+    return mu, *conditioned(mu, prior + b**2 * EYE, s)
+
+
+@ALL
+def test_a_move_keeps_the_target_that_its_preconditioner_fits(kind):
+    tilt, n, b, s = make(kind), 20_000, 0.5, 0.4
+    mu, mean, covariance = gaussian_target(b, s, 0 * EYE)
+    g = torch.Generator().manual_seed(3)
+    xi = torch.randn(n, PIXELS, generator=g, dtype=torch.float64)
+    x = mean + xi @ torch.linalg.cholesky(covariance).T
+    score = tilt.coordinates((mu - x) / b**2)
+    step = Step(v=b**2, s=s, length=0.8)
+    draw = Draw([1], n, torch.device("cpu"))
+    c, _ = tilt.move(tilt.coordinates(x), score, step, None, draw, slice(0, n))
+    assert_law(tilt.image(c), mean, covariance)
+
+
+@pytest.mark.parametrize("length", [0.3, 1.5])
+def test_many_moves_keep_a_gaussian_that_is_much_wider_than_their_preconditioner(length):
+    """Exact for any spectrum of the prior, without a Metropolis test or small steps."""
+    tilt, n, b, s = make("spectral"), 4000, 0.3, 0.25
+    q = torch.linalg.qr(matrix().T @ matrix() + EYE).Q
+    prior = q @ torch.diag(torch.tensor([1.0, 0.3, 0.1, 0.03, 0.0, 0.5]).double()) @ q.T
+    mu, mean, covariance = gaussian_target(b, s, prior)
+    precision = torch.linalg.inv(prior + b**2 * EYE)
+    draw, rows = Draw([2], n, torch.device("cpu")), slice(0, n)
+    xi = torch.randn(n, PIXELS, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    c, fresh = tilt.coordinates(mean + xi @ torch.linalg.cholesky(covariance).T), None
+    for _ in range(60):
+        score = tilt.coordinates((mu - tilt.image(c)) @ precision)
+        c, fresh = tilt.move(c, score, Step(b**2, s, length), fresh, draw, rows)
+    assert_law(tilt.image(c), mean, covariance)
+
+
+def test_solves_are_counted():
+    tilt = make("solve")
+    assert tilt.iterations == 0
+    tilt.potential(torch.ones(2, PIXELS, dtype=torch.float64), 0.5)
+    assert tilt.iterations > 0
+
+
+def test_a_preconditioner_saves_iterations():
+    x = torch.ones(2, PIXELS, dtype=torch.float64)
+    counts = []
+    for kind in ("preconditioned", "solve"):
+        tilt = make(kind)
+        tilt._weighing = 1e-3
+        tilt.potential(x, 3.0)
+        counts.append(tilt.iterations)
+    assert counts[0] < counts[1]
+
+
+@pytest.mark.parametrize("noise", [1e-1, 1e-3, 1e-5])
+def test_iterations_do_not_grow_without_end_as_noise_becomes_small(noise):
+    d, data = 60, 40
+    g = torch.Generator().manual_seed(1)
+    rows = torch.randn(data, d, generator=g) * torch.logspace(0, -3, data)[:, None]
+    likelihood = GaussianLikelihood(Plain(Dense(rows, (d,))), torch.zeros(1, data), noise**2)
+    tilt = SolveTilt(likelihood, (d,), torch.float32)
+    c, _, _ = tilt.predict(torch.ones(3, d), Step(25.0, 5.0), Draw([0], 3, CPU), slice(0, 3))
+    assert c.isfinite().all()
+    assert tilt.iterations < 10 * data
+
+
+@pytest.mark.parametrize("noise", [1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("v", [4.0, 0.01])
+def test_iterative_draws_keep_their_spread_however_small_the_noise(noise, v):
+    d, data, n = 30, 12, 2000
+    g = torch.Generator().manual_seed(1)
+    a = torch.randn(data, d, generator=g, dtype=torch.float64)
+    dense = Dense(a.float(), (d,))
+    likelihood = GaussianLikelihood(Plain(dense), torch.zeros(1, data), noise**2)
+    tilt = SolveTilt(likelihood, (d,), torch.float32)
+    draw = Draw([0], n, torch.device("cpu"))
+    x, _, _ = tilt.predict(torch.zeros(n, d), Step(v, 0.0), draw, slice(0, n))
+    values, vectors = torch.linalg.eigh(a.T @ a)
+    expected = 1 / (1 / v + values.clamp_min(0) / noise**2)
+    ratio = (x.double() @ vectors).var(0) / expected
+    assert (ratio - 1).abs().max() < 6 * (2 / n) ** 0.5

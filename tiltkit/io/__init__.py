@@ -1,0 +1,1 @@
+"""Result files, and which reader reads an input file."""

@@ -1,0 +1,101 @@
+"""Failures of the disk, turned into errors that people can act on; locks of files in work."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tiltkit.errors import TiltkitError, UsageError
+from tiltkit.io.atomic import part_path
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["check_free", "explained", "lock", "need_room", "quiet"]
+
+# A failed write comes out of h5py as any of these, depending on the call.
+_H5PY_ERRORS = (OSError, RuntimeError, ValueError)
+
+
+@contextmanager
+def explained(path: Path, size: int) -> Iterator[None]:
+    """Explain what goes wrong while a file is written.
+
+    Args:
+        path: Its final name.
+        size: How large it will be, about, in bytes.
+
+    Raises:
+        UsageError: Another process writes the same file.
+        TiltkitError: The disk is full or broken.
+    """
+    try:
+        yield
+    except (BlockingIOError, FileExistsError) as error:
+        raise UsageError(
+            f"{part_path(path)} is being written by another process.",
+            "wait for it, or choose another -o.",
+        ) from error
+    except _H5PY_ERRORS as error:
+        if any(text in str(error) for text in ("No space left", "File too large", "quota")):
+            raise TiltkitError(
+                f"There is not enough disk space for {path}: it needs about {_readable(size)}.",
+                "free some space, or choose another disk with -o.",
+            ) from error
+        if not isinstance(error, OSError):
+            raise  # a mistake in the code, not on the disk
+        raise TiltkitError(
+            f"{path} could not be written: {str(error).splitlines()[0]}.",
+            "check the disk, or choose another one with -o.",
+        ) from error
+
+
+def need_room(path: Path, size: int) -> None:
+    """Raise the error of a full disk when less than ``size`` bytes are free."""
+    if shutil.disk_usage(path.absolute().parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """While an error is on its way already, a second one of the same cause would hide it."""
+    try:
+        yield
+    except _H5PY_ERRORS:
+        return
+
+
+def lock(handle: int) -> None:
+    """Keep a file that is open for writing from other processes; HDF5 can be told not to.
+
+    Raises:
+        BlockingIOError: Another process has it.
+    """
+    if sys.platform == "win32":
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return  # a file system without locks
+
+
+def check_free(part: Path) -> None:
+    """Refuse a file that another process has locked; HDF5 would cut it short, even unwritten.
+
+    Raises:
+        BlockingIOError: Another process has it.
+    """
+    if part.exists():
+        with part.open("r+b") as file:
+            lock(file.fileno())
+
+
+def _readable(size: int) -> str:
+    return f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{max(size / 1e6, 1):.0f} MB"

@@ -1,0 +1,216 @@
+"""The groups of a result file, as the NeXus standard names them, ready to be filled.
+
+Every image quantity has a group of class NXdata that viewers can plot by itself. Datasets are
+allocated in full at once: a disk that is too small shows before the work starts, and a run that is
+killed while it writes cannot damage what is there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tiltkit.io.diagnostics import allocated_at_once
+from tiltkit.posterior.outcome import QUANTILES
+from tiltkit.protocols import Axis, Layout
+
+__all__ = ["add_phase", "build", "size_of", "store", "store_tree"]
+
+# Pixels of a chunk along each axis of a plane.
+_LARGEST_CHUNK = 512
+
+_TEXT = h5py.string_dtype()
+
+
+def build(
+    file: h5py.File,
+    layout: Layout,
+    samples: int,
+    recipe: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Lay out an empty result file.
+
+    Args:
+        file: An empty file, open for writing.
+        layout: Axes, units and title of the result.
+        samples: Posterior samples per slice.
+        recipe: The resolved settings, stored as JSON.
+        provenance: Input, versions and command, as nested mappings of scalars.
+    """
+    version = _versions(provenance).get("tiltkit", "")
+    file.attrs.update(
+        NX_class="NXroot",
+        default="entry",
+        creator="tiltkit",
+        creator_version=version,
+        file_time=datetime.now(UTC).isoformat(timespec="seconds"),
+        HDF5_Version=h5py.version.hdf5_version,
+        h5py_version=h5py.version.version,
+    )
+    entry = _group(file, "entry", "NXentry")
+    entry.attrs["default"] = "data"
+    store(entry, "title", layout.title or "tiltkit result")
+    _images(entry, layout, samples)
+    _process(entry, version, recipe, provenance)
+    if layout.metadata:
+        store_tree(_group(entry, "scan_header", "NXcollection"), layout.metadata)
+    diagnostics = _group(entry, "diagnostics", "NXcollection")
+    diagnostics.create_dataset("complete", data=np.zeros(layout.shape[0], np.uint8))
+
+
+def size_of(layout: Layout, samples: int) -> int:
+    """Bytes of all images of a result: samples, mean, spread, baseline, phase and quantiles."""
+    return 4 * math.prod(layout.shape) * (samples + 4 + len(QUANTILES))
+
+
+def add_phase(entry: h5py.Group, layout: Layout) -> None:
+    """The group for the phase of the posterior mean, for complex images."""
+    group = _plot(entry, "phase", "phase", layout)
+    _images_of(group, "phase", layout, "phase of the posterior mean", units="rad")
+
+
+def store(group: h5py.Group, name: str, value: Any) -> None:
+    """Write one scalar, text or array; what HDF5 has no type for is written as text."""
+    if isinstance(value, str | bytes):
+        group.create_dataset(name, data=value, dtype=_TEXT)
+        return
+    array = np.asarray(value)
+    if array.dtype.kind in "biufc":
+        group.create_dataset(name, data=array)
+        if array.dtype.kind in "fc":
+            group[name].attrs["units"] = ""  # NeXus wants one; the source did not tell
+    elif array.dtype.kind == "U":
+        group.create_dataset(name, data=array.astype(object), dtype=_TEXT)
+    else:
+        group.create_dataset(name, data=str(value), dtype=_TEXT)
+
+
+def store_tree(group: h5py.Group, tree: Mapping[str, Any]) -> None:
+    """Write nested mappings as nested groups; entries that are None are left out.
+
+    A key that is no valid NeXus name is changed to one, and kept in the attribute ``key``.
+    """
+    for key, value in tree.items():
+        if value is None:
+            continue
+        name = _free_name(group, str(key))
+        if isinstance(value, Mapping):
+            store_tree(_group(group, name, "NXcollection"), value)
+        else:
+            store(group, name, value)
+        if name != key:
+            group[name].attrs["key"] = str(key)
+
+
+def _free_name(group: h5py.Group, key: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9_]", "_", key) or "_"
+    while name in group:
+        name += "_"
+    return name
+
+
+def _images(entry: h5py.Group, layout: Layout, samples: int) -> None:
+    """Mean with its spread, then each further quantity in a group of its own."""
+    data = _plot(entry, "data", "data", layout)
+    _images_of(data, "data", layout, layout.long_name)
+    _images_of(data, "data_errors", layout, "standard deviation")
+    data["std"] = data["data_errors"]
+    data.attrs["auxiliary_signals"] = np.array(["std"], dtype=_TEXT)
+    spread = _plot(entry, "uncertainty", "std", layout)
+    spread["std"] = data["data_errors"]
+    baseline = _plot(entry, "baseline", "baseline", layout)
+    _images_of(baseline, "baseline", layout, "reconstruction without a prior")
+    draws = Axis("sample", range(samples), long_name="sample number")
+    group = _plot(entry, "samples", "samples", layout, draws)
+    _images_of(group, "samples", layout, "posterior sample", first=samples)
+    levels = Axis("level", QUANTILES, long_name="quantile level")
+    group = _plot(entry, "quantiles", "quantiles", layout, levels)
+    _images_of(group, "quantiles", layout, "posterior quantile", first=len(QUANTILES))
+
+
+def _plot(
+    entry: h5py.Group, name: str, signal: str, layout: Layout, first: Axis | None = None
+) -> h5py.Group:
+    """A group of class NXdata with its axes; ``first`` comes before those of the layout."""
+    group = _group(entry, name, "NXdata")
+    axes = ([first] if first else []) + list(layout.axes)
+    group.attrs["signal"] = signal
+    group.attrs["axes"] = np.array([axis.name for axis in axes], dtype=_TEXT)
+    for position, axis in enumerate(axes):
+        group.attrs[f"{axis.name}_indices"] = position
+        _axis(entry, group, axis, shared=axis is not first)
+    return group
+
+
+def _axis(entry: h5py.Group, group: h5py.Group, axis: Axis, *, shared: bool) -> None:
+    """Coordinates of one axis; all groups link to the same copy of the layout's axes."""
+    if shared and group.name != "/entry/data":
+        group[axis.name] = entry[f"data/{axis.name}"]
+        return
+    # NeXus asks for real numbers on spatial axes, also where these are whole.
+    dataset = group.create_dataset(axis.name, data=np.asarray(axis.coordinates, np.float64))
+    dataset.attrs["units"] = axis.units
+    dataset.attrs["long_name"] = axis.long_name or axis.name
+
+
+def _images_of(
+    group: h5py.Group,
+    name: str,
+    layout: Layout,
+    long_name: str,
+    *,
+    first: int = 0,
+    units: str | None = None,
+) -> None:
+    """An image stack (slice, *image), or (first, slice, *image): one chunk per plane.
+
+    Larger planes are cut, so that windows of them are written without touching all of it.
+    """
+    lead = (first,) if first else ()
+    shape = (*lead, *layout.shape)
+    plane = tuple(min(n, _LARGEST_CHUNK) for n in layout.shape[1:][-2:])
+    dataset = group.create_dataset(
+        name,
+        shape,
+        np.float32,
+        chunks=(1,) * (len(shape) - len(plane)) + plane,
+        fletcher32=True,
+        dcpl=allocated_at_once(),
+    )
+    dataset.attrs["units"] = layout.units if units is None else units
+    dataset.attrs["long_name"] = long_name
+    dataset.attrs["interpretation"] = "image"
+
+
+def _process(
+    entry: h5py.Group, version: str, recipe: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> None:
+    """What was done, with which program and settings, to which file."""
+    process = _group(entry, "reconstruction", "NXprocess")
+    store(process, "program", "tiltkit")
+    store(process, "version", version)
+    store(process, "date", str(provenance.get("date", "")) or datetime.now(UTC).isoformat())
+    process.create_dataset("sequence_index", data=1)
+    store_tree(_group(process, "parameters", "NXparameters"), provenance)
+    note = _group(process, "configuration", "NXnote")
+    store(note, "type", "application/json")
+    store(note, "data", json.dumps(recipe, indent=1, default=str))
+
+
+def _versions(provenance: Mapping[str, Any]) -> Mapping[str, str]:
+    versions: Mapping[str, str] = provenance.get("versions", {})
+    return versions
+
+
+def _group(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:
+    group = parent.create_group(name)
+    group.attrs["NX_class"] = nx_class
+    return group

@@ -1,0 +1,231 @@
+"""Read a result file back: its settings, its slices, where it comes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tiltkit.errors import InputError
+from tiltkit.io.diagnostics import COMPLETE, members, read_diagnostics
+from tiltkit.io.source import check_source
+from tiltkit.protocols import Estimate
+
+__all__ = [
+    "is_hdf5", "is_result", "open_hdf5", "open_result", "read_axes", "read_diagnostics_of",
+    "read_estimate", "read_finished", "read_provenance", "read_recipe", "read_steps", "read_title",
+    "read_units", "result_shape", "tree",
+]  # fmt: skip
+
+# HDF5's words for what a file lacks.
+_GAPS = ("doesn't exist", "not found", "can't locate", "external")
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open any HDF5 file read-only.
+
+    Raises:
+        InputError: The file is missing or a pipe, is no HDF5 file, is damaged, or is being written.
+    """
+    check_source(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder.", "name one file.")
+    try:
+        file = h5py.File(path, "r")
+    except BlockingIOError as error:
+        raise InputError(
+            f"{path} is being written by another program.", "wait until it has finished."
+        ) from error
+    except OSError as error:
+        raise InputError(*_unreadable(path, error)) from error
+    try:
+        with file:
+            yield file
+    except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
+        if _shows_damage(error):
+            raise _damaged(path) from error
+        raise
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is there and begins as HDF5 does."""
+    try:
+        return path.is_file() and bool(h5py.is_hdf5(path))
+    except OSError:  # it may not be read
+        return False
+
+
+def _shows_damage(error: Exception) -> bool:
+    """Whether HDF5 can make no sense of a file; a mistake in the code, or a gap, is no damage."""
+    if isinstance(error, OSError):
+        return "read data" in str(error)
+    gap = isinstance(error, KeyError) and any(words in str(error) for words in _GAPS)
+    return _of_h5py(error) and not gap
+
+
+def _of_h5py(error: Exception) -> bool:
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("h5py")
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(
+        f"{path} is damaged: its data cannot be read or has a wrong checksum.",
+        "copy it again from its source.",
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> tuple[str, str]:
+    if isinstance(error, PermissionError):
+        return f"{path} may not be read: permission denied.", "ask its owner for read access."
+    if not path.stat().st_size:
+        return f"{path} is empty.", "copy or save it again."
+    if h5py.is_hdf5(path):
+        return f"{path} is a damaged or truncated HDF5 file.", "copy it again from its source."
+    return f"{path} is not an HDF5 file.", "give the .h5 file that the instrument wrote."
+
+
+@contextmanager
+def open_result(path: Path) -> Iterator[h5py.File]:
+    """Open a result file read-only.
+
+    Raises:
+        InputError: It cannot be read, is no result of tiltkit, or lacks what all results have.
+    """
+    with open_hdf5(path) as file:
+        if not is_result(file):
+            raise InputError(
+                f"{path} is not a result of tiltkit.", "give the file that 'tiltkit run' wrote."
+            )
+        try:
+            yield file
+        except KeyError as error:
+            if _of_h5py(error):
+                raise _damaged(path) from error
+            raise
+
+
+def is_result(file: h5py.File) -> bool:
+    """Whether tiltkit wrote this file."""
+    return file.attrs.get("creator") == "tiltkit" and "entry/reconstruction" in file
+
+
+def result_shape(path: Path) -> tuple[int, ...]:
+    """(slices, *image) of a result file."""
+    with open_result(path) as file:
+        return tuple(file["entry/data/data"].shape)
+
+
+def read_finished(path: Path) -> list[int]:
+    """Positions of the finished slices of a result: all of them, unless it is unfinished."""
+    with open_result(path) as file:
+        flags = file["entry/diagnostics"][COMPLETE][:]
+        finished: list[int] = np.flatnonzero(flags).tolist()
+        return finished
+
+
+def read_title(path: Path) -> str:
+    """Title of a result."""
+    with open_result(path) as file:
+        return str(file["entry/title"].asstr()[()])
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The resolved settings that made a result, ready to run again."""
+    with open_result(path) as file:
+        text = file["entry/reconstruction/configuration/data"][()]
+    try:
+        recipe: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise _damaged(path) from error
+    return recipe
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """Input, versions, plugins and command of a result, as nested mappings."""
+    with open_result(path) as file:
+        return tree(file["entry/reconstruction/parameters"])
+
+
+def read_axes(path: Path) -> dict[str, str]:
+    """Names of the axes of the images of a result, in order, with their units."""
+    with open_result(path) as file:
+        data = file["entry/data"]
+        return {str(name): str(data[name].attrs.get("units", "")) for name in data.attrs["axes"]}
+
+
+def read_units(path: Path) -> str:
+    """Unit of the image values of a result; empty for arbitrary units."""
+    with open_result(path) as file:
+        return str(file["entry/data/data"].attrs["units"])
+
+
+def read_steps(path: Path) -> tuple[float, ...]:
+    """Distance of neighbours along the axis of slices and those of an image; 1 for a single one."""
+    with open_result(path) as file:
+        data = file["entry/data"]
+        axes = [data[name][:2] for name in data.attrs["axes"]]
+    return tuple(float(abs(np.diff(ends)[0])) if len(ends) > 1 else 1.0 for ends in axes)
+
+
+def read_estimate(path: Path, index: int, cut: tuple[int | slice, ...] = ()) -> Estimate:
+    """One slice of a result.
+
+    Args:
+        path: The result file, complete or not.
+        index: Position of the slice in the result.
+        cut: Which part of the image, as an array index; all of it when empty.
+
+    Raises:
+        InputError: No such file, not a result, or the slice is not finished or not there.
+    """
+    with open_result(path) as file:
+        entry = file["entry"]
+        complete = entry["diagnostics"][COMPLETE][:]
+        if not 0 <= index < len(complete):
+            raise InputError(
+                f"{path} has no slice {index}; it has {len(complete)}.", "count slices from 0."
+            )
+        if not complete[index]:
+            raise InputError(f"Slice {index} of {path} is not finished.", "run with --resume.")
+        levels = entry["quantiles/level"][:]
+        quantiles = entry["quantiles/quantiles"][(slice(None), index, *cut)]
+        return Estimate(
+            mean=entry["data/data"][(index, *cut)],
+            std=entry["data/data_errors"][(index, *cut)],
+            quantiles=dict(zip(levels.tolist(), quantiles, strict=True)),
+            samples=entry["samples/samples"][(slice(None), index, *cut)],
+            baseline=entry["baseline/baseline"][(index, *cut)],
+            diagnostics=read_diagnostics(entry, index),
+        )
+
+
+def read_diagnostics_of(path: Path, index: int) -> dict[str, Any]:
+    """The certificate of one slice of a result, without its images."""
+    with open_result(path) as file:
+        return read_diagnostics(file["entry"], index)
+
+
+def tree(group: h5py.Group) -> dict[str, Any]:
+    """Groups and datasets as nested mappings of plain Python values."""
+    return {
+        str(item.attrs.get("key", name)): tree(item)
+        if isinstance(item, h5py.Group)
+        else _plain(item[()])
+        for name, item in members(group)
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, np.ndarray):
+        return [_plain(item) for item in value.tolist()]
+    return value.item() if isinstance(value, np.generic) else value

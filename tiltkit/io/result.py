@@ -1,0 +1,251 @@
+"""The result file: written slice by slice beside its final place, renamed when it is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tiltkit.errors import TiltkitError
+from tiltkit.io.atomic import (
+    check_output,
+    checkpoints_of,
+    clear_checkpoints,
+    part_path,
+    publish,
+)
+from tiltkit.io.diagnostics import COMPLETE, finish_ladder, write_diagnostics
+from tiltkit.io.disk import check_free, explained, lock, need_room, quiet
+from tiltkit.io.nexus import add_phase, build, size_of
+from tiltkit.io.reading import (
+    open_result,
+    read_axes,
+    read_estimate,
+    read_provenance,
+    read_recipe,
+    result_shape,
+    tree,
+)
+from tiltkit.io.resume import check_same_run
+from tiltkit.io.tiles import Bounds, any_tiles, read_tiles, write_tile
+from tiltkit.posterior.outcome import Outcome
+from tiltkit.protocols import Layout
+
+__all__ = [
+    "ResultWriter", "check_output", "read_axes", "read_estimate",
+    "read_provenance", "read_recipe", "result_shape",
+]  # fmt: skip
+
+# Room for the diagnostics of one slice; the images are allocated when the file is made.
+_DIAGNOSTICS_BYTES = 16_384
+
+
+class ResultWriter:
+    """Writes a result slice by slice; a context manager.
+
+    When the block is left early, by an error or an interrupt, ``OUT.part`` stays if it holds at
+    least one finished slice or tile, or a checkpoint lies beside it, so that the run can be
+    resumed; otherwise nothing is left.
+
+    Attributes:
+        path: Final name of the file.
+        part: Where it lies until it is complete.
+        finished: Positions of the slices that are in the file.
+    """
+
+    def __init__(self, file: h5py.File, path: Path, layout: Layout, size: int) -> None:
+        self._file = file
+        self._size = size
+        self.path = path
+        self.part = part_path(path)
+        self._layout = layout
+        flags = file["entry/diagnostics"][COMPLETE][:]
+        self.finished: frozenset[int] = frozenset(np.flatnonzero(flags).tolist())
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        layout: Layout,
+        samples: int,
+        recipe: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+        resume: bool,
+        overwrite: bool,
+    ) -> ResultWriter:
+        """Start a result file, or go on with an unfinished one.
+
+        Args:
+            path: The final name of the file.
+            layout: Axes, units, title and metadata of the result.
+            samples: Posterior samples per slice.
+            recipe: The resolved settings; must be the same to resume.
+            provenance: Input with its digest, versions, command; nested mappings of scalars.
+            resume: Go on with ``OUT.part`` where there is one.
+            overwrite: Replace what is there.
+
+        Raises:
+            UsageError: The output exists, its folder cannot be used, or another run made the
+                unfinished file.
+            TiltkitError: The disk is too small, or another process writes the file.
+        """
+        check_output(path, overwrite=overwrite, resume=resume)
+        part, size = part_path(path), size_of(layout, samples)
+        with explained(path, size):
+            check_free(part)
+        if resume and part.exists():
+            check_same_run(part, layout.shape, recipe, provenance)
+            with explained(path, size):
+                return cls(_locked(part, "r+"), path, layout, size)
+        part.unlink(missing_ok=True)
+        clear_checkpoints(path)
+        with explained(path, size):
+            file = _locked(part, "w-")
+        try:
+            with explained(path, size), _closed_on_error(file):
+                build(file, layout, samples, recipe, provenance)
+                file.attrs["file_name"] = path.name
+                file.flush()
+                need_room(path, layout.shape[0] * _DIAGNOSTICS_BYTES)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return cls(file, path, layout, size)
+
+    def write(self, index: int, outcome: Outcome) -> None:
+        """Write one slice; it counts as finished only after all its data has left the process.
+
+        Args:
+            index: Position of the slice in the result.
+            outcome: Its posterior; images (*image) and samples (n, *image) of the layout's shape.
+
+        Raises:
+            TiltkitError: The disk is full.
+        """
+        with explained(self.path, self._size):
+            self._write_images(index, (), outcome)
+        self.close_slice(index, outcome.diagnostics)
+
+    def write_tile(self, index: int, window: tuple[slice, ...], outcome: Outcome) -> None:
+        """Write a part of a slice; `close_slice` when all parts are there.
+
+        Args:
+            index: Position of the slice in the result.
+            window: Where in the image the part belongs.
+            outcome: Its posterior, shaped as the window.
+
+        Raises:
+            TiltkitError: The disk is full.
+        """
+        with explained(self.path, self._size):
+            self._write_images(index, window, outcome)
+            self._file.flush()
+            write_tile(self._file["entry"], index, window, outcome.diagnostics)
+            self._file.flush()
+
+    def tiles(self, index: int) -> dict[Bounds, dict[str, Any]]:
+        """Certificates of the parts of a slice that are written, by where they are."""
+        return read_tiles(self._file["entry"], index)
+
+    def close_slice(self, index: int, diagnostics: Mapping[str, Any]) -> None:
+        """Mark a slice as finished, with its certificate.
+
+        Raises:
+            TiltkitError: The disk is full.
+        """
+        entry = self._file["entry"]
+        with explained(self.path, self._size):
+            write_diagnostics(entry, index, diagnostics)
+            self._file.flush()
+            entry["diagnostics"][COMPLETE][index] = 1
+            self._file.flush()
+        self.finished |= {index}
+
+    def finish(self) -> None:
+        """Close the complete file and give it its final name.
+
+        Raises:
+            TiltkitError: Slices are missing, or the file could not be renamed.
+        """
+        missing = set(range(self._layout.shape[0])) - self.finished
+        if missing:
+            raise TiltkitError(
+                f"{len(missing)} of {self._layout.shape[0]} slices are not done.",
+                "run the same command again with --resume.",
+            )
+        with explained(self.path, self._size):
+            finish_ladder(self._file["entry"])
+            self._file.flush()  # a full disk shows here; closing would hide it
+            self._file.close()
+        _verify(self.part)
+        publish(self.part, self.path)
+
+    def discard(self) -> None:
+        """Leave nothing, where what is in the file is not to be trusted."""
+        with quiet():
+            self._file.close()
+        self.part.unlink()
+
+    def _write_images(self, index: int, window: tuple[slice, ...], outcome: Outcome) -> None:
+        entry, at = self._file["entry"], (index, *window)
+        entry["data/data"][at] = outcome.mean
+        entry["data/data_errors"][at] = outcome.std
+        entry["baseline/baseline"][at] = outcome.baseline
+        entry["samples/samples"][(slice(None), *at)] = outcome.samples
+        for position, level in enumerate(entry["quantiles/level"][:].tolist()):
+            entry["quantiles/quantiles"][(position, *at)] = outcome.quantiles[level]
+        if outcome.phase is not None:
+            if "phase" not in entry:
+                add_phase(entry, self._layout)
+            entry["phase/phase"][at] = outcome.phase
+
+    def __enter__(self) -> ResultWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._file:
+            return
+        tiled = any_tiles(self._file["entry"])
+        with explained(self.path, self._size) if error is None else quiet():
+            self._file.close()
+        if not (self.finished or tiled or checkpoints_of(self.path)):
+            self.part.unlink(missing_ok=True)
+
+
+def _verify(part: Path) -> None:
+    """A file that cannot be read back must not get the final name.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    with open_result(part) as file:
+        tree(file["entry/reconstruction"])
+
+
+def _locked(part: Path, mode: str) -> h5py.File:
+    """Open a file that no other process writes."""
+    file = h5py.File(part, mode)
+    with _closed_on_error(file):
+        lock(file.id.get_vfd_handle())
+    return file
+
+
+@contextmanager
+def _closed_on_error(file: h5py.File) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with quiet():
+            file.close()
+        raise

@@ -1,0 +1,83 @@
+"""What is in a file: a result with the settings that made it, or any HDF5 file as a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiltkit.io.reading import (
+    is_result,
+    open_hdf5,
+    read_axes,
+    read_diagnostics_of,
+    read_finished,
+    read_provenance,
+    read_recipe,
+    read_title,
+    result_shape,
+)
+from tiltkit.io.sniff import datasets, readers_of
+from tiltkit.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from tiltkit.plugins import Plugins
+
+__all__ = ["describe", "summarise"]
+
+
+def describe(path: Path, plugins: Plugins | None = None) -> Mapping[str, Any]:
+    """What a file holds, as nested mappings of short values in reading order.
+
+    Args:
+        path: A result of tiltkit (complete or not), or any other HDF5 file.
+        plugins: Where readers come from; all that are installed when None.
+
+    Raises:
+        InputError: The file is missing, is no HDF5 file, or is damaged.
+    """
+    with open_hdf5(path) as file:
+        result = is_result(file)
+        contents = {} if result else datasets(file)
+    if result:
+        return _describe_result(path)
+    names = readers_of(path, load_plugins() if plugins is None else plugins)
+    return {"kind": "scan" if names else "HDF5 file", "readers": names, "datasets": contents}
+
+
+def summarise(diagnostics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The certificate of all slices at once: one value, or the range over the slices."""
+    names = {name: None for slices in diagnostics for name in slices}
+    summary: dict[str, Any] = {}
+    for name in names:
+        values = [slices[name] for slices in diagnostics if name in slices]
+        if isinstance(values[0], str):
+            distinct = list(dict.fromkeys(values))
+            summary[name] = distinct[0] if len(distinct) == 1 else distinct
+        elif np.ndim(values[0]) == 0:
+            summary[name] = _range(values)
+    return summary
+
+
+def _describe_result(path: Path) -> dict[str, Any]:
+    slices, *image = result_shape(path)
+    done = read_finished(path)
+    return {
+        "kind": "result",
+        "title": read_title(path),
+        "slices": slices if len(done) == slices else f"{len(done)} of {slices} (unfinished)",
+        "image": " x ".join(str(n) for n in image),
+        "axes": {name: units or "-" for name, units in read_axes(path).items()},
+        "samples": read_recipe(path)["samples"],
+        "recipe": read_recipe(path),
+        "certificate": summarise([read_diagnostics_of(path, index) for index in done]),
+        "provenance": read_provenance(path),
+    }
+
+
+def _range(values: Sequence[float]) -> Any:
+    """A number, or both ends where slices differ; whole numbers as such."""
+    low, high = (int(v) if float(v).is_integer() else v for v in (min(values), max(values)))
+    return low if low == high else {"min": low, "max": high}

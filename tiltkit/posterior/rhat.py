@@ -1,0 +1,98 @@
+"""Whether independent groups of particles agree: split R-hat and the samples they are worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from tiltkit.posterior.level import Info
+
+if TYPE_CHECKING:
+    from tiltkit.posterior.moments import Moments
+
+__all__ = ["agreement", "together"]
+
+
+def agreement(
+    halves: Sequence[tuple[Moments, Moments]], particles: Sequence[int], kinship: float = 0.0
+) -> dict[str, float]:
+    """How many independent samples the mean is worth; R-hat where there are two or more groups.
+
+    Each group's collected rounds are split into an early and a late half, and the variance between
+    the means of all halves is compared with that within them (Gelman and Rubin 1992; split as in
+    Vehtari et al., Bayesian Analysis 2021, without ranks). Variances are summed over all pixels
+    before they are divided, because a pixel by itself has few samples. Rounds of one particle are
+    alike, so that only particles count as samples; a group of one tells nothing.
+
+    Args:
+        halves: Moments of early and late samples of each group.
+        particles: Of each group. Few of them differ by chance, which ``rhat_limit`` allows.
+        kinship: Share of pairs of a group's particles with a common ancestor.
+    """
+    worth = [_worth(n, kinship) for n in particles]
+    report = {"kinship": kinship, "independent_samples": sum(worth)}
+    n, runs = min(particles), len(halves)
+    if runs < 2:
+        return report
+    report["runs"] = runs
+    split = [
+        (half.mean.cpu(), half.std(own).square().cpu())
+        for pair, own in zip(halves, particles, strict=True)
+        for half in pair if half.count
+    ]  # fmt: skip
+    within = torch.stack([variance for _, variance in split]).mean(0)
+    if n < 2 or float(within.sum()) <= 0:
+        return report
+    means = torch.stack([mean for mean, _ in split])
+    pooled = (1 - 1 / n) * within + means.var(0)
+    # The expected value, and three standard deviations of a variance of so few means.
+    limit = 1 - 1 / n + (1 + 3 * math.sqrt(2 / (runs - 1))) / min(worth)
+    rhat = (pooled / within.clamp_min(1e-12 * float(within.max()))).sqrt().flatten().float()
+    total = float(pooled.sum())
+    groups = torch.stack([early.merged(late).mean.cpu() for early, late in halves])
+    return report | {
+        "rhat": math.sqrt(total / float(within.sum())),
+        "rhat_limit": max(1.1, math.sqrt(limit)),
+        # `kthvalue` has no limit on the number of pixels, where `quantile` has one.
+        "rhat_pixels_95": float(rhat.kthvalue(math.ceil(0.95 * rhat.numel())).values),
+        "independent_samples": total * runs / max(float(groups.var(0).sum()), 1e-30),
+    }
+
+
+def _worth(n: int, kinship: float) -> float:
+    """Independent samples whose mean is as certain: pairs of particles may be copies."""
+    return 1 / (1 / n + (1 - 1 / n) * kinship)
+
+
+def together(groups: Sequence[Sequence[Info]]) -> list[Info]:
+    """Levels of independent groups as those of all particles.
+
+    A group that ended earlier than others stands by at its last level.
+    """
+    paths = [[info for info in infos if not info.final] for infos in groups]
+    rounds = [[info for info in infos if info.final] for infos in groups]
+    longest = max(map(len, paths))
+    ladder = [_level([path[min(i, len(path) - 1)] for path in paths]) for i in range(longest)]
+    return ladder + [_level(infos) for infos in zip(*rounds, strict=False)]
+
+
+def _level(infos: Sequence[Info]) -> Info:
+    def mean(name: str) -> float:
+        return sum(float(getattr(info, name)) for info in infos) / len(infos)
+
+    return Info(
+        noise_level=min(info.noise_level for info in infos),
+        ess=sum(info.ess for info in infos),
+        log_evidence=mean("log_evidence"),
+        kl=mean("kl"),
+        temper=min(info.temper for info in infos),
+        resampled=any(info.resampled for info in infos),
+        final=all(info.final for info in infos),
+        misfit=mean("misfit"),
+        freedom=mean("freedom"),
+        opened=mean("opened"),
+        swaps=[sum(rates) / len(rates) for rates in zip(*(i.swaps for i in infos), strict=True)],
+    )

@@ -1,0 +1,1 @@
+"""From an input file to a result file: scans, slices, tiles, and where a result comes from."""

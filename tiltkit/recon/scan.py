@@ -1,0 +1,212 @@
+"""From a recipe and a file to a result file, slice by slice: where all parts meet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tiltkit.config import named
+from tiltkit.errors import InputError, UsageError
+from tiltkit.io.atomic import checkpoint_path, clear_checkpoints, is_complete
+from tiltkit.io.reading import read_diagnostics_of
+from tiltkit.io.result import ResultWriter, check_output
+from tiltkit.io.resume import same_run
+from tiltkit.io.source import check_unchanged, stamp
+from tiltkit.recon.provenance import provenance
+from tiltkit.recon.selection import choose_slices
+from tiltkit.recon.slice import Parts, sample_slice
+from tiltkit.recon.solve import LevelDone
+from tiltkit.recon.summary import summarize
+from tiltkit.sampling.run import pick_devices
+from tiltkit.sampling.target import Target, chunk_size
+
+if TYPE_CHECKING:
+    from tiltkit.config import Recipe
+    from tiltkit.plugins import Plugins
+    from tiltkit.problem import Task
+    from tiltkit.protocols import Layout, Prior
+    from tiltkit.sampling.state import Sampler
+
+__all__ = [
+    "Event", "LevelDone", "ScanDone", "SliceDone", "SliceStarted", "check_scan",
+    "run_scan",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SliceStarted:
+    """A slice begins: its index in the file, and its place among those to do."""
+
+    index: int
+    position: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class SliceDone:
+    """A slice is in the result file."""
+
+    index: int
+    diagnostics: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanDone:
+    """The result file is complete.
+
+    Attributes:
+        output: The file.
+        summary: Its figures, for the last line.
+        sampled: Whether this call did it; else it was complete before.
+    """
+
+    output: Path
+    summary: Mapping[str, Any]
+    sampled: bool
+
+
+Event = SliceStarted | LevelDone | SliceDone | ScanDone
+
+
+def run_scan(
+    recipe: Recipe,
+    plugins: Plugins,
+    source: Path,
+    output: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    command: str,
+) -> Generator[Event, None, None]:
+    """Sample every chosen slice of a file into a result file, slice by slice.
+
+    Closing the generator leaves the finished slices in ``OUTPUT.part`` for ``resume``. Where
+    everything was finished before, there is nothing to do but to say so.
+    """
+    complete = resume and is_complete(output)
+    check_output(output, overwrite=overwrite or complete, resume=resume, keep=[source])
+    start, before = time.perf_counter(), stamp(source)
+    devices = _devices(recipe)
+    task, priors, sampler = _parts(recipe, plugins, devices)
+    with task.open(source) as scan:
+        chosen = choose_slices(recipe.slices, scan.layout, source)
+        layout, settings = _only(scan.layout, chosen), recipe.model_dump()
+        origin = provenance(source, chosen, plugins, recipe, command)
+        check_unchanged(source, before)
+        if complete:
+            complete = same_run(output, layout.shape, settings, origin, refuse=not overwrite)
+        if not complete:
+            writer = ResultWriter.open(
+                output, layout=layout, samples=recipe.samples, recipe=settings, provenance=origin,
+                resume=resume, overwrite=overwrite,
+            )  # fmt: skip
+            parts = Parts(scan, priors, sampler, devices, recipe, checkpoint_path(output))
+            check = partial(check_unchanged, source, before, origin["raw_sha256"])
+            yield from _sampled(parts, chosen, writer, check)
+    reports = [read_diagnostics_of(output, i) for i in range(len(chosen))]
+    summary = summarize(reports, recipe.samples, time.perf_counter() - start)
+    yield ScanDone(output, summary, sampled=not complete)
+
+
+def _sampled(
+    parts: Parts, chosen: Sequence[int], writer: ResultWriter, check: Callable[[], None]
+) -> Iterator[Event]:
+    """Sample the slices that are not finished, and give the file its name if the input is right."""
+    # Checkpoints go first: the writer keeps an unfinished file that has one beside it.
+    with writer, _cleared_on_error(writer.path):
+        todo = [i for i in range(len(chosen)) if i not in writer.finished]
+        for position, i in enumerate(todo):
+            yield SliceStarted(chosen[i], position, len(todo))
+            for step in sample_slice(parts, chosen[i], i, writer):
+                yield step if isinstance(step, LevelDone) else SliceDone(chosen[i], step)
+            clear_checkpoints(writer.path)
+        try:
+            check()
+        except InputError:
+            writer.discard()
+            raise
+        writer.finish()
+
+
+@contextmanager
+def _cleared_on_error(output: Path) -> Iterator[None]:
+    """A stopped run goes on from its checkpoint; one that failed would only fail again."""
+    try:
+        yield
+    except Exception:
+        clear_checkpoints(output)
+        raise
+
+
+def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]:
+    """What a run would do, without sampling: the scan's own facts, then the engine's."""
+    device = _devices(recipe)[0]
+    task, (prior,), sampler = _parts(recipe, plugins, [device])
+    with task.open(source) as scan:
+        chosen = choose_slices(recipe.slices, scan.layout, source)
+        parts = Parts(scan, [prior], sampler, [device], recipe, checkpoint_path(source))
+        problem, tiles, memory = parts.first_problem(chosen[0])
+        chunk = chunk_size(problem.shape, recipe.samples, memory)
+        target = Target(problem, recipe.samples, chunk, device)
+        seconds = _seconds_of_call(target, sampler)
+        levels = sampler.levels(target)
+        return dict(scan.describe()) | {
+            "prior": f"{recipe.prior['name']}, noise {prior.sigma_range[0]:g} to"
+            f" {prior.sigma_range[1]:g}, {prior.value_range}",
+            "sampler": f"{recipe.sampler['name']}, {len(levels)} levels, {recipe.samples} samples"
+            + (f" in {recipe.runs} independent runs" if recipe.runs > 1 else ""),
+            "slices to do": f"{len(chosen)}, each in {tiles} tiles" if tiles > 1 else len(chosen),
+            "device": str(device),
+            "memory for particles": f"{chunk} side by side",
+            "time per network call": f"{seconds:.2f} s for all samples",
+        }
+
+
+def _devices(recipe: Recipe) -> list[torch.device]:
+    """Where to compute.
+
+    Raises:
+        UsageError: No such device, or more devices than runs to share out.
+    """
+    devices = pick_devices(recipe.device)
+    if len(devices) > recipe.runs:
+        raise UsageError(
+            f"{len(devices)} devices share independent runs, but there is {recipe.runs}.",
+            f"add --runs {len(devices)}, or name fewer devices.",
+        )
+    return devices
+
+
+def _parts(
+    recipe: Recipe, plugins: Plugins, devices: Sequence[torch.device]
+) -> tuple[Task, list[Prior], Sampler]:
+    """Task, sampler, and the prior on every device, made by the plugins that bring them."""
+    task = plugins.create("task", *named(recipe.task))
+    priors = [plugins.create("prior", *named(recipe.prior)).to(device) for device in devices]
+    sampler = plugins.create("sampler", *named(recipe.sampler))
+    return task, priors, sampler
+
+
+def _only(layout: Layout, chosen: Sequence[int]) -> Layout:
+    """The layout of a result that holds just the chosen slices."""
+    slices = layout.axes[0]
+    kept = replace(slices, coordinates=[slices.coordinates[i] for i in chosen])
+    return replace(layout, axes=(kept, *layout.axes[1:]), unusable={})
+
+
+def _seconds_of_call(target: Target, sampler: Sampler) -> float:
+    """Time of one network call for all particles, measured on one chunk."""
+    rows = next(target.chunks())
+    x = torch.zeros((rows.stop - rows.start, *target.problem.shape), device=target.device)
+    sigma = target.problem.prior.sigma_range[1]
+    target.score(x, sigma)  # the first call also warms caches up
+    start = time.perf_counter()
+    target.score(x, sigma)
+    return (time.perf_counter() - start) * target.n / len(x)

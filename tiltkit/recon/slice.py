@@ -1,0 +1,185 @@
+"""One slice of a scan into the result file: at once, or tile by tile where memory is short."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tiltkit.errors import PluginError
+from tiltkit.io.tiles import bounds_of
+from tiltkit.likelihoods import linear_gaussian
+from tiltkit.posterior.outcome import Outcome
+from tiltkit.problem import TiledScan
+from tiltkit.recon.solve import DEFAULT_MEMORY_GB, LevelDone, solve
+from tiltkit.recon.tiles import combined, memory_of, values_at_once
+from tiltkit.sampling.target import Target
+
+if TYPE_CHECKING:
+    from tiltkit.config import Recipe
+    from tiltkit.io.result import ResultWriter
+    from tiltkit.problem import Problem, Scan, Tile
+    from tiltkit.protocols import Prior
+    from tiltkit.sampling.state import Sampler
+
+__all__ = ["Parts", "sample_slice"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All that sampling a slice takes, on every device."""
+
+    scan: Scan
+    priors: Sequence[Prior]
+    sampler: Sampler
+    devices: Sequence[torch.device]
+    recipe: Recipe
+    checkpoint: Path
+
+    def tiles(self, index: int) -> Sequence[Tile]:
+        """Tiles of a slice that is too large for the memory, of scans that can be tiled."""
+        if not isinstance(self.scan, TiledScan):
+            return ()
+        return self.scan.tiles(index, values_at_once(self.recipe.samples, self._memory_gb))
+
+    def first_problem(self, index: int) -> tuple[Problem, int, float]:
+        """On the first device: the problem of a slice or its first tile, tiles, memory in GB.
+
+        Raises:
+            TiltkitError: As `problem`.
+        """
+        tiles, prior, device = self.tiles(index), self.priors[0], self.devices[0]
+        tile = tiles[0] if len(tiles) > 1 else None
+        problem = self.problem(index, prior, device, tile)
+        return (problem, len(tiles), self.for_tile) if tile else (problem, 1, self.for_whole)
+
+    def problem(
+        self, index: int, prior: Prior, device: torch.device, tile: Tile | None = None
+    ) -> Problem:
+        """The problem of a slice or of one of its tiles.
+
+        Raises:
+            PluginError: Its images have another shape than the layout: the result has no room.
+            TiltkitError: Operator and measurement do not fit each other.
+        """
+        shape = self.scan.layout.shape[1:]
+        if tile is None:
+            problem = self.scan.problem(index, prior, device)
+        else:
+            assert isinstance(self.scan, TiledScan)  # noqa: S101  (who gave the tile)
+            shape = tuple(end - first for first, end in bounds_of(tile.window))
+            problem = self.scan.tile_problem(index, tile, prior, device)
+        blank = torch.zeros((1, *problem.shape), device=device)
+        images = {"to_image": problem.to_image(blank)[0], "baseline": problem.baseline}
+        images |= {"phase": problem.phase(blank[0])} if problem.phase else {}
+        wrong = {name: tuple(x.shape) for name, x in images.items() if x.shape != shape}
+        if wrong:
+            raise PluginError(
+                f"The layout of the task {self.recipe.task['name']} has images of shape {shape},"
+                f" but {' and '.join(f'its {n} has {found}' for n, found in wrong.items())}.",
+                "tell the plugin's authors: all have the layout's shape, which has no channels.",
+            )
+        if linear_gaussian(problem.likelihood) is not None:
+            Target(problem, 1, 1, device).check_measurement()
+        return problem
+
+    @property
+    def for_whole(self) -> float:
+        """Memory in GB for samples of a whole slice that are handled side by side."""
+        return self.recipe.memory_gb or DEFAULT_MEMORY_GB
+
+    @property
+    def for_tile(self) -> float:
+        """The same for a tile; the other half is for what `values_at_once` counts."""
+        return self._memory_gb / 2
+
+    @property
+    def _memory_gb(self) -> float:
+        return self.recipe.memory_gb or min(memory_of(device) for device in self.devices)
+
+    def steps(
+        self,
+        index: int,
+        problem: Callable[[Prior, torch.device], Problem],
+        checkpoint: Path,
+        memory_gb: float,
+    ) -> Iterator[LevelDone | Outcome]:
+        """Sample a problem of slice ``index``."""
+        return solve(
+            [problem(prior, at) for prior, at in zip(self.priors, self.devices, strict=True)],
+            self.sampler,
+            seed=(self.recipe.seed, index),
+            n=self.recipe.samples,
+            devices=self.devices,
+            runs=self.recipe.runs,
+            memory_gb=memory_gb,
+            index=index,
+            checkpoint=checkpoint,
+        )
+
+
+def sample_slice(
+    parts: Parts, index: int, position: int, writer: ResultWriter
+) -> Iterator[LevelDone | Mapping[str, Any]]:
+    """Sample a slice into a result; its certificate comes last.
+
+    Args:
+        parts: What it takes.
+        index: Of the slice in the scan.
+        position: Of the slice in the result.
+        writer: Of the result.
+    """
+    tiles = parts.tiles(index)
+    if len(tiles) > 1:
+        yield from _in_tiles(parts, tiles, index, position, writer)
+    else:
+        yield from _whole(parts, index, position, writer)
+
+
+def _whole(
+    parts: Parts, index: int, position: int, writer: ResultWriter
+) -> Iterator[LevelDone | Mapping[str, Any]]:
+    """A slice at once."""
+    problem = partial(parts.problem, index)
+    for step in parts.steps(index, problem, parts.checkpoint, parts.for_whole):
+        if isinstance(step, Outcome):
+            writer.write(position, step)
+            yield step.diagnostics
+        else:
+            yield step
+
+
+def _in_tiles(
+    parts: Parts, tiles: Sequence[Tile], index: int, position: int, writer: ResultWriter
+) -> Iterator[LevelDone | Mapping[str, Any]]:
+    """A slice tile by tile; tiles that a stopped run has written are not done again."""
+    done = writer.tiles(position)
+    todo = [tile for tile in tiles if bounds_of(tile.window) not in done]
+    start = time.perf_counter()
+    for k, tile in enumerate(todo):
+        problem = partial(parts.problem, index, tile=tile)
+        # Tiles share their random numbers, but not their checkpoints.
+        number = tiles.index(tile)
+        own = parts.checkpoint.with_name(f"{parts.checkpoint.name}.tile{number}")
+        for step in parts.steps(index, problem, own, parts.for_tile):
+            if isinstance(step, Outcome):
+                writer.write_tile(position, tile.window, step)
+            else:
+                yield _of_all(step, k, len(todo), time.perf_counter() - start)
+    done = writer.tiles(position)
+    windows = [bounds_of(tile.window) for tile in tiles]
+    report = combined([done[window] for window in windows], windows)
+    writer.close_slice(position, report)
+    yield report
+
+
+def _of_all(step: LevelDone, tile: int, tiles: int, spent: float) -> LevelDone:
+    """The progress of a tile as that of the tiles to do, on which so many seconds were spent."""
+    done = tile * step.n_levels + step.level
+    total = tiles * step.n_levels
+    return replace(step, level=done, n_levels=total, seconds_left=spent / done * (total - done))

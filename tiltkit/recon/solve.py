@@ -1,0 +1,196 @@
+"""Sample the posterior of one problem: images, statistics and certificate of one slice."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tiltkit.likelihoods import GaussianLikelihood
+from tiltkit.posterior.certificate import data_fit, ladder_report, likeness, verdict
+from tiltkit.posterior.moments import Moments, Quantiles
+from tiltkit.posterior.outcome import QUANTILES, Outcome
+from tiltkit.posterior.rhat import agreement, together
+from tiltkit.sampling.run import Group, side_by_side
+from tiltkit.sampling.target import Target, chunk_size
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tiltkit.problem import Problem
+    from tiltkit.sampling.state import Sampler, State
+
+__all__ = ["DEFAULT_MEMORY_GB", "LevelDone", "solve"]
+
+DEFAULT_MEMORY_GB = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LevelDone:
+    """A noise level of a slice is finished."""
+
+    index: int
+    level: int
+    n_levels: int
+    noise_level: float
+    ess: float
+    seconds_left: float
+
+
+def solve(
+    problems: Sequence[Problem],
+    sampler: Sampler,
+    *,
+    seed: tuple[int, ...],
+    n: int,
+    devices: Sequence[torch.device],
+    runs: int = 1,
+    memory_gb: float = DEFAULT_MEMORY_GB,
+    index: int = 0,
+    checkpoint: Path | None = None,
+) -> Iterator[LevelDone | Outcome]:
+    """Sample the posterior of one slice; the last item is its `Outcome`.
+
+    Args:
+        problems: The slice, once per device and on it.
+        sampler: The sampler.
+        seed: Of all randomness; the same seed and number of runs give the same samples on the
+            same kind of device, however many devices there are.
+        n: Number of samples.
+        devices: Where to compute; several ones share the runs out.
+        runs: Independent groups that the samples are divided into, at most ``n``.
+        memory_gb: For particles handled side by side on a device.
+        index: Number of the slice, for messages.
+        checkpoint: A file that is kept up to date, with a number behind its name for every run
+            but the first; where it is there already, of the same slice and seed, the run goes on
+            from it.
+    """
+    start = time.perf_counter()
+    groups = []
+    for run in range(runs):
+        problem, device = problems[run % len(problems)], devices[run % len(devices)]
+        share = n // runs + (run < n % runs)
+        target = Target(problem, share, chunk_size(problem.shape, share, memory_gb), device)
+        own = _checkpoint(checkpoint, run)
+        groups.append(Group(target, sampler, (*seed, run) if run else seed, own))
+    total = runs * len(sampler.levels(groups[0].target))
+    lanes = [_in_turn(groups[lane :: len(devices)]) for lane in range(min(len(devices), runs))]
+    for group in side_by_side(lanes):
+        done = sum(len(one.progress.infos) for one in groups)
+        seconds = sum(one.progress.seconds for one in groups) / len(lanes)
+        info = group.progress.infos[-1]
+        left = seconds / done * max(total - done, 0)
+        yield LevelDone(index, done, max(total, done), info.noise_level, info.ess, left)
+    yield _outcome(groups, seed, start)
+
+
+def _checkpoint(first: Path | None, run: int) -> Path | None:
+    return first.with_name(f"{first.name}.{run}") if first and run else first
+
+
+def _in_turn(groups: Sequence[Group]) -> Iterator[Group]:
+    """All levels of one group after the other."""
+    for group in groups:
+        yield from group.levels()
+
+
+def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outcome:
+    """Images and certificate of all groups together."""
+    device = groups[0].target.device
+    problem = groups[0].target.problem
+    with torch.inference_mode():
+        x = torch.cat([group.samples().to(device) for group in groups])
+        images = reduce(Moments.merged, (group.progress.images for group in groups))
+        particles = reduce(Moments.merged, (group.progress.particles for group in groups))
+        quantiles = reduce(Quantiles.merged, (group.progress.quantiles for group in groups))
+        shares = [g.progress.mean.image.to(device) * (g.target.n / len(x)) for g in groups]
+        diagnostics = _certificate(groups, x, particles)
+    diagnostics = (
+        dict(problem.facts)
+        | diagnostics
+        | {
+            "seconds": _seconds(groups, start),
+            "peak_memory_mb": _peak_memory_mb(groups),
+            "device": ", ".join(dict.fromkeys(str(group.target.device) for group in groups)),
+            "seed": seed[0],
+        }
+    )
+
+    def host(image: torch.Tensor) -> Any:
+        return image.float().cpu().numpy()
+
+    phase = problem.phase
+    spread = 1.0 if len(x) > 1 else torch.nan  # one sample has none
+    return Outcome(
+        mean=host(torch.stack(shares).sum(0)),
+        std=host(images.std(len(x))),
+        quantiles={q: host(image * spread) for q, image in quantiles.at(QUANTILES).items()},
+        samples=host(problem.to_image(x)),
+        baseline=host(problem.baseline),
+        phase=None if phase is None else host(phase(particles.mean.to(x.dtype))),
+        diagnostics=diagnostics,
+    )
+
+
+def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -> dict[str, Any]:
+    """All diagnostics that do not depend on the machine."""
+    first, sampler = groups[0].target, groups[0].sampler
+    whole = Target(first.problem, len(x), first.chunk, first.device)
+    infos = together([group.progress.infos for group in groups])
+    report = ladder_report(infos, whole.n, weighted=sampler.weighted)
+    report |= data_fit(first.problem.likelihood, particles.mean.to(x), x, first.chunk)
+    report |= likeness(first.problem.prior, x)
+    divergences = [fisher(group.target, sampler, group.state) for group in groups]
+    shares = [group.target.n / whole.n for group in groups]
+    known = [share * one for share, one in zip(shares, divergences, strict=True) if one is not None]
+    if known:
+        report["fisher"] = sum(known)
+    halves = [group.progress.halves for group in groups]
+    kinship = max(group.state.kinship for group in groups)
+    report |= agreement(halves, [group.target.n for group in groups], kinship)
+    report |= {
+        "approximated": not isinstance(first.problem.likelihood, GaussianLikelihood),
+        "network_calls": sum(
+            share * group.target.network_calls for share, group in zip(shares, groups, strict=True)
+        ),
+    }
+    return report | {"verdict": verdict(report)}
+
+
+def fisher(target: Target, sampler: Sampler, state: State) -> float | None:
+    """Fisher divergence between the prior at the last level and at the smallest one it knows.
+
+    Mean over particles of ``|score_last(x) - score_min(x)|^2 / dim``; exactly 0 when the ladder
+    ends at the smallest level. None for samplers that follow no score.
+    """
+    x, last = sampler.images(target, state), sampler.scores(target, state)
+    if last is None:
+        return None
+    smallest = target.problem.prior.sigma_range[0]
+    total = 0.0
+    for rows in target.chunks():
+        difference = target.score(x[rows], smallest) - last[rows]
+        total += float(difference.double().square().sum())
+    return total / x.numel()
+
+
+def _seconds(groups: Sequence[Group], start: float) -> float:
+    """Time of the whole slice, with that of stopped runs before this one."""
+    here = time.perf_counter() - start
+    lanes = len({group.target.device for group in groups})
+    return max(here, sum(group.progress.seconds for group in groups) / lanes)
+
+
+def _peak_memory_mb(groups: Sequence[Group]) -> float:
+    """Peak memory of the process so far: on the GPUs where they are used, of the host elsewhere."""
+    devices = {group.target.device for group in groups}
+    if all(device.type == "cuda" for device in devices):
+        return sum(torch.cuda.max_memory_allocated(device) for device in devices) / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

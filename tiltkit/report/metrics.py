@@ -1,0 +1,247 @@
+"""How good a result is: against a known truth, and by its own account.
+
+Estimate and truth are compared in the units of their files, never rescaled to fit each other. The
+data range is the largest value of the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltkit.errors import InputError, PluginError, TiltkitError
+from tiltkit.io.reading import open_hdf5, read_estimate, read_provenance, result_shape
+from tiltkit.io.sniff import datasets
+from tiltkit.plugins.isolate import isolated
+from tiltkit.protocols import Estimate
+
+if TYPE_CHECKING:
+    from tiltkit.plugins import Plugins
+    from tiltkit.protocols import Metric
+
+__all__ = ["chi2", "coverage90", "evaluate", "foreground", "nrmse", "psnr", "spread_ratio", "ssim"]
+
+Image = NDArray[np.float32]
+
+# Where a truth file keeps its images, in the order in which they are looked for.
+TRUTH_NAMES = ("truth", "reconstruction_rss", "reconstruction_esc", "entry/data/data")
+
+
+def psnr(estimate: Estimate, truth: Image) -> float:
+    """Peak signal-to-noise ratio of the posterior mean in dB; infinite when it is the truth."""
+    from skimage.metrics import peak_signal_noise_ratio
+
+    with np.errstate(divide="ignore"):
+        return _compare(partial(peak_signal_noise_ratio, data_range=1.0), estimate, truth)
+
+
+def ssim(estimate: Estimate, truth: Image) -> float:
+    """Structural similarity of the posterior mean, windows of 7 x 7 pixels (1 is equality).
+
+    Of volumes the mean over their planes: windows across them would mix unequal voxel sizes.
+    """
+    from skimage import metrics
+
+    similarity: Callable[..., float] = metrics.structural_similarity
+
+    def measure(truth: Image, mean: Image) -> float:
+        pairs = zip(
+            truth.reshape(-1, *truth.shape[-2:]), mean.reshape(-1, *mean.shape[-2:]), strict=True
+        )
+        planes = [similarity(*pair, data_range=1.0) for pair in pairs]
+        return float(np.mean(planes))
+
+    return _compare(measure, estimate, truth)
+
+
+def nrmse(estimate: Estimate, truth: Image) -> float:
+    """Root mean squared error of the posterior mean over the root mean square of the truth."""
+    from skimage.metrics import normalized_root_mse
+
+    return _compare(normalized_root_mse, estimate, truth)
+
+
+def chi2(estimate: Estimate, truth: Image) -> float:
+    """Data residual of the samples per measurement, in units of the noise; 1 is expected.
+
+    Taken from the result's own diagnostics: the truth is not needed for it.
+    """
+    return float(estimate.diagnostics.get("chi2", np.nan))
+
+
+def coverage90(estimate: Estimate, truth: Image) -> float:
+    """Share of foreground pixels where the truth lies between the 5 and 95 % quantiles.
+
+    A calibrated posterior gives 0.9, and with n < 19 samples, whose extremes must then do as
+    quantiles, (n - 1) / (n + 1).
+    """
+    low, high = estimate.quantiles.get(0.05), estimate.quantiles.get(0.95)
+    if low is None or high is None:
+        return float("nan")
+    where = foreground(truth)
+    inside = (low <= truth) & (truth <= high)
+    # One sample has no interval, and none is not a narrow one.
+    known = np.isfinite(low[where]) & np.isfinite(high[where])
+    return float(inside[where].mean()) if known.all() else float("nan")
+
+
+def spread_ratio(estimate: Estimate, truth: Image) -> float:
+    """Root mean squared error over root mean squared spread, in the foreground.
+
+    1 for a calibrated posterior; above 1 the result is more wrong than it admits.
+    """
+    where = foreground(truth)
+    error = np.square(estimate.mean[where] - truth[where], dtype=np.float64).mean()
+    spread = np.square(estimate.std[where], dtype=np.float64).mean()
+    return float(np.sqrt(error / spread)) if spread > 0 else float("nan")
+
+
+def foreground(truth: Image) -> NDArray[np.bool_]:
+    """Where the truth exceeds a tenth of its 99th percentile: air has no anatomy to be right on."""
+    return truth > 0.1 * np.percentile(truth, 99)
+
+
+def evaluate(
+    result: Path,
+    truth: Path,
+    dataset: str | None,
+    plugins: Plugins,
+    tell: Callable[[str], None] = lambda _text: None,
+) -> Mapping[str, float]:
+    """Every metric that plugins bring, averaged over the slices of a result.
+
+    Args:
+        result: A result file.
+        truth: An HDF5 file with the true images in the same units.
+        dataset: Path of the images inside ``truth``; the usual names when None.
+        plugins: Where metrics come from.
+        tell: Gets the reason for each metric that had to be left out.
+
+    Returns:
+        ``NAME`` for the posterior mean, NaN where the metric knows no number, and
+        ``NAME_baseline`` for the reconstruction without a prior. A baseline has no samples, so
+        metrics that need them have no such entry.
+
+    Raises:
+        InputError: A file cannot be read, or the shapes differ.
+        PluginError: All metrics failed.
+    """
+    numbers = read_provenance(result).get("slices")
+    images = _read_truth(truth, dataset, result_shape(result), numbers)
+    values: dict[str, list[float]] = {}
+    failed: dict[str, PluginError] = {}
+    names = [entry.name for entry in plugins.entries("metric")]
+    for index, image in enumerate(images):
+        estimate = read_estimate(result, index)
+        _protect(estimate, image)
+        for name in (name for name in names if name not in failed):
+            try:
+                score = _score(name, plugins, estimate, image)
+            except PluginError as error:
+                failed[name] = error
+                continue
+            values.setdefault(name, []).append(score)
+            base = _score_baseline(name, plugins, estimate, image)
+            values.setdefault(f"{name}_baseline", []).append(base)
+    if names and len(failed) == len(names):
+        raise failed[names[0]]
+    for name, reason in failed.items():
+        tell(str(reason))
+        values.pop(name, None)
+        values.pop(f"{name}_baseline", None)
+    return {
+        name: _mean(scores)
+        for name, scores in values.items()
+        if name in names or not np.isnan(scores).all()
+    }
+
+
+def _protect(estimate: Estimate, truth: Image) -> None:
+    """One metric must not change the arrays that the next one gets."""
+    images = (estimate.mean, estimate.std, estimate.samples, estimate.baseline, truth)
+    for array in (*images, *estimate.quantiles.values()):
+        array.setflags(write=False)
+
+
+def _compare(measure: Callable[..., Any], estimate: Estimate, truth: Image) -> float:
+    """A measure of (truth, mean), both over the largest truth: float64, whatever the unit."""
+    largest = float(truth.max())
+    if not largest > 0:
+        raise InputError("The truth has no value above zero.", "check the truth file.")
+    return float(
+        measure(truth.astype(np.float64) / largest, estimate.mean.astype(np.float64) / largest)
+    )
+
+
+def _read_truth(
+    path: Path, dataset: str | None, shape: tuple[int, ...], numbers: Sequence[int] | None
+) -> Image:
+    """True images (slice, *image) of exactly the given shape.
+
+    Where the truth has all slices of a scan and the result only some, ``numbers`` says which.
+    """
+    with open_hdf5(path) as file:
+        name = _truth_name(file, dataset)
+        if not isinstance(file.get(name), h5py.Dataset):
+            raise InputError(
+                f"{path} has no dataset {name}; it has {', '.join(datasets(file)) or 'none'}.",
+                "name one of these with --dataset.",
+            )
+        images = file[name]
+        if images.dtype.kind not in "fiu":
+            raise InputError(
+                f"The truth {name} has type {images.dtype}, not real numbers.",
+                "give magnitude images, or another --dataset.",
+            )
+        found = images.shape
+        chosen = images[()]
+    if numbers and len(found) == len(shape) and len(numbers) < found[0] > max(numbers):
+        chosen = chosen[list(numbers)]
+    if chosen.shape != shape and (1, *found) != shape:
+        raise InputError(
+            f"The truth {name} has shape {found}, the result {shape}.",
+            "give a truth of the same slices and image size.",
+        )
+    truth: Image = np.asarray(chosen, np.float32).reshape(shape)
+    if not np.isfinite(truth).all():
+        raise InputError(f"The truth {name} in {path} holds NaN or infinite values.", "repair it.")
+    return truth
+
+
+def _truth_name(file: h5py.File, dataset: str | None) -> str:
+    usual = [name for name in TRUTH_NAMES if name in file]
+    return dataset or next(iter(usual), TRUTH_NAMES[0])
+
+
+def _score(name: str, plugins: Plugins, estimate: Estimate, truth: Image) -> float:
+    metric = cast("Metric", plugins.load("metric", name))
+    distribution = plugins.plugin_of("metric", name).distribution
+    with isolated(f"The metric {name} failed", distribution, own_words=True):
+        return float(metric(estimate, truth))
+
+
+def _score_baseline(name: str, plugins: Plugins, estimate: Estimate, truth: Image) -> float:
+    """The metric of the baseline image, NaN where the metric needs more than an image."""
+    bare = replace(
+        estimate,
+        mean=estimate.baseline,
+        std=np.full_like(estimate.std, np.nan),
+        quantiles={},
+        samples=estimate.samples[:0],
+        diagnostics={},
+    )
+    try:
+        return _score(name, plugins, bare, truth)
+    except TiltkitError:  # foreign code may need any of what is missing
+        return float("nan")
+
+
+def _mean(scores: list[float]) -> float:
+    return float("nan") if np.isnan(scores).all() else float(np.nanmean(scores))

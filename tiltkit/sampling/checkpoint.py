@@ -1,0 +1,208 @@
+"""How far the sampling of one slice is: all that a stopped run needs to go on, and its file."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from tiltkit.posterior.level import Info
+from tiltkit.posterior.mean import PosteriorMean
+from tiltkit.posterior.moments import Moments, Quantiles
+from tiltkit.sampling.gaussian.conditioning import Fresh
+from tiltkit.sampling.state import State, Twist
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from torch import Tensor
+
+    from tiltkit.sampling.particles.rng import Draw
+
+__all__ = ["Keeper", "Progress", "load", "save"]
+
+# Of checkpoints: another one is of another version of the program.
+FORMAT = 2
+
+
+@dataclass
+class Progress:
+    """A slice on its way.
+
+    Attributes:
+        state: After the last finished level; None before the first.
+        infos: Of all finished levels.
+        particles: Statistics of the samples so far, as the prior sees them.
+        halves: Statistics of early and late collected samples, in the user's units.
+        quantiles: Of all of them.
+        mean: Estimate of the posterior mean, in the user's units.
+        network_calls: Score evaluations so far.
+        seconds: Time spent so far.
+        draw: State of the random generators after the last finished level.
+    """
+
+    state: State | None = None
+    infos: list[Info] = field(default_factory=list)
+    particles: Moments = field(default_factory=Moments)
+    halves: tuple[Moments, Moments] = field(default_factory=lambda: (Moments(), Moments()))
+    quantiles: Quantiles = field(default_factory=Quantiles)
+    mean: PosteriorMean = field(default_factory=PosteriorMean)
+    network_calls: float = 0.0
+    seconds: float = 0.0
+    draw: Tensor | None = None
+
+    @property
+    def images(self) -> Moments:
+        """Statistics of all collected samples, in the user's units."""
+        return self.halves[0].merged(self.halves[1])
+
+    def statistics(self) -> dict[str, Moments | Quantiles | PosteriorMean]:
+        """All that samples are taken into, by the names of a checkpoint."""
+        early, late = self.halves
+        return {
+            "particles": self.particles, "early": early, "late": late,
+            "quantiles": self.quantiles, "mean": self.mean,
+        }  # fmt: skip
+
+
+def save(path: Path, progress: Progress, key: str) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        path: The file; what is there is replaced.
+        progress: After at least one level.
+        key: Says what the checkpoint belongs to; `load` asks for the same.
+
+    Raises:
+        OSError, SafetensorError: The disk is full or broken.
+    """
+    state, draw = progress.state, progress.draw
+    assert state is not None and draw is not None  # noqa: S101, PT018  (made after a level)
+    tensors = {"c": state.c, "score": state.score, "log_weight": state.log_weight}
+    notes: dict[str, Any] = {"format": FORMAT, "key": key}
+    notes |= {"level": state.level, "breadth": state.breadth}
+    notes["kinship"] = state.kinship
+    if state.fresh is not None:
+        tensors |= {"fresh.spread": state.fresh.spread, "fresh.xi": state.fresh.xi}
+        notes["kernel"] = state.fresh.kernel
+    if state.twist is not None:
+        tensors |= {"twist.potential": state.twist.potential, "twist.pull": state.twist.pull}
+        notes["twist"] = list(state.twist.variance)
+    for name, part in progress.statistics().items():
+        own, counts = part.dump()
+        tensors |= {f"{name}.{key}": value for key, value in own.items()}
+        notes[name] = counts
+    tensors["draw"] = draw
+    notes |= {
+        "infos": [asdict(info) for info in progress.infos],
+        "network_calls": progress.network_calls,
+        "seconds": progress.seconds,
+    }
+    new = path.with_name(path.name + ".new")
+    # A tensor that shares memory with another one cannot be saved as it is.
+    whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    try:
+        save_file(whole, new, metadata={"notes": json.dumps(notes)})
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def load(path: Path, draw: Draw, key: str) -> Progress | None:
+    """The progress of a checkpoint, its generators put into ``draw``.
+
+    None where there is no checkpoint, or one of something else or of another version, or a damaged
+    one: then the slice starts again, which costs time and changes nothing.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = json.loads((file.metadata() or {}).get("notes", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError):
+        return None
+    if (notes.get("format"), notes.get("key")) != (FORMAT, key):
+        return None
+    draw.restore(tensors["draw"])
+    device = draw.device
+    progress = Progress(
+        state=_state(notes, {name: value.to(device) for name, value in tensors.items()}),
+        infos=[Info(**info) for info in notes["infos"]],
+        network_calls=notes["network_calls"],
+        seconds=notes["seconds"],
+    )
+    for name, part in progress.statistics().items():
+        prefix = f"{name}."
+        own = {
+            key.removeprefix(prefix): value.to(device)
+            for key, value in tensors.items()
+            if key.startswith(prefix)
+        }
+        part.restore(own, notes[name])
+    return progress
+
+
+class Keeper:
+    """Keeps a checkpoint up to date at no more than a twentieth of the run's time.
+
+    A run that is interrupted leaves its last finished level; one that is killed loses at most
+    that share of its time.
+    """
+
+    def __init__(self, path: Path | None, progress: Progress, key: str) -> None:
+        self._path, self._progress, self._key = path, progress, key
+        self._saved, self._cost, self._levels = time.perf_counter(), 0.0, len(progress.infos)
+
+    def __enter__(self) -> Keeper:
+        return self
+
+    def level_done(self) -> None:
+        """Save, unless that was done a moment ago."""
+        if time.perf_counter() - self._saved >= 20 * self._cost:
+            self._save()
+
+    def finished(self) -> None:
+        """Save the end, which other groups of the slice may still wait for."""
+        if len(self._progress.infos) > self._levels:
+            self._save()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        if interrupted and len(self._progress.infos) > self._levels:
+            self._save()
+
+    def _save(self) -> None:
+        if self._path is not None:
+            start = time.perf_counter()
+            # Without a checkpoint a run that is stopped loses time, and all others nothing.
+            with suppress(OSError, SafetensorError):
+                save(self._path, self._progress, self._key)
+                self._levels = len(self._progress.infos)
+            self._saved = time.perf_counter()
+            self._cost = self._saved - start
+
+
+def _state(notes: dict[str, Any], tensors: dict[str, Tensor]) -> State:
+    state = State(
+        tensors["c"], tensors["score"], tensors["log_weight"], notes["level"],
+        breadth=notes["breadth"],
+        kinship=notes["kinship"],
+    )  # fmt: skip
+    if "kernel" in notes:
+        fresh = Fresh(tensors["fresh.spread"], tensors["fresh.xi"], notes["kernel"])
+        state = replace(state, fresh=fresh)
+    if "twist" in notes:
+        twist = Twist(tensors["twist.potential"], tensors["twist.pull"], notes["twist"])
+        state = replace(state, twist=twist)
+    return state

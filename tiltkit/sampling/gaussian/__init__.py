@@ -1,0 +1,1 @@
+"""Conditioning on linear-Gaussian data: diagonal and iterative algebra, other likelihoods."""

@@ -1,0 +1,1 @@
+"""Particles: their weights and resampling, the noise ladder, random numbers."""

@@ -1,0 +1,176 @@
+"""Annealed Langevin Monte Carlo as published (Parulekar et al., ICLR 2026, arXiv:2508.07631).
+
+Ornstein-Uhlenbeck path ``X_t = e^-t X_0 + sqrt(1 - e^-2t) Z`` with density ``p_t``; the posterior
+path is ``mu_t ~ p_t exp(-R)`` with the exact potential ``R`` at every time. A warm start samples
+``mu_inf ~ N(0, I) exp(-R)``, then t falls from ``T`` to ``tau``. Works for any differentiable
+``R``; there is no weighting, so mode weights can freeze at wrong values.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from tiltkit.errors import UsageError
+from tiltkit.likelihoods import linear_gaussian
+from tiltkit.operators.cg import norm_squared
+from tiltkit.posterior.level import Info
+from tiltkit.sampling.state import State, planned
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from tiltkit.sampling.particles.rng import Draw
+    from tiltkit.sampling.target import Target
+
+__all__ = ["Almc", "AlmcOptions", "noise_level", "time_of"]
+
+
+# Time at which paths start, where the prior knows that much noise.
+_LATEST = 2.0
+# A noise level and the level of its time differ by this at most.
+_ROUNDING = 1 + 1e-9
+
+
+class AlmcOptions(BaseModel):
+    """Settings of `Almc`, with the names of the paper."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    T: float | None = Field(
+        None, gt=0, le=20, description="time at which the path starts; 2 when not given, or earlier"
+        " where the prior knows no more noise"
+    )  # fmt: skip
+    tau: float = Field(0.01, gt=0, description="time at which the path stops early")
+    kappa: float = Field(1.0, gt=0, description="slowness of the path; t = i delta / kappa")
+    delta: float | None = Field(
+        None, gt=0, description="step size; half of the stability limit when not given"
+    )
+    warm_steps: int = Field(200, ge=0, description="Langevin steps of the warm start")
+    reports: int = Field(50, ge=1, description="pieces into which the path is cut for reporting")
+    collect: int = Field(4, ge=0, description="further pieces at tau that count as samples")
+
+
+def noise_level(t: float) -> float:
+    """Variance-exploding noise level of time ``t``: ``sqrt(e^2t - 1)``."""
+    return math.sqrt(math.expm1(2 * t))
+
+
+def time_of(level: float) -> float:
+    """The time of a noise level, the inverse of `noise_level`."""
+    return math.log1p(level**2) / 2
+
+
+class Almc:
+    """The sampler; its levels are times ``t``, its cost one network call per Langevin step."""
+
+    Options = AlmcOptions
+    weighted: ClassVar[bool] = False
+
+    def __init__(self, options: AlmcOptions) -> None:
+        self.options = options
+
+    def _start(self, target: Target) -> float:
+        """The time at which the path starts."""
+        _, high = target.problem.prior.sigma_range
+        return self.options.T or min(_LATEST, time_of(high))
+
+    def levels(self, target: Target) -> list[float]:
+        """Times from ``T`` to ``tau`` at which the run reports; the last ones collect samples."""
+        o, start = self.options, self._start(target)
+        low, high = target.problem.prior.sigma_range
+        if not low <= noise_level(o.tau) < noise_level(start) <= high * _ROUNDING:
+            raise UsageError(
+                f"Times {start:g} to {o.tau:g} are noise levels {noise_level(start):.3g} to"
+                f" {noise_level(o.tau):.3g}, but the prior knows {high:g} to {low:g}.",
+                "set sampler.T and sampler.tau so that sqrt(exp(2 t) - 1) lies in that range.",
+            )
+        times = np.linspace(start, o.tau, o.reports + 1)
+        return [float(t) for t in times] + [o.tau] * o.collect
+
+    def next_level(
+        self, target: Target, state: State | None, infos: Sequence[Info]
+    ) -> float | None:
+        """See `Sampler`."""
+        return planned(self.levels(target), infos)
+
+    def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
+        """Warm start: Langevin on ``N(0, I) exp(-R)``, strongly log-concave for convex ``R``."""
+        delta = self._step_size(target)
+        likelihood, shape = target.problem.likelihood, target.problem.shape
+        x = torch.empty((target.n, *shape), dtype=target.dtype, device=target.device)
+        for rows in target.chunks():
+            particles = draw.normal(rows, shape, target.dtype)
+            for _ in range(self.options.warm_steps):
+                drift = -particles - likelihood.gradient(particles)
+                particles = _langevin(target, particles, drift, delta, draw, rows)
+            x[rows] = particles
+        return self._state(target, x, level), _info(target, level)
+
+    def step(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
+        """Langevin steps of size ``delta`` while t falls by ``delta / kappa`` each."""
+        delta = self._step_size(target)
+        final = level == state.level
+        piece = (self._start(target) - self.options.tau) / self.options.reports
+        steps = max(1, math.ceil(piece * self.options.kappa / delta))
+        times = np.linspace(state.level, level, steps + 1)[1:]
+        x = state.c.clone()
+        for rows in target.chunks():
+            particles = x[rows]
+            for t in times:
+                drift = _score(target, particles, float(t))
+                drift = drift - target.problem.likelihood.gradient(particles)
+                particles = _langevin(target, particles, drift, delta, draw, rows)
+            x[rows] = particles
+        return self._state(target, x, level), _info(target, level, final=final)
+
+    def images(self, target: Target, state: State) -> Tensor:
+        """See `Sampler`; the particles live on the OU path, where the paper stops."""
+        return state.c
+
+    def scores(self, target: Target, state: State) -> Tensor:
+        """See `Sampler`."""
+        return state.score
+
+    def _state(self, target: Target, x: Tensor, level: float) -> State:
+        zero = torch.zeros(target.n, dtype=torch.float64, device=target.device)
+        return State(x, torch.zeros_like(x), zero, level)
+
+    def _step_size(self, target: Target) -> float:
+        """``delta``, or half of the limit ``2 / (L_prior(tau) + ||A||^2 / noise_var)``."""
+        if self.options.delta is not None:
+            return self.options.delta
+        linear = linear_gaussian(target.problem.likelihood)
+        if linear is None:
+            raise UsageError(
+                "The step size cannot be derived for this likelihood.",
+                "give it: -s sampler.delta=1e-4.",
+            )
+        prior = 1 / -math.expm1(-2 * self.options.tau)
+        image = torch.ones((1, *target.problem.shape), dtype=target.dtype, device=target.device)
+        return 1 / (prior + norm_squared(linear.operator, image) / linear.noise_var)
+
+
+def _score(target: Target, x: Tensor, t: float) -> Tensor:
+    """Score of ``p_t``: ``e^t`` times that of the variance-exploding path at ``e^t x``."""
+    scale = math.exp(t)
+    return scale * target.score(scale * x, noise_level(t))
+
+
+def _langevin(
+    target: Target, x: Tensor, drift: Tensor, delta: float, draw: Draw, rows: slice
+) -> Tensor:
+    xi = draw.normal(rows, tuple(x.shape[1:]), x.dtype)
+    x = x + delta * drift + math.sqrt(2 * delta) * xi
+    constraint = target.problem.constraint
+    return x if constraint is None else constraint.apply(x)
+
+
+def _info(target: Target, t: float, *, final: bool = False) -> Info:
+    return Info(noise_level=noise_level(t), ess=float(target.n), final=final)

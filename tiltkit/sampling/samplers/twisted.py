@@ -1,0 +1,237 @@
+"""Twisted diffusion with potentials at the denoised particle, and no back-propagation.
+
+Weighted particles on a variance-exploding path (twisted diffusion sampler: Wu et al.,
+arXiv:2306.17775) towards the last target of annealed Langevin (Parulekar et al.,
+arXiv:2508.07631). Targets at noise level a > tau, with the denoiser ``D``:
+
+    mu_a ~ p_a(x) h_a(x),   h_a(x) = N(y; A D_a(x), noise + A C_a A^H),   0 <= C_a <= a^2
+    mu_tau ~ p_tau(x) exp(-R(x)),  the last one, that of `Walmc`
+
+The data see the particle through all that the prior knows, so that ``h_a`` decides between modes
+while they still overlap. Below, where ``R_s(x)`` would go on to weigh noise, weights stay flat.
+From a to b, with ``gap = a^2 - b^2`` and the prior's reverse kernel ``N(m, v I)``,
+``m = x + gap score_a(x)``:
+
+    x' = m + gap g + sqrt(v) xi,   log w += log [h_b(x') N(x'; m, v I)]
+                                          - log [h_a(x) N(x'; m + gap g, v I)]
+
+Whatever ``g`` is, integrating out ``x`` leaves ``h_b(x') int p_a(x) N(x'; m(x), v I) dx``, which
+is ``mu_b`` as far as the kernel carries ``p_a`` to ``p_b``. How ``g`` is found, and ``C_a`` and
+``v`` from averages over all particles of the level before: `tiltkit.sampling.samplers.guidance`.
+
+Given the data, a particle is exchangeable with the truth plus noise, if the prior is right: the
+residual of ``D_a(x)`` then has the covariance ``noise + a^2 A J A^H``. How much larger it is, with
+the mean diagonal of ``J`` in each band, is reported per level: it tells images that the prior does
+not know, and is too sure of. Where it is too large, a run without a ``tau`` of the user's ends at
+twice the smallest level that the prior knows: early stopping, which the theory of annealed Langevin
+has anyway, keeps noise in the samples where the prior would take out more than it knows.
+
+On the ladder particles are images, so that the tilt's coordinates are visited once per level; at
+``tau`` they are in these coordinates, as `Walmc` has them.
+
+What a particle leaves to expect, given the data, is ``D_a(x) + a^2 J u``, Tweedie's formula for
+``p_a h_a`` where ``g`` is exact. Its mean over particles, which are few, has less chance in it than
+that of their samples, and is handed on for `PosteriorMean`.
+
+Cost: two network calls per level (``J u`` before a step, the score after it) and one per collected
+round, which is a Langevin move of `Walmc` at ``tau``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from tiltkit.posterior.level import certain_misfit
+from tiltkit.sampling.gaussian.conditioning import Step
+from tiltkit.sampling.particles.ladder import bounds, pace
+from tiltkit.sampling.particles.weighing import MOST_KIN, LeastEss, MostKin, resampled, weigh
+from tiltkit.sampling.samplers.guidance import from_prior, guided, seen, twist_of
+from tiltkit.sampling.samplers.start import images_of, refuse_corrections, score_at
+from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
+from tiltkit.sampling.state import State, planned
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from tiltkit.posterior.level import Info
+    from tiltkit.sampling.particles.rng import Draw
+    from tiltkit.sampling.samplers.guidance import Reached
+    from tiltkit.sampling.target import Target
+
+__all__ = ["Twisted", "TwistedOptions"]
+
+
+# Last level of a run whose prior is too sure, over the smallest that it knows: wider intervals for
+# a slightly blurred mean. Chosen by hand.
+EARLY = 2.0
+# Misfit from which on a run does so: less than what is worth a warning.
+TOO_SURE = 1.2
+_SHARED = ("levels", "collect", "step", "sigma_max", "tau", "rho")
+
+
+class TwistedOptions(BaseModel):
+    """Settings of `Twisted`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    levels: int = Field(48, ge=2, le=10000, description="noise levels of the ladder")
+    collect: int = Field(4, ge=0, le=10000, description="rounds of moves at the last level that "
+                         "count towards mean, spread and quantiles")  # fmt: skip
+    step: float = Field(
+        0.5, gt=0, le=5, description="length of a collected move, in relaxation times"
+    )
+    sigma_max: float | None = Field(None, gt=0, description="first noise level; the prior's own")
+    tau: float | None = Field(None, gt=0, description="last noise level; the prior's smallest")
+    rho: float = Field(
+        20.0, ge=1, le=1000, description="shape of the ladder: larger gives a more constant ratio"
+    )
+    adapt: bool = Field(False, description="place levels so that weights are equally uneven")
+    probe: float = Field(
+        0.3,
+        gt=0,
+        le=10,
+        description="length of the finite difference, in spreads of what a particle leaves open",
+    )
+    resample_below: float = Field(
+        1.0, gt=0, le=1, description="resample when the ESS falls below this share"
+    )
+    least_ess: LeastEss = 8.0
+    most_kin: MostKin = MOST_KIN
+
+
+class Twisted:
+    """The sampler."""
+
+    Options = TwistedOptions
+    weighted: ClassVar[bool] = True
+    presets = Walmc.presets
+
+    def __init__(self, options: TwistedOptions) -> None:
+        self.options = options
+        # The ladder and its last level are those of annealed Langevin.
+        shared = options.model_dump(include=set(_SHARED))
+        self._langevin = Walmc(WalmcOptions.model_validate(shared))
+
+    def levels(self, target: Target) -> list[float]:
+        """The ladder; its last level repeated to collect samples."""
+        refuse_corrections(target)
+        return self._langevin.levels(target)
+
+    def next_level(
+        self, target: Target, state: State | None, infos: Sequence[Info]
+    ) -> float | None:
+        """As planned, or so that all levels make the weights about equally uneven.
+
+        The level ahead is taken to be as uneven as the one before. Where the data show that the
+        prior is too sure, the last level is a higher one.
+        """
+        early = self._early_stop(target)
+        if state is not None and state.level == early:
+            return early if sum(info.final for info in infos) < self.options.collect else None
+        ahead = self._ahead(target, infos)
+        if state is None or ahead is None or early is None or not ahead < early < state.level:
+            return ahead
+        return early if (certain_misfit(infos) or 0.0) > TOO_SURE else ahead
+
+    def _early_stop(self, target: Target) -> float | None:
+        """The last level of a run that is surprised by its data; None where the user chose one."""
+        low, high = target.problem.prior.sigma_range
+        first, _ = bounds((low, high), self.options.sigma_max, self.options.tau)
+        early = EARLY * low
+        return early if self.options.tau is None and early < first else None
+
+    def _ahead(self, target: Target, infos: Sequence[Info]) -> float | None:
+        """The next level, if nothing is wrong."""
+        levels, rho = self.levels(target), self.options.rho
+        plan = levels[: self.options.levels]
+        if len(infos) < 2 or not self.options.adapt or len(infos) >= len(plan):
+            return planned(levels, infos)
+        path = [info.noise_level for info in infos]
+        done, step = (u ** (1 / rho) for u in path[-2:])
+        length = done - step
+
+        def ahead(level: float) -> float:
+            share: float = (step - level ** (1 / rho)) / length
+            return infos[-1].kl * share**2
+
+        return pace(path, [info.kl for info in infos], ahead, plan, rho)
+
+    def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
+        """Draw from the prior, all but Gaussian at the first level, and weigh."""
+        reached = from_prior(target, level, draw)
+        nothing = State(reached.c, reached.score, reached.log_ratio, level)
+        return self._seen(target, reached, level, nothing, draw)
+
+    def step(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
+        """From noise level a to b < a: guided prediction, weights, resampling.
+
+        ``b == a`` is a round of moves at the last level; its particles are samples.
+        """
+        if level == state.level:
+            ended = self._langevin.options.model_copy(update={"tau": level})
+            return Walmc(ended).step(target, state, level, draw)
+        _, last = bounds(target.problem.prior.sigma_range, self.options.sigma_max, self.options.tau)
+        if level in (last, self._early_stop(target)):
+            return self._arrive(target, state, level, draw)
+        reached = guided(target, state, level, draw, self.options.probe)
+        return self._seen(target, reached, level, state, draw)
+
+    def images(self, target: Target, state: State) -> Tensor:
+        """See `Sampler`."""
+        return state.c if state.twist else images_of(target, state.c)
+
+    def scores(self, target: Target, state: State) -> Tensor:
+        """See `Sampler`."""
+        return state.score if state.twist else images_of(target, state.score)
+
+    def _seen(
+        self, target: Target, reached: Reached, level: float, before: State, draw: Draw
+    ) -> tuple[State, Info]:
+        """Weigh particles by the data as seen from the denoised ones; resample."""
+        twist, misfit = seen(target, reached, level)
+        new = replace(
+            before, c=reached.c, score=reached.score, level=level, twist=twist,
+            breadth=reached.breadth, expected=reached.expected,
+        )  # fmt: skip
+        new, info = self._weighed(new, reached.log_ratio - twist.potential, draw)
+        share = reached.breadth
+        freedom = share * reached.c[0].numel()
+        return new, replace(info, misfit=misfit, freedom=freedom, opened=share)
+
+    def _arrive(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
+        """The last step, to the target with the data seen from the particle itself.
+
+        Twisted by that target as in `Walmc`: a draw from ``N(m, v I) exp(-R)``, whose normaliser
+        over the old ``h`` is the weight.
+        """
+        twist = twist_of(state)
+        gap = state.level**2 - level**2
+        step = Step(state.kernel(level), 0.0)
+        increment = twist.potential.clone()
+        parts = []
+        for rows in target.chunks():
+            m = target.tilt.coordinates(torch.add(state.c[rows], state.score[rows], alpha=gap))
+            predicted, noise, log_z = target.tilt.predict(m, step, draw, rows)
+            c, fresh = target.constrained(predicted, noise)
+            increment[rows] += log_z
+            parts.append((c, score_at(target, c, level), (fresh or noise).xi))
+        c, score, xi = (torch.cat(three) for three in zip(*parts, strict=True))
+        noise = replace(noise, xi=xi)
+        new = State(c, score, state.log_weight, level, noise, kinship=state.kinship)
+        return self._weighed(new, increment, draw)
+
+    def _weighed(self, state: State, increment: Tensor, draw: Draw) -> tuple[State, Info]:
+        """New weights; equal ones after resampling."""
+        o = self.options
+        log_weight, info = weigh(
+            state.level, increment, state.log_weight, kinship=state.kinship,
+            least_ess=o.least_ess, resample_below=o.resample_below, most_kin=o.most_kin,
+        )  # fmt: skip
+        state = replace(state, log_weight=log_weight)
+        return (resampled(state, draw) if info.resampled else state), info

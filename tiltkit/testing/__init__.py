@@ -1,0 +1,1 @@
+"""Helpers for tests of samplers, priors and operators, those of plugins too."""
