@@ -25,7 +25,7 @@ from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.priors.denoiser import DenoiserPrior, NetworkOptions, network_prior
 from tiltkit.problem import Problem
 from tiltkit.protocols import Prior
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
@@ -119,7 +119,7 @@ def main() -> None:
 
     def whole() -> float:
         target = Target(problem, n, chunk, args.device)
-        for _ in run(target, sampler, Draw([0], n, target.device)):
+        for _ in run(target, sampler, ParticleRng([0], n, target.device)):
             pass
         return target.network_calls
 

@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("-t", nargs="*", default=[], metavar="KEY=VALUE", help="twisted options")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    options = {"levels": 48, "collect": 1, "least_ess": 0.0}
+    options = {"levels": 48, "collect": 1, "min_ess": 0.0}
     walmc = options | dict(item.split("=") for item in args.s)
     twisted = options | dict(item.split("=") for item in args.t)
     samplers = {

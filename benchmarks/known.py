@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.target import Target
 
@@ -88,7 +88,7 @@ def sample(
     """Images at the last level, network calls, and what happened on the way."""
     target = Target(problem, n, n, dtype=dtype)
     infos = []
-    for state, info in run(target, sampler, Draw([seed], n, target.device)):  # noqa: B007
+    for state, info in run(target, sampler, ParticleRng([seed], n, target.device)):  # noqa: B007
         infos.append(info)
     return sampler.images(target, state), target.network_calls, infos
 

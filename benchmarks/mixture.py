@@ -31,7 +31,7 @@ from tiltkit.sampling.samplers.almc import Almc
 from tiltkit.sampling.samplers.twisted import Twisted
 from tiltkit.sampling.samplers.walmc import Walmc
 
-WEIGHTED = {"levels": 96, "collect": 1, "least_ess": 0.0}
+WEIGHTED = {"levels": 96, "collect": 1, "min_ess": 0.0}
 # Images of deepinv lie between 0 and 1: these hold all values of the prior.
 RANGE = {"low": -22.0, "high": 22.0}
 SAMPLERS: dict[str, tuple[Any, dict[str, Any]]] = {

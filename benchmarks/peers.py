@@ -43,7 +43,7 @@ from tiltkit_baselines.deepinv import Ddrm, DdrmOptions, DiffPir, DiffPirOptions
 from tiltkit_baselines.scaled import Denoiser, Scaled
 
 from tiltkit.problem import Problem
-from tiltkit.sampling.particles.weighing import MOST_KIN
+from tiltkit.sampling.particles.weighing import MOST_SHARED_ANCESTRY
 from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.target import Target
@@ -239,12 +239,21 @@ def entries() -> Iterator[Entry]:
 
 def ours() -> Iterator[Entry]:
     """The samplers of tiltkit; the last particles are the samples."""
-    for least, kin in ((8, MOST_KIN), (8, 1.0), (4, 1.0)):
-        run = tiltkit(Twisted, TwistedOptions, "levels", collect=0, least_ess=least, most_kin=kin)
-        yield Entry("twisted", f"least_ess {least}, most_kin {kin:g}", (24, 48, 96, 192), run)
+    for least, ancestry in ((8, MOST_SHARED_ANCESTRY), (8, 1.0), (4, 1.0)):
+        run = tiltkit(
+            Twisted,
+            TwistedOptions,
+            "levels",
+            collect=0,
+            min_ess=least,
+            most_shared_ancestry=ancestry,
+        )
+        yield Entry(
+            "twisted", f"min_ess {least}, most_shared_ancestry {ancestry:g}", (24, 48, 96, 192), run
+        )
     for least, moves in ((8, 1), (0, 3)):
-        run = tiltkit(Walmc, WalmcOptions, "levels", collect=0, moves=moves, least_ess=least)
-        yield Entry("walmc", f"least_ess {least}, moves {moves}", (48, 192), run)
+        run = tiltkit(Walmc, WalmcOptions, "levels", collect=0, moves=moves, min_ess=least)
+        yield Entry("walmc", f"min_ess {least}, moves {moves}", (48, 192), run)
 
 
 def measured(entry: Entry, budget: int, cases: Sequence[Case], n: int) -> Row:

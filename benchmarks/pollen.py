@@ -76,7 +76,7 @@ def main() -> None:
     spread = np.sqrt(np.mean(outcome.std.astype(float) ** 2))
     print(f"error {error:.4g}, spread {spread:.4g}, ratio {error / spread:.2f}")
     d = outcome.diagnostics
-    print(f"chi2 of samples {d['chi2']:.2f}; misfit {d.get('prior_misfit_max', 0):.2f};"
+    print(f"chi2 of samples {d['chi2']:.2f}; misfit {d.get('residual_ratio_max', 0):.2f};"
           f" verdict: {d['verdict']}")  # fmt: skip
     if args.pictures:
         show(args.pictures, outcome, truth)

@@ -43,7 +43,7 @@ from tiltkit.posterior.moments import Quantiles
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
 from tiltkit.protocols import SpectralOperator
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.state import Sampler
 from tiltkit.sampling.target import Target
@@ -165,7 +165,7 @@ def collected(problem: Problem, sampler: Sampler | None, n: int, seed: int) -> I
         yield exact.draw(n, torch.Generator().manual_seed(seed))
         return
     target = Target(problem, n, n)
-    for state, info in run(target, sampler, Draw([seed], n, target.device)):
+    for state, info in run(target, sampler, ParticleRng([seed], n, target.device)):
         if info.final:
             yield sampler.images(target, state)
 
@@ -220,12 +220,12 @@ def report(name: str, case: Case, ranks: Tensor, covered: Tensor) -> None:
             f"   {hits[:, i].mean():6.1%} +- {error[i]:.1%}"
         )
     # Functions of one problem depend on each other: the error is that of means over problems.
-    together = hits.mean(1)
+    held = hits.mean(1)
     least = holm(tests.flatten()).min()
     word = "rejected" if least < LEVEL else "not rejected"
     print(
         f"{name:9} {word} at p = {LEVEL} (least adjusted p {least:.3f}); 90 % intervals hold"
-        f" {together.mean():.1%} +- {together.std() / math.sqrt(len(together)):.1%}",
+        f" {held.mean():.1%} +- {held.std() / math.sqrt(len(held)):.1%}",
         flush=True,
     )
 

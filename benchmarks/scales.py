@@ -3,8 +3,8 @@
 A Gaussian prior with the spectrum of images (`--prior gaussian`), 32x32 complex pixels, seen by
 three MRI operators at several noise levels: the posterior is known exactly, by dense algebra. For
 each sampler the variance of its samples over the exact one is printed, in shells of spatial
-frequency; 1 is right. Particles follow the data by themselves here (``most_kin=0``), as they do in
-images too large for weights.
+frequency; 1 is right. Particles follow the data by themselves here
+(``most_shared_ancestry=0``), as they do in images too large for weights.
 
     python benchmarks/scales.py --noise 0.02 0.1 0.3
 """
@@ -24,7 +24,7 @@ from tiltkit.operators.hartley import frequencies
 from tiltkit.priors.closed_form import SmoothGaussian
 from tiltkit.problem import Problem
 from tiltkit.protocols import LinearOperator
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
@@ -34,8 +34,8 @@ SIDE, PARTICLES = 32, 64
 SHAPE = (2, SIDE, SIDE)
 PRIOR = SmoothGaussian(0.3, 2.0, 3.0, channels=2)
 SAMPLERS = {
-    "twisted": Twisted(TwistedOptions(most_kin=0.0)),
-    "walmc": Walmc(WalmcOptions(most_kin=0.0)),
+    "twisted": Twisted(TwistedOptions(most_shared_ancestry=0.0)),
+    "walmc": Walmc(WalmcOptions(most_shared_ancestry=0.0)),
 }
 # Cycles per image.
 SHELLS = (0.0, 1.5, 3.0, 6.0, 12.0, 32.0)
@@ -89,7 +89,7 @@ def sampled_power(operator: LinearOperator, noise: float, name: str, seed: int) 
     problem = Problem(PRIOR, likelihood, SHAPE, lambda x: x, torch.zeros(SHAPE))
     target = Target(problem, PARTICLES, PARTICLES)
     sampler = SAMPLERS[name]
-    *_, (state, _) = run(target, sampler, Draw([seed], PARTICLES, target.device))
+    *_, (state, _) = run(target, sampler, ParticleRng([seed], PARTICLES, target.device))
     x = sampler.images(target, state)
     return power(x - x.mean(0)).sum(0) / (PARTICLES - 1)
 

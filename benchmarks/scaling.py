@@ -35,7 +35,7 @@ import torch
 from engine import problem_of, shipped_prior
 
 from tiltkit.problem import Problem
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
@@ -80,7 +80,9 @@ def sampled(problem: Problem, size: Size, sampler: str) -> float:
     """Seconds of a run."""
     start = time.perf_counter()
     target = Target(problem, size.particles, size.chunk)
-    for _ in run(target, SAMPLERS[sampler](size.levels), Draw([0], size.particles, target.device)):
+    for _ in run(
+        target, SAMPLERS[sampler](size.levels), ParticleRng([0], size.particles, target.device)
+    ):
         pass
     return time.perf_counter() - start
 

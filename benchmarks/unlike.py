@@ -67,7 +67,7 @@ class Judged:
         d = outcome.diagnostics
         return cls(
             d.get("prior_distance", np.nan),
-            d.get("prior_misfit_max", np.nan),
+            d.get("residual_ratio_max", np.nan),
             coverage(outcome.quantiles[0.05], outcome.quantiles[0.95], truth, where),
             float(np.sqrt(error / apart)),
             d["verdict"] != "ok",

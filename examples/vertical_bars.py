@@ -26,7 +26,7 @@ from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.spectral import Dense
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.samplers.almc import Almc, AlmcOptions
 from tiltkit.sampling.target import Target
@@ -137,7 +137,7 @@ def almc(name: str, n: int, kappa: float, *, warm: int = 400, start: float = T) 
         T=start, tau=TAU, kappa=kappa, delta=DELTA, warm_steps=warm, reports=10, collect=0
     )
     sampler, path = Almc(options), []
-    for state, _ in run(target, sampler, Draw([0], n, target.device)):
+    for state, _ in run(target, sampler, ParticleRng([0], n, target.device)):
         x = sampler.images(target, state).numpy()
         path.append((state.level, x, kl(x, state.level)))
     return judged(name, x, target.network_calls, tuple(path))

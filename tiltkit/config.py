@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -137,9 +138,21 @@ def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Mode
         UsageError: An unknown option (names the nearest one) or a value that is not allowed.
     """
     try:
-        return model.model_validate(dict(values))
+        return model.model_validate(_renamed(model, values))
     except ValidationError as error:
         raise UsageError(*_explained(error.errors(), model, where)) from None
+
+
+def _renamed(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by their present names, with a warning for those under a former name.
+
+    A model says which they were: ``renamed: ClassVar[dict[str, str]]``, old name to new one.
+    """
+    names: Mapping[str, str] = getattr(model, "renamed", {})
+    for old in names.keys() & values.keys():
+        text = f"The option {old} is now called {names[old]}; the old name goes with release 0.3."
+        warnings.warn(text, FutureWarning, stacklevel=3)
+    return {names.get(name, name): value for name, value in values.items()}
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tiltkit.hookspecs import PriorEntry
 
 __all__ = [
-    "Axis", "Estimate", "Familiar", "FourierOperator", "Layout", "LinearOperator", "Metric",
+    "Axis", "Estimate", "TrainingDistance", "FourierOperator", "Layout", "LinearOperator", "Metric",
     "Operator", "PreconditionedOperator", "Prior", "PriorFactory", "Reader", "SpectralOperator",
 ]  # fmt: skip
 
@@ -62,10 +62,10 @@ class Prior(Protocol):
 
 
 @runtime_checkable
-class Familiar(Prior, Protocol):
+class TrainingDistance(Prior, Protocol):
     """A prior that can tell images unlike those that it was made from."""
 
-    def unlikeness(self, images: Tensor) -> Tensor | None:
+    def training_distance(self, images: Tensor) -> Tensor | None:
         """Distance from the images it was made from, of ``images`` (batch, channel, *space).
 
         One number each (batch,); 1 is the most that is usual for unseen images of the same kind.

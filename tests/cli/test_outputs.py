@@ -231,7 +231,7 @@ def test_a_gate_holds_where_nothing_is_known_or_anything_warns(
 ) -> None:
     out = tmp_path / "out.h5"
     run = ("run", "mri-recon", scan, "-o", out, "--resume", "--json", *FAST)
-    done = tilt(*run, "--fail-if", "rhat>1.1", "--fail-if", "prior_misfit_max>1e3")
+    done = tilt(*run, "--fail-if", "rhat>1.1", "--fail-if", "residual_ratio_max>1e3")
     assert done.code == 3
     assert "rhat>1.1 (rhat is not known)" in done.err
     assert "1e3" not in done.err

@@ -20,7 +20,7 @@ from tiltkit.operators.spectral import Dense
 from tiltkit.posterior.certificate import data_fit
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Constraint, Problem
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.samplers.almc import Almc, AlmcOptions
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
@@ -60,12 +60,12 @@ def integrated(problem, low, high, points=400):
 
 def sampled(problem, sampler, n=N, seed=0):
     target = Target(problem, n, n, dtype=torch.float64)
-    *_, (state, info) = run(target, sampler, Draw([seed], n, target.device))
+    *_, (state, info) = run(target, sampler, ParticleRng([seed], n, target.device))
     return sampler.images(target, state), target, info
 
 
 def walmc(**options):
-    defaults = {"levels": 60, "start_moves": 10, "collect": 1, "least_ess": 0.0}
+    defaults = {"levels": 60, "start_moves": 10, "collect": 1, "min_ess": 0.0}
     return Walmc(WalmcOptions.model_validate(defaults | options))
 
 
@@ -154,7 +154,7 @@ def test_samples_do_not_depend_on_the_chunk_size(chunk):
 
     def x(chunk):
         target, sampler = Target(problem, 12, chunk, dtype=torch.float64), walmc(levels=8)
-        *_, (state, _) = run(target, sampler, Draw([0], 12, target.device))
+        *_, (state, _) = run(target, sampler, ParticleRng([0], 12, target.device))
         return sampler.images(target, state)
 
     torch.testing.assert_close(x(chunk), x(12), rtol=1e-4, atol=1e-4)

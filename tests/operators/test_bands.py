@@ -13,9 +13,9 @@ from tiltkit.operators.hartley import frequencies, hartley
 from tiltkit.operators.spectral import Diagonalised
 from tiltkit.priors.closed_form import SmoothGaussian
 from tiltkit.problem import Problem
-from tiltkit.sampling.gaussian.iterative import SolveTilt
-from tiltkit.sampling.particles.rng import Draw
-from tiltkit.sampling.particles.weighing import MOST_KIN
+from tiltkit.sampling.gaussian.iterative import IterativeConditioning
+from tiltkit.sampling.particles.rng import ParticleRng
+from tiltkit.sampling.particles.weighing import MOST_SHARED_ANCESTRY
 from tiltkit.sampling.run import run
 from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
 from tiltkit.sampling.samplers.walmc import Walmc
@@ -99,18 +99,18 @@ def test_the_pull_of_solves_is_that_of_dense_algebra(variances: tuple[float, ...
     g, shape = torch.Generator().manual_seed(0), (1, 32, 32)
     a = torch.randn(40, 1024, generator=g, dtype=torch.float64) / 32
     likelihood = GaussianLikelihood(Plain(Matrix(a)), torch.randn(1, 40, generator=g).double(), 0.1)
-    tilt = SolveTilt(likelihood, shape, torch.float64, weighing=1e-12)
-    assert tilt.bands.count == len(variances)
+    conditioning = IterativeConditioning(likelihood, shape, torch.float64, weighing=1e-12)
+    assert conditioning.bands.count == len(variances)
     variance = variances
     basis = hartley(torch.eye(1024, dtype=torch.float64).view(-1, *shape), (-2, -1)).flatten(1)
-    c = basis @ torch.as_tensor(tilt.bands.spread_out(variance)).expand(32, 32).flatten().diag(
-    ).double() @ basis  # fmt: skip
+    per_coordinate = torch.as_tensor(conditioning.bands.spread_out(variance)).expand(32, 32)
+    c = basis @ per_coordinate.flatten().diag().double() @ basis
     s = 0.1 * torch.eye(40, dtype=torch.float64) + a @ c @ a.T
     x = torch.randn(3, *shape, generator=g, dtype=torch.float64)
     r = likelihood.y - x.flatten(1) @ a.T
-    pull, potential = tilt.pull(x, variance)
+    likelihood_score, potential = conditioning.likelihood_score(x, variance)
     solved = torch.linalg.solve(s, r.T).T
-    torch.testing.assert_close(pull.flatten(1), solved @ a, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(likelihood_score.flatten(1), solved @ a, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(potential, (r * solved).sum(1) / 2, rtol=1e-6, atol=0)
 
 
@@ -121,19 +121,21 @@ def test_misfits_of_solves_are_one_where_residuals_have_their_covariance() -> No
     a[50:] = 0  # measured, but blind
     for noise_var in (0.1, 1e-6):
         noise = noise_var**0.5 * torch.randn(n, 60, generator=g, dtype=torch.float64)
-        tilt = SolveTilt(GaussianLikelihood(Plain(Matrix(a)), 0 * noise[:1], noise_var),
-                         shape, torch.float64)  # fmt: skip
+        likelihood = GaussianLikelihood(Plain(Matrix(a)), 0 * noise[:1], noise_var)
+        conditioning = IterativeConditioning(likelihood, shape, torch.float64)
         variances = [2.0, 1.0, 0.5, 0.3, 0.1]
-        c = tilt.bands.spread_out(variances)
+        c = conditioning.bands.spread_out(variances)
         white = torch.randn(n, *shape, generator=g, dtype=torch.float64)
         open_ = hartley(torch.as_tensor(c).double().sqrt() * white, (-2, -1))
         # Noise of the data that only an image off by it would make.
         open_ += (noise @ torch.linalg.pinv(a).T).view_as(open_)
         blind = noise_var**0.5 * torch.randn(1, 60, generator=g, dtype=torch.float64)
         blind[:, :50] = 0
-        tilt = SolveTilt(GaussianLikelihood(Plain(Matrix(a)), blind, noise_var),
+        conditioning = IterativeConditioning(GaussianLikelihood(Plain(Matrix(a)), blind, noise_var),
                          shape, torch.float64)  # fmt: skip
-        assert float(tilt.misfit(open_, variances).mean()) == pytest.approx(1, abs=0.06)
+        assert float(conditioning.weighted_residual(open_, variances).mean()) == pytest.approx(
+            1, abs=0.06
+        )
 
 
 def test_few_coordinates_are_one_band() -> None:
@@ -149,7 +151,7 @@ def test_few_particles_keep_the_exact_mean_and_spread_of_a_blurred_image(
     problem, mean, variance = blurred
     target = Target(problem, N, N)
     sampler = Twisted(TwistedOptions(levels=levels, collect=1))
-    steps = list(run(target, sampler, Draw([0], N, target.device)))
+    steps = list(run(target, sampler, ParticleRng([0], N, target.device)))
     state, infos = steps[-1][0], [info for _, info in steps]
     x = sampler.images(target, state)
     assert x.var(0).mean() == pytest.approx(float(variance), rel=0.1)
@@ -157,8 +159,11 @@ def test_few_particles_keep_the_exact_mean_and_spread_of_a_blurred_image(
     excess = (x.mean(0) - mean).square().mean() / variance
     assert excess < 1.3 / N
     # The prior is right, and the data agree with it at every level.
-    assert max(info.misfit for info in infos if not info.final and info.misfit > 0) < 1.15
-    assert state.kinship <= MOST_KIN
+    assert (
+        max(info.residual_ratio for info in infos if not info.final and info.residual_ratio > 0)
+        < 1.15
+    )
+    assert state.shared_ancestry <= MOST_SHARED_ANCESTRY
 
 
 @pytest.mark.parametrize("solves", [False, True])
@@ -173,8 +178,8 @@ def test_coarse_and_fine_detail_each_keep_their_spread(solves: bool) -> None:
     y = hartley(power.sqrt() * white[:1], (-2, -1)) + noise * white[1:]
     likelihood = GaussianLikelihood(Plain(operator) if solves else operator, y, noise**2)
     target = Target(Problem(prior, likelihood, (1, side, side), lambda x: x, y[0]), n, n)
-    sampler = Twisted(TwistedOptions(most_kin=0.0))
-    *_, (state, _) = run(target, sampler, Draw([0], n, target.device))
+    sampler = Twisted(TwistedOptions(most_shared_ancestry=0.0))
+    *_, (state, _) = run(target, sampler, ParticleRng([0], n, target.device))
     x = hartley(sampler.images(target, state), (-2, -1))
     exact = 1 / (1 / noise**2 + 1 / power)
     radius = side * operator.frequency
@@ -190,9 +195,9 @@ def test_weights_stop_where_particles_would_have_too_few_ancestors(
 ) -> None:
     problem, _, _ = blurred
     target = Target(problem, N, N)
-    sampler = kind(kind.Options(levels=24, collect=1, most_kin=most))
-    steps = list(run(target, sampler, Draw([0], N, target.device)))
-    kinship = steps[-1][0].kinship
-    assert kinship <= most
-    assert (kinship > MOST_KIN) == (most > MOST_KIN)
+    sampler = kind(kind.Options(levels=24, collect=1, most_shared_ancestry=most))
+    steps = list(run(target, sampler, ParticleRng([0], N, target.device)))
+    shared_ancestry = steps[-1][0].shared_ancestry
+    assert shared_ancestry <= most
+    assert (shared_ancestry > MOST_SHARED_ANCESTRY) == (most > MOST_SHARED_ANCESTRY)
     assert any(info.resampled for _, info in steps) == (most > 0)

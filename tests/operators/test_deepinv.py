@@ -10,7 +10,7 @@ from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.deepinv import DeepinvOperator
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.target import Target
@@ -138,7 +138,7 @@ def test_a_run_with_a_blur_reaches_the_exact_gaussian_posterior():
     n = 300
     sampler = Walmc(WalmcOptions(levels=60, collect=1))
     target = Target(problem, n, n)
-    *_, (state, _) = run(target, sampler, Draw([0], n, target.device))
+    *_, (state, _) = run(target, sampler, ParticleRng([0], n, target.device))
     x = sampler.images(target, state).flatten(1).double()
     std = covariance.diagonal().sqrt()
     assert ((x.mean(0) - mean) / std).abs().max() < 5 / n**0.5

@@ -9,11 +9,11 @@ import torch
 
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.spectral import Dense
-from tiltkit.posterior.certificate import data_fit, ladder_report, likeness, verdict
+from tiltkit.posterior.certificate import data_fit, ladder_report, training_distance_report, verdict
 from tiltkit.posterior.level import Info
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.recon.solve import fisher
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.target import Target
@@ -56,7 +56,7 @@ def finished(**options):
     case, n = known(), 12
     sampler = Walmc(WalmcOptions.model_validate({"levels": 12, "collect": 1} | options))
     target = Target(case.problem, n, 5, dtype=torch.float64)
-    steps = list(run(target, sampler, Draw([0], n, target.device)))
+    steps = list(run(target, sampler, ParticleRng([0], n, target.device)))
     return target, sampler, steps[-1][0], [info for _, info in steps]
 
 
@@ -75,7 +75,7 @@ def test_the_fisher_divergence_of_an_early_stop_is_that_of_two_gaussians():
 def test_the_ladder_report_has_one_value_per_level_and_no_collecting_rounds():
     infos = finished(collect=3)[3]
     report = ladder_report(infos, 12, weighted=True)
-    for name in ("noise_level", "ess", "kl_bound_per_level", "temper"):
+    for name in ("noise_level", "ess", "kl_bound_per_level", "weight_power"):
         assert len(report[name]) == report["levels"] == 12
     assert report["ess_min"] == min(report["ess"])
     assert report["ess_share_min"] == pytest.approx(report["ess_min"] / 12)
@@ -89,7 +89,7 @@ def test_a_sampler_without_weights_reports_no_effective_sample_size():
 
 
 def test_a_run_that_fits_its_data_is_ok():
-    assert verdict({"chi2": 1.02, "chi2_expected": 1.0, "temper_min": 1.0}) == "ok"
+    assert verdict({"chi2": 1.02, "chi2_expected": 1.0, "weight_power_min": 1.0}) == "ok"
     assert verdict({}) == "ok"
 
 
@@ -131,20 +131,22 @@ def test_runs_that_disagree_are_a_reason_for_care():
 
 
 @dataclass(frozen=True)
-class Familiar(Mixture):
+class TrainingDistance(Mixture):
     """A prior that knows images by their brightest pixel."""
 
-    def unlikeness(self, images):
+    def training_distance(self, images):
         return images.amax(1)
 
 
 def test_samples_unlike_the_training_images_are_told_and_a_reason_for_care():
     problem = known().problem
     samples = torch.full((8, PIXELS), 1.5, dtype=torch.float64)
-    assert likeness(problem.prior, samples) == {}, "nothing where the prior cannot tell"
+    assert training_distance_report(problem.prior, samples) == {}, (
+        "nothing where the prior cannot tell"
+    )
     m = problem.prior
-    prior = Familiar(m.means, m.variance, m.weights, m.sigma_range)
-    report = likeness(prior, samples)
+    prior = TrainingDistance(m.means, m.variance, m.weights, m.sigma_range)
+    report = training_distance_report(prior, samples)
     assert report == {"prior_distance": 1.5}
     assert "unlike those that the prior was trained on" in verdict(report)
     assert verdict({"prior_distance": 0.9}) == "ok"

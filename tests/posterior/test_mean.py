@@ -41,9 +41,9 @@ def test_an_average_is_that_of_numpy_however_the_images_arrive(offset: float) ->
     whole.add(x, weights)
     for part, w in zip(torch.split(x, 7), torch.split(weights, 7), strict=True):
         parts.add(part, w)
-    expected = np.average(x.double().numpy(), axis=0, weights=weights)
-    np.testing.assert_allclose(whole.image, expected, rtol=1e-6, atol=1e-6)
-    spread = np.average((x.double().numpy() - expected) ** 2, axis=0, weights=weights).sum()
+    denoised_mean = np.average(x.double().numpy(), axis=0, weights=weights)
+    np.testing.assert_allclose(whole.image, denoised_mean, rtol=1e-6, atol=1e-6)
+    spread = np.average((x.double().numpy() - denoised_mean) ** 2, axis=0, weights=weights).sum()
     assert float(whole.scatter.sum()) == pytest.approx(spread, rel=1e-3)
     for name, value in whole.dump().items():
         assert torch.equal(value, parts.dump()[name])
@@ -127,10 +127,10 @@ def test_samples_alone_give_their_mean() -> None:
         _ = PosteriorMean().image
 
 
-@pytest.mark.parametrize("expected", [False, True])
-def test_what_is_written_and_read_goes_on_as_before(*, expected: bool) -> None:
+@pytest.mark.parametrize("denoised_mean", [False, True])
+def test_what_is_written_and_read_goes_on_as_before(*, denoised_mean: bool) -> None:
     first, again = PosteriorMean(), PosteriorMean()
-    if expected:
+    if denoised_mean:
         first.expect(averaged(images(8, 1)))
     first.collect(images(8, 2))
     again.restore(*first.dump())

@@ -14,7 +14,7 @@ from tiltkit.priors.network import ScoreUNet
 from tiltkit.priors.profile import Profile, describe, profile_of
 from tiltkit.priors.slicewise import slicewise
 from tiltkit.priors.weights import load_network, load_profile, save_network
-from tiltkit.protocols import Familiar
+from tiltkit.protocols import TrainingDistance
 
 
 def blobs(count: int, seed: int, side: int = 48) -> Tensor:
@@ -50,29 +50,33 @@ def profile(net: ScoreUNet) -> Profile:
 def test_unseen_images_of_the_same_kind_are_within_the_limit(
     net: ScoreUNet, profile: Profile
 ) -> None:
-    distances = profile.unlikeness(net, blobs(60, seed=100))
+    distances = profile.training_distance(net, blobs(60, seed=100))
     assert (distances > 1).float().mean() < 0.1
     assert distances.median() < 0.9
 
 
 def test_images_of_another_kind_are_beyond_it(net: ScoreUNet, profile: Profile) -> None:
-    assert profile.unlikeness(net, stripes(4)).min() > 1
-    assert profile.unlikeness(net, 3 * blobs(8, seed=100)).median() > 1, "of another scale"
+    assert profile.training_distance(net, stripes(4)).min() > 1
+    assert profile.training_distance(net, 3 * blobs(8, seed=100)).median() > 1, "of another scale"
 
 
 def test_more_air_and_a_little_noise_leave_an_image_alike(net: ScoreUNet, profile: Profile) -> None:
     images = blobs(20, seed=100)
     wide = torch.nn.functional.pad(images, (32, 32, 32, 32))
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-    bare = profile.unlikeness(net, images)
-    assert (profile.unlikeness(net, wide).median() / bare.median() - 1).abs() < 0.3
-    assert (profile.unlikeness(net, images + 0.01 * noise).median() / bare.median() - 1).abs() < 0.3
+    bare = profile.training_distance(net, images)
+    assert (profile.training_distance(net, wide).median() / bare.median() - 1).abs() < 0.3
+    assert (
+        profile.training_distance(net, images + 0.01 * noise).median() / bare.median() - 1
+    ).abs() < 0.3
 
 
 def test_the_same_image_is_always_as_unlike(net: ScoreUNet, profile: Profile) -> None:
     state = torch.random.get_rng_state()
     images = blobs(3, seed=100)
-    assert torch.equal(profile.unlikeness(net, images), profile.unlikeness(net, images))
+    assert torch.equal(
+        profile.training_distance(net, images), profile.training_distance(net, images)
+    )
     assert torch.equal(torch.random.get_rng_state(), state), "the global state is left alone"
 
 
@@ -80,7 +84,7 @@ def test_the_same_image_is_always_as_unlike(net: ScoreUNet, profile: Profile) ->
 def test_any_size_and_empty_images_have_a_distance(
     net: ScoreUNet, profile: Profile, shape: tuple[int, int]
 ) -> None:
-    assert profile.unlikeness(net, torch.zeros(2, 1, *shape)).isfinite().all()
+    assert profile.training_distance(net, torch.zeros(2, 1, *shape)).isfinite().all()
 
 
 def test_a_profile_comes_back_from_the_weights_file(
@@ -91,8 +95,8 @@ def test_a_profile_comes_back_from_the_weights_file(
     save_network(bare, net, {})
     again, images = load_profile(path), blobs(3, seed=100)
     assert again is not None
-    same = again.unlikeness(load_network(path)[0], images)
-    assert torch.equal(same, profile.unlikeness(net, images))
+    same = again.training_distance(load_network(path)[0], images)
+    assert torch.equal(same, profile.training_distance(net, images))
     assert load_profile(bare) is None
 
 
@@ -112,11 +116,11 @@ def test_a_prior_tells_what_its_file_knows(
     for known in (profile, None):
         save_network(path, net, {}, known)
         prior = load_plugins().create("prior", "network", {"weights": str(path)})
-        assert isinstance(prior, Familiar)
-        found = prior.unlikeness(blobs(2, seed=100))
+        assert isinstance(prior, TrainingDistance)
+        found = prior.training_distance(blobs(2, seed=100))
         assert (found is None) == (known is None)
     gaussian = load_plugins().create("prior", "gaussian", {})
-    assert not isinstance(gaussian, Familiar)
+    assert not isinstance(gaussian, TrainingDistance)
 
 
 def test_a_volume_is_as_unlike_as_its_middle_plane(
@@ -127,5 +131,7 @@ def test_a_volume_is_as_unlike_as_its_middle_plane(
     prior = load_plugins().create("prior", "network", {"weights": str(path)})
     volume = torch.stack(list(blobs(6, seed=100)), 1)[None]  # (1, channel, z, y, x)
     around = slicewise(prior, ("xy", "xz"))
-    assert isinstance(around, Familiar)
-    assert torch.equal(around.unlikeness(volume), profile.unlikeness(net, volume[:, :, 3]))
+    assert isinstance(around, TrainingDistance)
+    assert torch.equal(
+        around.training_distance(volume), profile.training_distance(net, volume[:, :, 3])
+    )

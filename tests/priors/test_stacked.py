@@ -62,7 +62,7 @@ def test_the_middle_plane_with_its_neighbours_is_what_the_prior_compares(depth: 
     class Known:
         channels, sigma_range, value_range = 5, (0.01, 5.0), ""
 
-        def unlikeness(self, images: torch.Tensor) -> torch.Tensor:
+        def training_distance(self, images: torch.Tensor) -> torch.Tensor:
             assert images.shape[1:] == (5, 6, 7)
             return images[:, 2].mean((1, 2))
 
@@ -73,6 +73,6 @@ def test_the_middle_plane_with_its_neighbours_is_what_the_prior_compares(depth: 
             return self
 
     x = volumes(depth)
-    found = stacked(Known()).unlikeness(x)  # type: ignore[attr-defined]
+    found = stacked(Known()).training_distance(x)  # type: ignore[attr-defined]
     torch.testing.assert_close(found, x[:, 0, depth // 2].mean((1, 2)))
-    assert stacked(prior(5, lambda x, _: x)).unlikeness(x) is None  # type: ignore[attr-defined]
+    assert stacked(prior(5, lambda x, _: x)).training_distance(x) is None  # type: ignore[attr-defined]

@@ -12,15 +12,15 @@ WINDOWS = [[(0, 30), (0, 10)], [(30, 40), (0, 10)]]
 def test_a_certificate_of_tiles_says_of_each_figure_what_it_means() -> None:
     one = {
         "seconds": 2.0, "measured": 300, "chi2": 1.0, "rhat": 1.1, "independent_samples": 9.0,
-        "ess_min": 8.0, "prior_misfit_max": 1.0, "seed": 2**53 + 1, "verdict": "ok",
+        "ess_min": 8.0, "residual_ratio_max": 1.0, "seed": 2**53 + 1, "verdict": "ok",
     }  # fmt: skip
     two = {
         "seconds": 3.0, "measured": 100, "chi2": 1.4, "rhat": 1.0, "independent_samples": 4.0,
-        "ess_min": 9.0, "prior_misfit_max": 1.5, "seed": 2**53 + 1, "verdict": "odd at 1.5",
+        "ess_min": 9.0, "residual_ratio_max": 1.5, "seed": 2**53 + 1, "verdict": "odd at 1.5",
     }  # fmt: skip
     found = combined([one, two], WINDOWS)
     assert found == {
         "seconds": 5.0, "measured": 400.0, "chi2": pytest.approx(1.1), "rhat": 1.1,
-        "independent_samples": 4.0, "ess_min": 8.0, "prior_misfit_max": 1.5,
+        "independent_samples": 4.0, "ess_min": 8.0, "residual_ratio_max": 1.5,
         "seed": 2**53 + 1, "verdict": "odd at 1.5", "tiles": 2,
     }  # fmt: skip

@@ -105,14 +105,14 @@ def test_a_clean_run_raises_no_concern(page_of: Callable[..., Page]) -> None:
 
 
 def test_weights_that_were_left_out_are_said_plainly(page_of: Callable[..., Page]) -> None:
-    temper = np.array([1, 1, 0, 0.6, 1, 1, 1])
-    text = page_of(temper=temper, temper_min=0.0, verdict="chi2 is high").text
+    weight_power = np.array([1, 1, 0, 0.6, 1, 1, 1])
+    text = page_of(weight_power=weight_power, temper_min=0.0, verdict="chi2 is high").text
     assert "At 2 of 7 noise levels" in text
     assert "Slices 0, 1, 2: chi2 is high" in text
     assert "exact weight " not in text
     assert "No problem was found" not in text
     assert "taken for Gaussian" not in text
-    counts = page_of(temper=temper, temper_min=0.0, approximated=True).text
+    counts = page_of(weight_power=weight_power, temper_min=0.0, approximated=True).text
     assert "taken for Gaussian" in counts
 
 

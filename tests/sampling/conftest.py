@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.target import Target
@@ -25,10 +25,10 @@ def sample(
     **options: float,
 ) -> Tensor:
     """Samples of the default sampler, as matrix (n, pixel)."""
-    defaults = {"levels": 60, "start_moves": 10, "collect": 1, "least_ess": 0.0}
+    defaults = {"levels": 60, "start_moves": 10, "collect": 1, "min_ess": 0.0}
     sampler = Walmc(WalmcOptions.model_validate(defaults | options))
     target = Target(known.problem, n, chunk or n, dtype=dtype)
-    *_, (state, _) = run(target, sampler, Draw([seed], n, target.device))
+    *_, (state, _) = run(target, sampler, ParticleRng([seed], n, target.device))
     return sampler.images(target, state)
 
 

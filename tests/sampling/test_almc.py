@@ -13,7 +13,7 @@ from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.spectral import Dense
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.samplers.almc import Almc, AlmcOptions, noise_level
 from tiltkit.sampling.target import Target
@@ -41,7 +41,7 @@ def target(n=1500, chunk=None, given=None):
 
 
 def last(options, where):
-    *_, (state, _) = run(where, Almc(options), Draw([0], where.n, where.device))
+    *_, (state, _) = run(where, Almc(options), ParticleRng([0], where.n, where.device))
     return state.c
 
 
@@ -55,7 +55,7 @@ def assert_law(x, mean, covariance, rtol=0.0):
 def test_the_warm_start_reaches_the_standard_normal_given_the_data():
     where = target()
     options = AlmcOptions(delta=0.02, warm_steps=200)
-    state, info = Almc(options).init(where, 2.0, Draw([0], where.n, where.device))
+    state, info = Almc(options).init(where, 2.0, ParticleRng([0], where.n, where.device))
     assert_law(state.c, *posterior(torch.zeros(3).double(), EYE), rtol=0.05)
     assert where.network_calls == 0
     assert info.noise_level == noise_level(2.0)
@@ -85,7 +85,7 @@ def test_a_sampler_keeps_nothing_of_the_problem_before():
     sampler = Almc(AlmcOptions(T=1.0, tau=0.3, warm_steps=5, reports=4))
 
     def end(sampler, where):
-        *_, (state, _) = run(where, sampler, Draw([0], where.n, where.device))
+        *_, (state, _) = run(where, sampler, ParticleRng([0], where.n, where.device))
         return state.c
 
     end(sampler, target(3, given=problem(scale=30.0)))

@@ -11,7 +11,7 @@ from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.spectral import Dense
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.samplers.twisted import Twisted
 from tiltkit.sampling.samplers.walmc import Walmc
@@ -47,7 +47,7 @@ def rank(prior: Mixture, kind: type, seed: int) -> Tensor:
     problem, truth = draw_problem(prior, seed)
     target = Target(problem, PARTICLES, PARTICLES)
     sampler = kind(kind.Options(levels=24, collect=2))
-    *_, (state, _) = run(target, sampler, Draw([seed], PARTICLES, target.device))
+    *_, (state, _) = run(target, sampler, ParticleRng([seed], PARTICLES, target.device))
     picked = torch.randperm(PARTICLES, generator=torch.Generator().manual_seed(seed))[:RANKED]
     values = functions(problem, sampler.images(target, state)[picked])
     return (values < functions(problem, truth)).sum(1)

@@ -20,7 +20,7 @@ from tiltkit.posterior.outcome import Outcome
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
 from tiltkit.recon.solve import solve
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.samplers.twisted import Twisted
 from tiltkit.sampling.samplers.walmc import Walmc
@@ -90,9 +90,9 @@ def exact(problem: Problem, a: Tensor) -> tuple[Tensor, Tensor]:
     variance = prior.variance + prior.sigma_range[0] ** 2
     precision = torch.eye(a.shape[1]) / variance + a.T @ a / likelihood.noise_var
     covariance = torch.linalg.inv(precision.double())
-    pull = prior.means.double().flatten() / variance
-    pull = pull + likelihood.y.double()[0] @ a / likelihood.noise_var
-    return covariance @ pull, covariance.diagonal().sqrt()
+    likelihood_score = prior.means.double().flatten() / variance
+    likelihood_score = likelihood_score + likelihood.y.double()[0] @ a / likelihood.noise_var
+    return covariance @ likelihood_score, covariance.diagonal().sqrt()
 
 
 def assert_exact(outcome: Outcome, problem: Problem, a: Tensor) -> None:
@@ -207,9 +207,9 @@ def test_noise_far_below_single_precision_is_right_where_nothing_is_measured(kin
     a = matrix()
     outcome = solved(make(a, noise=1e-6), kind=kind, n=400)
     null = torch.linalg.svd(a)[2][3:]
-    expected = null @ torch.linspace(-1, 1, 6, dtype=torch.float64)
+    denoised_mean = null @ torch.linspace(-1, 1, 6, dtype=torch.float64)
     found = null @ torch.from_numpy(outcome.mean).double()
-    assert ((found - expected).abs() < 0.4 * VARIANCE**0.5).all()
+    assert ((found - denoised_mean).abs() < 0.4 * VARIANCE**0.5).all()
 
 
 @SAMPLERS
@@ -218,7 +218,7 @@ def test_small_noise_is_right_in_double_precision(kind):
     problem = make(a, noise=1e-6, dtype=torch.float64)
     target = Target(problem, 500, 500, dtype=torch.float64)
     sampler = kind(kind.Options(levels=100, collect=1))
-    *_, (state, _) = run(target, sampler, Draw([0], 500, target.device))
+    *_, (state, _) = run(target, sampler, ParticleRng([0], 500, target.device))
     x = sampler.images(target, state)
     mean, std = exact(problem, a)
     assert ((x.mean(0) - mean).abs() < 0.5 * std).all()
@@ -230,7 +230,7 @@ def test_double_precision_stays_double(kind):
     problem = make(matrix(), dtype=torch.float64)
     target = Target(problem, 5, 5, dtype=torch.float64)
     sampler = kind(kind.Options(levels=4))
-    for state, _ in run(target, sampler, Draw([0], 5, target.device)):
+    for state, _ in run(target, sampler, ParticleRng([0], 5, target.device)):
         assert sampler.images(target, state).dtype == torch.float64
 
 

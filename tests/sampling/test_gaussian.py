@@ -11,9 +11,9 @@ from tiltkit.operators.spectral import Dense
 from tiltkit.priors.closed_form import SmoothGaussian
 from tiltkit.problem import Problem
 from tiltkit.sampling.gaussian.conditioning import Step
-from tiltkit.sampling.gaussian.diagonal import SpectralTilt
-from tiltkit.sampling.gaussian.iterative import SolveTilt
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.gaussian.diagonal import DiagonalConditioning
+from tiltkit.sampling.gaussian.iterative import IterativeConditioning
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.target import Target
 from tiltkit.testing.known import Plain
 
@@ -48,17 +48,19 @@ def make(kind, dtype=torch.float64):
     operator = {"spectral": lambda d: d, "solve": Plain, "preconditioned": Preconditioned}[kind]
     likelihood = GaussianLikelihood(operator(dense), Y.to(dtype), NOISE_VAR)
     if kind == "spectral":
-        return SpectralTilt(likelihood, (PIXELS,), dtype)
-    return SolveTilt(likelihood, (PIXELS,), dtype, weighing=1e-12, drawing=1e-6)
+        return DiagonalConditioning(likelihood, (PIXELS,), dtype)
+    return IterativeConditioning(likelihood, (PIXELS,), dtype, weighing=1e-12, drawing=1e-6)
 
 
-@pytest.mark.parametrize(("wrap", "algebra"), [(lambda d: d, SpectralTilt), (Plain, SolveTilt)])
+@pytest.mark.parametrize(
+    ("wrap", "algebra"), [(lambda d: d, DiagonalConditioning), (Plain, IterativeConditioning)]
+)
 def test_a_diagonalised_operator_needs_no_solves(wrap, algebra):
     operator = wrap(Dense(matrix(), (PIXELS,)))
     likelihood = GaussianLikelihood(operator, Y, NOISE_VAR)
     prior = SmoothGaussian(0.3, 2.0, 3.0, channels=0)
     problem = Problem(prior, likelihood, (PIXELS,), lambda x: x, Y)
-    assert isinstance(Target(problem, 1, 1, dtype=torch.float64).tilt, algebra)
+    assert isinstance(Target(problem, 1, 1, dtype=torch.float64).conditioning, algebra)
 
 
 def spread(s):
@@ -85,20 +87,22 @@ def assert_law(x, mean, covariance):
 @pytest.mark.parametrize("s", [0.0, 0.7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_potentials_are_those_of_the_marginal_of_the_data(kind, s, dtype):
-    tilt = make(kind, dtype)
+    conditioning = make(kind, dtype)
     x = torch.randn(8, PIXELS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    got = tilt.potential(tilt.coordinates(x.to(dtype)), s)
-    expected = -MultivariateNormal(x @ matrix().T, spread(s)).log_prob(Y[0])
+    got = conditioning.potential(conditioning.coordinates(x.to(dtype)), s)
+    denoised_mean = -MultivariateNormal(x @ matrix().T, spread(s)).log_prob(Y[0])
     assert got.dtype == torch.float64
     tolerance = 1e-3 if dtype == torch.float32 else 1e-6
-    torch.testing.assert_close(got - got[0], expected - expected[0], rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(
+        got - got[0], denoised_mean - denoised_mean[0], rtol=tolerance, atol=tolerance
+    )
 
 
 def test_diagonalised_potentials_share_one_constant_over_all_levels():
-    tilt = make("spectral")
+    conditioning = make("spectral")
     x = torch.randn(1, PIXELS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     offsets = [
-        tilt.potential(tilt.coordinates(x), s)
+        conditioning.potential(conditioning.coordinates(x), s)
         + MultivariateNormal(x @ matrix().T, spread(s)).log_prob(Y[0])
         for s in (0.0, 0.1, 1.0, 30.0)
     ]
@@ -108,47 +112,55 @@ def test_diagonalised_potentials_share_one_constant_over_all_levels():
 @ALL
 @pytest.mark.parametrize("s", [0.0, 0.7])
 def test_the_pull_of_the_data_is_minus_the_gradient_of_the_potential(kind, s):
-    tilt = make(kind)
+    conditioning = make(kind)
     x = torch.randn(8, PIXELS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    pull, potential = tilt.pull(tilt.coordinates(x), [s**2])
-    expected = torch.linalg.solve(spread(s), (Y - x @ matrix().T).T).T @ matrix()
-    torch.testing.assert_close(tilt.image(pull), expected, rtol=1e-5, atol=1e-5)
-    assert torch.equal(potential, tilt.potential(tilt.coordinates(x), s))
+    likelihood_score, potential = conditioning.likelihood_score(conditioning.coordinates(x), [s**2])
+    denoised_mean = torch.linalg.solve(spread(s), (Y - x @ matrix().T).T).T @ matrix()
+    torch.testing.assert_close(
+        conditioning.image(likelihood_score), denoised_mean, rtol=1e-5, atol=1e-5
+    )
+    assert torch.equal(potential, conditioning.potential(conditioning.coordinates(x), s))
 
 
 @ALL
 def test_white_noise_is_white(kind):
-    tilt, n = make(kind), 20_000
-    xi = tilt.white(Draw([0], n, torch.device("cpu")), slice(0, n))
-    assert_law(tilt.image(xi), torch.zeros(PIXELS), EYE)
+    conditioning, n = make(kind), 20_000
+    xi = conditioning.white(ParticleRng([0], n, torch.device("cpu")), slice(0, n))
+    assert_law(conditioning.image(xi), torch.zeros(PIXELS), EYE)
 
 
 @ALL
 def test_predictions_follow_the_tilted_kernel(kind):
-    tilt, n, step = make(kind), 20_000, Step(v=0.4, s=0.6)
+    conditioning, n, step = make(kind), 20_000, Step(v=0.4, s=0.6)
     m = torch.linspace(-1, 1, PIXELS, dtype=torch.float64)
-    draw = Draw([0], n, torch.device("cpu"))
-    c, _, _ = tilt.predict(tilt.coordinates(m.expand(n, -1)), step, draw, slice(0, n))
-    assert_law(tilt.image(c), *conditioned(m, 0.4 * EYE, 0.6))
+    rng = ParticleRng([0], n, torch.device("cpu"))
+    c, _, _ = conditioning.predict(
+        conditioning.coordinates(m.expand(n, -1)), step, rng, slice(0, n)
+    )
+    assert_law(conditioning.image(c), *conditioned(m, 0.4 * EYE, 0.6))
 
 
 @ALL
 def test_the_normaliser_of_a_prediction_is_the_evidence_of_its_kernel(kind):
-    tilt, step = make(kind), Step(v=0.4, s=0.6)
+    conditioning, step = make(kind), Step(v=0.4, s=0.6)
     m = torch.randn(9, PIXELS, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    draw = Draw([0], 9, torch.device("cpu"))
-    _, _, log_z = tilt.predict(tilt.coordinates(m), step, draw, slice(0, 9))
+    rng = ParticleRng([0], 9, torch.device("cpu"))
+    _, _, log_z = conditioning.predict(conditioning.coordinates(m), step, rng, slice(0, 9))
     a = matrix()
-    expected = MultivariateNormal(m @ a.T, spread(0.6) + 0.4 * a @ a.T).log_prob(Y[0])
-    torch.testing.assert_close(log_z - log_z[0], expected - expected[0], rtol=1e-5, atol=1e-5)
+    denoised_mean = MultivariateNormal(m @ a.T, spread(0.6) + 0.4 * a @ a.T).log_prob(Y[0])
+    torch.testing.assert_close(
+        log_z - log_z[0], denoised_mean - denoised_mean[0], rtol=1e-5, atol=1e-5
+    )
 
 
 @ALL
 def test_the_noise_that_a_prediction_tells_is_the_noise_that_is_in_it(kind):
-    tilt, n, step = make(kind), 4000, Step(v=0.4, s=0.6)
+    conditioning, n, step = make(kind), 4000, Step(v=0.4, s=0.6)
     m = torch.zeros(n, PIXELS, dtype=torch.float64)
-    c, fresh, _ = tilt.predict(m, step, Draw([0], n, torch.device("cpu")), slice(0, n))
-    rest = tilt.image(c - fresh.spread * fresh.xi)
+    c, last_noise, _ = conditioning.predict(
+        m, step, ParticleRng([0], n, torch.device("cpu")), slice(0, n)
+    )
+    rest = conditioning.image(c - last_noise.spread * last_noise.xi)
     torch.testing.assert_close(rest, rest[:1].expand_as(rest), rtol=1e-4, atol=1e-4)
 
 
@@ -160,50 +172,50 @@ def gaussian_target(b, s, prior):
 
 @ALL
 def test_a_move_keeps_the_target_that_its_preconditioner_fits(kind):
-    tilt, n, b, s = make(kind), 20_000, 0.5, 0.4
+    conditioning, n, b, s = make(kind), 20_000, 0.5, 0.4
     mu, mean, covariance = gaussian_target(b, s, 0 * EYE)
     g = torch.Generator().manual_seed(3)
     xi = torch.randn(n, PIXELS, generator=g, dtype=torch.float64)
     x = mean + xi @ torch.linalg.cholesky(covariance).T
-    score = tilt.coordinates((mu - x) / b**2)
+    score = conditioning.coordinates((mu - x) / b**2)
     step = Step(v=b**2, s=s, length=0.8)
-    draw = Draw([1], n, torch.device("cpu"))
-    c, _ = tilt.move(tilt.coordinates(x), score, step, None, draw, slice(0, n))
-    assert_law(tilt.image(c), mean, covariance)
+    rng = ParticleRng([1], n, torch.device("cpu"))
+    c, _ = conditioning.move(conditioning.coordinates(x), score, step, None, rng, slice(0, n))
+    assert_law(conditioning.image(c), mean, covariance)
 
 
 @pytest.mark.parametrize("length", [0.3, 1.5])
 def test_many_moves_keep_a_gaussian_that_is_much_wider_than_their_preconditioner(length):
     """Exact for any spectrum of the prior, without a Metropolis test or small steps."""
-    tilt, n, b, s = make("spectral"), 4000, 0.3, 0.25
+    conditioning, n, b, s = make("spectral"), 4000, 0.3, 0.25
     q = torch.linalg.qr(matrix().T @ matrix() + EYE).Q
     prior = q @ torch.diag(torch.tensor([1.0, 0.3, 0.1, 0.03, 0.0, 0.5]).double()) @ q.T
     mu, mean, covariance = gaussian_target(b, s, prior)
     precision = torch.linalg.inv(prior + b**2 * EYE)
-    draw, rows = Draw([2], n, torch.device("cpu")), slice(0, n)
+    rng, rows = ParticleRng([2], n, torch.device("cpu")), slice(0, n)
     xi = torch.randn(n, PIXELS, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    c, fresh = tilt.coordinates(mean + xi @ torch.linalg.cholesky(covariance).T), None
+    c, last_noise = conditioning.coordinates(mean + xi @ torch.linalg.cholesky(covariance).T), None
     for _ in range(60):
-        score = tilt.coordinates((mu - tilt.image(c)) @ precision)
-        c, fresh = tilt.move(c, score, Step(b**2, s, length), fresh, draw, rows)
-    assert_law(tilt.image(c), mean, covariance)
+        score = conditioning.coordinates((mu - conditioning.image(c)) @ precision)
+        c, last_noise = conditioning.move(c, score, Step(b**2, s, length), last_noise, rng, rows)
+    assert_law(conditioning.image(c), mean, covariance)
 
 
 def test_solves_are_counted():
-    tilt = make("solve")
-    assert tilt.iterations == 0
-    tilt.potential(torch.ones(2, PIXELS, dtype=torch.float64), 0.5)
-    assert tilt.iterations > 0
+    conditioning = make("solve")
+    assert conditioning.iterations == 0
+    conditioning.potential(torch.ones(2, PIXELS, dtype=torch.float64), 0.5)
+    assert conditioning.iterations > 0
 
 
 def test_a_preconditioner_saves_iterations():
     x = torch.ones(2, PIXELS, dtype=torch.float64)
     counts = []
     for kind in ("preconditioned", "solve"):
-        tilt = make(kind)
-        tilt._weighing = 1e-3
-        tilt.potential(x, 3.0)
-        counts.append(tilt.iterations)
+        conditioning = make(kind)
+        conditioning._weighing = 1e-3
+        conditioning.potential(x, 3.0)
+        counts.append(conditioning.iterations)
     assert counts[0] < counts[1]
 
 
@@ -213,10 +225,12 @@ def test_iterations_do_not_grow_without_end_as_noise_becomes_small(noise):
     g = torch.Generator().manual_seed(1)
     rows = torch.randn(data, d, generator=g) * torch.logspace(0, -3, data)[:, None]
     likelihood = GaussianLikelihood(Plain(Dense(rows, (d,))), torch.zeros(1, data), noise**2)
-    tilt = SolveTilt(likelihood, (d,), torch.float32)
-    c, _, _ = tilt.predict(torch.ones(3, d), Step(25.0, 5.0), Draw([0], 3, CPU), slice(0, 3))
+    conditioning = IterativeConditioning(likelihood, (d,), torch.float32)
+    c, _, _ = conditioning.predict(
+        torch.ones(3, d), Step(25.0, 5.0), ParticleRng([0], 3, CPU), slice(0, 3)
+    )
     assert c.isfinite().all()
-    assert tilt.iterations < 10 * data
+    assert conditioning.iterations < 10 * data
 
 
 @pytest.mark.parametrize("noise", [1e-2, 1e-3, 1e-4])
@@ -227,10 +241,10 @@ def test_iterative_draws_keep_their_spread_however_small_the_noise(noise, v):
     a = torch.randn(data, d, generator=g, dtype=torch.float64)
     dense = Dense(a.float(), (d,))
     likelihood = GaussianLikelihood(Plain(dense), torch.zeros(1, data), noise**2)
-    tilt = SolveTilt(likelihood, (d,), torch.float32)
-    draw = Draw([0], n, torch.device("cpu"))
-    x, _, _ = tilt.predict(torch.zeros(n, d), Step(v, 0.0), draw, slice(0, n))
+    conditioning = IterativeConditioning(likelihood, (d,), torch.float32)
+    rng = ParticleRng([0], n, torch.device("cpu"))
+    x, _, _ = conditioning.predict(torch.zeros(n, d), Step(v, 0.0), rng, slice(0, n))
     values, vectors = torch.linalg.eigh(a.T @ a)
-    expected = 1 / (1 / v + values.clamp_min(0) / noise**2)
-    ratio = (x.double() @ vectors).var(0) / expected
+    denoised_mean = 1 / (1 / v + values.clamp_min(0) / noise**2)
+    ratio = (x.double() @ vectors).var(0) / denoised_mean
     assert (ratio - 1).abs().max() < 6 * (2 / n) ** 0.5

@@ -10,7 +10,7 @@ import torch
 from tiltkit.posterior.certificate import ladder_report, verdict
 from tiltkit.posterior.level import Info
 from tiltkit.priors.closed_form import Mixture
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
 from tiltkit.sampling.target import Target
@@ -28,11 +28,11 @@ def infos(believed, *, plain=False):
     prior = Mixture(torch.zeros(1, PIXELS), believed, torch.ones(1), range_)
     target = Target(replace(known.problem, prior=prior), N, N)
     sampler = Twisted(TwistedOptions(levels=96, collect=1))
-    return [info for _, info in run(target, sampler, Draw([0], N, target.device))]
+    return [info for _, info in run(target, sampler, ParticleRng([0], N, target.device))]
 
 
 def certain(levels):
-    return [info.misfit for info in levels if info.freedom > 200]
+    return [info.residual_ratio for info in levels if info.dof > 200]
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["spectral", "conjugate gradients"])
@@ -50,13 +50,13 @@ def test_a_prior_that_is_too_sure_is_found_out(plain):
 
 def test_only_levels_with_many_degrees_of_freedom_count():
     levels = [
-        Info(noise_level=2.0, ess=2, misfit=9.0, freedom=3.0, opened=0.1),
-        Info(noise_level=1.5, ess=2, misfit=4.0, freedom=2000.0, opened=0.001),
-        Info(noise_level=1.0, ess=2, misfit=1.5, freedom=5000.0, opened=0.1),
+        Info(noise_level=2.0, ess=2, residual_ratio=9.0, dof=3.0, dof_fraction=0.1),
+        Info(noise_level=1.5, ess=2, residual_ratio=4.0, dof=2000.0, dof_fraction=0.001),
+        Info(noise_level=1.0, ess=2, residual_ratio=1.5, dof=5000.0, dof_fraction=0.1),
     ]
     report = ladder_report(levels, 2, weighted=True)
-    assert report["prior_misfit"] == [9.0, 4.0, 1.5]
-    assert report["prior_misfit_max"] == 1.5
+    assert report["residual_ratio"] == [9.0, 4.0, 1.5]
+    assert report["residual_ratio_max"] == 1.5
     assert "may not know images like this one" in verdict(report)
-    assert "prior_misfit_max" not in ladder_report(levels[:2], 2, weighted=True)
-    assert "prior_misfit" not in ladder_report([Info(noise_level=1.0, ess=2)], 2, weighted=True)
+    assert "residual_ratio_max" not in ladder_report(levels[:2], 2, weighted=True)
+    assert "residual_ratio" not in ladder_report([Info(noise_level=1.0, ess=2)], 2, weighted=True)

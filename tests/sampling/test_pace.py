@@ -8,16 +8,16 @@ from statistics import median
 
 import pytest
 
-from tiltkit.sampling.particles.ladder import ladder, pace
+from tiltkit.sampling.particles.ladder import adaptive_level, ladder
 
 
 def walk(cost, levels=40, rho=7.0, first=10.0, last=0.01):
-    """Follow `pace` where a level from a to b adds cost(a) * (log a/b)^2."""
+    """Follow `adaptive_level` where a level from a to b adds cost(a) * (log a/b)^2."""
     plan = ladder(first, last, levels, rho)
     path, kls = [first], [0.0]
     while path[-1] != last:
         a = path[-1]
-        b = pace(path, kls, lambda x, a=a: cost(a) * math.log(a / x) ** 2, plan, rho)
+        b = adaptive_level(path, kls, lambda x, a=a: cost(a) * math.log(a / x) ** 2, plan, rho)
         assert b < a
         kls.append(cost(a) * math.log(a / b) ** 2)
         path.append(b)

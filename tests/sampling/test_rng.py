@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 
 CPU = torch.device("cpu")
 
 
 def draws(seed, n=6, chunk=6, rounds=2, dtype=torch.float64):
-    draw = Draw(seed, n, CPU)
+    rng = ParticleRng(seed, n, CPU)
     parts = [[] for _ in range(rounds)]
     for first in range(0, n, chunk):
         rows = slice(first, min(first + chunk, n))
         for part in parts:
-            part.append(draw.normal(rows, (3, 2), dtype))
+            part.append(rng.normal(rows, (3, 2), dtype))
     return torch.stack([torch.cat(part) for part in parts])
 
 
@@ -44,7 +44,7 @@ def test_numbers_are_standard_normal_and_independent_between_particles():
 
 
 def test_shared_uniform_numbers_repeat_with_the_seed_and_lie_in_the_unit_interval():
-    first, second = Draw([5], 2, CPU), Draw([5], 2, CPU)
+    first, second = ParticleRng([5], 2, CPU), ParticleRng([5], 2, CPU)
     numbers = [first.uniform() for _ in range(1000)]
     assert numbers == [second.uniform() for _ in range(1000)]
     assert 0 <= min(numbers) < 0.01

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tiltkit.errors import TiltkitError
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.target import Target, chunk_size
@@ -17,12 +17,12 @@ def start(n=6, **options):
     mean = torch.zeros(1, 4, dtype=torch.float64)
     known = make_known(mean, 1.0, data=2, noise=0.5, seed=0, sigma_range=(0.01, 20.0))
     target = Target(known.problem, n, n, dtype=torch.float64)
-    return target, Walmc(WalmcOptions(**options)), Draw([0], n, target.device)
+    return target, Walmc(WalmcOptions(**options)), ParticleRng([0], n, target.device)
 
 
 def test_every_level_gives_one_state_and_the_last_ones_are_samples():
-    target, sampler, draw = start(levels=7, collect=3)
-    steps = list(run(target, sampler, draw))
+    target, sampler, rng = start(levels=7, collect=3)
+    steps = list(run(target, sampler, rng))
     levels = [info.noise_level for _, info in steps]
     assert levels == sampler.levels(target) == [state.level for state, _ in steps]
     assert [info.final for _, info in steps] == [False] * 7 + [True] * 3
@@ -34,8 +34,8 @@ def test_samples_have_equal_weights():
 
 
 def test_nothing_is_computed_before_it_is_asked_for():
-    target, sampler, draw = start(levels=7)
-    steps = run(target, sampler, draw)
+    target, sampler, rng = start(levels=7)
+    steps = run(target, sampler, rng)
     assert target.network_calls == 0
     next(steps)
     first = target.network_calls
@@ -51,25 +51,25 @@ def test_a_run_that_is_left_early_can_be_started_again_with_the_same_numbers():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_an_operator_that_breaks_stops_the_run(bad):
-    target, sampler, draw = start(levels=5)
+    target, sampler, rng = start(levels=5)
     object.__setattr__(target.problem.likelihood, "y", torch.full((1, 2), bad).double())
     with pytest.raises(TiltkitError, match="NaN or infinite at noise level 20"):
-        next(run(target, sampler, draw))
+        next(run(target, sampler, rng))
 
 
 def test_a_likelihood_that_is_not_gaussian_is_refused_with_a_sampler_that_takes_it():
-    target, sampler, draw = start(levels=5)
+    target, sampler, rng = start(levels=5)
     object.__setattr__(target.problem, "likelihood", object())
     with pytest.raises(TiltkitError, match="Gaussian likelihood, not object") as caught:
-        next(run(target, sampler, draw))
+        next(run(target, sampler, rng))
     assert "almc" in caught.value.hint
 
 
 @pytest.mark.parametrize(
     ("memory_gb", "expected"), [(1e-9, 1), (1000.0, 16)], ids=["little", "plenty"]
 )
-def test_at_least_one_and_at_most_all_particles_are_handled_at_once(memory_gb, expected):
-    assert chunk_size((2, 256, 256), 16, memory_gb) == expected
+def test_at_least_one_and_at_most_all_particles_are_handled_at_once(memory_gb, denoised_mean):
+    assert chunk_size((2, 256, 256), 16, memory_gb) == denoised_mean
 
 
 def test_chunks_cover_all_particles_once():

@@ -16,7 +16,7 @@ from tiltkit.operators.spectral import Dense
 from tiltkit.posterior.level import Info
 from tiltkit.posterior.moments import Moments, Quantiles
 from tiltkit.posterior.outcome import Outcome
-from tiltkit.posterior.rhat import agreement, together
+from tiltkit.posterior.rhat import merge_levels, split_rhat
 from tiltkit.recon.solve import solve
 from tiltkit.sampling.run import pick_devices, side_by_side
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
@@ -108,16 +108,16 @@ def groups(shift, n=400, pixels=50):
 
 
 def test_runs_of_one_distribution_have_an_r_hat_of_one_and_are_worth_their_samples():
-    report = agreement(groups(0.0), [400] * 4)
+    report = split_rhat(groups(0.0), [400] * 4)
     assert report["rhat"] == pytest.approx(1, abs=0.003)
     assert report["independent_samples"] == pytest.approx(1600, rel=0.4)
 
 
 def test_a_run_elsewhere_shows_in_r_hat_as_the_textbook_formula_says():
-    report = agreement(groups(2.0), [400] * 4)
+    report = split_rhat(groups(2.0), [400] * 4)
     # Of eight halves two are moved: their means have the variance 2^2 * 12/64 * 8/7.
-    expected = math.sqrt(1 + 4 * 12 / 64 * 8 / 7)
-    assert report["rhat"] == pytest.approx(expected, rel=0.02)
+    denoised_mean = math.sqrt(1 + 4 * 12 / 64 * 8 / 7)
+    assert report["rhat"] == pytest.approx(denoised_mean, rel=0.02)
     assert report["independent_samples"] < 10
 
 
@@ -133,16 +133,16 @@ def test_runs_of_few_particles_that_hardly_move_are_no_reason_for_care(runs, par
             for half in halves:
                 half.add(x + 0.01 * torch.randn(x.shape, generator=g, dtype=torch.float64))
             found.append(halves)
-        report = agreement(found, [particles] * runs)
+        report = split_rhat(found, [particles] * runs)
         alarms += report["rhat"] > report["rhat_limit"]
     assert alarms <= 4
 
 
 def test_particles_of_one_ancestor_are_worth_one_sample():
     one = [tuple(groups(0.0)[0])]
-    assert agreement(one, [16], 1.0)["independent_samples"] == pytest.approx(1)
-    assert agreement(one, [16], 0.0)["independent_samples"] == pytest.approx(16)
-    assert agreement(one, [16], 0.2)["independent_samples"] == pytest.approx(4)
+    assert split_rhat(one, [16], 1.0)["independent_samples"] == pytest.approx(1)
+    assert split_rhat(one, [16], 0.0)["independent_samples"] == pytest.approx(16)
+    assert split_rhat(one, [16], 0.2)["independent_samples"] == pytest.approx(4)
 
 
 def test_one_sample_has_no_spread_and_says_so():
@@ -154,10 +154,10 @@ def test_one_sample_has_no_spread_and_says_so():
 
 
 def test_levels_of_several_runs_add_their_particles_up():
-    one = Info(noise_level=2.0, ess=3.0, kl=0.5, temper=1.0)
-    two = Info(noise_level=2.0, ess=5.0, kl=1.5, temper=0.5, resampled=True)
-    both, = together([[one], [two]])  # fmt: skip
-    assert (both.ess, both.kl, both.temper, both.resampled) == (8.0, 1.0, 0.5, True)
+    one = Info(noise_level=2.0, ess=3.0, kl=0.5, weight_power=1.0)
+    two = Info(noise_level=2.0, ess=5.0, kl=1.5, weight_power=0.5, resampled=True)
+    both, = merge_levels([[one], [two]])  # fmt: skip
+    assert (both.ess, both.kl, both.weight_power, both.resampled) == (8.0, 1.0, 0.5, True)
 
 
 def test_a_run_that_ends_early_stands_by_while_others_go_on():
@@ -166,7 +166,7 @@ def test_a_run_that_ends_early_stands_by_while_others_go_on():
             Info(noise_level=levels[-1], ess=3.0, final=True)
         ]
 
-    levels = together([path(2.0, 1.0, 0.5, 0.1), path(2.0, 1.0, 0.4)])
+    levels = merge_levels([path(2.0, 1.0, 0.5, 0.1), path(2.0, 1.0, 0.4)])
     assert [info.noise_level for info in levels] == [2.0, 1.0, 0.4, 0.1, 0.1]
     assert [info.final for info in levels] == [False] * 4 + [True]
     assert {info.ess for info in levels} == {6.0}

@@ -10,7 +10,7 @@ from tiltkit.posterior.level import Info
 from tiltkit.posterior.outcome import Outcome
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.recon.solve import solve
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
 from tiltkit.sampling.target import Target
@@ -40,7 +40,7 @@ def pictures():
 
 def make(**options):
     return Twisted(
-        TwistedOptions.model_validate({"levels": 60, "collect": 1, "least_ess": 0.0} | options)
+        TwistedOptions.model_validate({"levels": 60, "collect": 1, "min_ess": 0.0} | options)
     )
 
 
@@ -49,7 +49,7 @@ def follow(
 ) -> tuple[torch.Tensor, list[Info], float]:
     """Samples (n, pixel), what happened on the way, and network calls."""
     sampler, target = make(**options), Target(known.problem, n, chunk or n, dtype=dtype)
-    steps = list(run(target, sampler, Draw([seed], n, target.device)))
+    steps = list(run(target, sampler, ParticleRng([seed], n, target.device)))
     return sampler.images(target, steps[-1][0]), [info for _, info in steps], target.network_calls
 
 
@@ -68,10 +68,10 @@ def test_a_gaussian_prior_gives_the_exact_mean_and_covariance(dtype, plain):
     assert correlation.abs().max() < 5 * (2 / n) ** 0.5
 
 
-@pytest.mark.parametrize("probe", [0.3, 5.0], ids=["fine", "coarse"])
-def test_mode_weights_match_the_exact_posterior_however_coarse_the_guidance(probe):
+@pytest.mark.parametrize("difference_step", [0.3, 5.0], ids=["fine", "coarse"])
+def test_mode_weights_match_the_exact_posterior_however_coarse_the_guidance(difference_step):
     known, n = five_modes(), 4000
-    x = sample(known, n=n, levels=80, probe=probe)
+    x = sample(known, n=n, levels=80, difference_step=difference_step)
     nearest = torch.cdist(x, known.means).argmin(1)
     shares = torch.bincount(nearest, minlength=5) / n
     assert (shares - known.weights).abs().max() < 0.05
@@ -148,7 +148,7 @@ def test_log_evidences_sum_to_that_of_the_measurement():
     plain = torch.distributions.MultivariateNormal(
         torch.zeros(3, dtype=torch.float64), likelihood.noise_var * torch.eye(3).double()
     )
-    constant = plain.log_prob(likelihood.y[0]) + target.tilt.potential(x, 0.0)[0]
+    constant = plain.log_prob(likelihood.y[0]) + target.conditioning.potential(x, 0.0)[0]
     _, infos, _ = follow(known, levels=60, tau=tau)
     estimate = sum(info.log_evidence for info in infos)
     exact = marginal.log_prob(likelihood.y[0]) - constant
@@ -178,8 +178,8 @@ def test_two_network_calls_per_level_and_one_per_collected_round():
 
 
 def test_weights_are_left_out_where_they_would_leave_too_few_particles():
-    _, infos, _ = follow(pictures(), n=16, levels=8, least_ess=15.0)
-    assert min(info.temper for info in infos) < 1
+    _, infos, _ = follow(pictures(), n=16, levels=8, min_ess=15.0)
+    assert min(info.weight_power for info in infos) < 1
     assert min(info.ess for info in infos) < 8
 
 
@@ -187,5 +187,5 @@ def test_likelihoods_that_are_not_gaussian_are_refused_with_a_sampler_that_takes
     target = Target(gaussian().problem, 4, 4, dtype=torch.float64)
     target.__dict__["correction"] = object()
     with pytest.raises(UsageError, match="Gaussian likelihood") as caught:
-        next(run(target, make(), Draw([0], 4, target.device)))
+        next(run(target, make(), ParticleRng([0], 4, target.device)))
     assert "walmc" in caught.value.hint

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tiltkit.priors.closed_form import Mixture
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.target import Target
@@ -97,7 +97,7 @@ def test_log_evidence_matches_the_ratio_of_closed_form_evidences():
 
     sampler = Walmc(WalmcOptions(levels=60, sigma_max=first, tau=last, start_moves=20, collect=1))
     target = Target(known.problem, 2000, 2000, dtype=torch.float64)
-    infos = [info for _, info in run(target, sampler, Draw([0], 2000, target.device))]
+    infos = [info for _, info in run(target, sampler, ParticleRng([0], 2000, target.device))]
     estimate = sum(info.log_evidence for info in infos)
     assert estimate == pytest.approx(log_evidence(last) - log_evidence(first), abs=0.15)
 

@@ -177,15 +177,15 @@ def test_the_prior_knows_what_its_training_images_look_like(folder: Path, recipe
     prior = load_plugins().create("prior", "network", {"weights": str(done.weights)})
     held_out = torch.stack([torch.from_numpy(x.values) for x in done.outcome.job.held_out])
     stripes = (torch.arange(36) // 3 % 2).float()[:, None].expand(1, 1, 36, 32)
-    assert prior.unlikeness(held_out).median() < 1
-    assert prior.unlikeness(stripes).item() > 1
+    assert prior.training_distance(held_out).median() < 1
+    assert prior.training_distance(stripes).item() > 1
     assert "warns where its images look unlike these" in done.card.read_text()
 
 
 def test_noisy_images_make_no_profile(folder: Path, recipe: Recipe) -> None:
     done = finish(recipe(folder, data={"noise": 100.0, "scale": 1000.0}))
     prior = load_plugins().create("prior", "network", {"weights": str(done.weights)})
-    assert prior.unlikeness(torch.ones(1, 1, 36, 32)) is None
+    assert prior.training_distance(torch.ones(1, 1, 36, 32)) is None
     assert "cannot tell whether" in done.card.read_text()
 
 

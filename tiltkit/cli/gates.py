@@ -11,6 +11,7 @@ import click
 
 from tiltkit.cli.shared import Command
 from tiltkit.errors import UsageError
+from tiltkit.posterior.level import RENAMED
 
 __all__ = ["check_gates", "fail_if_option", "gates_met"]
 
@@ -60,7 +61,7 @@ def _gate(text: str) -> tuple[str, str, float]:
     match = re.fullmatch(r"\s*([\w.]+)\s*([<>])\s*([-+.\deE]+)\s*", text)
     try:
         if match:
-            return match[1], match[2], float(match[3])
+            return RENAMED.get(match[1], match[1]), match[2], float(match[3])
     except ValueError:
         pass
     raise UsageError(f"The condition {text!r} is not understood.", "write it like 'chi2>1.5'.")

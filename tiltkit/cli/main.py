@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -112,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     args = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, _interrupt)
+    warnings.showwarning = _note
+    warnings.simplefilter("always", FutureWarning)
     # A flag with an optional value must not swallow the command behind it.
     args = ["--no-plugins=all" if arg == "--no-plugins" else arg for arg in args]
     try:
@@ -157,6 +160,11 @@ def _fail(args: Sequence[str], text: str, code: int, label: str = "Error: ") -> 
         click.echo(traceback.format_exc(), err=True)
     click.echo(f"{label}{text}", err=True)
     sys.exit(code)
+
+
+def _note(message: Warning | str, category: type[Warning], *where: Any, **_: Any) -> None:
+    """Warnings as people read them: what changed, without the line of code that said so."""
+    click.echo(f"Note: {message}", err=True)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> Any:

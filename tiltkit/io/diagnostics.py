@@ -8,6 +8,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from tiltkit.posterior.level import RENAMED
+
 __all__ = [
     "allocated_at_once", "finish_ladder", "members", "plain_value", "read_diagnostics",
     "write_diagnostics",
@@ -53,7 +55,7 @@ def read_diagnostics(entry: h5py.Group, index: int) -> dict[str, Any]:
             known = np.flatnonzero(~np.isnan(curve))
             if known.size:
                 values[name] = curve[: known[-1] + 1]
-    return values
+    return {RENAMED.get(name, name): value for name, value in values.items()}
 
 
 def members(group: h5py.Group) -> Iterator[tuple[str, Any]]:

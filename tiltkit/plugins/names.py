@@ -6,6 +6,7 @@ keeps its plain name, so nothing can take its place.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -14,6 +15,9 @@ from tiltkit.hookspecs import KINDS
 from tiltkit.plugins.record import Offer, Plugin, same_name
 
 __all__ = ["find", "offers", "plain", "rivals"]
+
+# Samplers by their names in release 0.1, where tiltkit itself brought them.
+MOVED = {name: f"baselines.{name}" for name in ("ddrm", "diffpir", "dps", "pula", "replica", "ula")}
 
 
 def offers(plugins: Iterable[Plugin], kind: str) -> list[Offer]:
@@ -31,6 +35,7 @@ def find(plugins: Sequence[Plugin], kind: str, name: str) -> Offer:
     Raises:
         UsageError: There is none, or more than one.
     """
+    name = _moved(kind, name)
     there = offers(plugins, kind)
     exact = [offer for offer in there if offer[1].name == name]
     owner, colon, word = name.rpartition(":")
@@ -42,6 +47,16 @@ def find(plugins: Sequence[Plugin], kind: str, name: str) -> Offer:
             raise _unknown(plugins, kind, name, there)
         case several:
             raise _ambiguous(kind, word, several)
+
+
+def _moved(kind: str, name: str) -> str:
+    """The present name of a thing that moved to another package, with a warning."""
+    if kind != "sampler" or name not in MOVED:
+        return name
+    package, _, _ = MOVED[name].partition(".")
+    text = f"The sampler {name} is now {MOVED[name]}, of the package tiltkit-{package}."
+    warnings.warn(text, FutureWarning, stacklevel=2)
+    return MOVED[name]
 
 
 def rivals(there: Iterable[Offer], name: str) -> list[Offer]:

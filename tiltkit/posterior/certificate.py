@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tiltkit.likelihoods import linear_gaussian
-from tiltkit.posterior.level import certain_misfit
+from tiltkit.posterior.level import reliable_residual_ratio
 from tiltkit.posterior.outcome import GOOD_FIT, KNOWN, LIKE
-from tiltkit.protocols import Familiar
+from tiltkit.protocols import TrainingDistance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tiltkit.posterior.level import Info
     from tiltkit.protocols import Prior
 
-__all__ = ["data_fit", "ladder_report", "likeness", "verdict"]
+__all__ = ["data_fit", "ladder_report", "training_distance_report", "verdict"]
 
 # Samples that are compared with training images: they differ little in this.
 _COMPARED = 2
@@ -42,10 +42,10 @@ def ladder_report(infos: Sequence[Info], n: int, *, weighted: bool) -> dict[str,
             "kl_bound_per_level": [info.kl for info in path],
             "kl_bound": sum(info.kl for info in path),
             "log_evidence": sum(info.log_evidence for info in path),
-            "temper": [info.temper for info in path],
-            "temper_min": min(info.temper for info in path),
+            "weight_power": [info.weight_power for info in path],
+            "weight_power_min": min(info.weight_power for info in path),
             "levels": len(path),
-            "weighted_levels": sum(info.temper == 1 for info in path),
+            "weighted_levels": sum(info.weight_power == 1 for info in path),
             "resamplings": sum(info.resampled for info in path),
         }
     return report | _surprise(path) | _swap_rates(infos)
@@ -53,11 +53,11 @@ def ladder_report(infos: Sequence[Info], n: int, *, weighted: bool) -> dict[str,
 
 def _surprise(path: Sequence[Info]) -> dict[str, Any]:
     """What the data say of the prior on the way, for samplers that measure it."""
-    if all(math.isnan(info.misfit) for info in path):
+    if all(math.isnan(info.residual_ratio) for info in path):
         return {}
-    report: dict[str, Any] = {"prior_misfit": [info.misfit for info in path]}
-    certain = certain_misfit(path)
-    return report | ({} if certain is None else {"prior_misfit_max": certain})
+    report: dict[str, Any] = {"residual_ratio": [info.residual_ratio for info in path]}
+    certain = reliable_residual_ratio(path)
+    return report | ({} if certain is None else {"residual_ratio_max": certain})
 
 
 def _swap_rates(infos: Sequence[Info]) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _swap_rates(infos: Sequence[Info]) -> dict[str, Any]:
     return {"swap_rate": rates, "swap_rate_min": min(rates)}
 
 
-def likeness(prior: Prior, samples: Tensor) -> dict[str, float]:
+def training_distance_report(prior: Prior, samples: Tensor) -> dict[str, float]:
     """How unlike the training images of the prior samples are; nothing where it cannot tell.
 
     Samples, not their mean: that is smoother than any image. Where the data say little, the prior
@@ -79,7 +79,11 @@ def likeness(prior: Prior, samples: Tensor) -> dict[str, float]:
         prior: The prior.
         samples: Samples (n, channel, *space).
     """
-    found = prior.unlikeness(samples[:_COMPARED]) if isinstance(prior, Familiar) else None
+    found = (
+        prior.training_distance(samples[:_COMPARED])
+        if isinstance(prior, TrainingDistance)
+        else None
+    )
     return {} if found is None else {"prior_distance": float(found.mean())}
 
 
@@ -139,11 +143,12 @@ def verdict(report: Mapping[str, Any]) -> str:
             f" intervals may be too {too}; check the noise level, the operator and whether the"
             " prior fits these images"
         )
-    if report.get("prior_misfit_max", 1.0) > KNOWN:
+    if report.get("residual_ratio_max", 1.0) > KNOWN:
         worries.append(
-            f"the data are up to {report['prior_misfit_max']:.2f} times as far from denoised images"
-            " as the prior expects: it may not know images like this one, and be too sure of them;"
-            " check the scaling, try another prior, or --quality high for more noise levels"
+            f"the data are up to {report['residual_ratio_max']:.2f} times as far from denoised"
+            " images as the prior expects: it may not know images like this one, and be too"
+            " sure of them; check the scaling, try another prior, or --quality high for more"
+            " noise levels"
         )
     if report.get("prior_distance", 0.0) > LIKE:
         worries.append(

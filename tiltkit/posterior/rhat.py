@@ -13,11 +13,13 @@ from tiltkit.posterior.level import Info
 if TYPE_CHECKING:
     from tiltkit.posterior.moments import Moments
 
-__all__ = ["agreement", "together"]
+__all__ = ["split_rhat", "merge_levels"]
 
 
-def agreement(
-    halves: Sequence[tuple[Moments, Moments]], particles: Sequence[int], kinship: float = 0.0
+def split_rhat(
+    halves: Sequence[tuple[Moments, Moments]],
+    particles: Sequence[int],
+    shared_ancestry: float = 0.0,
 ) -> dict[str, float]:
     """How many independent samples the mean is worth; R-hat where there are two or more groups.
 
@@ -30,10 +32,10 @@ def agreement(
     Args:
         halves: Moments of early and late samples of each group.
         particles: Of each group. Few of them differ by chance, which ``rhat_limit`` allows.
-        kinship: Share of pairs of a group's particles with a common ancestor.
+        shared_ancestry: Share of pairs of a group's particles with a common ancestor.
     """
-    worth = [_worth(n, kinship) for n in particles]
-    report = {"kinship": kinship, "independent_samples": sum(worth)}
+    worth = [_worth(n, shared_ancestry) for n in particles]
+    report = {"shared_ancestry": shared_ancestry, "independent_samples": sum(worth)}
     n, runs = min(particles), len(halves)
     if runs < 2:
         return report
@@ -62,12 +64,12 @@ def agreement(
     }
 
 
-def _worth(n: int, kinship: float) -> float:
+def _worth(n: int, shared_ancestry: float) -> float:
     """Independent samples whose mean is as certain: pairs of particles may be copies."""
-    return 1 / (1 / n + (1 - 1 / n) * kinship)
+    return 1 / (1 / n + (1 - 1 / n) * shared_ancestry)
 
 
-def together(groups: Sequence[Sequence[Info]]) -> list[Info]:
+def merge_levels(groups: Sequence[Sequence[Info]]) -> list[Info]:
     """Levels of independent groups as those of all particles.
 
     A group that ended earlier than others stands by at its last level.
@@ -88,11 +90,11 @@ def _level(infos: Sequence[Info]) -> Info:
         ess=sum(info.ess for info in infos),
         log_evidence=mean("log_evidence"),
         kl=mean("kl"),
-        temper=min(info.temper for info in infos),
+        weight_power=min(info.weight_power for info in infos),
         resampled=any(info.resampled for info in infos),
         final=all(info.final for info in infos),
-        misfit=mean("misfit"),
-        freedom=mean("freedom"),
-        opened=mean("opened"),
+        residual_ratio=mean("residual_ratio"),
+        dof=mean("dof"),
+        dof_fraction=mean("dof_fraction"),
         swaps=[sum(rates) / len(rates) for rates in zip(*(i.swaps for i in infos), strict=True)],
     )

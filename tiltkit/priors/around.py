@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiltkit.protocols import Familiar
+from tiltkit.protocols import TrainingDistance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,10 +40,12 @@ class Around:
         """That of the other prior."""
         return self.prior.value_range
 
-    def unlikeness(self, images: Tensor) -> Tensor | None:
+    def training_distance(self, images: Tensor) -> Tensor | None:
         """To the other prior, of what it would see; see `tiltkit.protocols.Familiar`."""
         seen = self.shown(images)
-        return self.prior.unlikeness(seen) if isinstance(self.prior, Familiar) else None
+        return (
+            self.prior.training_distance(seen) if isinstance(self.prior, TrainingDistance) else None
+        )
 
     def shown(self, images: Tensor) -> Tensor:
         """What stands for images, in the other prior's terms."""

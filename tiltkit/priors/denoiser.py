@@ -64,7 +64,7 @@ class DenoiserPrior:
         """The same prior on another device."""
         return self if self.to_device is None else replace(self, denoise=self.to_device(device))
 
-    def unlikeness(self, images: Tensor) -> Tensor | None:
+    def training_distance(self, images: Tensor) -> Tensor | None:
         """See `tiltkit.protocols.Familiar`."""
         return None if self.profile is None else self.profile(images)
 
@@ -131,7 +131,7 @@ def prior_of(
         value_range=metadata.get("value_range", ""),
         to_device=on,
         # The network moves with the denoiser.
-        profile=None if profile is None else partial(profile.unlikeness, network),
+        profile=None if profile is None else partial(profile.training_distance, network),
     )
 
 

@@ -93,7 +93,7 @@ class Profile:
     residual: Cloud
     features: Cloud
 
-    def unlikeness(self, network: ScoreUNet, images: Tensor) -> Tensor:
+    def training_distance(self, network: ScoreUNet, images: Tensor) -> Tensor:
         """How unlike the training images ``images`` (batch, channel, h, w) are (batch,).
 
         1 is the limit that 98 % of training images keep where the profile is that of others.

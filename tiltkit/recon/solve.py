@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tiltkit.likelihoods import GaussianLikelihood
-from tiltkit.posterior.certificate import data_fit, ladder_report, likeness, verdict
+from tiltkit.posterior.certificate import data_fit, ladder_report, training_distance_report, verdict
 from tiltkit.posterior.moments import Moments, Quantiles
 from tiltkit.posterior.outcome import QUANTILES, Outcome
-from tiltkit.posterior.rhat import agreement, together
+from tiltkit.posterior.rhat import merge_levels, split_rhat
 from tiltkit.sampling.run import Group, side_by_side
 from tiltkit.sampling.target import Target, chunk_size
 
@@ -142,18 +142,18 @@ def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -
     """All diagnostics that do not depend on the machine."""
     first, sampler = groups[0].target, groups[0].sampler
     whole = Target(first.problem, len(x), first.chunk, first.device)
-    infos = together([group.progress.infos for group in groups])
+    infos = merge_levels([group.progress.infos for group in groups])
     report = ladder_report(infos, whole.n, weighted=sampler.weighted)
     report |= data_fit(first.problem.likelihood, particles.mean.to(x), x, first.chunk)
-    report |= likeness(first.problem.prior, x)
+    report |= training_distance_report(first.problem.prior, x)
     divergences = [fisher(group.target, sampler, group.state) for group in groups]
     shares = [group.target.n / whole.n for group in groups]
     known = [share * one for share, one in zip(shares, divergences, strict=True) if one is not None]
     if known:
         report["fisher"] = sum(known)
     halves = [group.progress.halves for group in groups]
-    kinship = max(group.state.kinship for group in groups)
-    report |= agreement(halves, [group.target.n for group in groups], kinship)
+    shared_ancestry = max(group.state.shared_ancestry for group in groups)
+    report |= split_rhat(halves, [group.target.n for group in groups], shared_ancestry)
     report |= {
         "approximated": not isinstance(first.problem.likelihood, GaussianLikelihood),
         "network_calls": sum(

@@ -14,7 +14,7 @@ _OF_SLICES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "rhat": max,
     "chi2": fmean,
     "chi2_expected": fmean,
-    "prior_misfit_max": max,
+    "residual_ratio_max": max,
     "prior_distance": max,
     "levels": lambda counts: int(min(counts)),
     "weighted_levels": lambda counts: int(min(counts)),

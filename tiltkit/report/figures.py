@@ -112,7 +112,7 @@ def _draw_ess(
     ax.set_ylim(0, samples * 1.06)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel(f"ESS, of {samples} samples")
-    pairs = zip(shown["ess"], shown.get("temper", ()), strict=False)
+    pairs = zip(shown["ess"], shown.get("weight_power", ()), strict=False)
     flat = [k for k, (_, power) in enumerate(pairs) if power < 1]
     if flat:
         x, y = _curve(shown, "ess")

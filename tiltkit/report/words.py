@@ -45,7 +45,7 @@ def guaranteed(one: Diagnostics, samples: int) -> list[Statement]:
 
 
 def _exactness(one: Diagnostics, samples: int) -> Statement:
-    if one.get("temper_min", 1.0) >= 1.0:
+    if one.get("weight_power_min", 1.0) >= 1.0:
         return Statement(
             "Every sample carried an exact weight",
             "On the way from noise to image, each sample was weighed by how well it explains the"
@@ -64,7 +64,7 @@ def _exactness(one: Diagnostics, samples: int) -> Statement:
 
 
 def _approximation(one: Diagnostics) -> list[Statement]:
-    if not one.get("approximated") or one.get("temper_min", 1.0) >= 1.0:
+    if not one.get("approximated") or one.get("weight_power_min", 1.0) >= 1.0:
         return []
     return [
         Statement(
@@ -78,10 +78,10 @@ def _approximation(one: Diagnostics) -> list[Statement]:
 
 
 def _unweighted(one: Diagnostics) -> str:
-    if "temper" not in one:
+    if "weight_power" not in one:
         return "At some noise levels"
-    flat = sum(value < 1 for value in one["temper"])
-    return f"At {flat} of {len(one['temper'])} noise levels"
+    flat = sum(value < 1 for value in one["weight_power"])
+    return f"At {flat} of {len(one['weight_power'])} noise levels"
 
 
 def _stopping(one: Diagnostics) -> list[Statement]:
@@ -166,9 +166,9 @@ def _fit_of_mean(one: Diagnostics) -> Statement | None:
 
 
 def _surprise(one: Diagnostics) -> Statement | None:
-    if "prior_misfit_max" not in one:
+    if "residual_ratio_max" not in one:
         return None
-    worst = one["prior_misfit_max"]
+    worst = one["residual_ratio_max"]
     known = worst <= KNOWN
     meaning = (
         "The measurement gives no sign that this object is unlike what the prior was trained on."
@@ -229,7 +229,7 @@ def _kl(one: Diagnostics) -> Statement | None:
 
 
 def _worth(one: Diagnostics) -> str:
-    if not one.get("kinship"):
+    if not one.get("shared_ancestry"):
         return ""
     worth = number(round(one["independent_samples"], 1))
     return f"As some samples share ancestors, all are worth {worth} independent ones. "

@@ -15,20 +15,20 @@ from safetensors.torch import save_file
 from tiltkit.posterior.level import Info
 from tiltkit.posterior.mean import PosteriorMean
 from tiltkit.posterior.moments import Moments, Quantiles
-from tiltkit.sampling.gaussian.conditioning import Fresh
-from tiltkit.sampling.state import State, Twist
+from tiltkit.sampling.gaussian.conditioning import LastNoise
+from tiltkit.sampling.state import LikelihoodTerm, State
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from torch import Tensor
 
-    from tiltkit.sampling.particles.rng import Draw
+    from tiltkit.sampling.particles.rng import ParticleRng
 
 __all__ = ["Keeper", "Progress", "load", "save"]
 
 # Of checkpoints: another one is of another version of the program.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Progress:
         mean: Estimate of the posterior mean, in the user's units.
         network_calls: Score evaluations so far.
         seconds: Time spent so far.
-        draw: State of the random generators after the last finished level.
+        rng: State of the random generators after the last finished level.
     """
 
     state: State | None = None
@@ -55,7 +55,7 @@ class Progress:
     mean: PosteriorMean = field(default_factory=PosteriorMean)
     network_calls: float = 0.0
     seconds: float = 0.0
-    draw: Tensor | None = None
+    rng: Tensor | None = None
 
     @property
     def images(self) -> Moments:
@@ -82,23 +82,29 @@ def save(path: Path, progress: Progress, key: str) -> None:
     Raises:
         OSError, SafetensorError: The disk is full or broken.
     """
-    state, draw = progress.state, progress.draw
-    assert state is not None and draw is not None  # noqa: S101, PT018  (made after a level)
+    state, rng = progress.state, progress.rng
+    assert state is not None and rng is not None  # noqa: S101, PT018  (made after a level)
     tensors = {"c": state.c, "score": state.score, "log_weight": state.log_weight}
     notes: dict[str, Any] = {"format": FORMAT, "key": key}
-    notes |= {"level": state.level, "breadth": state.breadth}
-    notes["kinship"] = state.kinship
-    if state.fresh is not None:
-        tensors |= {"fresh.spread": state.fresh.spread, "fresh.xi": state.fresh.xi}
-        notes["kernel"] = state.fresh.kernel
-    if state.twist is not None:
-        tensors |= {"twist.potential": state.twist.potential, "twist.pull": state.twist.pull}
-        notes["twist"] = list(state.twist.variance)
+    notes |= {"level": state.level, "mean_jacobian": state.mean_jacobian}
+    notes["shared_ancestry"] = state.shared_ancestry
+    if state.last_noise is not None:
+        tensors |= {
+            "last_noise.spread": state.last_noise.spread,
+            "last_noise.xi": state.last_noise.xi,
+        }
+        notes["kernel"] = state.last_noise.kernel
+    if state.likelihood_term is not None:
+        tensors |= {
+            "likelihood_term.potential": state.likelihood_term.potential,
+            "likelihood_term.score": state.likelihood_term.likelihood_score,
+        }
+        notes["likelihood_term"] = list(state.likelihood_term.variance)
     for name, part in progress.statistics().items():
         own, counts = part.dump()
         tensors |= {f"{name}.{key}": value for key, value in own.items()}
         notes[name] = counts
-    tensors["draw"] = draw
+    tensors["rng"] = rng
     notes |= {
         "infos": [asdict(info) for info in progress.infos],
         "network_calls": progress.network_calls,
@@ -115,8 +121,8 @@ def save(path: Path, progress: Progress, key: str) -> None:
         raise
 
 
-def load(path: Path, draw: Draw, key: str) -> Progress | None:
-    """The progress of a checkpoint, its generators put into ``draw``.
+def load(path: Path, rng: ParticleRng, key: str) -> Progress | None:
+    """The progress of a checkpoint, its generators put into ``rng``.
 
     None where there is no checkpoint, or one of something else or of another version, or a damaged
     one: then the slice starts again, which costs time and changes nothing.
@@ -129,8 +135,8 @@ def load(path: Path, draw: Draw, key: str) -> Progress | None:
         return None
     if (notes.get("format"), notes.get("key")) != (FORMAT, key):
         return None
-    draw.restore(tensors["draw"])
-    device = draw.device
+    rng.restore(tensors["rng"])
+    device = rng.device
     progress = Progress(
         state=_state(notes, {name: value.to(device) for name, value in tensors.items()}),
         infos=[Info(**info) for info in notes["infos"]],
@@ -196,13 +202,19 @@ class Keeper:
 def _state(notes: dict[str, Any], tensors: dict[str, Tensor]) -> State:
     state = State(
         tensors["c"], tensors["score"], tensors["log_weight"], notes["level"],
-        breadth=notes["breadth"],
-        kinship=notes["kinship"],
+        mean_jacobian=notes["mean_jacobian"],
+        shared_ancestry=notes["shared_ancestry"],
     )  # fmt: skip
     if "kernel" in notes:
-        fresh = Fresh(tensors["fresh.spread"], tensors["fresh.xi"], notes["kernel"])
-        state = replace(state, fresh=fresh)
-    if "twist" in notes:
-        twist = Twist(tensors["twist.potential"], tensors["twist.pull"], notes["twist"])
-        state = replace(state, twist=twist)
+        last_noise = LastNoise(
+            tensors["last_noise.spread"], tensors["last_noise.xi"], notes["kernel"]
+        )
+        state = replace(state, last_noise=last_noise)
+    if "likelihood_term" in notes:
+        likelihood_term = LikelihoodTerm(
+            tensors["likelihood_term.potential"],
+            tensors["likelihood_term.score"],
+            notes["likelihood_term"],
+        )
+        state = replace(state, likelihood_term=likelihood_term)
     return state

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
     from tiltkit.sampling.target import Target
 
-__all__ = ["Ratio", "inner"]
+__all__ = ["JacobianDiagonal", "inner"]
 
 
-class Ratio:
+class JacobianDiagonal:
     """``sum <a, b> / (scale sum <a, a>)`` over all particles, in each band, clamped to [0, 1].
 
     With ``b = J a`` for a Jacobian of a denoiser that is its mean diagonal, weighted by ``a^2``.

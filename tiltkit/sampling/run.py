@@ -16,7 +16,7 @@ import torch
 
 from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.sampling.checkpoint import Keeper, Progress, load
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ T = TypeVar("T")
 def run(
     target: Target,
     sampler: Sampler,
-    draw: Draw,
+    rng: ParticleRng,
     state: State | None = None,
     infos: Sequence[Info] = (),
 ) -> Iterator[tuple[State, Info]]:
@@ -44,7 +44,7 @@ def run(
     Args:
         target: The problem, made ready.
         sampler: The sampler.
-        draw: Randomness.
+        rng: Randomness.
         state: After the last of the levels that are done already; None to start.
         infos: Of these levels.
 
@@ -55,9 +55,9 @@ def run(
     with torch.inference_mode():
         while (level := sampler.next_level(target, state, visited)) is not None:
             if state is None:
-                state, info = sampler.init(target, level, draw)
+                state, info = sampler.init(target, level, rng)
             else:
-                state, info = sampler.step(target, state, level, draw)
+                state, info = sampler.step(target, state, level, rng)
             visited.append(info)
             _check_finite(state, info)
             yield state, info
@@ -94,24 +94,24 @@ class Group:
     def levels(self) -> Iterator[Group]:
         """Go down the ladder, from the checkpoint where there is one; yield after every level."""
         target, sampler = self.target, self.sampler
-        draw = Draw(self.seed, target.n, target.device)
+        rng = ParticleRng(self.seed, target.n, target.device)
         key = f"{type(sampler).__name__} {list(self.seed)} {target.n} {target.problem.shape}"
-        progress = (load(self.checkpoint, draw, key) if self.checkpoint else None) or self.progress
+        progress = (load(self.checkpoint, rng, key) if self.checkpoint else None) or self.progress
         self.progress = progress
         target.network_calls = progress.network_calls
         start = time.perf_counter() - progress.seconds
         collected = _rounds(sampler)
         with Keeper(self.checkpoint, progress, key) as keeper:
-            for state, info in run(target, sampler, draw, progress.state, progress.infos):
-                if state.expected is not None:
-                    progress.mean.expect(state.expected)
+            for state, info in run(target, sampler, rng, progress.state, progress.infos):
+                if state.denoised_mean is not None:
+                    progress.mean.expect(state.denoised_mean)
                 if info.final:
                     rounds = sum(info.final for info in progress.infos)
                     self._take_in(sampler.images(target, state), late=2 * rounds >= collected)
                 progress.state, progress.network_calls = state, target.network_calls
                 progress.infos.append(info)
                 progress.seconds = time.perf_counter() - start
-                progress.draw = draw.dump()
+                progress.rng = rng.dump()
                 keeper.level_done()
                 yield self
             keeper.finished()

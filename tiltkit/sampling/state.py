@@ -13,27 +13,26 @@ if TYPE_CHECKING:
 
     from tiltkit.posterior.average import Average
     from tiltkit.posterior.level import Info
-    from tiltkit.sampling.gaussian.conditioning import Fresh
-    from tiltkit.sampling.particles.rng import Draw
+    from tiltkit.sampling.gaussian.conditioning import LastNoise
+    from tiltkit.sampling.particles.rng import ParticleRng
     from tiltkit.sampling.target import Target
 
-__all__ = ["Sampler", "State", "Twist", "planned"]
+__all__ = ["Sampler", "State", "LikelihoodTerm", "planned"]
 
 
 @dataclass(frozen=True, slots=True)
-class Twist:
+class LikelihoodTerm:
     """The data seen from denoised particles: ``h(x) = N(y; A D(x), noise + A C A^H)``.
 
     Attributes:
         potential: (particle,) float64, ``-log h``, up to a shared constant.
-        pull: (particle, ...), gradient of ``log h`` by the denoised particle, in the tilt's
-            coordinates.
-        variance: What ``h`` allows the denoised particle to be wrong: the diagonal of ``C``, for
-            each of the tilt's bands.
+        likelihood_score: (particle, ...), gradient of ``log h`` by the denoised image, in the
+            coordinates of `Conditioning`.
+        variance: Assumed error variance of ``D(x)``: the diagonal of ``C``, one value per band.
     """
 
     potential: Tensor
-    pull: Tensor
+    likelihood_score: Tensor
     variance: Sequence[float]
 
 
@@ -46,30 +45,30 @@ class State:
         score: Score of the prior at the particles, in the same coordinates.
         log_weight: (particle,) float64, up to a shared constant.
         level: Noise level of the targets that the particles follow.
-        fresh: The newest noise in the particles, where the sampler uses it.
-        twist: Of targets that see the data from denoised particles.
-        breadth: Of the prior given a particle: mean diagonal of the denoiser's Jacobian; 0 where
-            it was not measured. The prior's reverse kernel from this level a to b has the variance
-            ``(b^2 + gap breadth) gap / a^2``, ``gap = a^2 - b^2``: exact for Gaussian priors.
-        kinship: Share of the pairs of particles that resampling gave a common ancestor.
-        expected: Mean of the images that the particles of the level before left to expect, given
-            the data; None where that was not asked.
+        last_noise: The last injected Gaussian noise, where the sampler uses it.
+        likelihood_term: Likelihood at the denoised images; None where the target has it at ``x``.
+        mean_jacobian: Mean diagonal of the denoiser's Jacobian, ``tr J / dim``; 0 where it was not
+            measured. The prior's reverse kernel from this level a to b has the variance
+            ``(b^2 + gap mean_jacobian) gap / a^2``, ``gap = a^2 - b^2``: exact for Gaussian priors.
+        shared_ancestry: Share of the pairs of particles that resampling gave a common ancestor.
+        denoised_mean: ``E[x0 | x_a, y]``, averaged over the particles of the level before; None
+            where it was not computed.
     """
 
     c: Tensor
     score: Tensor
     log_weight: Tensor
     level: float
-    fresh: Fresh | None = None
-    twist: Twist | None = None
-    breadth: float = 0.0
-    kinship: float = 0.0
-    expected: Average | None = None
+    last_noise: LastNoise | None = None
+    likelihood_term: LikelihoodTerm | None = None
+    mean_jacobian: float = 0.0
+    shared_ancestry: float = 0.0
+    denoised_mean: Average | None = None
 
     def kernel(self, level: float) -> float:
         """Variance of the prior's reverse kernel from here to a lower level."""
         gap = self.level**2 - level**2
-        return (level**2 + gap * self.breadth) * gap / self.level**2
+        return (level**2 + gap * self.mean_jacobian) * gap / self.level**2
 
 
 def planned(levels: Sequence[float], infos: Sequence[Info]) -> float | None:
@@ -106,11 +105,13 @@ class Sampler(Protocol):
         """
         ...
 
-    def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
+    def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
         """Particles at the first level."""
         ...
 
-    def step(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
+    def step(
+        self, target: Target, state: State, level: float, rng: ParticleRng
+    ) -> tuple[State, Info]:
         """From the state's level to ``level``."""
         ...
 

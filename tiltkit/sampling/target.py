@@ -16,10 +16,10 @@ from tiltkit.likelihoods import GaussianLikelihood, linear_gaussian
 from tiltkit.operators.adjoint import check_adjoint
 from tiltkit.priors.score import score_of
 from tiltkit.protocols import SpectralOperator
-from tiltkit.sampling.gaussian.conditioning import Fresh, Tilt
+from tiltkit.sampling.gaussian.conditioning import Conditioning, LastNoise
 from tiltkit.sampling.gaussian.correction import Correction
-from tiltkit.sampling.gaussian.diagonal import SpectralTilt
-from tiltkit.sampling.gaussian.iterative import SolveTilt
+from tiltkit.sampling.gaussian.diagonal import DiagonalConditioning
+from tiltkit.sampling.gaussian.iterative import IterativeConditioning
 
 if TYPE_CHECKING:
     from tiltkit.problem import Problem
@@ -110,7 +110,7 @@ class Target:
         return linear
 
     @cached_property
-    def tilt(self) -> Tilt:
+    def conditioning(self) -> Conditioning:
         """Linear-Gaussian algebra of the likelihood or its approximation.
 
         Raises:
@@ -118,7 +118,7 @@ class Target:
         """
         self.check_measurement()
         diagonalised = isinstance(self.linear.operator, SpectralOperator)
-        algebra = SpectralTilt if diagonalised else SolveTilt
+        algebra = DiagonalConditioning if diagonalised else IterativeConditioning
         return algebra(self.linear, self.problem.shape, self.dtype)
 
     def check_measurement(self) -> None:
@@ -159,13 +159,17 @@ class Target:
         constraint = self.problem.constraint
         return x if constraint is None else constraint.apply(x)
 
-    def constrained(self, c: Tensor, fresh: Fresh | None) -> tuple[Tensor, Fresh | None]:
+    def constrained(
+        self, c: Tensor, last_noise: LastNoise | None
+    ) -> tuple[Tensor, LastNoise | None]:
         """Particles in the tilt's coordinates, and the noise in them, within the constraint."""
         constraint = self.problem.constraint
         if constraint is None:
-            return c, fresh
-        x = self.tilt.image(c)
-        if fresh is not None:
-            noise = constraint.carry(self.tilt.image(fresh.spread * fresh.xi), x)
-            fresh = replace(fresh, xi=self.tilt.coordinates(noise) / fresh.spread)
-        return self.tilt.coordinates(constraint.apply(x)), fresh
+            return c, last_noise
+        x = self.conditioning.image(c)
+        if last_noise is not None:
+            noise = constraint.carry(self.conditioning.image(last_noise.spread * last_noise.xi), x)
+            last_noise = replace(
+                last_noise, xi=self.conditioning.coordinates(noise) / last_noise.spread
+            )
+        return self.conditioning.coordinates(constraint.apply(x)), last_noise

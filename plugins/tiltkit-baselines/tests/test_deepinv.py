@@ -15,7 +15,7 @@ from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.priors.denoiser import DenoiserPrior
 from tiltkit.priors.network import ScoreUNet
 from tiltkit.recon.solve import solve
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.target import Target
 from tiltkit.testing.known import make_known
@@ -40,7 +40,7 @@ def make(kind, **options):
 
 def finished(case, sampler, *, n=3, chunk=None, seed=0, dtype=torch.float64):
     target = Target(case.problem, n, chunk or n, dtype=dtype)
-    *_, (state, info) = run(target, sampler, Draw([seed], n, target.device))
+    *_, (state, info) = run(target, sampler, ParticleRng([seed], n, target.device))
     assert info.final
     return sampler.images(target, state), target
 

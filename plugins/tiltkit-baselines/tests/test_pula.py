@@ -8,7 +8,7 @@ from tiltkit_baselines.pula import Pula, PulaOptions
 
 from tiltkit.errors import UsageError
 from tiltkit.sampling.gaussian.conditioning import Step
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
 from tiltkit.sampling.target import Target
 from tiltkit.testing.known import make_known
@@ -22,7 +22,7 @@ def gaussian(*, plain=False):
 def sample(known, *, n=1000, chunk=None, seed=0, **options):
     target = Target(known.problem, n, chunk or n, dtype=torch.float64)
     sampler = Pula(PulaOptions.model_validate({"collect": 1} | options))
-    *_, (state, _) = run(target, sampler, Draw([seed], n, target.device))
+    *_, (state, _) = run(target, sampler, ParticleRng([seed], n, target.device))
     return sampler.images(target, state), target.network_calls
 
 
@@ -50,9 +50,11 @@ def test_where_the_preconditioner_fits_the_variance_is_too_large_by_what_the_cla
 def _posterior_draw(target, seed):
     """A draw from ``N(0, 0.5^2 I) exp(-R)``."""
     zero = torch.zeros(1, 6, dtype=torch.float64)
-    draw = Draw([seed], 1, target.device)
-    c, _, _ = target.tilt.predict(target.tilt.coordinates(zero), Step(0.25, 0.0), draw, slice(0, 1))
-    return target.tilt.image(c)
+    rng = ParticleRng([seed], 1, target.device)
+    c, _, _ = target.conditioning.predict(
+        target.conditioning.coordinates(zero), Step(0.25, 0.0), rng, slice(0, 1)
+    )
+    return target.conditioning.image(c)
 
 
 def test_a_level_costs_as_many_network_calls_as_it_has_steps():

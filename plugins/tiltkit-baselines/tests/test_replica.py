@@ -11,7 +11,7 @@ from tiltkit_baselines.pula import Pula, PulaOptions
 from tiltkit_baselines.replica import Replica, ReplicaOptions
 
 from tiltkit.posterior.certificate import ladder_report
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import Group, run
 from tiltkit.sampling.samplers.almc import Almc, AlmcOptions
 from tiltkit.sampling.target import Target
@@ -33,7 +33,7 @@ def three_modes():
 
 def finished(known, sampler, *, n=500, chunk=None, seed=0):
     target = Target(known.problem, n, chunk or n, dtype=torch.float64)
-    steps = list(run(target, sampler, Draw([seed], n, target.device)))
+    steps = list(run(target, sampler, ParticleRng([seed], n, target.device)))
     return sampler.images(target, steps[-1][0]), [info for _, info in steps], target
 
 
@@ -89,15 +89,17 @@ def test_line_integrals_give_the_exact_density_ratio_of_gaussians():
     """Simpson's rule is exact there, so that who swaps follows the closed form."""
     known, n = gaussian(), 4000
     target = Target(known.problem, n, n, dtype=torch.float64)
-    draw, rows = Draw([0], n, target.device), slice(0, n)
+    rng, rows = ParticleRng([0], n, target.device), slice(0, n)
     a, b, x_hot, x_cold = 0.9, 0.5, torch.full((1, 4), 0.8), torch.full((1, 4), 0.2)
 
     def chain(x, level):
-        c = target.tilt.coordinates(x.double().expand(n, 4))
-        score = target.tilt.coordinates(target.problem.prior.score(x.double(), level)).expand(n, 4)
+        c = target.conditioning.coordinates(x.double().expand(n, 4))
+        score = target.conditioning.coordinates(
+            target.problem.prior.score(x.double(), level)
+        ).expand(n, 4)
         return Chain(c, score, level, level / 2)
 
-    _, accepted = swapped_by_line(target, chain(x_hot, a), chain(x_cold, b), 3, draw, rows)
+    _, accepted = swapped_by_line(target, chain(x_hot, a), chain(x_cold, b), 3, rng, rows)
     matrix, mean = known.problem.likelihood.operator.matrix, known.problem.prior.means[0]
 
     def log_density(x, level):

@@ -29,7 +29,7 @@ from tiltkit_baselines.scaled import Denoiser, Scaled
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tiltkit.sampling.particles.rng import Draw
+    from tiltkit.sampling.particles.rng import ParticleRng
     from tiltkit.sampling.target import Target
 
 __all__ = [
@@ -113,7 +113,7 @@ class DeepinvSampler(ABC):
         """See `Sampler`."""
         return planned(self.levels(target), infos)
 
-    def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
+    def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
         """Check that the sampler can do this problem; nothing is computed yet."""
         with torch.inference_mode(mode=False):
             self._check(self._scaled(target))
@@ -121,11 +121,13 @@ class DeepinvSampler(ABC):
         x = torch.zeros(shape, dtype=target.dtype, device=target.device)
         return self._state(target, x, level)
 
-    def step(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
+    def step(
+        self, target: Target, state: State, level: float, rng: ParticleRng
+    ) -> tuple[State, Info]:
         """Run deepinv for the next particle."""
         particle = target.n - int(state.level)
         rows = slice(particle, particle + 1)
-        seed = int(draw.normal(rows, (), torch.float64).view(torch.int64)) & (2**63 - 1)
+        seed = int(rng.normal(rows, (), torch.float64).view(torch.int64)) & (2**63 - 1)
         with torch.inference_mode(mode=False), torch.no_grad(), _seeded(seed, target.device):
             scaled = self._scaled(target)
             sample = scaled.image(self._sample(scaled, Denoiser(scaled)))
@@ -265,18 +267,18 @@ class Ddrm(DeepinvSampler):
         if back.is_complex():  # deepinv gets the real components, as the tilt has them
             back, gains = torch.view_as_real(back), gains[..., None]
         gains = gains.to(target.dtype).expand_as(back)
-        seen = gains > gains.max() * torch.finfo(gains.dtype).eps ** 0.5 * 10
+        likelihood_term_at = gains > gains.max() * torch.finfo(gains.dtype).eps ** 0.5 * 10
         physics = DecomposablePhysics(
-            V_adjoint=target.tilt.coordinates,
-            V=target.tilt.image,
-            mask=torch.where(seen, gains, 0.0),
+            V_adjoint=target.conditioning.coordinates,
+            V=target.conditioning.image,
+            mask=torch.where(likelihood_term_at, gains, 0.0),
             noise_model=GaussianNoise(scaled.sigma),
             device=target.device,
         )
         levels = torch.linspace(1, 0, o.steps, dtype=torch.float64).tolist()
         sampler = DDRM(denoiser, sigmas=levels, eta=o.eta, etab=o.etab)
         # White noise in these coordinates, as that of the data.
-        y = torch.where(seen, back / gains, 0.0)
+        y = torch.where(likelihood_term_at, back / gains, 0.0)
         sample: Tensor = sampler(y, physics)
         return sample
 

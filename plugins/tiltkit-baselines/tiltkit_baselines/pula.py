@@ -15,7 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from tiltkit.posterior.level import Info
 from tiltkit.sampling.gaussian.conditioning import Step
 from tiltkit.sampling.particles.ladder import bounds
-from tiltkit.sampling.samplers.start import images_of, refuse_corrections, score_at, tilted_gaussian
+from tiltkit.sampling.samplers.start import (
+    conditioned_gaussian,
+    images_of,
+    refuse_corrections,
+    score_at,
+)
 from tiltkit.sampling.state import State, planned
 
 if TYPE_CHECKING:
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from tiltkit.sampling.particles.rng import Draw
+    from tiltkit.sampling.particles.rng import ParticleRng
     from tiltkit.sampling.target import Target
 
 __all__ = ["Pula", "PulaOptions"]
@@ -81,13 +86,15 @@ class Pula:
         """See `Sampler`."""
         return planned(self.levels(target), infos)
 
-    def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
+    def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
         """Draw from the Gaussian of the first level, given the data."""
-        c = torch.cat([c for _, c, _ in tilted_gaussian(target, Step(level**2, 0.0), draw)])
+        c = torch.cat([c for _, c, _ in conditioned_gaussian(target, Step(level**2, 0.0), rng)])
         # Scores are those of the level before a step: the first one is not known yet.
         return self._state(target, c, torch.zeros_like(c), level)
 
-    def step(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
+    def step(
+        self, target: Target, state: State, level: float, rng: ParticleRng
+    ) -> tuple[State, Info]:
         """Langevin steps at ``level``."""
         c, score = torch.empty_like(state.c), torch.empty_like(state.c)
         final = level == state.level
@@ -95,7 +102,7 @@ class Pula:
             x = state.c[rows]
             for _ in range(self.options.moves):
                 s = score_at(target, x, level)
-                x = self._move(target, x, s, level, draw, rows)
+                x = self._move(target, x, s, level, rng, rows)
             c[rows], score[rows] = x, s
         return self._state(target, c, score, level, final=final)
 
@@ -109,15 +116,15 @@ class Pula:
         return images_of(target, torch.cat(parts))
 
     def _move(
-        self, target: Target, x: Tensor, score: Tensor, level: float, draw: Draw, rows: slice
+        self, target: Target, x: Tensor, score: Tensor, level: float, rng: ParticleRng, rows: slice
     ) -> Tensor:
         """``x + gamma P grad + sqrt(2 gamma) P^(1/2) xi``.
 
         A prediction from ``x + b^2 score`` with variance ``b^2`` is ``x + P grad + P^(1/2) xi``.
         """
         gamma, step = self.options.gamma, Step(level**2, 0.0)
-        full, fresh, _ = target.tilt.predict(x + step.v * score, step, draw, rows)
-        noise = fresh.spread * fresh.xi
+        full, last_noise, _ = target.conditioning.predict(x + step.v * score, step, rng, rows)
+        noise = last_noise.spread * last_noise.xi
         new = x + gamma * (full - x) + (math.sqrt(2 * gamma) - gamma) * noise
         return target.constrained(new, None)[0]
 

@@ -16,7 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from tiltkit.posterior.level import Info
 from tiltkit.sampling.gaussian.conditioning import Step
 from tiltkit.sampling.particles.ladder import bounds, ladder
-from tiltkit.sampling.samplers.start import images_of, refuse_corrections, score_at, tilted_gaussian
+from tiltkit.sampling.samplers.start import (
+    conditioned_gaussian,
+    images_of,
+    refuse_corrections,
+    score_at,
+)
 from tiltkit.sampling.state import State, planned
 from tiltkit_baselines.exchange import Chain, down, swapped_by_kernel, swapped_by_line
 
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from tiltkit.sampling.particles.rng import Draw
+    from tiltkit.sampling.particles.rng import ParticleRng
     from tiltkit.sampling.target import Target
     from tiltkit_baselines.exchange import Pair
 
@@ -94,20 +99,22 @@ class Replica:
         """See `Sampler`."""
         return planned(self.levels(target), infos)
 
-    def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
+    def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
         """Down the ladder once, each chain from the one above: mode weights are still wrong."""
         (first, s), *others = self._temperatures(target)
         parts = []
-        for rows, x, _ in tilted_gaussian(target, Step(first**2, s), draw):
+        for rows, x, _ in conditioned_gaussian(target, Step(first**2, s), rng):
             top = Chain(x, score_at(target, x, first), first, s)
-            chains = [self._moved(target, top, draw, rows)]
+            chains = [self._moved(target, top, rng, rows)]
             for b, s_b in others:
-                new = down(target, chains[-1], b, s_b, draw, rows)
-                chains.append(self._moved(target, new, draw, rows))
+                new = down(target, chains[-1], b, s_b, rng, rows)
+                chains.append(self._moved(target, new, rng, rows))
             parts.append(chains)
         return _state(parts, level), self._info(target, ())
 
-    def step(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
+    def step(
+        self, target: Target, state: State, level: float, rng: ParticleRng
+    ) -> tuple[State, Info]:
         """A round: all chains move, then every second pair of neighbours swaps."""
         temperatures = self._temperatures(target)
         pairs = range(len(temperatures) - 1)
@@ -116,11 +123,11 @@ class Replica:
         parts = []
         for rows in target.chunks():
             chains = [
-                self._moved(target, _chain(state, rows, k, *at), draw, rows)
+                self._moved(target, _chain(state, rows, k, *at), rng, rows)
                 for k, at in enumerate(temperatures)
             ]
             for k in tried:
-                chains[k : k + 2], accepted = self._swapped(target, chains[k : k + 2], draw, rows)
+                chains[k : k + 2], accepted = self._swapped(target, chains[k : k + 2], rng, rows)
                 swaps[k] += float(accepted.sum()) / target.n
             parts.append(chains)
         rates = tuple(swaps.get(k, math.nan) for k in pairs)
@@ -141,24 +148,24 @@ class Replica:
         first, last = bounds(target.problem.prior.sigma_range, o.sigma_max, o.tau)
         return [(b, math.sqrt(b**2 - last**2)) for b in ladder(first, last, o.levels, o.rho)]
 
-    def _moved(self, target: Target, chain: Chain, draw: Draw, rows: slice) -> Chain:
+    def _moved(self, target: Target, chain: Chain, rng: ParticleRng, rows: slice) -> Chain:
         # Whether a particle swapped depends on its newest noise, which the first move of a round
         # therefore does not reuse.
-        x, score, fresh = chain.x, chain.score, None
+        x, score, last_noise = chain.x, chain.score, None
         step = Step(chain.level**2, chain.s, self.options.step)
         for _ in range(self.options.moves):
-            x, fresh = target.tilt.move(x, score, step, fresh, draw, rows)
-            x, fresh = target.constrained(x, fresh)
+            x, last_noise = target.conditioning.move(x, score, step, last_noise, rng, rows)
+            x, last_noise = target.constrained(x, last_noise)
             score = score_at(target, x, chain.level)
         return Chain(x, score, chain.level, chain.s)
 
     def _swapped(
-        self, target: Target, pair: Sequence[Chain], draw: Draw, rows: slice
+        self, target: Target, pair: Sequence[Chain], rng: ParticleRng, rows: slice
     ) -> tuple[Pair, Tensor]:
         hot, cold = pair
         if self.options.swap == "kernel":
-            return swapped_by_kernel(target, hot, cold, draw, rows)
-        return swapped_by_line(target, hot, cold, self.options.nodes | 1, draw, rows)
+            return swapped_by_kernel(target, hot, cold, rng, rows)
+        return swapped_by_line(target, hot, cold, self.options.nodes | 1, rng, rows)
 
     def _info(self, target: Target, swaps: tuple[float, ...], *, final: bool = False) -> Info:
         tau = self._temperatures(target)[-1][0]
@@ -168,11 +175,11 @@ class Replica:
 def _state(parts: Sequence[Sequence[Chain]], level: float) -> State:
     """Chains of all chunks as tensors (particle, chain, ...)."""
 
-    def together(tensors: Sequence[Sequence[Tensor]]) -> Tensor:
+    def merge_levels(tensors: Sequence[Sequence[Tensor]]) -> Tensor:
         return torch.cat([torch.stack(list(chains), 1) for chains in tensors])
 
-    c = together([[chain.x for chain in chains] for chains in parts])
-    score = together([[chain.score for chain in chains] for chains in parts])
+    c = merge_levels([[chain.x for chain in chains] for chains in parts])
+    score = merge_levels([[chain.score for chain in chains] for chains in parts])
     zero = torch.zeros(len(c), dtype=torch.float64, device=c.device)
     return State(c, score, zero, level)
 

@@ -53,7 +53,7 @@ def outcome(picture: np.ndarray) -> Outcome:
 @pytest.mark.skipif(not HEAD.exists(), reason="needs the head in datasets/")
 def test_a_head_that_the_prior_was_not_trained_on_is_no_surprise() -> None:
     diagnostics = outcome(np.load(HEAD)["image"][4]).diagnostics
-    assert diagnostics["prior_misfit_max"] < 1.4
+    assert diagnostics["residual_ratio_max"] < 1.4
     assert diagnostics["prior_distance"] < 1
     assert diagnostics["verdict"] == "ok"
 
@@ -61,7 +61,7 @@ def test_a_head_that_the_prior_was_not_trained_on_is_no_surprise() -> None:
 @pytest.mark.parametrize("texture", ["brick", "grass"])
 def test_a_texture_that_no_head_has_is_a_reason_for_care(texture: str) -> None:
     diagnostics = outcome(getattr(data, texture)()).diagnostics
-    assert diagnostics["prior_misfit_max"] > 1.4
+    assert diagnostics["residual_ratio_max"] > 1.4
     assert "may not know images like this one" in diagnostics["verdict"]
 
 

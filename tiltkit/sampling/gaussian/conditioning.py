@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tiltkit.operators.bands import Bands
-    from tiltkit.sampling.particles.rng import Draw
+    from tiltkit.sampling.particles.rng import ParticleRng
 
-__all__ = ["Fresh", "Step", "Tilt"]
+__all__ = ["LastNoise", "Step", "Conditioning"]
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
+class LastNoise:
     """The newest noise in particles, independent of all that was there before: ``spread * xi``.
 
     Attributes:
         spread: Standard deviation, of a shape that broadcasts against the particles.
-        xi: White noise (particle, ...); coloured by `SolveTilt`, with a spread of 1.
+        xi: White noise (particle, ...); coloured by `IterativeConditioning`, with a spread of 1.
         kernel: Variance ``v`` of the prediction that it comes from.
     """
 
@@ -36,7 +36,7 @@ class Fresh:
     xi: Tensor
     kernel: float
 
-    def at(self, rows: slice | Tensor) -> Fresh:
+    def at(self, rows: slice | Tensor) -> LastNoise:
         """That of some particles."""
         return replace(self, xi=self.xi[rows])
 
@@ -57,7 +57,7 @@ class Step:
     length: float = 0.0
 
 
-class Tilt(Protocol):
+class Conditioning(Protocol):
     """What samplers need of a linear-Gaussian likelihood."""
 
     iterations: int
@@ -80,7 +80,7 @@ class Tilt(Protocol):
 
     bands: Bands
 
-    def pull(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
+    def likelihood_score(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
         """``A^H S^-1 (y - A x)`` and the potential, with ``S = noise_var I + A C A^H``.
 
         Args:
@@ -89,24 +89,24 @@ class Tilt(Protocol):
         """
         ...
 
-    def misfit(self, c: Tensor, variance: Sequence[float]) -> Tensor:
-        """Squared residual over its variance ``S``, as in `pull`, float64 (particle,)."""
+    def weighted_residual(self, c: Tensor, variance: Sequence[float]) -> Tensor:
+        """``r^H S^-1 r`` of the residual, ``S`` as in `likelihood_score`, float64 (particle,)."""
         ...
 
-    def reach(self, c: Tensor, direction: Tensor) -> Tensor:
+    def line_search(self, c: Tensor, direction: Tensor) -> Tensor:
         """The multiple (particle,) of a direction that brings ``c`` nearest to the data.
 
         ``(A d)^H (y - A c) / |A d|^2``, float64.
         """
         ...
 
-    def white(self, draw: Draw, rows: slice) -> Tensor:
+    def white(self, rng: ParticleRng, rows: slice) -> Tensor:
         """White noise."""
         ...
 
     def predict(
-        self, m: Tensor, step: Step, draw: Draw, rows: slice
-    ) -> tuple[Tensor, Fresh, Tensor]:
+        self, m: Tensor, step: Step, rng: ParticleRng, rows: slice
+    ) -> tuple[Tensor, LastNoise, Tensor]:
         """A draw from ``N(m, v I) exp(-R_s)``, the noise in it, and the log of its normaliser.
 
         The logarithm is float64 (particle,), up to the constant of `potential`.
@@ -114,8 +114,14 @@ class Tilt(Protocol):
         ...
 
     def move(
-        self, c: Tensor, score: Tensor, step: Step, fresh: Fresh | None, draw: Draw, rows: slice
-    ) -> tuple[Tensor, Fresh | None]:
+        self,
+        c: Tensor,
+        score: Tensor,
+        step: Step,
+        last_noise: LastNoise | None,
+        rng: ParticleRng,
+        rows: slice,
+    ) -> tuple[Tensor, LastNoise | None]:
         """One preconditioned Langevin step towards ``p_b exp(-R_s)``, and its newest noise.
 
         ``x + e P grad + K n + rest``, where ``n`` is the newest noise in ``x`` and ``K n`` has

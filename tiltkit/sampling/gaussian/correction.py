@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tiltkit.likelihoods import GaussianLikelihood, Likelihood
     from tiltkit.protocols import Operator
-    from tiltkit.sampling.gaussian.conditioning import Step, Tilt
+    from tiltkit.sampling.gaussian.conditioning import Conditioning, Step
 
 __all__ = ["Correction"]
 
@@ -33,7 +33,7 @@ class Passage:
     """
 
     correction: Correction
-    tilt: Tilt
+    conditioning: Conditioning
     before: Tensor
     m: Tensor
     image_shift: Tensor
@@ -42,7 +42,7 @@ class Passage:
 
     def log_weight(self, c: Tensor) -> Tensor:
         """``D_a(x) - D_b(x')``, and what the shift has in it already; float64 (particle,)."""
-        x, shift = self.tilt.image(c), self.image_shift
+        x, shift = self.conditioning.image(c), self.image_shift
         # exp(-shift (x' - m) / v + shift^2 / (2 v)) turns N(m + shift, v I) back into N(m, v I)
         back = (shift * (shift / 2 - (x - self.m))).flatten(1).sum(1, dtype=torch.float64)
         return self.before - self.correction.potential(x, self.step.s) + back / self.step.v
@@ -98,8 +98,8 @@ class Correction:
         probes = torch.randn((16, *shape), generator=g, dtype=dtype).to(device)
 
         def row_energy(operator: Operator) -> float:
-            seen = operator.forward(probes).abs().double().square().sum()
-            return float(seen) / len(probes) / approximate.measured
+            likelihood_term_at = operator.forward(probes).abs().double().square().sum()
+            return float(likelihood_term_at) / len(probes) / approximate.measured
 
         operator, variance = approximate.operator, approximate.noise_var
         if isinstance(exact, Softenable):
@@ -125,12 +125,16 @@ class Correction:
         force = beta * (approximate.gradient(x) - exact.gradient(x))
         return force.clamp_(-LIMIT / b, LIMIT / b)
 
-    def along(self, tilt: Tilt, x: Tensor, m: Tensor, s: float, step: Step) -> Passage:
+    def along(
+        self, conditioning: Conditioning, x: Tensor, m: Tensor, s: float, step: Step
+    ) -> Passage:
         """For predictions around ``m`` of particles ``x`` that follow level ``s``."""
-        image = tilt.image(m)
+        image = conditioning.image(m)
         shift = step.v * self.force(image, math.sqrt(step.v), step.s)
-        before = self.potential(tilt.image(x), s)
-        return Passage(self, tilt, before, image, shift, step, tilt.coordinates(shift))
+        before = self.potential(conditioning.image(x), s)
+        return Passage(
+            self, conditioning, before, image, shift, step, conditioning.coordinates(shift)
+        )
 
     def _at(self, s: float) -> tuple[Likelihood, GaussianLikelihood, float]:
         """``R`` and ``R~`` at level ``s``, and what their difference is multiplied by."""

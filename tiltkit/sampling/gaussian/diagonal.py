@@ -1,4 +1,4 @@
-"""The algebra of a level where ``A^H A`` is diagonalised: elementwise. Names as in `Tilt`."""
+"""Gaussian conditioning where ``A^H A`` is diagonal: elementwise. Names as in `Conditioning`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from tiltkit.operators.bands import Bands
 from tiltkit.protocols import FourierOperator, SpectralOperator
-from tiltkit.sampling.gaussian.conditioning import Fresh, Step
+from tiltkit.sampling.gaussian.conditioning import LastNoise, Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tiltkit.likelihoods import GaussianLikelihood
-    from tiltkit.sampling.particles.rng import Draw
+    from tiltkit.sampling.particles.rng import ParticleRng
 
-__all__ = ["SpectralTilt"]
+__all__ = ["DiagonalConditioning"]
 
 
-class SpectralTilt:
+class DiagonalConditioning:
     """Algebra for a diagonalised ``N = U diag(eig) U^H``: elementwise, exact, no iterations.
 
     Along the range of ``A`` the residual energy is ``|z - eig c|^2 / (eig (noise_var + s^2 eig))``
@@ -47,9 +47,9 @@ class SpectralTilt:
         # One value per real component, so that all arithmetic is plain real arithmetic.
         eig = eig[..., None].expand(*eig.shape, 2).contiguous() if self._complex else eig
         # Directions that A hardly sees carry only rounding errors, of eigenvalues and of z.
-        self._seen = eig > eig.max() * torch.finfo(eig.dtype).eps * 10
-        self._eig = torch.where(self._seen, eig, 0.0)
-        self._z = torch.where(self._seen, self._z, 0.0)
+        self._weigh_prediction = eig > eig.max() * torch.finfo(eig.dtype).eps * 10
+        self._eig = torch.where(self._weigh_prediction, eig, 0.0)
+        self._z = torch.where(self._weigh_prediction, self._z, 0.0)
         self._noise_var = likelihood.noise_var
         # Complex coordinates of real images come in pairs that say the same.
         self._freedom = math.prod(shape) / self._z[0].numel()
@@ -74,58 +74,68 @@ class SpectralTilt:
         return self._operator.from_spectral(torch.view_as_complex(c) if self._complex else c)
 
     def potential(self, c: Tensor, s: float) -> Tensor:
-        """See `Tilt`."""
+        """See `Conditioning`."""
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
         return self._energy(residual, self._noise_var + s**2 * self._eig)
 
-    def pull(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
-        """See `Tilt`."""
+    def likelihood_score(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """See `Conditioning`."""
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
         spread = self._spread(variance)
         return residual / spread, self._energy(residual, spread)
 
     def predict(
-        self, m: Tensor, step: Step, draw: Draw, rows: slice
-    ) -> tuple[Tensor, Fresh, Tensor]:
-        """See `Tilt`; the normaliser is the potential of ``m`` with ``v`` added to the noise."""
+        self, m: Tensor, step: Step, rng: ParticleRng, rows: slice
+    ) -> tuple[Tensor, LastNoise, Tensor]:
+        """See `Conditioning`; the normaliser is the potential of ``m`` at noise plus ``v``."""
         noise_var, eig, v, s = self._noise_var, self._eig, step.v, step.s
         c = noise_var + (s**2 + v) * eig
         log_z = -self.potential(m, math.sqrt(s**2 + v))
         spread = torch.sqrt(v * (noise_var + s**2 * eig) / c)
-        fresh = Fresh(spread, self.white(draw, rows), v)
+        last_noise = LastNoise(spread, self.white(rng, rows), v)
         x = torch.addcmul(v * self._z / c, 1 - v * eig / c, m)
-        return x.addcmul_(fresh.spread, fresh.xi), fresh, log_z
+        return x.addcmul_(last_noise.spread, last_noise.xi), last_noise, log_z
 
     def move(
-        self, c: Tensor, score: Tensor, step: Step, fresh: Fresh | None, draw: Draw, rows: slice
-    ) -> tuple[Tensor, Fresh]:
-        """See `Tilt`."""
+        self,
+        c: Tensor,
+        score: Tensor,
+        step: Step,
+        last_noise: LastNoise | None,
+        rng: ParticleRng,
+        rows: slice,
+    ) -> tuple[Tensor, LastNoise]:
+        """See `Conditioning`."""
         eig = self._eig
         s_s = self._noise_var + step.s**2 * eig
         p = step.v * s_s / (s_s + step.v * eig)
         e = torch.full_like(p, -math.expm1(-step.length))
-        if fresh is None:
+        if last_noise is None:
             keep, rest = torch.zeros_like(p), 2 * e - e**2
         else:
-            v = fresh.spread**2 / p
+            v = last_noise.spread**2 / p
             e = torch.minimum(e, 2 * v)
-            keep, rest = e / (2 * v) * fresh.spread, e - e**2 / (4 * v)
+            keep, rest = e / (2 * v) * last_noise.spread, e - e**2 / (4 * v)
         drift = e * p
         x = torch.addcmul(drift * self._z / s_s, 1 - drift * eig / s_s, c)
         x.addcmul_(drift, score)
-        if fresh is not None:
-            x.addcmul_(keep, fresh.xi)
-        newest = Fresh((rest * p).clamp_min_(0).sqrt_(), self.white(draw, rows), step.v)
+        if last_noise is not None:
+            x.addcmul_(keep, last_noise.xi)
+        newest = LastNoise((rest * p).clamp_min_(0).sqrt_(), self.white(rng, rows), step.v)
         return x.addcmul_(newest.spread, newest.xi), newest
 
-    def misfit(self, c: Tensor, variance: Sequence[float]) -> Tensor:
-        """See `Tilt`."""
+    def weighted_residual(self, c: Tensor, variance: Sequence[float]) -> Tensor:
+        """See `Conditioning`."""
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
-        seen = self._seen.expand_as(self._z[0]).count_nonzero().clamp_min(1)
-        return self._squares(residual, self._spread(variance)) / (self._freedom * seen)
+        likelihood_term_at = (
+            self._weigh_prediction.expand_as(self._z[0]).count_nonzero().clamp_min(1)
+        )
+        return self._squares(residual, self._spread(variance)) / (
+            self._freedom * likelihood_term_at
+        )
 
-    def reach(self, c: Tensor, direction: Tensor) -> Tensor:
-        """See `Tilt`."""
+    def line_search(self, c: Tensor, direction: Tensor) -> Tensor:
+        """See `Conditioning`."""
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
         fit, energy = (
             (direction * part).flatten(1).sum(1, dtype=torch.float64)
@@ -139,15 +149,15 @@ class SpectralTilt:
 
     def _energy(self, residual: Tensor, spread: Tensor) -> Tensor:
         """The potential of particles with the residual ``z - eig c``."""
-        determinant = spread[self._seen].log().sum(dtype=torch.float64)
+        determinant = spread[self._weigh_prediction].log().sum(dtype=torch.float64)
         return 0.5 * (self._squares(residual, spread) + self._freedom * determinant)
 
     def _squares(self, residual: Tensor, spread: Tensor) -> Tensor:
         """``|z - eig c|^2 / (eig spread)``, summed over all that is seen."""
-        precision = torch.where(self._seen, 1 / (self._eig * spread), 0.0)
+        precision = torch.where(self._weigh_prediction, 1 / (self._eig * spread), 0.0)
         return residual.square().mul_(precision).flatten(1).sum(1, dtype=torch.float64)
 
-    def white(self, draw: Draw, rows: slice) -> Tensor:
-        """See `Tilt`."""
-        xi = self._operator.spectral_white(draw.normal(rows, self._shape, self._dtype))
+    def white(self, rng: ParticleRng, rows: slice) -> Tensor:
+        """See `Conditioning`."""
+        xi = self._operator.spectral_white(rng.normal(rows, self._shape, self._dtype))
         return torch.view_as_real(xi) if self._complex else xi

@@ -1,4 +1,4 @@
-"""The algebra of a level for any linear operator: iterative solves. Names as in `Tilt`."""
+"""The algebra of a level for any linear operator: iterative solves. Names as in `Conditioning`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from tiltkit.operators.bands import Bands
 from tiltkit.operators.cg import conjugate_gradient, norm_squared
 from tiltkit.protocols import PreconditionedOperator
-from tiltkit.sampling.gaussian.conditioning import Fresh, Step
+from tiltkit.sampling.gaussian.conditioning import LastNoise, Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tiltkit.likelihoods import GaussianLikelihood
-    from tiltkit.sampling.particles.rng import Draw
+    from tiltkit.sampling.particles.rng import ParticleRng
 
-__all__ = ["SolveTilt"]
+__all__ = ["IterativeConditioning"]
 
 # Error of a misfit that solves may leave.
 _JUDGING = 0.01
@@ -29,7 +29,7 @@ _JUDGING = 0.01
 _CONDITION = 1e4
 
 
-class SolveTilt:
+class IterativeConditioning:
     """Algebra for any linear operator, through batched solves with ``noise_var I + c A A^H``.
 
     Solves are those of measurements, not of images: what the data do not see is exact, however
@@ -78,17 +78,17 @@ class SolveTilt:
         return c
 
     def potential(self, c: Tensor, s: float) -> Tensor:
-        """See `Tilt`."""
-        return self.pull(c, [s**2] * self.bands.count)[1]
+        """See `Conditioning`."""
+        return self.likelihood_score(c, [s**2] * self.bands.count)[1]
 
-    def pull(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
-        """See `Tilt`; one solve for both."""
+    def likelihood_score(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """See `Conditioning`; one solve for both."""
         r = self._y - self._operator.forward(c)
         solved = self._solve(*self._spread(variance), r, self._weighing)
         return self._operator.adjoint(solved), _energy(r, solved)
 
-    def misfit(self, c: Tensor, variance: Sequence[float]) -> Tensor:
-        """See `Tilt`; another solve."""
+    def weighted_residual(self, c: Tensor, variance: Sequence[float]) -> Tensor:
+        """See `Conditioning`; another solve."""
         r = self._y - self._operator.forward(c)
         solved = self._solve(*self._spread(variance), r, self._judging)
         return 2 * _energy(r, solved) / self._expected(tuple(variance))
@@ -102,16 +102,21 @@ class SolveTilt:
         excess = noise_var - self._noise_var
         if excess <= 0:
             return float(self._measured)
-        probe = self._probe
-        answer = self._solve(spread, noise_var, probe, self._judging)
-        alive = float(2 * _energy(probe, probe))
+        difference_step = self._probe
+        answer = self._solve(spread, noise_var, difference_step, self._judging)
+        alive = float(2 * _energy(difference_step, difference_step))
         blind = (self._measured - alive) * self._noise_var / noise_var
-        return blind + alive - excess * float(2 * _energy(probe, answer))
+        return blind + alive - excess * float(2 * _energy(difference_step, answer))
 
-    def reach(self, c: Tensor, direction: Tensor) -> Tensor:
-        """See `Tilt`."""
-        r, seen = self._y - self._operator.forward(c), self._operator.forward(direction)
-        return _energy(r, seen) / _energy(seen, seen).clamp_min(1e-30)
+    def line_search(self, c: Tensor, direction: Tensor) -> Tensor:
+        """See `Conditioning`."""
+        r, likelihood_term_at = (
+            self._y - self._operator.forward(c),
+            self._operator.forward(direction),
+        )
+        return _energy(r, likelihood_term_at) / _energy(
+            likelihood_term_at, likelihood_term_at
+        ).clamp_min(1e-30)
 
     def _spread(self, variance: Sequence[float]) -> tuple[Tensor | float, float]:
         """``C`` and the white part of ``S`` of variances by band."""
@@ -124,33 +129,47 @@ class SolveTilt:
         """Random signs (1, *data) where the data depend on the image at all, zero elsewhere."""
         g = torch.Generator().manual_seed(0)
         image = torch.randn((1, *self._shape), generator=g, dtype=self._dtype).to(self._y.device)
-        seen = self._operator.forward(image)
-        parts = torch.view_as_real(seen) if seen.is_complex() else seen
+        likelihood_term_at = self._operator.forward(image)
+        parts = (
+            torch.view_as_real(likelihood_term_at)
+            if likelihood_term_at.is_complex()
+            else likelihood_term_at
+        )
         signs = torch.randn(parts.shape, generator=g, dtype=self._dtype).sign().to(parts.device)
-        probe = torch.where(parts == 0, 0.0, signs)
-        return torch.view_as_complex(probe) if seen.is_complex() else probe
+        difference_step = torch.where(parts == 0, 0.0, signs)
+        return (
+            torch.view_as_complex(difference_step)
+            if likelihood_term_at.is_complex()
+            else difference_step
+        )
 
-    def white(self, draw: Draw, rows: slice) -> Tensor:
-        """See `Tilt`."""
-        return draw.normal(rows, self._shape, self._dtype)
+    def white(self, rng: ParticleRng, rows: slice) -> Tensor:
+        """See `Conditioning`."""
+        return rng.normal(rows, self._shape, self._dtype)
 
     def predict(
-        self, m: Tensor, step: Step, draw: Draw, rows: slice
-    ) -> tuple[Tensor, Fresh, Tensor]:
-        """See `Tilt`; one solve for mean and normaliser."""
+        self, m: Tensor, step: Step, rng: ParticleRng, rows: slice
+    ) -> tuple[Tensor, LastNoise, Tensor]:
+        """See `Conditioning`; one solve for mean and normaliser."""
         v, s2 = step.v, step.s**2
         r = self._y - self._operator.forward(m)
         energy = min(self._weighing, self._drawing * s2 / v)
         solved = self._solve(s2 + v, self._noise_at(s2), r, energy)
         one = torch.ones((), dtype=m.dtype, device=m.device)
-        fresh = Fresh(one, self._noise(v, step.s, draw, rows), v)
+        last_noise = LastNoise(one, self._noise(v, step.s, rng, rows), v)
         mean = m + v * self._operator.adjoint(solved)
-        return mean + fresh.xi, fresh, -_energy(r, solved)
+        return mean + last_noise.xi, last_noise, -_energy(r, solved)
 
     def move(
-        self, c: Tensor, score: Tensor, step: Step, fresh: Fresh | None, draw: Draw, rows: slice
+        self,
+        c: Tensor,
+        score: Tensor,
+        step: Step,
+        last_noise: LastNoise | None,
+        rng: ParticleRng,
+        rows: slice,
     ) -> tuple[Tensor, None]:
-        """See `Tilt`.
+        """See `Conditioning`.
 
         With ``n ~ N(0, Q^-1)``, ``Q = I / kernel + A^H S_s^-1 A``, ``K`` is ``e/2 P Q`` and the
         rest has the covariance ``e P - e^2/4 P Q P``. It is not known apart from the drift, so
@@ -158,24 +177,24 @@ class SolveTilt:
         """
         v, s2 = step.v, step.s**2
         e = -math.expm1(-step.length)
-        if fresh is not None:
-            e = min(e, 2 * fresh.kernel / v)
+        if last_noise is not None:
+            e = min(e, 2 * last_noise.kernel / v)
         q, kept = e * score, torch.zeros_like(c)
-        pull = e * (self._y - self._operator.forward(c))
-        if fresh is None:
+        likelihood_score = e * (self._y - self._operator.forward(c))
+        if last_noise is None:
             prior, data = (2 * e - e**2) / v, 2 * e - e**2
         else:
-            kept = e / 2 * fresh.xi
-            q = q + e / 2 * (1 / fresh.kernel - 1 / v) * fresh.xi
-            prior, data = e / v - e**2 / (4 * fresh.kernel), e - e**2 / 4
-        q = q + math.sqrt(prior) * draw.normal(rows, self._shape, self._dtype)
-        pull = pull + math.sqrt(data) * self._data(step.s, draw, rows)
-        return c + kept + self._smooth(v, s2, q, pull), None
+            kept = e / 2 * last_noise.xi
+            q = q + e / 2 * (1 / last_noise.kernel - 1 / v) * last_noise.xi
+            prior, data = e / v - e**2 / (4 * last_noise.kernel), e - e**2 / 4
+        q = q + math.sqrt(prior) * rng.normal(rows, self._shape, self._dtype)
+        likelihood_score = likelihood_score + math.sqrt(data) * self._data(step.s, rng, rows)
+        return c + kept + self._smooth(v, s2, q, likelihood_score), None
 
-    def _noise(self, v: float, s: float, draw: Draw, rows: slice) -> Tensor:
+    def _noise(self, v: float, s: float, rng: ParticleRng, rows: slice) -> Tensor:
         """Noise of covariance ``(I / v + A^H S_s^-1 A)^-1``."""
-        data = self._data(s, draw, rows)
-        q = draw.normal(rows, self._shape, self._dtype) / math.sqrt(v)
+        data = self._data(s, rng, rows)
+        q = rng.normal(rows, self._shape, self._dtype) / math.sqrt(v)
         return self._smooth(v, s**2, q, data)
 
     def _smooth(self, v: float, s2: float, q: Tensor, d: Tensor) -> Tensor:
@@ -188,17 +207,17 @@ class SolveTilt:
         solved = self._solve(s2 + v, self._noise_at(s2), d, self._drawing * s2 / v)
         return v * (q + self._operator.adjoint(solved))
 
-    def _data(self, s: float, draw: Draw, rows: slice) -> Tensor:
+    def _data(self, s: float, rng: ParticleRng, rows: slice) -> Tensor:
         """Noise of covariance ``S_s`` in data space."""
         shape = tuple(self._y.shape[1:])
         if self._y.is_complex():
-            xi = torch.view_as_complex(draw.normal(rows, (*shape, 2), self._dtype))
+            xi = torch.view_as_complex(rng.normal(rows, (*shape, 2), self._dtype))
         else:
-            xi = draw.normal(rows, shape, self._dtype)
+            xi = rng.normal(rows, shape, self._dtype)
         noise = math.sqrt(self._noise_at(s**2)) * xi
         if s == 0:
             return noise
-        return noise + s * self._operator.forward(draw.normal(rows, self._shape, self._dtype))
+        return noise + s * self._operator.forward(rng.normal(rows, self._shape, self._dtype))
 
     def _noise_at(self, s2: float) -> float:
         """Variance of the white part of ``S_s``: that of the data, or what keeps it regular."""
@@ -218,15 +237,15 @@ class SolveTilt:
         """
         operator = self._operator
         precondition = None
-        seen = isinstance(c, torch.Tensor) or c > 0
-        if seen and isinstance(operator, PreconditionedOperator):
+        likelihood_term_at = isinstance(c, torch.Tensor) or c > 0
+        if likelihood_term_at and isinstance(operator, PreconditionedOperator):
             variance = torch.full_like(self._y.real, noise_var)
             precondition = operator.data_preconditioner(variance, c)
         x, iterations = conjugate_gradient(
             lambda u: operator.forward(self.bands.scale(operator.adjoint(u), c)),
             r,
             noise_var,
-            float(seen),
+            float(likelihood_term_at),
             rtol=4 * torch.finfo(r.dtype).eps,
             max_iter=2000,
             precondition=precondition or (lambda u: u / noise_var),

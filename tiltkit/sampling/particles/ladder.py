@@ -9,7 +9,7 @@ import numpy as np
 
 from tiltkit.errors import UsageError
 
-__all__ = ["bounds", "ladder", "pace"]
+__all__ = ["bounds", "ladder", "adaptive_level"]
 
 
 def ladder(sigma_max: float, tau: float, levels: int, rho: float = 7.0) -> list[float]:
@@ -23,7 +23,7 @@ def ladder(sigma_max: float, tau: float, levels: int, rho: float = 7.0) -> list[
     return [sigma_max, *(float(s) for s in steps[1:-1] ** rho), tau]
 
 
-def pace(
+def adaptive_level(
     path: Sequence[float],
     unevenness: Sequence[float],
     kl_of: Callable[[float], float],

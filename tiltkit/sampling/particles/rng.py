@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Draw"]
+__all__ = ["ParticleRng"]
 
 
-class Draw:
+class ParticleRng:
     """The randomness of one run.
 
     Args:

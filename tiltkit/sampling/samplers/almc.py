@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from tiltkit.sampling.particles.rng import Draw
+    from tiltkit.sampling.particles.rng import ParticleRng
     from tiltkit.sampling.target import Target
 
 __all__ = ["Almc", "AlmcOptions", "noise_level", "time_of"]
@@ -100,20 +100,22 @@ class Almc:
         """See `Sampler`."""
         return planned(self.levels(target), infos)
 
-    def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
+    def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
         """Warm start: Langevin on ``N(0, I) exp(-R)``, strongly log-concave for convex ``R``."""
         delta = self._step_size(target)
         likelihood, shape = target.problem.likelihood, target.problem.shape
         x = torch.empty((target.n, *shape), dtype=target.dtype, device=target.device)
         for rows in target.chunks():
-            particles = draw.normal(rows, shape, target.dtype)
+            particles = rng.normal(rows, shape, target.dtype)
             for _ in range(self.options.warm_steps):
                 drift = -particles - likelihood.gradient(particles)
-                particles = _langevin(target, particles, drift, delta, draw, rows)
+                particles = _langevin(target, particles, drift, delta, rng, rows)
             x[rows] = particles
         return self._state(target, x, level), _info(target, level)
 
-    def step(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
+    def step(
+        self, target: Target, state: State, level: float, rng: ParticleRng
+    ) -> tuple[State, Info]:
         """Langevin steps of size ``delta`` while t falls by ``delta / kappa`` each."""
         delta = self._step_size(target)
         final = level == state.level
@@ -126,7 +128,7 @@ class Almc:
             for t in times:
                 drift = _score(target, particles, float(t))
                 drift = drift - target.problem.likelihood.gradient(particles)
-                particles = _langevin(target, particles, drift, delta, draw, rows)
+                particles = _langevin(target, particles, drift, delta, rng, rows)
             x[rows] = particles
         return self._state(target, x, level), _info(target, level, final=final)
 
@@ -164,9 +166,9 @@ def _score(target: Target, x: Tensor, t: float) -> Tensor:
 
 
 def _langevin(
-    target: Target, x: Tensor, drift: Tensor, delta: float, draw: Draw, rows: slice
+    target: Target, x: Tensor, drift: Tensor, delta: float, rng: ParticleRng, rows: slice
 ) -> Tensor:
-    xi = draw.normal(rows, tuple(x.shape[1:]), x.dtype)
+    xi = rng.normal(rows, tuple(x.shape[1:]), x.dtype)
     x = x + delta * drift + math.sqrt(2 * delta) * xi
     constraint = target.problem.constraint
     return x if constraint is None else constraint.apply(x)

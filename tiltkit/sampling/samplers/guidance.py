@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from tiltkit.posterior.average import Averaging
-from tiltkit.sampling.jacobian import Ratio, inner
+from tiltkit.sampling.jacobian import JacobianDiagonal, inner
 from tiltkit.sampling.particles.weights import normalised
-from tiltkit.sampling.state import Twist
+from tiltkit.sampling.state import LikelihoodTerm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tiltkit.posterior.average import Average
-    from tiltkit.sampling.gaussian.conditioning import Tilt
-    from tiltkit.sampling.particles.rng import Draw
+    from tiltkit.sampling.gaussian.conditioning import Conditioning
+    from tiltkit.sampling.particles.rng import ParticleRng
     from tiltkit.sampling.state import State
     from tiltkit.sampling.target import Target
 
-__all__ = ["Reached", "from_prior", "guided", "seen", "twist_of"]
+__all__ = ["Prediction", "from_prior", "predict", "likelihood_term_at", "require_likelihood_term"]
 
 # Coordinates, and particles, that averages over bands are taken from, at least.
 _COORDINATES, _PARTICLES = 2**16, 4
@@ -52,7 +52,7 @@ _OVERSHOOT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class Prediction:
     """Particles at a new level, before the data are seen from there.
 
     Attributes:
@@ -60,106 +60,129 @@ class Reached:
         score: Of the prior at the new level.
         log_ratio: (particle,) float64, prior's kernel over proposal, over the old ``h``.
         variance: ``c_b`` of the new ``h``, for each of the tilt's bands.
-        breadth: See `State`.
-        open: The mean diagonal of the denoiser's Jacobian in each band.
-        expected: See `State`.
+        mean_jacobian: See `State`.
+        jacobian: The mean diagonal of the denoiser's Jacobian in each band.
+        denoised_mean: See `State`.
     """
 
     c: Tensor
     score: Tensor
     log_ratio: Tensor
     variance: Sequence[float]
-    breadth: float
-    open: Sequence[float]
-    expected: Average | None = None
+    mean_jacobian: float
+    jacobian: Sequence[float]
+    denoised_mean: Average | None = None
 
 
-def from_prior(target: Target, level: float, draw: Draw) -> Reached:
+def from_prior(target: Target, level: float, rng: ParticleRng) -> Prediction:
     """Draws from the prior at the first level, where it is all but Gaussian."""
     mean = target.prior_mean(level)
-    bands = target.tilt.bands
-    parts, breadth, opened = [], Ratio(target), Ratio(target, bands)
+    bands = target.conditioning.bands
+    parts, mean_jacobian, jacobian = [], JacobianDiagonal(target), JacobianDiagonal(target, bands)
     for rows in target.chunks():
-        xi = draw.normal(rows, target.problem.shape, target.dtype)
+        xi = rng.normal(rows, target.problem.shape, target.dtype)
         c = target.bounded(mean + level * xi)
         score = target.score(c, level)
         shown = c + level**2 * score - mean
-        breadth.add(rows, xi, shown, level)
-        _sample(opened, target, rows, xi, shown, level)
+        mean_jacobian.add(rows, xi, shown, level)
+        _sample(jacobian, target, rows, xi, shown, level)
         parts.append((c, score))
     c, score = (torch.cat(both) for both in zip(*parts, strict=True))
     log_weight = torch.zeros(target.n, dtype=torch.float64, device=target.device)
     wide = [level**2] * bands.count
-    return Reached(c, score, log_weight, wide, breadth.value, opened.values)
+    return Prediction(c, score, log_weight, wide, mean_jacobian.value, jacobian.values)
 
 
-def guided(target: Target, state: State, level: float, draw: Draw, probe: float) -> Reached:
+def predict(
+    target: Target, state: State, level: float, rng: ParticleRng, difference_step: float
+) -> Prediction:
     """Predictions shifted towards the data, their densities, and the score there.
 
     Args:
         target: The problem.
         state: Particles at the level before.
         level: The new, lower one.
-        draw: Randomness.
-        probe: Length of the finite difference, in spreads of what a particle leaves open.
+        rng: Randomness.
+        difference_step: Length of the finite difference, in spreads of what a particle leaves open.
     """
-    a, b, twist = state.level, level, twist_of(state)
+    a, b, likelihood_term = state.level, level, require_likelihood_term(state)
     gap = a**2 - b**2
     v = state.kernel(b)
-    log_ratio = twist.potential.clone()
-    tilt = target.tilt
-    curvature, breadth = Ratio(target, tilt.bands), Ratio(target)
-    opened = Ratio(target, tilt.bands)
-    expected, weights = Averaging(), normalised(state.log_weight)
+    log_ratio = likelihood_term.potential.clone()
+    conditioning = target.conditioning
+    curvature, mean_jacobian = (
+        JacobianDiagonal(target, conditioning.bands),
+        JacobianDiagonal(target),
+    )
+    jacobian = JacobianDiagonal(target, conditioning.bands)
+    denoised_mean, weights = Averaging(), normalised(state.log_weight)
     parts = []
     for rows in target.chunks():
-        x, score, pull = state.c[rows], state.score[rows], twist.pull[rows]
+        x, score, likelihood_score = (
+            state.c[rows],
+            state.score[rows],
+            likelihood_term.likelihood_score[rows],
+        )
         denoised = torch.add(x, score, alpha=a**2)
-        ju = _jacobian(target, x, denoised, tilt.image(pull), state, probe)
-        bent = tilt.coordinates(ju)
-        curvature.add(rows, pull, bent)
-        share = _share(tilt, tilt.coordinates(denoised), bent, pull, gap)
+        ju = _jacobian(
+            target, x, denoised, conditioning.image(likelihood_score), state, difference_step
+        )
+        bent = conditioning.coordinates(ju)
+        curvature.add(rows, likelihood_score, bent)
+        share = _share(
+            conditioning, conditioning.coordinates(denoised), bent, likelihood_score, gap
+        )
         guidance = share.to(ju.dtype).view(-1, *[1] * (ju.ndim - 1)) * ju
         # Tweedie's formula for the posterior: the denoiser plus a^2 times the gradient of h.
         image = target.problem.to_image(torch.add(denoised, guidance, alpha=a**2))
-        expected.add(image, weights[rows])
+        denoised_mean.add(image, weights[rows])
         shift = gap * guidance
-        xi = draw.normal(rows, target.problem.shape, target.dtype)
+        xi = rng.normal(rows, target.problem.shape, target.dtype)
         # log N(x'; m, v I) - log N(x'; m + shift, v I)
         log_ratio[rows] -= inner(shift, xi / math.sqrt(v) + shift / (2 * v))
         new = torch.add(x, score, alpha=gap).add_(shift).add_(xi, alpha=math.sqrt(v))
         c = target.bounded(new)
         score = target.score(c, b)
         shown = torch.add(c, score, alpha=b**2) - denoised
-        breadth.add(rows, xi, shown, math.sqrt(v))
-        _sample(opened, target, rows, xi, shown, math.sqrt(v))
+        mean_jacobian.add(rows, xi, shown, math.sqrt(v))
+        _sample(jacobian, target, rows, xi, shown, math.sqrt(v))
         parts.append((c, score))
     c, score = (torch.cat(both) for both in zip(*parts, strict=True))
     variance = [_left_open(j, a, b) for j in curvature.typical]
-    return Reached(c, score, log_ratio, variance, breadth.value, opened.values, expected.result())
+    return Prediction(
+        c, score, log_ratio, variance, mean_jacobian.value, jacobian.values, denoised_mean.result()
+    )
 
 
-def seen(target: Target, reached: Reached, level: float) -> tuple[Twist, float]:
-    """The data seen from the denoised particles, and their misfit."""
-    c, score, tilt = reached.c, reached.score, target.tilt
-    potential, misfit = (torch.empty_like(reached.log_ratio) for _ in range(2))
+def likelihood_term_at(
+    target: Target, prediction: Prediction, level: float
+) -> tuple[LikelihoodTerm, float]:
+    """Likelihood at the denoised images, and the mean residual ratio of the level."""
+    c, score, conditioning = prediction.c, prediction.score, target.conditioning
+    potential, residual_ratio = (torch.empty_like(prediction.log_ratio) for _ in range(2))
     pulls = []
     for rows in target.chunks():
-        denoised = tilt.coordinates(torch.add(c[rows], score[rows], alpha=level**2))
-        pull, potential[rows] = tilt.pull(denoised, reached.variance)
-        pulls.append(pull)
-        misfit[rows] = tilt.misfit(denoised, [level**2 * j for j in reached.open])
-    return Twist(potential, torch.cat(pulls), reached.variance), float(misfit.mean())
+        denoised = conditioning.coordinates(torch.add(c[rows], score[rows], alpha=level**2))
+        likelihood_score, potential[rows] = conditioning.likelihood_score(
+            denoised, prediction.variance
+        )
+        pulls.append(likelihood_score)
+        residual_ratio[rows] = conditioning.weighted_residual(
+            denoised, [level**2 * j for j in prediction.jacobian]
+        )
+    return LikelihoodTerm(potential, torch.cat(pulls), prediction.variance), float(
+        residual_ratio.mean()
+    )
 
 
-def twist_of(state: State) -> Twist:
-    """How the data see the particles; all levels but the last have one."""
-    assert state.twist is not None  # noqa: S101  (all levels but the last have one)
-    return state.twist
+def require_likelihood_term(state: State) -> LikelihoodTerm:
+    """The likelihood term of a state; states of all levels but the last have one."""
+    assert state.likelihood_term is not None  # noqa: S101  (all levels but the last have one)
+    return state.likelihood_term
 
 
 def _jacobian(
-    target: Target, x: Tensor, denoised: Tensor, u: Tensor, state: State, probe: float
+    target: Target, x: Tensor, denoised: Tensor, u: Tensor, state: State, difference_step: float
 ) -> Tensor:
     """``J u``, by a finite difference of the denoiser along ``u``.
 
@@ -171,7 +194,7 @@ def _jacobian(
     # Where the data ask for nothing, u and with it the difference are zero.
     length = u.flatten(1).norm(dim=1).clamp_min(1e-20)
     length = length.view(-1, *[1] * (u.ndim - 1))
-    delta = probe * a * math.sqrt(max(state.breadth * u[0].numel(), 1.0))
+    delta = difference_step * a * math.sqrt(max(state.mean_jacobian * u[0].numel(), 1.0))
     moved = torch.addcmul(x, u, delta / length)
     difference: Tensor = torch.add(moved, target.score(moved, a), alpha=a**2) - denoised
     difference *= length / delta
@@ -179,25 +202,32 @@ def _jacobian(
 
 
 def _sample(
-    ratio: Ratio, target: Target, rows: slice, noise: Tensor, answer: Tensor, scale: float
+    ratio: JacobianDiagonal,
+    target: Target,
+    rows: slice,
+    noise: Tensor,
+    answer: Tensor,
+    scale: float,
 ) -> None:
     """Take in the first particles only: so many that bands are known to a few per cent."""
     enough = max(_PARTICLES, _COORDINATES // noise[0].numel())
     few = slice(rows.start, min(rows.stop, enough))
     if few.start < few.stop:
         kept = few.stop - few.start
-        coordinates = target.tilt.coordinates
+        coordinates = target.conditioning.coordinates
         ratio.add(few, coordinates(noise[:kept]), coordinates(answer[:kept]), scale)
 
 
-def _share(tilt: Tilt, denoised: Tensor, bent: Tensor, pull: Tensor, gap: float) -> Tensor:
+def _share(
+    conditioning: Conditioning, denoised: Tensor, bent: Tensor, likelihood_score: Tensor, gap: float
+) -> Tensor:
     """How much of the guidance to use, 0 to 1 (particle,).
 
     It moves a denoised particle by about ``gap |J u|^2 / u^H J u`` times ``J u``. The same share
     for all bands: along ``J u`` the prior also fills in what the data do not see.
     """
-    bend = inner(bent, pull) / inner(bent, bent).clamp_min(1e-30)
-    share: Tensor = _OVERSHOOT * tilt.reach(denoised, bent) * bend / gap
+    bend = inner(bent, likelihood_score) / inner(bent, bent).clamp_min(1e-30)
+    share: Tensor = _OVERSHOOT * conditioning.line_search(denoised, bent) * bend / gap
     return share.clamp(0, 1)
 
 

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from tiltkit.sampling.gaussian.conditioning import Fresh, Step
-    from tiltkit.sampling.particles.rng import Draw
+    from tiltkit.sampling.gaussian.conditioning import LastNoise, Step
+    from tiltkit.sampling.particles.rng import ParticleRng
     from tiltkit.sampling.target import Target
 
-__all__ = ["images_of", "refuse_corrections", "score_at", "tilted_gaussian"]
+__all__ = ["images_of", "refuse_corrections", "score_at", "conditioned_gaussian"]
 
 
 def refuse_corrections(target: Target) -> None:
@@ -34,9 +34,9 @@ def refuse_corrections(target: Target) -> None:
         )
 
 
-def tilted_gaussian(
-    target: Target, step: Step, draw: Draw
-) -> Iterator[tuple[slice, Tensor, Fresh | None]]:
+def conditioned_gaussian(
+    target: Target, step: Step, rng: ParticleRng
+) -> Iterator[tuple[slice, Tensor, LastNoise | None]]:
     """Chunks of draws from the Gaussian around the prior's mean, given the data.
 
     The prior, noised by a level where it is all but Gaussian, times ``exp(-R_s)``; costs one
@@ -45,21 +45,21 @@ def tilted_gaussian(
     Args:
         target: The problem.
         step: Variance of the noised prior, and the level of the potential.
-        draw: Randomness.
+        rng: Randomness.
     """
-    mean = target.tilt.coordinates(target.prior_mean(step.v**0.5))
+    mean = target.conditioning.coordinates(target.prior_mean(step.v**0.5))
     for rows in target.chunks():
         m = mean.expand(rows.stop - rows.start, *mean.shape[1:])
-        c, fresh, _ = target.tilt.predict(m, step, draw, rows)
-        yield rows, *target.constrained(c, fresh)
+        c, last_noise, _ = target.conditioning.predict(m, step, rng, rows)
+        yield rows, *target.constrained(c, last_noise)
 
 
 def score_at(target: Target, c: Tensor, level: float) -> Tensor:
     """The prior's score at a chunk of particles, all in the tilt's coordinates; counted."""
-    tilt = target.tilt
-    return tilt.coordinates(target.score(tilt.image(c), level))
+    conditioning = target.conditioning
+    return conditioning.coordinates(target.score(conditioning.image(c), level))
 
 
 def images_of(target: Target, c: Tensor) -> Tensor:
     """Particles in the tilt's coordinates as images (particle, channel, *space)."""
-    return torch.cat([target.tilt.image(c[rows]) for rows in target.chunks()])
+    return torch.cat([target.conditioning.image(c[rows]) for rows in target.chunks()])

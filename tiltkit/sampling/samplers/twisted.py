@@ -45,11 +45,22 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from tiltkit.posterior.level import certain_misfit
+from tiltkit.posterior.level import reliable_residual_ratio
 from tiltkit.sampling.gaussian.conditioning import Step
-from tiltkit.sampling.particles.ladder import bounds, pace
-from tiltkit.sampling.particles.weighing import MOST_KIN, LeastEss, MostKin, resampled, weigh
-from tiltkit.sampling.samplers.guidance import from_prior, guided, seen, twist_of
+from tiltkit.sampling.particles.ladder import adaptive_level, bounds
+from tiltkit.sampling.particles.weighing import (
+    MOST_SHARED_ANCESTRY,
+    MinEss,
+    MostSharedAncestry,
+    resampled,
+    weigh,
+)
+from tiltkit.sampling.samplers.guidance import (
+    from_prior,
+    likelihood_term_at,
+    predict,
+    require_likelihood_term,
+)
 from tiltkit.sampling.samplers.start import images_of, refuse_corrections, score_at
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.state import State, planned
@@ -60,8 +71,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tiltkit.posterior.level import Info
-    from tiltkit.sampling.particles.rng import Draw
-    from tiltkit.sampling.samplers.guidance import Reached
+    from tiltkit.sampling.particles.rng import ParticleRng
+    from tiltkit.sampling.samplers.guidance import Prediction
     from tiltkit.sampling.target import Target
 
 __all__ = ["Twisted", "TwistedOptions"]
@@ -79,6 +90,9 @@ class TwistedOptions(BaseModel):
     """Settings of `Twisted`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    renamed: ClassVar[dict[str, str]] = {
+        "least_ess": "min_ess", "most_kin": "most_shared_ancestry", "probe": "difference_step",
+    }  # fmt: skip
 
     levels: int = Field(48, ge=2, le=10000, description="noise levels of the ladder")
     collect: int = Field(4, ge=0, le=10000, description="rounds of moves at the last level that "
@@ -92,7 +106,7 @@ class TwistedOptions(BaseModel):
         20.0, ge=1, le=1000, description="shape of the ladder: larger gives a more constant ratio"
     )
     adapt: bool = Field(False, description="place levels so that weights are equally uneven")
-    probe: float = Field(
+    difference_step: float = Field(
         0.3,
         gt=0,
         le=10,
@@ -101,8 +115,8 @@ class TwistedOptions(BaseModel):
     resample_below: float = Field(
         1.0, gt=0, le=1, description="resample when the ESS falls below this share"
     )
-    least_ess: LeastEss = 8.0
-    most_kin: MostKin = MOST_KIN
+    min_ess: MinEss = 8.0
+    most_shared_ancestry: MostSharedAncestry = MOST_SHARED_ANCESTRY
 
 
 class Twisted:
@@ -137,7 +151,7 @@ class Twisted:
         ahead = self._ahead(target, infos)
         if state is None or ahead is None or early is None or not ahead < early < state.level:
             return ahead
-        return early if (certain_misfit(infos) or 0.0) > TOO_SURE else ahead
+        return early if (reliable_residual_ratio(infos) or 0.0) > TOO_SURE else ahead
 
     def _early_stop(self, target: Target) -> float | None:
         """The last level of a run that is surprised by its data; None where the user chose one."""
@@ -160,78 +174,86 @@ class Twisted:
             share: float = (step - level ** (1 / rho)) / length
             return infos[-1].kl * share**2
 
-        return pace(path, [info.kl for info in infos], ahead, plan, rho)
+        return adaptive_level(path, [info.kl for info in infos], ahead, plan, rho)
 
-    def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
+    def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
         """Draw from the prior, all but Gaussian at the first level, and weigh."""
-        reached = from_prior(target, level, draw)
-        nothing = State(reached.c, reached.score, reached.log_ratio, level)
-        return self._seen(target, reached, level, nothing, draw)
+        prediction = from_prior(target, level, rng)
+        nothing = State(prediction.c, prediction.score, prediction.log_ratio, level)
+        return self._weigh_prediction(target, prediction, level, nothing, rng)
 
-    def step(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
+    def step(
+        self, target: Target, state: State, level: float, rng: ParticleRng
+    ) -> tuple[State, Info]:
         """From noise level a to b < a: guided prediction, weights, resampling.
 
         ``b == a`` is a round of moves at the last level; its particles are samples.
         """
         if level == state.level:
             ended = self._langevin.options.model_copy(update={"tau": level})
-            return Walmc(ended).step(target, state, level, draw)
+            return Walmc(ended).step(target, state, level, rng)
         _, last = bounds(target.problem.prior.sigma_range, self.options.sigma_max, self.options.tau)
         if level in (last, self._early_stop(target)):
-            return self._arrive(target, state, level, draw)
-        reached = guided(target, state, level, draw, self.options.probe)
-        return self._seen(target, reached, level, state, draw)
+            return self._arrive(target, state, level, rng)
+        prediction = predict(target, state, level, rng, self.options.difference_step)
+        return self._weigh_prediction(target, prediction, level, state, rng)
 
     def images(self, target: Target, state: State) -> Tensor:
         """See `Sampler`."""
-        return state.c if state.twist else images_of(target, state.c)
+        return state.c if state.likelihood_term else images_of(target, state.c)
 
     def scores(self, target: Target, state: State) -> Tensor:
         """See `Sampler`."""
-        return state.score if state.twist else images_of(target, state.score)
+        return state.score if state.likelihood_term else images_of(target, state.score)
 
-    def _seen(
-        self, target: Target, reached: Reached, level: float, before: State, draw: Draw
+    def _weigh_prediction(
+        self, target: Target, prediction: Prediction, level: float, before: State, rng: ParticleRng
     ) -> tuple[State, Info]:
         """Weigh particles by the data as seen from the denoised ones; resample."""
-        twist, misfit = seen(target, reached, level)
+        likelihood_term, residual_ratio = likelihood_term_at(target, prediction, level)
         new = replace(
-            before, c=reached.c, score=reached.score, level=level, twist=twist,
-            breadth=reached.breadth, expected=reached.expected,
+            before, c=prediction.c, score=prediction.score, level=level,
+            likelihood_term=likelihood_term, mean_jacobian=prediction.mean_jacobian,
+            denoised_mean=prediction.denoised_mean,
         )  # fmt: skip
-        new, info = self._weighed(new, reached.log_ratio - twist.potential, draw)
-        share = reached.breadth
-        freedom = share * reached.c[0].numel()
-        return new, replace(info, misfit=misfit, freedom=freedom, opened=share)
+        new, info = self._weighed(new, prediction.log_ratio - likelihood_term.potential, rng)
+        share = prediction.mean_jacobian
+        dof = share * prediction.c[0].numel()
+        return new, replace(info, residual_ratio=residual_ratio, dof=dof, dof_fraction=share)
 
-    def _arrive(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
+    def _arrive(
+        self, target: Target, state: State, level: float, rng: ParticleRng
+    ) -> tuple[State, Info]:
         """The last step, to the target with the data seen from the particle itself.
 
         Twisted by that target as in `Walmc`: a draw from ``N(m, v I) exp(-R)``, whose normaliser
         over the old ``h`` is the weight.
         """
-        twist = twist_of(state)
+        likelihood_term = require_likelihood_term(state)
         gap = state.level**2 - level**2
         step = Step(state.kernel(level), 0.0)
-        increment = twist.potential.clone()
+        increment = likelihood_term.potential.clone()
         parts = []
         for rows in target.chunks():
-            m = target.tilt.coordinates(torch.add(state.c[rows], state.score[rows], alpha=gap))
-            predicted, noise, log_z = target.tilt.predict(m, step, draw, rows)
-            c, fresh = target.constrained(predicted, noise)
+            m = target.conditioning.coordinates(
+                torch.add(state.c[rows], state.score[rows], alpha=gap)
+            )
+            predicted, noise, log_z = target.conditioning.predict(m, step, rng, rows)
+            c, last_noise = target.constrained(predicted, noise)
             increment[rows] += log_z
-            parts.append((c, score_at(target, c, level), (fresh or noise).xi))
+            parts.append((c, score_at(target, c, level), (last_noise or noise).xi))
         c, score, xi = (torch.cat(three) for three in zip(*parts, strict=True))
         noise = replace(noise, xi=xi)
-        new = State(c, score, state.log_weight, level, noise, kinship=state.kinship)
-        return self._weighed(new, increment, draw)
+        new = State(c, score, state.log_weight, level, noise, shared_ancestry=state.shared_ancestry)
+        return self._weighed(new, increment, rng)
 
-    def _weighed(self, state: State, increment: Tensor, draw: Draw) -> tuple[State, Info]:
+    def _weighed(self, state: State, increment: Tensor, rng: ParticleRng) -> tuple[State, Info]:
         """New weights; equal ones after resampling."""
         o = self.options
         log_weight, info = weigh(
-            state.level, increment, state.log_weight, kinship=state.kinship,
-            least_ess=o.least_ess, resample_below=o.resample_below, most_kin=o.most_kin,
+            state.level, increment, state.log_weight, shared_ancestry=state.shared_ancestry,
+            min_ess=o.min_ess, resample_below=o.resample_below,
+            most_shared_ancestry=o.most_shared_ancestry,
         )  # fmt: skip
         state = replace(state, log_weight=log_weight)
-        return (resampled(state, draw) if info.resampled else state), info
+        return (resampled(state, rng) if info.resampled else state), info

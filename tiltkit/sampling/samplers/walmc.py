@@ -19,19 +19,19 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from tiltkit.posterior.level import Info
-from tiltkit.sampling.gaussian.conditioning import Fresh, Step
-from tiltkit.sampling.jacobian import Ratio
-from tiltkit.sampling.particles.ladder import bounds, ladder, pace
+from tiltkit.sampling.gaussian.conditioning import LastNoise, Step
+from tiltkit.sampling.jacobian import JacobianDiagonal
+from tiltkit.sampling.particles.ladder import adaptive_level, bounds, ladder
 from tiltkit.sampling.particles.weighing import (
-    MOST_KIN,
-    LeastEss,
-    MostKin,
+    MOST_SHARED_ANCESTRY,
+    MinEss,
+    MostSharedAncestry,
     resampled,
     uneven,
     weigh,
 )
 from tiltkit.sampling.particles.weights import ess, path_kl
-from tiltkit.sampling.samplers.start import images_of, score_at, tilted_gaussian
+from tiltkit.sampling.samplers.start import conditioned_gaussian, images_of, score_at
 from tiltkit.sampling.state import State, planned
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from tiltkit.sampling.particles.rng import Draw
+    from tiltkit.sampling.particles.rng import ParticleRng
     from tiltkit.sampling.target import Target
 
 __all__ = ["Walmc", "WalmcOptions"]
@@ -49,6 +49,7 @@ class WalmcOptions(BaseModel):
     """Settings of `Walmc`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    renamed: ClassVar[dict[str, str]] = {"least_ess": "min_ess", "most_kin": "most_shared_ancestry"}
 
     levels: int = Field(48, ge=2, le=10000, description="noise levels of the ladder")
     moves: int = Field(1, ge=0, le=100, description="Langevin moves per level")
@@ -65,8 +66,8 @@ class WalmcOptions(BaseModel):
     resample_below: float = Field(
         0.7, gt=0, le=1, description="resample when the ESS falls below this share"
     )
-    least_ess: LeastEss = 8.0
-    most_kin: MostKin = MOST_KIN
+    min_ess: MinEss = 8.0
+    most_shared_ancestry: MostSharedAncestry = MOST_SHARED_ANCESTRY
 
 
 class Walmc:
@@ -94,12 +95,12 @@ class Walmc:
         """As planned, or where weights are used, so that all levels make them equally uneven."""
         levels = self.levels(target)
         plan = levels[: self.options.levels]
-        if state is None or not self.options.adapt or not target.tilt.normalised:
+        if state is None or not self.options.adapt or not target.conditioning.normalised:
             return planned(levels, infos)
         if state.level == plan[-1]:
             return plan[-1] if len(infos) < len(levels) else None
         path = [info.noise_level for info in infos]
-        return pace(
+        return adaptive_level(
             path,
             [info.kl for info in infos],
             lambda level: self._kl(target, state, level),
@@ -107,33 +108,42 @@ class Walmc:
             self.options.rho,
         )
 
-    def init(self, target: Target, level: float, draw: Draw) -> tuple[State, Info]:
+    def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
         """Draw from the tilted Gaussian around the prior's mean, then let the particles relax."""
         first = Step(level**2, self._potential_level(target, level))
-        start = tilted_gaussian(target, first, draw)
-        c, noise = _joined([(c, fresh) for _, c, fresh in start])
+        start = conditioned_gaussian(target, first, rng)
+        c, noise = _joined([(c, last_noise) for _, c, last_noise in start])
         log_weight = torch.zeros(target.n, dtype=torch.float64, device=target.device)
         state = State(c, torch.empty_like(c), log_weight, level, noise)
-        state = self._relax(target, state, self.options.start_moves, draw)
+        state = self._relax(target, state, self.options.start_moves, rng)
         return state, Info(noise_level=level, ess=float(target.n))
 
-    def step(self, target: Target, state: State, level: float, draw: Draw) -> tuple[State, Info]:
+    def step(
+        self, target: Target, state: State, level: float, rng: ParticleRng
+    ) -> tuple[State, Info]:
         """From noise level a to b <= a: predict, weigh, resample, move.
 
         ``b == a`` is a round of moves at the last level; its particles are samples.
         """
         if level == state.level:
-            return self._collect(target, state, draw)
-        c, fresh, increment = self._predict(target, state, level, draw)
+            return self._collect(target, state, rng)
+        c, last_noise, increment = self._predict(target, state, level, rng)
         log_weight, info = weigh(
-            level, increment, state.log_weight, kinship=state.kinship,
-            least_ess=self.options.least_ess, resample_below=self.options.resample_below,
-            most_kin=self.options.most_kin,
+            level, increment, state.log_weight, shared_ancestry=state.shared_ancestry,
+            min_ess=self.options.min_ess, resample_below=self.options.resample_below,
+            most_shared_ancestry=self.options.most_shared_ancestry,
         )  # fmt: skip
-        state = replace(state, c=c, log_weight=log_weight, level=level, fresh=fresh, twist=None)
+        state = replace(
+            state,
+            c=c,
+            log_weight=log_weight,
+            level=level,
+            last_noise=last_noise,
+            likelihood_term=None,
+        )
         if info.resampled:
-            state = resampled(state, draw)
-        return self._relax(target, state, self.options.moves, draw), info
+            state = resampled(state, rng)
+        return self._relax(target, state, self.options.moves, rng), info
 
     def images(self, target: Target, state: State) -> Tensor:
         """See `Sampler`."""
@@ -149,10 +159,10 @@ class Walmc:
         return math.sqrt(level**2 - tau**2)
 
     def _predict(
-        self, target: Target, state: State, level: float, draw: Draw
-    ) -> tuple[Tensor, Fresh | None, Tensor]:
+        self, target: Target, state: State, level: float, rng: ParticleRng
+    ) -> tuple[Tensor, LastNoise | None, Tensor]:
         """Twisted reverse step of every particle, and the log of its exact weight."""
-        a, b, tilt = state.level, level, target.tilt
+        a, b, conditioning = state.level, level, target.conditioning
         s = self._potential_level(target, a)
         gap = a**2 - b**2
         step = Step(state.kernel(b), self._potential_level(target, b))
@@ -163,14 +173,14 @@ class Walmc:
             m = torch.add(x, state.score[rows], alpha=gap)
             passage = None
             if target.correction is not None:
-                passage = target.correction.along(tilt, x, m, s, step)
+                passage = target.correction.along(conditioning, x, m, s, step)
                 m = m + passage.shift
-            predicted, noise, log_z = tilt.predict(m, step, draw, rows)
-            new, fresh = target.constrained(predicted, noise)
-            increment[rows] = log_z + tilt.potential(x, s)
+            predicted, noise, log_z = conditioning.predict(m, step, rng, rows)
+            new, last_noise = target.constrained(predicted, noise)
+            increment[rows] = log_z + conditioning.potential(x, s)
             if passage is not None:
                 increment[rows] += passage.log_weight(new)
-            parts.append((new, fresh))
+            parts.append((new, last_noise))
         return *_joined(parts), increment
 
     def _kl(self, target: Target, state: State, level: float) -> float:
@@ -178,16 +188,16 @@ class Walmc:
         gap = state.level**2 - level**2
         s, s_new = (self._potential_level(target, b) for b in (state.level, level))
         spread = math.sqrt(s_new**2 + state.kernel(level))
-        tilt = target.tilt
+        conditioning = target.conditioning
         increment = torch.cat([
-            tilt.potential(state.c[rows], s)
-            - tilt.potential(state.c[rows] + gap * state.score[rows], spread)
+            conditioning.potential(state.c[rows], s)
+            - conditioning.potential(state.c[rows] + gap * state.score[rows], spread)
             for rows in target.chunks()
         ])  # fmt: skip
         return path_kl(increment, state.log_weight)
 
     def _relax(
-        self, target: Target, state: State, moves: int, draw: Draw, *, known: bool = False
+        self, target: Target, state: State, moves: int, rng: ParticleRng, *, known: bool = False
     ) -> State:
         """Langevin moves that leave the level's target nearly invariant, and the new score.
 
@@ -195,45 +205,48 @@ class Walmc:
         """
         level = state.level
         step = Step(level**2, self._potential_level(target, level), self.options.step)
-        score, breadth = torch.empty_like(state.c), Ratio(target)
+        score, mean_jacobian = torch.empty_like(state.c), JacobianDiagonal(target)
         parts = []
         for rows in target.chunks():
-            x, fresh = state.c[rows], state.fresh and state.fresh.at(rows)
+            x, last_noise = state.c[rows], state.last_noise and state.last_noise.at(rows)
             s = state.score[rows] if known else score_at(target, x, level)
             for _ in range(moves):
                 old, old_score = x, s
                 drift = self._drift(target, x, s, step)
-                x, fresh = target.tilt.move(x, drift, step, fresh, draw, rows)
-                x, fresh = target.constrained(x, fresh)
+                x, last_noise = target.conditioning.move(x, drift, step, last_noise, rng, rows)
+                x, last_noise = target.constrained(x, last_noise)
                 s = score_at(target, x, level)
             if moves and not known:
                 moved = x - old
                 # Of the denoised particle, by as much as the particle moved.
-                breadth.add(rows, moved, torch.add(moved, s - old_score, alpha=level**2))
+                mean_jacobian.add(rows, moved, torch.add(moved, s - old_score, alpha=level**2))
             score[rows] = s
-            parts.append((x, fresh))
+            parts.append((x, last_noise))
         c, noise = _joined(parts)
-        return replace(state, c=c, score=score, fresh=noise, breadth=breadth.value)
+        return replace(state, c=c, score=score, last_noise=noise, mean_jacobian=mean_jacobian.value)
 
     def _drift(self, target: Target, c: Tensor, score: Tensor, step: Step) -> Tensor:
         """The prior's score, plus the force of what a Gaussian likelihood misses."""
         if target.correction is None:
             return score
-        force = target.correction.force(target.tilt.image(c), math.sqrt(step.v), step.s)
-        return score + target.tilt.coordinates(force)
+        force = target.correction.force(target.conditioning.image(c), math.sqrt(step.v), step.s)
+        return score + target.conditioning.coordinates(force)
 
-    def _collect(self, target: Target, state: State, draw: Draw) -> tuple[State, Info]:
+    def _collect(self, target: Target, state: State, rng: ParticleRng) -> tuple[State, Info]:
         """A round of moves with equal weights at the last level."""
         info = Info(noise_level=state.level, ess=ess(state.log_weight), final=True)
         if uneven(state.log_weight):
-            state = resampled(state, draw)
-        return self._relax(target, state, 1, draw, known=True), info
+            state = resampled(state, rng)
+        return self._relax(target, state, 1, rng, known=True), info
 
 
-def _joined(parts: Sequence[tuple[Tensor, Fresh | None]]) -> tuple[Tensor, Fresh | None]:
+def _joined(parts: Sequence[tuple[Tensor, LastNoise | None]]) -> tuple[Tensor, LastNoise | None]:
     """Chunks of particles and of their newest noise as one."""
     if len(parts) == 1:
         return parts[0]
-    first, noises = parts[0][1], [fresh.xi for _, fresh in parts if fresh is not None]
+    first, noises = (
+        parts[0][1],
+        [last_noise.xi for _, last_noise in parts if last_noise is not None],
+    )
     c = torch.cat([x for x, _ in parts])
     return c, replace(first, xi=torch.cat(noises)) if first is not None else None
