@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tiltkit.config import Recipe
+    from tiltkit.errors import TiltkitError
+    from tiltkit.likelihoods import GaussianLikelihood
+    from tiltkit.plugins import load_plugins
+    from tiltkit.problem import Problem
+    from tiltkit.recon.scan import run_scan
 
 __version__ = "0.1.0"
 
-# Public names and where they live; loaded on first use, so that `import tiltkit` costs nothing.
+__all__ = [
+    "GaussianLikelihood", "Problem", "Recipe", "TiltkitError", "__version__", "load_plugins",
+    "run_scan",
+]  # fmt: skip
+
+# Where the public names live: loaded on first use, so that `import tiltkit` costs nothing.
 _PUBLIC = {
     "GaussianLikelihood": "tiltkit.likelihoods",
     "Problem": "tiltkit.problem",
@@ -17,10 +30,12 @@ _PUBLIC = {
     "run_scan": "tiltkit.recon.scan",
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]
-
 
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'tiltkit' has no attribute {name!r}")
     return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -20,6 +20,7 @@ from tiltkit.io.result import ResultWriter, check_output
 from tiltkit.io.resume import same_run
 from tiltkit.io.source import check_unchanged, stamp
 from tiltkit.recon.provenance import provenance
+from tiltkit.recon.recipe import resolve
 from tiltkit.recon.selection import choose_slices
 from tiltkit.recon.slice import Parts, sample_slice
 from tiltkit.recon.solve import LevelDone
@@ -87,9 +88,28 @@ def run_scan(
 ) -> Generator[Event, None, None]:
     """Sample every chosen slice of a file into a result file, slice by slice.
 
-    Closing the generator leaves the finished slices in ``OUTPUT.part`` for ``resume``. Where
-    everything was finished before, there is nothing to do but to say so.
+    Closing the generator leaves the finished slices in ``OUTPUT.part`` for ``resume``, and
+    unlocks that file. A loop that may end early belongs into ``contextlib.closing``::
+
+        with closing(run_scan(...)) as events:
+            for event in events:
+                ...
+
+    Where everything was finished before, there is nothing to do but to say so.
+
+    Args:
+        recipe: The settings; those it leaves open take their defaults, of its quality too.
+        plugins: The plugins.
+        source: The input file.
+        output: The result file.
+        resume: Whether to go on with a run that was stopped.
+        overwrite: Whether to replace a result that is there.
+        command: What was called, for the provenance.
+
+    Raises:
+        TiltkitError: As the command ``tiltkit run`` shows it.
     """
+    recipe = resolve(recipe.model_dump(), plugins)
     complete = resume and is_complete(output)
     check_output(output, overwrite=overwrite or complete, resume=resume, keep=[source])
     start, before = time.perf_counter(), stamp(source)
@@ -147,6 +167,7 @@ def _cleared_on_error(output: Path) -> Iterator[None]:
 
 def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]:
     """What a run would do, without sampling: the scan's own facts, then the engine's."""
+    recipe = resolve(recipe.model_dump(), plugins)
     device = _devices(recipe)[0]
     task, (prior,), sampler = _parts(recipe, plugins, [device])
     with task.open(source) as scan:

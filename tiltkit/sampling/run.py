@@ -32,6 +32,7 @@ __all__ = ["Group", "pick_devices", "run", "side_by_side"]
 T = TypeVar("T")
 
 
+@torch.inference_mode()  # for each level: between levels the caller's code runs as it did
 def run(
     target: Target,
     sampler: Sampler,
@@ -52,15 +53,14 @@ def run(
         TiltkitError: A prior or operator gave NaN or infinite values.
     """
     visited = list(infos)
-    with torch.inference_mode():
-        while (level := sampler.next_level(target, state, visited)) is not None:
-            if state is None:
-                state, info = sampler.init(target, level, rng)
-            else:
-                state, info = sampler.step(target, state, level, rng)
-            visited.append(info)
-            _check_finite(state, info)
-            yield state, info
+    while (level := sampler.next_level(target, state, visited)) is not None:
+        if state is None:
+            state, info = sampler.init(target, level, rng)
+        else:
+            state, info = sampler.step(target, state, level, rng)
+        visited.append(info)
+        _check_finite(state, info)
+        yield state, info
 
 
 def _check_finite(state: State, info: Info) -> None:
@@ -91,6 +91,7 @@ class Group:
     checkpoint: Path | None
     progress: Progress = field(default_factory=Progress)
 
+    @torch.inference_mode()
     def levels(self) -> Iterator[Group]:
         """Go down the ladder, from the checkpoint where there is one; yield after every level."""
         target, sampler = self.target, self.sampler
