@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,10 @@ from pathlib import Path
 from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.io.atomic import part_path
 
-if sys.platform != "win32":
+try:
     import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["check_free", "explained", "lock", "need_room", "quiet"]
 
@@ -76,7 +77,7 @@ def lock(handle: int) -> None:
     Raises:
         BlockingIOError: Another process has it.
     """
-    if sys.platform == "win32":
+    if fcntl is None:
         return
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

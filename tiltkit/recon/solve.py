@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -188,9 +188,16 @@ def _seconds(groups: Sequence[Group], start: float) -> float:
 
 
 def _peak_memory_mb(groups: Sequence[Group]) -> float:
-    """Peak memory of the process so far: on the GPUs where they are used, of the host elsewhere."""
+    """Peak memory of the process so far: on the GPUs where they are used, of the host elsewhere.
+
+    NaN on systems that do not keep count of it, such as Windows.
+    """
     devices = {group.target.device for group in groups}
     if all(device.type == "cuda" for device in devices):
         return sum(torch.cuda.max_memory_allocated(device) for device in devices) / 1e6
+    try:
+        import resource
+    except ImportError:
+        return math.nan
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
