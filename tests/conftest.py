@@ -150,15 +150,3 @@ class FakePlugins:
 def fake_plugins() -> type[FakePlugins]:
     """Makes a plugin host: ``fake_plugins(kind, {entry: target})``."""
     return FakePlugins
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
-    marked = [item for item in items if item.get_closest_marker("gpu")]
-    if not marked:
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        for item in marked:
-            item.add_marker(pytest.mark.skip(reason="no GPU here"))

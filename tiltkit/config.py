@@ -69,6 +69,10 @@ class Recipe(BaseModel):
     memory_gb: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="memory for samples handled side by side"
     )
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="threads of the CPU; when unset, the command line takes"
+        " all processors that it may use, and Python calls leave torch as it is"
+    )  # fmt: skip
 
     @property
     def files(self) -> dict[str, dict[str, Path]]:

@@ -38,8 +38,3 @@ def counts(data: int, seed: int = 0, scale: float = 4.0) -> torch.Tensor:
 @pytest.fixture(params=MAKERS)
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -30,8 +29,3 @@ def sample(
     target = Target(known.problem, n, chunk or n, dtype=dtype)
     *_, (state, _) = run(target, sampler, ParticleRng([seed], n, target.device))
     return sampler.images(target, state)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)

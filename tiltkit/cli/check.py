@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from tiltkit.cli.recipe import RecipeCommand, recipe_options, recipe_values, resolved
-from tiltkit.cli.shared import call_plugins, json_option, print_json, print_tree
+from tiltkit.cli.shared import call_plugins, json_option, print_json, print_tree, set_threads
 from tiltkit.errors import UsageError
 
 __all__ = ["check"]
@@ -27,6 +27,7 @@ def check(words: tuple[str, ...], as_json: bool, **options: Any) -> None:
     if len(files) != 1:
         raise UsageError(f"{len(files)} input files are named.", "give one: check TASK FILE.")
     recipe = resolved(values)
+    set_threads(recipe.threads)
     from tiltkit.recon.scan import check_scan
 
     found = check_scan(recipe, call_plugins(), files[0])

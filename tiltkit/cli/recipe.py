@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tiltkit.cli.shared import Command, call_plugins
+from tiltkit.cli.shared import Command, call_plugins, threads_option
 from tiltkit.digest import digest
 from tiltkit.errors import InputError, UsageError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["RecipeCommand", "is_result_name", "recipe_options", "recipe_values", "resolved"]
 
 # Settings that have an option of their own, by the option's name.
-_DIRECT = ("quality", "samples", "runs", "seed", "slices", "device", "memory_gb")
+_DIRECT = ("quality", "samples", "runs", "seed", "slices", "device", "memory_gb", "threads")
 
 
 class RecipeCommand(click.Command):
@@ -67,6 +67,7 @@ def recipe_options(command: Command) -> Command:
                      help="For samples side by side; what does not fit is done in tiles."),
         click.option("--device", metavar="NAME",
                      help="auto, cpu, cuda, or several as cuda:0,cuda:1."),
+        threads_option,
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)

@@ -22,7 +22,7 @@ from tiltkit.cli.recipe import (
     recipe_values,
     resolved,
 )
-from tiltkit.cli.shared import call_plugins, json_option, print_json
+from tiltkit.cli.shared import call_plugins, json_option, print_json, set_threads
 from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.recon.summary import FIGURES
 
@@ -85,6 +85,7 @@ def run(
     recipe = resolved(values)
     check_jobs(jobs, _read(files, options["recipe"], recipe), overwrite=overwrite, resume=resume)
     check_gates(fail_if, FIGURES)
+    set_threads(recipe.threads)
     codes = []
     for job in jobs:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,10 @@ from tiltkit.plugins import load_plugins
 if TYPE_CHECKING:
     from tiltkit.plugins import Plugins
 
-__all__ = ["Command", "call_plugins", "json_option", "print_json", "print_tree"]
+__all__ = [
+    "Command", "call_plugins", "json_option", "print_json", "print_tree", "set_threads",
+    "threads_option",
+]  # fmt: skip
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -33,6 +37,38 @@ def call_plugins(ctx: click.Context | None = None) -> Plugins:
 def json_option(command: Command) -> Command:
     """``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")(command)
+
+
+threads_option = click.option(
+    "--threads",
+    type=int,
+    metavar="N",
+    help="Threads of the CPU; all processors that this process may use when not given.",
+)
+
+
+def set_threads(given: int | None) -> None:
+    """Let torch use a number of CPU threads.
+
+    Args:
+        given: That number. With None, ``OMP_NUM_THREADS`` is left to torch where it is set; else it
+            is ``SLURM_CPUS_PER_TASK``, or the number of processors that this process may use.
+    """
+    import torch
+
+    if given is None and os.environ.get("OMP_NUM_THREADS"):
+        return
+    torch.set_num_threads(given or _processors())
+
+
+def _processors() -> int:
+    """Processors of this batch job, or that the system lets this process run on."""
+    job = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if job.isdecimal() and int(job) > 0:
+        return int(job)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def print_json(values: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tiltkit.cli.shared import json_option, print_json, print_tree
+from tiltkit.cli.shared import json_option, print_json, print_tree, set_threads, threads_option
 
 if TYPE_CHECKING:
     from tiltkit.training.finish import Finished
@@ -38,6 +38,7 @@ _BUDGETS = {"training.steps": "minutes", "training.minutes": "steps"}
 @click.option(
     "-o", "--output", metavar="OUT", help="Weights file; as in the recipe when not given."
 )
+@threads_option
 @click.option("--check", is_flag=True, help="Read and check the images, and train nothing.")
 @click.option("--resume", is_flag=True, help="Go on with a training that was stopped.")
 @click.option("--overwrite", is_flag=True, help="Replace a prior that is there.")
@@ -46,6 +47,7 @@ def train(
     recipe: Path,
     settings: Sequence[str],
     output: str | None,
+    threads: int | None,
     check: bool,
     resume: bool,
     overwrite: bool,
@@ -64,7 +66,9 @@ def train(
     values = read_toml(recipe)
     for setting in settings:
         values = _changed(values, setting)
-    resolved = resolve(values | ({"output": output} if output else {}))
+    given = {"output": output, "threads": threads}
+    resolved = resolve(values | {name: x for name, x in given.items() if x is not None})
+    set_threads(resolved.threads)
     if check:
         from tiltkit.training.train import check as checked
 

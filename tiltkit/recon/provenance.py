@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from tiltkit.digest import digest
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def provenance(
         | {"python": sys.version.split()[0]},
         "plugins": {p.distribution: p.version for p in plugins.plugins if p.status == "ok"},
         "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
     }
 
 

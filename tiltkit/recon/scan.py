@@ -110,6 +110,8 @@ def run_scan(
         TiltkitError: As the command ``tiltkit run`` shows it.
     """
     recipe = resolve(recipe.model_dump(), plugins)
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
     complete = resume and is_complete(output)
     check_output(output, overwrite=overwrite or complete, resume=resume, keep=[source])
     start, before = time.perf_counter(), stamp(source)
@@ -185,6 +187,7 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
             + (f" in {recipe.runs} independent runs" if recipe.runs > 1 else ""),
             "slices to do": f"{len(chosen)}, each in {tiles} tiles" if tiles > 1 else len(chosen),
             "device": str(device),
+            "CPU threads": torch.get_num_threads(),
             "memory for particles": f"{chunk} side by side",
             "time per network call": f"{seconds:.2f} s for all samples",
         }

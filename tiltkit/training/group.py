@@ -68,8 +68,10 @@ def together(devices: Sequence[torch.device], follow: Callable[[Group], None]) -
         meeting = f"file://{Path(folder, 'meeting').as_posix()}"
         groups = [Group(device, rank, len(devices)) for rank, device in enumerate(devices)]
         context = multiprocessing.get_context("spawn")
+        # As many threads for each process as it would have if it were alone would be too many.
+        threads = max(1, torch.get_num_threads() // len(devices))
         others = [
-            context.Process(target=_other, args=(group, backend, meeting, follow))
+            context.Process(target=_other, args=(group, backend, meeting, follow, threads))
             for group in groups[1:]
         ]
         for process in others:
@@ -83,11 +85,12 @@ def together(devices: Sequence[torch.device], follow: Callable[[Group], None]) -
                 process.terminate()
 
 
-def _other(group: Group, backend: str, meeting: str, follow: Callable[[Group], None]) -> None:
+def _other(
+    group: Group, backend: str, meeting: str, follow: Callable[[Group], None], threads: int
+) -> None:
     # Ctrl-C reaches every process; rank 0 tells the others when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # As many threads for each process as it would have if it were alone would be too many.
-    torch.set_num_threads(max(1, torch.get_num_threads() // group.size))
+    torch.set_num_threads(threads)
     with _joined(group, backend, meeting):
         follow(group)
 

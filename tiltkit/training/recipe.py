@@ -154,6 +154,10 @@ class TrainRecipe(BaseModel):
     output: str = Field("prior.safetensors", description="weights file to write")
     seed: int = Field(0, ge=0, lt=2**63, description="the same seed gives the same training")
     device: str = Field("auto", description="auto, cpu, cuda, or several as cuda:0,cuda:1")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="threads of the CPU; when unset, the command line takes"
+        " all processors that it may use, and Python calls leave torch as it is"
+    )  # fmt: skip
 
     @property
     def channels(self) -> int:

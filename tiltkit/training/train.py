@@ -50,6 +50,8 @@ def train(
         overwrite: Replace what is there.
         stop: Asked at every step; True saves the state and ends.
     """
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
     output = Path(recipe.output)
     check_output(output, overwrite=overwrite, resume=resume)
     # A training that was stopped while it wrote its files replaces them.
@@ -85,4 +87,5 @@ def train(
 
 def check(recipe: TrainRecipe) -> dict[str, str]:
     """Read and check all images or scans; what would be done, for people."""
-    return plan(recipe) if recipe.scans else prepare(recipe).facts()
+    facts = plan(recipe) if recipe.scans else prepare(recipe).facts()
+    return facts | {"CPU threads": str(torch.get_num_threads())}

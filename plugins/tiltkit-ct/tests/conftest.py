@@ -11,7 +11,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -150,8 +149,3 @@ def shared() -> Path:
     if not (folder / "tooth_aps.h5").is_file():
         pytest.skip("real scans are not here: set TILTKIT_SHARED_DATA")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)

@@ -11,7 +11,6 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
-import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
@@ -131,8 +130,3 @@ def letters(text: str) -> NDArray[np.bytes_]:
 def counting() -> NDArray[np.uint16]:
     """(time, channel, z, y, x) in which every value tells where it is."""
     return np.arange(2 * 3 * 5 * 18 * 20, dtype=np.uint16).reshape(2, 3, 5, 18, 20)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
