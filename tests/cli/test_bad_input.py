@@ -23,17 +23,17 @@ def nan_kspace() -> np.ndarray:
 
 
 BAD = {
-    "not HDF5": (None, b"no hdf5 at all", 1, "not an HDF5 file"),
-    "empty": (None, b"", 1, "empty"),
-    "without k-space": ({"kspace": None}, None, 1, "mask"),
-    "NaN in k-space": ({"kspace": nan_kspace()}, None, 1, "NaN"),
-    "wrong dtype": ({"kspace": np.ones((1, 3, 40, 36), np.float32)}, None, 1, "float32"),
-    "two dimensions": ({"kspace": np.ones((40, 36), np.complex64)}, None, 1, "2 dimensions"),
-    "five dimensions": ({"kspace": np.ones((1,) * 5, np.complex64)}, None, 1, "5 dimensions"),
-    "empty mask": ({"mask": np.zeros(36, bool)}, None, 1, "no column"),
-    "mask of wrong length": ({"mask": np.ones(35, bool)}, None, 1, "36 columns"),
-    "no calibration lines": ({"mask": np.arange(36) % 3 == 1}, None, 1, "calibration lines"),
-    "zero slices": ({"kspace": np.ones((0, 3, 40, 36), np.complex64)}, None, 1, "no slices"),
+    "not HDF5": (None, b"no hdf5 at all", 4, "not an HDF5 file"),
+    "empty": (None, b"", 4, "empty"),
+    "without k-space": ({"kspace": None}, None, 4, "mask"),
+    "NaN in k-space": ({"kspace": nan_kspace()}, None, 4, "NaN"),
+    "wrong dtype": ({"kspace": np.ones((1, 3, 40, 36), np.float32)}, None, 4, "float32"),
+    "two dimensions": ({"kspace": np.ones((40, 36), np.complex64)}, None, 4, "2 dimensions"),
+    "five dimensions": ({"kspace": np.ones((1,) * 5, np.complex64)}, None, 4, "5 dimensions"),
+    "empty mask": ({"mask": np.zeros(36, bool)}, None, 4, "no column"),
+    "mask of wrong length": ({"mask": np.ones(35, bool)}, None, 4, "36 columns"),
+    "no calibration lines": ({"mask": np.arange(36) % 3 == 1}, None, 4, "calibration lines"),
+    "zero slices": ({"kspace": np.ones((0, 3, 40, 36), np.complex64)}, None, 4, "no slices"),
 }
 
 
@@ -57,7 +57,7 @@ def test_bad_input_is_refused_with_a_way_out_and_leaves_no_trace(
 def test_a_truncated_file_is_refused(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
     scan.write_bytes(scan.read_bytes()[:-5000])
     done = tilt("run", "mri-recon", scan, "-o", tmp_path / "out.h5", *FAST)
-    assert_refused(done, 1, "truncated")
+    assert_refused(done, 4, "truncated")
     assert [p.name for p in tmp_path.iterdir()] == ["scan.h5"]
 
 
@@ -81,7 +81,7 @@ def test_a_scan_that_changes_while_it_is_read_gives_no_result(
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, changing(getattr(owner, name), b"\0"))
             done = tilt(*run)
-        assert done.code == 1
+        assert done.code == 4
         assert f"{scan} changed while it was read" in done.err
         assert [p.name for p in tmp_path.iterdir()] == ["scan.h5"]
     monkeypatch.setattr(ResultWriter, "write", changing(ResultWriter.write, b""))
@@ -133,18 +133,18 @@ def test_an_unknown_task_or_command_gets_the_nearest_name(tilt: Tilt, scan: Path
 
 
 def test_a_missing_input_is_refused(tilt: Tilt, tmp_path: Path) -> None:
-    assert_refused(tilt("run", "mri-recon", tmp_path / "no.h5"), 1, "no.h5")
+    assert_refused(tilt("run", "mri-recon", tmp_path / "no.h5"), 4, "no.h5")
     assert_refused(tilt("run", "mri-recon"), 2, "No input file")
-    assert_refused(tilt("show", tmp_path / "no.h5"), 1, "no.h5")
-    assert_refused(tilt("evaluate", tmp_path / "no.h5", "--truth", tmp_path / "t.h5"), 1, "no.h5")
-    assert_refused(tilt("report", tmp_path / "no.h5"), 1, "no.h5")
+    assert_refused(tilt("show", tmp_path / "no.h5"), 4, "no.h5")
+    assert_refused(tilt("evaluate", tmp_path / "no.h5", "--truth", tmp_path / "t.h5"), 4, "no.h5")
+    assert_refused(tilt("report", tmp_path / "no.h5"), 4, "no.h5")
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tilt: Tilt, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.h5"
     os.mkfifo(pipe)
     for command in (("run", "mri-recon", pipe), ("check", "mri-recon", pipe), ("show", pipe)):
-        assert_refused(tilt(*command), 1, f"{pipe} is no regular file")
+        assert_refused(tilt(*command), 4, f"{pipe} is no regular file")
 
 
 def test_a_folder_that_may_not_be_entered_is_named(
@@ -155,7 +155,7 @@ def test_a_folder_that_may_not_be_entered_is_named(
 
     monkeypatch.setattr(Path, "exists", locked)  # permissions do not bind root
     for command in (("run", "mri-recon", scan, "-o", "out.h5"), ("show", scan)):
-        assert_refused(tilt(*command), 1, f"{scan} may not be read or written")
+        assert_refused(tilt(*command), 2, f"{scan} may not be read or written")
 
 
 def test_an_existing_output_is_kept_unless_told_otherwise(
@@ -202,11 +202,11 @@ def test_a_full_disk_is_refused_before_any_sampling(
 
     monkeypatch.setattr(result, "need_room", full)
     done = tilt("run", "mri-recon", scan, "-o", tmp_path / "out.h5", *FAST)
-    assert_refused(done, 1, "not enough disk space")
+    assert_refused(done, 9, "not enough disk space")
     assert [p.name for p in tmp_path.iterdir()] == ["scan.h5"]
 
 
 def test_debug_shows_where_an_error_comes_from(tilt: Tilt, tmp_path: Path) -> None:
     done = tilt("--debug", "show", tmp_path / "no.h5")
     assert "Traceback" in done.err
-    assert done.code == 1
+    assert done.code == 4

@@ -116,7 +116,7 @@ def test_cite_names_the_papers_of_the_sampler_and_the_prior(
     found = json.loads(tilt("cite", out, "--json").out)
     assert [part["kind"] for part in found["parts"]] == ["task", "prior", "sampler"]
     assert "not installed" in tilt("--no-plugins", "cite", out).out
-    assert tilt("cite", scan).code == 1
+    assert tilt("cite", scan).code == 4
 
 
 def test_list_names_parts_and_their_options(tilt: Tilt) -> None:

@@ -87,7 +87,7 @@ def test_a_check_trains_nothing(here: Path, capsys: pytest.CaptureFixture[str]) 
 def test_wrong_settings_exit_with_2(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("-s", "training.stepz=4") == 2
     assert "did you mean 'steps'" in capsys.readouterr().err
-    assert call("-s", "data.paths=['nowhere']") == 1
+    assert call("-s", "data.paths=['nowhere']") == 4
 
 
 def test_ctrl_c_leaves_what_resume_needs(here: Path) -> None:

@@ -1,29 +1,30 @@
-"""Errors that nobody foresaw, in words; those of plugins name the plugin."""
+"""Turn any exception into an error with a kind, a message and a hint."""
 
 from __future__ import annotations
 
 from traceback import walk_tb
 
-__all__ = ["unexpected"]
+from tiltkit.errors import Kind, TiltkitError, known_error
+
+__all__ = ["error_of"]
 
 
-def unexpected(error: BaseException) -> str:
-    """What happened, where, and whom to tell; what may not be read or written is nobody's fault."""
-    if isinstance(error, PermissionError) and error.filename:
-        return (
-            f"{error.filename} may not be read or written: permission denied.\n"
-            "Try: ask its owner for access, or name another file."
-        )
-    plugin = _culprit(error)
+def error_of(error: BaseException) -> TiltkitError:
+    """The tiltkit error for any exception; an unexpected one names the plugin that it arose in."""
+    known = known_error(error)
+    if known is not None:
+        return known
+    plugin = _plugin_of(error)
     where = f" in the plugin {plugin}" if plugin else ""
     whom = " to its authors" if plugin else ""
-    return (
-        f"Something unexpected happened{where}: {type(error).__name__}: {error}\n"
-        f"Try: add --debug in front of the command and report it{whom}."
+    return TiltkitError(
+        f"Something unexpected happened{where}: {type(error).__name__}: {error}",
+        f"add --debug in front of the command and report it{whom}.",
+        kind=Kind.PLUGIN if plugin else Kind.INTERNAL,
     )
 
 
-def _culprit(error: BaseException) -> str:
+def _plugin_of(error: BaseException) -> str:
     """The package of the plugin that an error arose in; empty where it arose in tiltkit itself."""
     from tiltkit.plugins.discover import discover
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from tiltkit.cli.shared import call_plugins
-from tiltkit.errors import TiltkitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -109,7 +108,7 @@ def cli(no_plugins: tuple[str, ...] | None, debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit.
 
-    Codes: 0 done, 1 failed, 2 wrong use, 3 a --fail-if was met, 130 stopped.
+    Codes: 0 done, 3 a --fail-if was met, and one for each kind of error: see `tiltkit.errors.Kind`.
     """
     args = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -119,8 +118,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     args = ["--no-plugins=all" if arg == "--no-plugins" else arg for arg in args]
     try:
         code = cli.main(args, prog_name="tiltkit", standalone_mode=False)
-    except TiltkitError as error:
-        _fail(args, str(error), error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         _fail(args, error.format_message(), 2, label="")
     except click.UsageError as error:
@@ -134,9 +131,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stderr.close()  # the reader of our output has gone, for example `head`
         sys.exit(1)
     except Exception as error:
-        from tiltkit.cli.faults import unexpected
+        from tiltkit.cli.faults import error_of
 
-        _fail(args, unexpected(error), 1)
+        found = error_of(error)
+        _fail(args, str(found), found.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
 

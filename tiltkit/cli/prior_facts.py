@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from tiltkit.config import with_setting
 from tiltkit.digest import digest
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import InputError
 from tiltkit.hookspecs import PriorEntry
 from tiltkit.priors.fetch import weights_file
 
@@ -80,6 +80,6 @@ def _notes(path: Path) -> dict[str, str]:
         with safe_open(path, framework="numpy") as file:
             notes = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise TiltkitError(f"{path} is no safetensors file.", "name another one.") from error
+        raise InputError(f"{path} is no safetensors file.", "name another one.") from error
     known = sorted(notes.keys() - set(_TECHNICAL))
     return {f"note {key.replace('_', ' ')}": notes[key] for key in known}

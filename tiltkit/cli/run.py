@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tiltkit.cli.export import files_of, write_as
-from tiltkit.cli.faults import unexpected
+from tiltkit.cli.faults import error_of
 from tiltkit.cli.gates import check_gates, fail_if_option, gates_met
 from tiltkit.cli.outputs import Job, check_jobs, planned_jobs
 from tiltkit.cli.recipe import (
@@ -116,11 +116,9 @@ def _told(error: Exception, source: Path) -> int:
     """Say what went wrong with one file of several; the exit code that it asks for."""
     if click.get_current_context().find_root().params.get("debug"):
         traceback.print_exception(error)
-    text, code = unexpected(error), 1
-    if isinstance(error, TiltkitError):
-        text, code = str(error), error.exit_code
-    click.echo(f"Error: {source}: {text}", err=True)
-    return code
+    found = error_of(error)
+    click.echo(f"Error: {source}: {found}", err=True)
+    return found.exit_code
 
 
 def _finished(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from tiltkit.errors import TiltkitError, UsageError
+from tiltkit.errors import MachineError, UsageError
 
 __all__ = [
     "check_output", "checkpoint_path", "checkpoints_of", "clear_checkpoints", "is_complete",
@@ -86,13 +86,13 @@ def publish(part: Path, path: Path) -> None:
     """Give a complete file its final name, after it has reached the disk.
 
     Raises:
-        TiltkitError: The file could not be renamed.
+        MachineError: The file could not be renamed.
     """
     try:
         _sync(part)
         part.replace(path)
     except OSError as error:
-        raise TiltkitError(
+        raise MachineError(
             f"{part} is complete but could not be renamed: {error.strerror}.",
             f"rename it to {path.name} yourself.",
         ) from error

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tiltkit.errors import TiltkitError, UsageError
+from tiltkit.errors import MachineError, OutputLockedError, is_full
 from tiltkit.io.atomic import part_path
 
 try:
@@ -32,25 +32,25 @@ def explained(path: Path, size: int) -> Iterator[None]:
         size: How large it will be, about, in bytes.
 
     Raises:
-        UsageError: Another process writes the same file.
-        TiltkitError: The disk is full or broken.
+        OutputLockedError: Another process writes the same file.
+        MachineError: The disk is full or broken.
     """
     try:
         yield
     except (BlockingIOError, FileExistsError) as error:
-        raise UsageError(
+        raise OutputLockedError(
             f"{part_path(path)} is being written by another process.",
             "wait for it, or choose another -o.",
         ) from error
     except _H5PY_ERRORS as error:
-        if any(text in str(error) for text in ("No space left", "File too large", "quota")):
-            raise TiltkitError(
+        if is_full(error):
+            raise MachineError(
                 f"There is not enough disk space for {path}: it needs about {_readable(size)}.",
                 "free some space, or choose another disk with -o.",
             ) from error
         if not isinstance(error, OSError):
             raise  # a mistake in the code, not on the disk
-        raise TiltkitError(
+        raise MachineError(
             f"{path} could not be written: {str(error).splitlines()[0]}.",
             "check the disk, or choose another one with -o.",
         ) from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiltkit.digest import digest
-from tiltkit.errors import PluginError, TiltkitError, UsageError
+from tiltkit.errors import MachineError, PluginError, TiltkitError, UsageError
 
 if TYPE_CHECKING:
     from tiltkit.hookspecs import PriorEntry
@@ -110,7 +110,7 @@ def fetch(entry: PriorEntry) -> Path:
             "try again later; if it stays so, tell the plugin's authors.",
         ) from error
     except Exception as error:  # of requests, of the operating system
-        raise TiltkitError(
+        raise MachineError(
             f"{entry.url} could not be downloaded: {_first_line(error)}.",
             "check the network, and that the address is still right.",
         ) from error

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tiltkit.errors import InputError, TiltkitError
+from tiltkit.errors import InputError, MachineError
 from tiltkit.io.atomic import check_output, part_path, publish
 from tiltkit.io.reading import (
     read_diagnostics_of,
@@ -41,7 +41,7 @@ def write_report(result: Path, html: Path) -> None:
     Raises:
         InputError: ``result`` is not a result, or holds no finished slice.
         UsageError: The folder of ``html`` is missing or read-only.
-        TiltkitError: The page could not be written.
+        MachineError: The page could not be written.
     """
     check_output(html, overwrite=True, resume=False)
     text = _render(_gather(result))
@@ -50,7 +50,7 @@ def write_report(result: Path, html: Path) -> None:
         part.write_text(text, encoding="utf-8")
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise TiltkitError(
+        raise MachineError(
             f"{html} could not be written: {error.strerror}.", "free some space, or use -o."
         ) from error
     publish(part, html)

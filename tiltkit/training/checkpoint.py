@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tiltkit.errors import TiltkitError, UsageError
+from tiltkit.errors import InputError, MachineError, UsageError
 from tiltkit.io.atomic import part_path, publish
 from tiltkit.training.learner import Learner
 from tiltkit.training.record import Check, Record
@@ -53,7 +53,7 @@ def save(path: Path, learner: Learner, kept: Checkpoint) -> None:
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part, notes)
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)
-        raise TiltkitError(
+        raise MachineError(
             f"The state of the training could not be written to {path}: {error}.",
             "free some space and go on with --resume.",
         ) from error
@@ -65,7 +65,7 @@ def load(path: Path, learner: Learner, settings: Mapping[str, object]) -> Checkp
 
     Raises:
         UsageError: It is of a training with other settings or images.
-        TiltkitError: It is damaged.
+        InputError: It is damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -73,7 +73,7 @@ def load(path: Path, learner: Learner, settings: Mapping[str, object]) -> Checkp
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         before, plain = json.loads(notes["settings"]), json.loads(notes["record"])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise TiltkitError(
+        raise InputError(
             f"{path} is damaged, or no state of a training.", "start again with --overwrite."
         ) from error
     refuse_changes(path, before, settings)

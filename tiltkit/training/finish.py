@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tiltkit.digest import digest
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import MachineError
 from tiltkit.io.atomic import part_path, publish
 from tiltkit.priors.check.ancestral import along
 from tiltkit.priors.denoiser import DenoiserPrior, NetworkOptions, is_low, prior_of
@@ -58,7 +58,7 @@ def finish(
         devices: Where it was trained; samples are drawn on the first one.
 
     Raises:
-        TiltkitError: A file could not be written; the state is kept.
+        MachineError: A file could not be written; the state is kept.
     """
     training, data = job.recipe.training, job.recipe.data
     net = new_network(job.recipe, job.sigma_data, job.sigma_range)
@@ -96,7 +96,7 @@ def finish(
             _text(job.output.with_suffix(".html"), page(outcome)),
         )
     except OSError as error:
-        raise TiltkitError(
+        raise MachineError(
             f"The prior could not be written to {job.output}: {error.strerror}.",
             "free some space and go on with --resume.",
         ) from error

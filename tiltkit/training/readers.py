@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltkit.errors import InputError, TiltkitError
+from tiltkit.errors import InputError, TiltkitError, UsageError
 from tiltkit.training.recipe import DataOptions
 
 __all__ = ["Contents", "is_image", "is_volume", "read"]
@@ -42,7 +42,7 @@ def read(paths: Sequence[Path], options: DataOptions) -> Contents:
 
     Raises:
         InputError: The file is damaged, or does not say which of its arrays is meant.
-        TiltkitError: The library that reads it is not installed.
+        UsageError: The library that reads it is not installed.
     """
     reader = _DICOM if len(paths) > 1 else _reader_of(paths[0])
     if reader is None:
@@ -224,7 +224,7 @@ def _library(name: str, what: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise TiltkitError(
+        raise UsageError(
             f"{what} files are read with {name}, which is not installed.",
             f"pip install {name}, or 'tiltkit[train]' for all formats.",
         ) from error

@@ -238,7 +238,7 @@ def test_bad_scans_are_refused_without_output(
     path = exchange(scan, **changes)
     code = run("run", "ct-recon", path, "-o", tmp_path / "out.h5", "--prior", "gaussian")
     error = capsys.readouterr().err
-    assert code == 1, error
+    assert code == 4, error
     assert says in error.lower()
     assert "Try:" in error
     assert [p.name for p in tmp_path.iterdir()] == ["scan.h5"]
