@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tiltkit.config import Recipe, nearest, read_toml, validated, with_setting
-from tiltkit.errors import InputError, UsageError
+from tiltkit.errors import UsageError
 from tiltkit.recon.recipe import resolve
 
 
@@ -135,10 +135,10 @@ def test_a_setting_of_another_form_is_refused(setting: str) -> None:
 
 
 def test_a_recipe_file_that_cannot_be_read_says_where(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(UsageError, match="No such file"):
         read_toml(tmp_path / "no.toml")
     (tmp_path / "bad.toml").write_text("a = \n")
-    with pytest.raises(InputError, match=r"bad\.toml is not valid TOML: .*line 1"):
+    with pytest.raises(UsageError, match=r"bad\.toml is not valid TOML: .*line 1"):
         read_toml(tmp_path / "bad.toml")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from tiltkit.errors import InputError, UsageError
+from tiltkit.errors import UsageError
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -88,17 +88,17 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The settings in a TOML file.
 
     Raises:
-        InputError: No such file, or no valid TOML.
+        UsageError: No such file, or no valid TOML.
     """
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
     except OSError as error:
-        raise InputError(
+        raise UsageError(
             f"The recipe {path} cannot be read: {error.strerror}.", "check its name and folder."
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
+        raise UsageError(
             f"The recipe {path} is not valid TOML: {error}.", "correct it at that place."
         ) from error
 

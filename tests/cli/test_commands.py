@@ -136,7 +136,7 @@ def test_a_plugin_that_fails_is_named(
 ) -> None:
     monkeypatch.setattr("tiltkit_mri.task.Layout", None)
     done = tilt("check", "mri-recon", scan, *FAST)
-    assert done.code == 1
+    assert done.code == 10
     assert "unexpected happened in the plugin tiltkit-mri: TypeError" in done.err
     assert "report it to its authors" in done.err
 

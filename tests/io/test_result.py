@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tiltkit.errors import InputError, TiltkitError, UsageError
+from tiltkit.errors import InputError, OutputLockedError, TiltkitError, UsageError
 from tiltkit.io.result import (
     ResultWriter,
     read_estimate,
@@ -226,7 +226,7 @@ def test_two_runs_cannot_write_the_same_result_where_hdf5_takes_no_locks(
     with start() as writer:
         writer.write(0, outcome())
         for how in ({"overwrite": True}, {"resume": True}):
-            with pytest.raises(UsageError, match="another process"):
+            with pytest.raises(OutputLockedError, match="another process"):
                 start(**how)
         writer.write(1, outcome(1))
     np.testing.assert_array_equal(read_estimate(writer.part, 1).mean, outcome(1).mean)
@@ -242,7 +242,7 @@ def test_a_run_that_comes_a_moment_too_late_leaves_the_file_of_the_first(
     monkeypatch.setattr(
         "tiltkit.io.result.clear_checkpoints", lambda _path: part.write_bytes(b"of the first")
     )
-    with pytest.raises(UsageError, match="another process"):
+    with pytest.raises(OutputLockedError, match="another process"):
         start()
     assert part.read_bytes() == b"of the first"
 
@@ -309,7 +309,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(
     command = [sys.executable, "-c", script, str(tmp_path / "out.h5")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "TiltkitError: There is not enough disk space" in done.stderr
+    assert "MachineError: There is not enough disk space" in done.stderr
     assert "about 98 MB" in done.stderr
     assert done.stdout == "", "no work starts when the result cannot fit"
     assert list(tmp_path.iterdir()) == []
