@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tiltkit.likelihoods import Likelihood
     from tiltkit.protocols import Layout, Prior
 
-__all__ = ["Constraint", "Problem", "Scan", "Task", "Tile", "TiledScan"]
+__all__ = ["AnnotatedScan", "Constraint", "Note", "Problem", "Scan", "Task", "Tile", "TiledScan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,22 @@ class Constraint:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What was chosen, estimated or left out when a scan was read; no reason for a warning.
+
+    Attributes:
+        code: Short name for programs: ``"angles_assumed"``.
+        text: A sentence for people: ``"There are no angles: 0 to 180 degrees are assumed."``
+        assumed: It stands in for something that the file lacks, and may be wrong: the last line
+            of a run repeats it.
+    """
+
+    code: str
+    text: str
+    assumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """A prior, a measurement, and the way back to the user's images.
 
@@ -65,6 +81,8 @@ class Problem:
             ``(*image)`` in radians; None for real images.
         facts: What was estimated on the way, for the diagnostics: noise level, scale.
         constraint: What else is known of the images; None for nothing.
+        notes: What was chosen or assumed for this slice; those of the whole scan are in
+            `AnnotatedScan`.
     """
 
     prior: Prior
@@ -75,6 +93,7 @@ class Problem:
     phase: Callable[[Tensor], Tensor] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     constraint: Constraint | None = None
+    notes: Sequence[Note] = ()
 
 
 class Scan(Protocol):
@@ -88,6 +107,20 @@ class Scan(Protocol):
 
     def describe(self) -> Mapping[str, Any]:
         """What was found, for ``tiltkit check``: labels to short values, in reading order."""
+        ...
+
+
+@runtime_checkable
+class AnnotatedScan(Protocol):
+    """A `Scan` that records what was assumed or left out on reading.
+
+    The notes are stored with every slice of a result and shown by ``tiltkit check``, on the page,
+    and, where they are assumptions, in the last line of a run.
+    """
+
+    @property
+    def notes(self) -> Sequence[Note]:
+        """Notes on the whole scan, in reading order."""
         ...
 
 

@@ -215,7 +215,8 @@ def test_a_newer_unfinished_result_is_not_passed_over(
 
 @pytest.mark.parametrize(("gate", "reason"), [
     ("chi2", "not understood"), ("chi2>much", "not understood"), ("chi>2", "did you mean 'chi2'"),
-    ("verdict>1", "There is no figure 'verdict'"),
+    ("verdict>1", "There is no figure or warning 'verdict'"),
+    ("data_fit_narow", "did you mean 'data_fit_narrow'"),
 ])  # fmt: skip
 def test_a_gate_that_is_none_is_refused_before_the_run(
     tilt: Tilt, scan: Path, tmp_path: Path, gate: str, reason: str
@@ -236,8 +237,25 @@ def test_a_gate_holds_where_nothing_is_known_or_anything_warns(
     assert "rhat>1.1 (rhat is not known)" in done.err
     assert "1e3" not in done.err
     figures = json.loads(done.out)
-    assert figures["warned"] == (figures["verdict"] != "ok")
+    assert figures["warned"] == bool(figures["warnings"])
     assert tilt(*run, "--fail-if", "warned>0").code == 3 * figures["warned"]
+
+
+def test_a_gate_on_a_warning_holds_where_a_slice_has_it(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
+    run = ("run", "mri-recon", scan, "-o", tmp_path / "out.h5", "--json", *FAST)
+    few = ("--samples", "1", "--fail-if", "runs_disagree", "--fail-if", "few_independent_samples")
+    done = tilt(*run, *few)
+    assert done.code == 3
+    assert "Not good enough: few_independent_samples in" in done.err
+    assert "runs_disagree" not in done.err
+    found = {one["code"]: one for one in json.loads(done.out)["warnings"]}
+    assert found["few_independent_samples"] == {
+        "code": "few_independent_samples", "slices": [0], "value": 1.0, "limit": 1.5,
+        "text": "The samples are worth 1.0 independent samples, too few for a spread.",
+        "hint": "Take more samples.",
+    }  # fmt: skip
 
 
 def test_an_unfinished_result_is_not_exported(

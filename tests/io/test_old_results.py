@@ -22,6 +22,12 @@ def test_the_figures_of_an_old_result_have_their_present_names() -> None:
     assert read_estimate(OLD, 0).samples.shape == (3, 24, 24)
 
 
+def test_the_verdict_of_an_old_result_is_one_warning() -> None:
+    (warning,) = read_diagnostics_of(OLD, 0)["warnings"]
+    assert warning.code == "legacy"
+    assert "4.99" in warning.text
+
+
 def test_an_old_result_has_a_page(tmp_path: Path) -> None:
     write_report(OLD, tmp_path / "page.html")
     assert "4.99" in (tmp_path / "page.html").read_text(encoding="utf-8")

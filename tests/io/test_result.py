@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from tiltkit.errors import InputError, OutputLockedError, TiltkitError, UsageError
+from tiltkit.io.reading import read_diagnostics_of
 from tiltkit.io.result import (
     ResultWriter,
     read_estimate,
@@ -23,6 +25,8 @@ from tiltkit.io.result import (
     result_shape,
 )
 from tiltkit.posterior.outcome import Outcome
+from tiltkit.posterior.warnings import Caution
+from tiltkit.problem import Note
 from tiltkit.protocols import Axis, Layout
 
 Start = Callable[..., ResultWriter]
@@ -390,3 +394,39 @@ def test_axes_keep_their_units(tmp_path: Path, start: Start, outcome: Make) -> N
         assert list(file["entry/data"].attrs["axes"]) == ["angle", "y", "x"]
         assert file["entry/samples/angle"].attrs["units"] == "deg"
         assert file["entry/data/data"].attrs["units"] == "1/mm"
+
+
+def test_warnings_and_notes_are_read_back_as_they_were_written(start: Start, outcome: Make) -> None:
+    warnings = (Caution("data_fit_wide", "χ² is low.", 0.5, 0.85, "Check."), Caution("legacy", "?"))
+    notes = (Note("axis_found", "The axis was found."), Note("darks", "None.", assumed=True))
+    with start() as writer:
+        writer.write(0, outcome(diagnostics={"warnings": warnings, "notes": notes}))
+        writer.write(1, outcome(diagnostics={"warnings": ()}))
+        writer.write(2, outcome(diagnostics={}))
+        writer.finish()
+    first, second, third = (read_diagnostics_of(writer.path, i) for i in range(3))
+    assert first["warnings"] == warnings
+    assert first["notes"] == notes
+    assert first["verdict"] == "χ² is low. Check. ?"
+    assert second == {"warnings": (), "verdict": "ok"}
+    assert third == {}
+    with h5py.File(writer.path) as file:
+        stored = json.loads(file["entry/diagnostics/warnings"][0])
+    assert stored[0]["code"] == "data_fit_wide"
+
+
+def test_records_that_a_later_release_extends_or_a_tool_spoils_are_read(
+    start: Start, outcome: Make
+) -> None:
+    with start() as writer:
+        for index in range(3):
+            writer.write(index, outcome(diagnostics={"warnings": ()}))
+        writer.finish()
+    with h5py.File(writer.path, "r+") as file:
+        texts = file["entry/diagnostics/warnings"]
+        texts[0] = '[{"code": "a", "text": "b", "later": 1}]'
+        texts[1] = "not JSON"
+        texts[2] = '[{"value": 1}]'
+    found = [read_diagnostics_of(writer.path, i)["warnings"] for i in range(3)]
+    assert found[0] == (Caution("a", "b"),)
+    assert [one.text for (one,) in found[1:]] == ["not JSON", '[{"value": 1}]']

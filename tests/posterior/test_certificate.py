@@ -9,8 +9,9 @@ import torch
 
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.spectral import Dense
-from tiltkit.posterior.certificate import data_fit, ladder_report, training_distance_report, verdict
+from tiltkit.posterior.certificate import data_fit, ladder_report, training_distance_report
 from tiltkit.posterior.level import Info
+from tiltkit.posterior.warnings import find_warnings
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.recon.solve import fisher
 from tiltkit.sampling.particles.rng import ParticleRng
@@ -88,24 +89,6 @@ def test_a_sampler_without_weights_reports_no_effective_sample_size():
     assert set(report) == {"noise_level"}
 
 
-def test_a_run_that_fits_its_data_is_ok():
-    assert verdict({"chi2": 1.02, "chi2_expected": 1.0, "weight_power_min": 1.0}) == "ok"
-    assert verdict({}) == "ok"
-
-
-def test_few_measurements_may_scatter_by_chance():
-    assert verdict({"chi2": 1.6, "chi2_expected": 1.0, "measured": 10}) == "ok"
-    assert verdict({"chi2": 1.6, "chi2_expected": 1.0, "measured": 10_000}) != "ok"
-
-
-@pytest.mark.parametrize("chi2", [0.5, 1.6])
-def test_a_run_that_does_not_fit_its_data_says_what_to_check(chi2):
-    text = verdict({"chi2": chi2, "chi2_expected": 1.0})
-    assert f"chi2 {chi2:.2f} where 1.00 is expected" in text
-    assert "noise level" in text
-    assert "\n" not in text
-
-
 def test_likelihoods_without_a_linear_model_get_no_expectation_for_the_mean():
     case = known()
 
@@ -123,11 +106,6 @@ def test_the_measured_components_of_complex_data_count_twice():
     dense = Dense(torch.eye(3), (3,))
     assert GaussianLikelihood(dense, torch.ones(1, 3), 1.0).measured == 3
     assert GaussianLikelihood(dense, torch.ones(1, 3, dtype=torch.complex64), 1.0).measured == 6
-
-
-def test_runs_that_disagree_are_a_reason_for_care():
-    assert verdict({"rhat": 1.08, "rhat_limit": 1.1}) == "ok"
-    assert "independent runs disagree: R-hat is 1.30" in verdict({"rhat": 1.3, "rhat_limit": 1.1})
 
 
 @dataclass(frozen=True)
@@ -148,12 +126,4 @@ def test_samples_unlike_the_training_images_are_told_and_a_reason_for_care():
     prior = TrainingDistance(m.means, m.variance, m.weights, m.sigma_range)
     report = training_distance_report(prior, samples)
     assert report == {"prior_distance": 1.5}
-    assert "unlike those that the prior was trained on" in verdict(report)
-    assert verdict({"prior_distance": 0.9}) == "ok"
-
-
-@pytest.mark.parametrize(("chi2", "word"), [(2.0, "narrow"), (0.3, "wide")])
-def test_data_that_fit_too_badly_or_too_well_say_which_way_intervals_are_wrong(
-    chi2: float, word: str
-) -> None:
-    assert f"too {word}" in verdict({"chi2": chi2, "chi2_expected": 1.0, "measured": 10**6})
+    assert [one.code for one in find_warnings(report)] == ["far_from_training"]

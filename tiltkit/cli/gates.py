@@ -1,4 +1,4 @@
-"""Quality gates: ``--fail-if 'chi2>1.5'`` turns a figure into an exit code."""
+"""Quality gates: ``--fail-if 'chi2>1.5'`` turns a figure or a warning into an exit code."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from tiltkit.cli.shared import Command
 from tiltkit.errors import UsageError
 from tiltkit.posterior.level import RENAMED
+from tiltkit.posterior.warnings import CODES
 
 __all__ = ["check_gates", "fail_if_option", "gates_met"]
 
@@ -22,33 +23,45 @@ def fail_if_option(command: Command) -> Command:
         "--fail-if",
         "fail_if",
         multiple=True,
-        metavar="NAME<VALUE",
-        help="Exit with 3 when a figure of the answer is so, such as 'chi2>1.5'; repeatable.",
+        metavar="CONDITION",
+        help="Exit with 3 if the condition holds: a figure beyond a value, such as 'chi2>1.5', or"
+        " the code of a warning, such as runs_disagree; repeatable.",
     )(command)
 
 
 def check_gates(conditions: Sequence[str], known: Collection[str]) -> None:
-    """Refuse conditions of the wrong form, or on a figure that is not ``known``.
+    """Refuse conditions of the wrong form, or on a figure or warning that does not exist.
+
+    Args:
+        conditions: ``NAME<VALUE``, ``NAME>VALUE``, or the code of a warning.
+        known: Names of figures.
 
     Raises:
         UsageError: Such a condition.
     """
     for name, _, _ in map(_gate, conditions):
-        if name not in known:
+        if name not in {*known, *CODES}:
             from tiltkit.config import nearest
 
-            raise UsageError(f"There is no figure {name!r}.", nearest(name, known))
+            raise UsageError(
+                f"There is no figure or warning {name!r}.", nearest(name, [*known, *CODES])
+            )
 
 
 def gates_met(conditions: Sequence[str], figures: Mapping[str, Any]) -> list[str]:
-    """Those of the ``NAME<VALUE`` conditions that hold.
+    """Those of the conditions that hold.
 
-    A figure that is NaN, or that this run does not have, speaks for nothing: its condition holds.
+    A condition holds where its figure is NaN or missing: an unknown figure gives no assurance.
+
+    Args:
+        conditions: As for `check_gates`; a code stands for the number of slices with that warning.
+        figures: From `tiltkit.recon.summary.summarize`.
     """
+    counts = {one["code"]: len(one["slices"]) for one in figures.get("warnings", ())}
     met = []
     for text in conditions:
         name, sign, limit = _gate(text)
-        value = float(figures.get(name, math.nan))
+        value = float(counts.get(name, 0) if name in CODES else figures.get(name, math.nan))
         if math.isnan(value):
             met.append(f"{text} ({name} is not known)")
         elif value < limit if sign == "<" else value > limit:
@@ -57,11 +70,18 @@ def gates_met(conditions: Sequence[str], figures: Mapping[str, Any]) -> list[str
 
 
 def _gate(text: str) -> tuple[str, str, float]:
-    """Figure, ``<`` or ``>``, and limit of a condition."""
+    """Figure or code, ``<`` or ``>``, and limit of a condition; a code alone means ``> 0``."""
+    if text.strip() in CODES:
+        return text.strip(), ">", 0.0
     match = re.fullmatch(r"\s*([\w.]+)\s*([<>])\s*([-+.\deE]+)\s*", text)
     try:
         if match:
             return RENAMED.get(match[1], match[1]), match[2], float(match[3])
     except ValueError:
         pass
-    raise UsageError(f"The condition {text!r} is not understood.", "write it like 'chi2>1.5'.")
+    from tiltkit.config import nearest
+
+    raise UsageError(
+        f"The condition {text!r} is not understood.",
+        f"write it like 'chi2>1.5', or give the code of a warning: {nearest(text, CODES)}",
+    )

@@ -58,9 +58,10 @@ class Progress:
             note = f"noise {event.noise_level:.3g}, ESS {event.ess:.1f}, {_left(event)}"
             self._level(event, note)
         elif isinstance(event, SliceDone) and self._bar is None:
-            verdict = event.diagnostics.get("verdict", "")
+            codes = [one.code for one in event.diagnostics.get("warnings", ())]
             seconds = event.diagnostics.get("seconds", 0.0)
-            self._line(f"{self._place}: done in {seconds:.0f} s, {verdict}")
+            found = f"warnings {', '.join(codes)}" if codes else "no warnings"
+            self._line(f"{self._place}: done in {seconds:.0f} s, {found}")
 
     def _level(self, event: LevelDone, note: str) -> None:
         if self._bar is not None:

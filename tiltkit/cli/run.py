@@ -24,7 +24,7 @@ from tiltkit.cli.recipe import (
 )
 from tiltkit.cli.shared import call_plugins, json_option, print_json, set_threads
 from tiltkit.errors import TiltkitError, UsageError
-from tiltkit.recon.summary import FIGURES
+from tiltkit.recon.summary import FIGURES, last_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +90,7 @@ def run(
     for job in jobs:
         try:
             summary = _finished(recipe, job, resume=resume, overwrite=overwrite)
-            print_json(summary) if as_json else click.echo(_sentence(summary))
+            print_json(summary) if as_json else click.echo(last_line(summary))
             missed = gates_met(fail_if, summary)
         except BrokenPipeError:
             raise  # nobody reads what the others would say
@@ -160,24 +160,3 @@ def _run_one(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> Scan
             click.echo("Finished slices are kept: run the same command with --resume.", err=True)
         raise
     raise TiltkitError(f"{job.source} gave no result.")
-
-
-def _sentence(summary: dict[str, Any]) -> str:
-    """The last line: where the result is, what was found, and whether to trust it."""
-    slices, seconds = summary["slices"], summary["seconds"]
-    text = f"{summary['output']}: {slices} slice{'s' * (slices != 1)}"
-    count = summary["samples"]
-    text += f", {count} sample{'s' * (count != 1)}, {seconds:.0f} s"
-    if "ess_min" in summary:
-        text += f", ESS of exact weights at least {summary['ess_min']:.1f}"
-        text += f" (used at {summary['weighted_levels']} of {summary['levels']} levels)"
-    if "rhat" in summary:
-        text += f", R-hat {summary['rhat']:.2f}"
-    if "chi2" in summary:
-        text += f", chi2 {summary['chi2']:.2f} (expected {summary['chi2_expected']:.2f})"
-    if "report" in summary:
-        text += f", report {summary['report']}"
-    if not summary["warned"]:
-        return f"{text}. Certificate: ok."
-    which = f" ({summary['warned']} of {slices} slices)" if slices > 1 else ""
-    return f"{text}. Take care{which}: {summary['verdict']}."

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 import h5py
 import numpy as np
 
 from tiltkit.posterior.level import RENAMED
+from tiltkit.posterior.warnings import LEGACY, Caution, verdict_text
+from tiltkit.problem import Note
 
 __all__ = [
-    "allocated_at_once", "finish_ladder", "members", "plain_value", "read_diagnostics",
-    "write_diagnostics",
+    "RECORDS", "allocated_at_once", "finish_ladder", "members", "plain_value", "read_diagnostics",
+    "read_records", "write_diagnostics",
 ]  # fmt: skip
 
 COMPLETE = "complete"
 _TEXT = h5py.string_dtype()
+# Lists of records by their names; one text in JSON per slice.
+RECORDS: Mapping[str, type[Caution] | type[Note]] = {"warnings": Caution, "notes": Note}
 # Ladders can be adaptive: the next slice may have more levels than this one.
 _LEVELS_PER_CHUNK = 64
 
@@ -27,8 +33,12 @@ def write_diagnostics(entry: h5py.Group, index: int, values: Mapping[str, Any]) 
     Args:
         entry: The NXentry of a result file.
         index: Position of the slice in the result.
-        values: Scalars, texts and one-dimensional arrays by name; None is left out.
+        values: Scalars, texts and one-dimensional arrays by name, and the records ``warnings``
+            and ``notes``; None is left out.
     """
+    values = {name: _text(value) if name in RECORDS else value for name, value in values.items()}
+    if "verdict" not in values and "warnings" in values:  # read by tools for release 0.1
+        values["verdict"] = verdict_text(read_records("warnings", values["warnings"]))
     slices = len(entry["diagnostics"][COMPLETE])
     curves = {name: np.asarray(v, float) for name, v in values.items() if _is_curve(v)}
     for name, value in values.items():
@@ -39,7 +49,7 @@ def write_diagnostics(entry: h5py.Group, index: int, values: Mapping[str, Any]) 
 
 
 def read_diagnostics(entry: h5py.Group, index: int) -> dict[str, Any]:
-    """Scalars, texts and arrays of one slice by name; what the slice lacks is left out."""
+    """Scalars, texts, arrays and records of one slice by name; what it lacks is left out."""
     values: dict[str, Any] = {}
     for name, dataset in members(entry["diagnostics"]):
         if name == COMPLETE:
@@ -55,7 +65,28 @@ def read_diagnostics(entry: h5py.Group, index: int) -> dict[str, Any]:
             known = np.flatnonzero(~np.isnan(curve))
             if known.size:
                 values[name] = curve[: known[-1] + 1]
-    return {RENAMED.get(name, name): value for name, value in values.items()}
+    found = {RENAMED.get(name, name): value for name, value in values.items()}
+    found |= {name: read_records(name, found[name]) for name in RECORDS if name in found}
+    text = found.get("verdict", "ok")
+    if "warnings" not in found and text != "ok":
+        found["warnings"] = (Caution(LEGACY, text[:1].upper() + text[1:]),)
+    return found
+
+
+def read_records(name: str, stored: Any) -> tuple[Any, ...]:
+    """The records ``warnings`` or ``notes`` from their JSON; what is no record becomes its text.
+
+    Args:
+        name: Which of the two.
+        stored: A text in JSON, or the list that it stands for.
+    """
+    record = RECORDS[name]
+    known = {field.name for field in fields(record)}
+    try:
+        items = json.loads(stored) if isinstance(stored, str) else stored
+        return tuple(record(**{k: item[k] for k in known & item.keys()}) for item in items)
+    except (AttributeError, TypeError, ValueError):
+        return (record(LEGACY, str(stored)),)
 
 
 def members(group: h5py.Group) -> Iterator[tuple[str, Any]]:
@@ -89,10 +120,16 @@ def allocated_at_once() -> h5py.h5p.PropDCID:
 
 
 def plain_value(value: Any) -> Any:
-    """A diagnostic as JSON knows it: numbers, texts, lists."""
+    """A diagnostic as JSON knows it: numbers, texts, lists, and mappings for records."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     if isinstance(value, list | tuple | np.ndarray):
         return [plain_value(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _text(records: Any) -> str:
+    return json.dumps([plain_value(one) for one in records], ensure_ascii=False)
 
 
 def _is_curve(value: Any) -> bool:

@@ -21,6 +21,7 @@ from tiltkit.io.reading import (
 )
 from tiltkit.io.sniff import datasets, readers_of
 from tiltkit.plugins import load_plugins
+from tiltkit.posterior.warnings import group_warnings
 
 if TYPE_CHECKING:
     from tiltkit.plugins import Plugins
@@ -64,6 +65,9 @@ def summarise(diagnostics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _describe_result(path: Path) -> dict[str, Any]:
     slices, *image = result_shape(path)
     done = read_finished(path)
+    reports = [read_diagnostics_of(path, index) for index in done]
+    warnings = group_warnings(one.get("warnings", ()) for one in reports)
+    notes = dict.fromkeys(note for one in reports for note in one.get("notes", ()))
     return {
         "kind": "result",
         "title": read_title(path),
@@ -72,7 +76,9 @@ def _describe_result(path: Path) -> dict[str, Any]:
         "axes": {name: units or "-" for name, units in read_axes(path).items()},
         "samples": read_recipe(path)["samples"],
         "recipe": read_recipe(path),
-        "certificate": summarise([read_diagnostics_of(path, index) for index in done]),
+        "warnings": {one.code: str(one) for one, _ in warnings} or "none",
+        "notes": {note.code: note.text for note in notes} or "none",
+        "certificate": summarise(reports),
         "provenance": read_provenance(path),
     }
 

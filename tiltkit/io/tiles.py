@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tiltkit.io.diagnostics import plain_value
+from tiltkit.io.diagnostics import RECORDS, plain_value, read_records
 
 __all__ = ["Bounds", "any_tiles", "bounds_of", "read_tiles", "write_tile"]
 
@@ -53,7 +53,10 @@ def read_tiles(entry: h5py.Group, index: int) -> dict[Bounds, dict[str, Any]]:
     for dataset in entry.get(_GROUP, {}).values():
         if dataset.attrs["slice"] == index:
             bounds = tuple((int(a), int(b)) for a, b in dataset.attrs["window"])
-            found[bounds] = json.loads(dataset[()])
+            report = json.loads(dataset[()])
+            stored = RECORDS.keys() & report.keys()
+            records = {name: read_records(name, report[name]) for name in stored}
+            found[bounds] = report | records
     return found
 
 

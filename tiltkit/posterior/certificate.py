@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tiltkit.likelihoods import linear_gaussian
 from tiltkit.posterior.level import reliable_residual_ratio
-from tiltkit.posterior.outcome import GOOD_FIT, KNOWN, LIKE
 from tiltkit.protocols import TrainingDistance
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from tiltkit.posterior.level import Info
     from tiltkit.protocols import Prior
 
-__all__ = ["data_fit", "ladder_report", "training_distance_report", "verdict"]
+__all__ = ["data_fit", "ladder_report", "training_distance_report"]
 
 # Samples that are compared with training images: they differ little in this.
 _COMPARED = 2
@@ -122,48 +121,3 @@ def data_fit(likelihood: Likelihood, mean: Tensor, samples: Tensor, chunk: int) 
 def _energy(y: Tensor) -> float:
     """Mean squared norm of a batch of measurements."""
     return float(y.abs().double().square().sum() / len(y))
-
-
-def verdict(report: Mapping[str, Any]) -> str:
-    """``ok``, or what a user must know before using the result, in one line.
-
-    Levels without weights are no fault of a run, but what a large image costs: they are told
-    apart, by ``weighted_levels``.
-    """
-    worries = []
-    expected = report.get("chi2_expected", 1.0)
-    chi2 = report.get("chi2", expected)
-    # Four standard deviations of chi-squared: few measurements scatter by themselves.
-    chance = 4 * math.sqrt(2 / report["measured"]) if report.get("measured") else 0.0
-    low, high = GOOD_FIT
-    if not low * expected - chance <= chi2 <= high * expected + chance:
-        too = "narrow" if chi2 > expected else "wide"
-        worries.append(
-            f"the samples fit the data with chi2 {chi2:.2f} where {expected:.2f} is expected:"
-            f" intervals may be too {too}; check the noise level, the operator and whether the"
-            " prior fits these images"
-        )
-    if report.get("residual_ratio_max", 1.0) > KNOWN:
-        worries.append(
-            f"the data are up to {report['residual_ratio_max']:.2f} times as far from denoised"
-            " images as the prior expects: it may not know images like this one, and be too"
-            " sure of them; check the scaling, try another prior, or --quality high for more"
-            " noise levels"
-        )
-    if report.get("prior_distance", 0.0) > LIKE:
-        worries.append(
-            "the image looks unlike those that the prior was trained on, at"
-            f" {report['prior_distance']:.2f} times the largest usual distance: where the data say"
-            " little, the prior may be wrong and too sure; try another prior"
-        )
-    if "rhat" not in report and report.get("independent_samples", 2.0) < 1.5:
-        worries.append(
-            "there is one independent sample, or hardly more, which tells no spread: take more"
-            " samples"
-        )
-    if "rhat" in report and report["rhat"] > report["rhat_limit"]:
-        worries.append(
-            f"independent runs disagree: R-hat is {report['rhat']:.2f} where 1 is agreement:"
-            " shares of different images may be off; take more samples or --quality high"
-        )
-    return "; ".join(worries) or "ok"

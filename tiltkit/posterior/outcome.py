@@ -10,20 +10,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["GOOD_FIT", "KNOWN", "LIKE", "QUANTILES", "Outcome"]
+__all__ = ["QUANTILES", "Outcome"]
 
 # Levels of the quantile images; the outer two are the ends of the 90 % interval.
 QUANTILES = (0.05, 0.5, 0.95)
-
-# Samples of a good run have a chi2 of the expected one times something in this range. Above it,
-# measured: a real scan with 1.13 had 90 % intervals that cover 77 %.
-GOOD_FIT = (0.85, 1.1)
-# Largest misfit between data and denoised images, over what the prior expects, that is no reason
-# for care. Measured with 24 to 96 noise levels: 0.95 to 1.3 where the prior is right, because
-# particles lag a little behind; 1.5 and more for textures that no head has.
-KNOWN = 1.4
-# Largest distance from the prior's training images, in units of what 98 % of unseen ones keep.
-LIKE = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from tiltkit.errors import PluginError
 from tiltkit.io.tiles import bounds_of
 from tiltkit.likelihoods import linear_gaussian
 from tiltkit.posterior.outcome import Outcome
-from tiltkit.problem import TiledScan
+from tiltkit.problem import AnnotatedScan, TiledScan
 from tiltkit.recon.solve import DEFAULT_MEMORY_GB, LevelDone, solve
 from tiltkit.recon.tiles import combined, memory_of, values_at_once
 from tiltkit.sampling.target import Target
@@ -86,7 +86,9 @@ class Parts:
             )
         if linear_gaussian(problem.likelihood) is not None:
             Target(problem, 1, 1, device).check_measurement()
-        return problem
+        if not isinstance(self.scan, AnnotatedScan) or not self.scan.notes:
+            return problem
+        return replace(problem, notes=tuple(dict.fromkeys([*self.scan.notes, *problem.notes])))
 
     @property
     def for_whole(self) -> float:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tiltkit.likelihoods import GaussianLikelihood
-from tiltkit.posterior.certificate import data_fit, ladder_report, training_distance_report, verdict
+from tiltkit.posterior.certificate import data_fit, ladder_report, training_distance_report
 from tiltkit.posterior.moments import Moments, Quantiles
 from tiltkit.posterior.outcome import QUANTILES, Outcome
 from tiltkit.posterior.rhat import merge_levels, split_rhat
+from tiltkit.posterior.warnings import find_warnings
 from tiltkit.sampling.run import Group, side_by_side
 from tiltkit.sampling.target import Target, chunk_size
 
@@ -119,6 +120,7 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
             "peak_memory_mb": _peak_memory_mb(groups),
             "device": ", ".join(dict.fromkeys(str(group.target.device) for group in groups)),
             "seed": seed[0],
+            "notes": problem.notes,
         }
     )
 
@@ -160,7 +162,7 @@ def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -
             share * group.target.network_calls for share, group in zip(shares, groups, strict=True)
         ),
     }
-    return report | {"verdict": verdict(report)}
+    return report | {"warnings": find_warnings(report)}
 
 
 def fisher(target: Target, sampler: Sampler, state: State) -> float | None:

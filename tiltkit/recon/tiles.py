@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
 import numpy as np
 import torch
+
+from tiltkit.posterior.warnings import Caution, group_warnings
 
 __all__ = ["combined", "memory_of", "values_at_once"]
 
@@ -65,13 +67,14 @@ def combined(
             found[name] = min(numbers)
         else:
             found[name] = float(np.average(numbers, weights=size))
-    return found | {"tiles": len(reports), "verdict": _worries(worst, *reports)}
+    notes = dict.fromkeys(note for report in reports for note in report.get("notes", ()))
+    return found | {"tiles": len(reports), "warnings": _warnings(reports), "notes": tuple(notes)}
 
 
-def _worries(*reports: Mapping[str, Any]) -> str:
-    """Every kind of worry once, with the numbers of the first tile that has it."""
-    kinds: dict[str, str] = {}
-    for report in reports:
-        for worry in str(report.get("verdict", "ok")).split("; "):
-            kinds.setdefault(re.sub(r"[\d.]+", "", worry), worry)
-    return "; ".join(worry for worry in kinds.values() if worry != "ok") or "ok"
+def _warnings(reports: Sequence[Mapping[str, Any]]) -> tuple[Caution, ...]:
+    """Each kind of warning once, that of the worst tile, with the number of tiles that have it."""
+    grouped = group_warnings(report.get("warnings", ()) for report in reports)
+    return tuple(
+        replace(one, text=f"In {len(places)} of {len(reports)} tiles: {one.text}")
+        for one, places in grouped
+    )

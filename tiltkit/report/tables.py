@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tiltkit.posterior.warnings import RESIDUAL_RATIO, TRAINING_DISTANCE, group_warnings
 from tiltkit.report.words import number
 
-__all__ = ["facts", "flat", "row", "tiles", "worries"]
+if TYPE_CHECKING:
+    from tiltkit.problem import Note
+
+__all__ = ["facts", "flat", "notes", "row", "tiles", "warnings"]
 
 
-def worries(finished: Sequence[int], slices: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Verdicts that are not ``ok``, one by one, each with the slices that it concerns."""
-    found: dict[str, list[int]] = {}
-    for index, one in zip(finished, slices, strict=True):
-        if one.get("verdict", "ok") != "ok":
-            for worry in str(one["verdict"]).split("; "):
-                found.setdefault(worry, []).append(index)
+def warnings(finished: Sequence[int], slices: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Every kind of warning once, with the slices that have it and the figures of the worst.
+
+    Args:
+        finished: Positions of the slices in the result.
+        slices: Their diagnostics.
+    """
+    grouped = group_warnings(one.get("warnings", ()) for one in slices)
     if len(slices) == 1:
-        return [f"{worry[:1].upper()}{worry[1:]}." for worry in found]
-    return [f"{_numbers(indices)}: {worry}." for worry, indices in found.items()]
+        return [str(warning) for warning, _ in grouped]
+    return [
+        f"{_numbers([finished[place] for place in places])}: {warning}"
+        for warning, places in grouped
+    ]
+
+
+def notes(slices: Sequence[Mapping[str, Any]]) -> list[Note]:
+    """What was chosen or assumed on reading the scan, each once; assumptions first."""
+    found = dict.fromkeys(note for one in slices for note in one.get("notes", ()))
+    return sorted(found, key=lambda note: not note.assumed)
 
 
 def _numbers(numbers: Sequence[int]) -> str:
@@ -37,15 +51,33 @@ def tiles(slices: Sequence[Mapping[str, Any]], samples: int) -> list[tuple[str, 
         return [float(one[name]) for one in slices if name in one]
 
     found = [("samples", str(samples), "per slice" if len(slices) > 1 else "equally weighted")]
-    if values("ess_min"):
-        found.append(("smallest ESS", number(round(min(values("ess_min")), 1)), f"of {samples}"))
     if values("rhat"):
         runs = number(values("runs")[0])
         found.append(("R-hat", f"{max(values('rhat')):.2f}", f"of {runs} independent runs"))
     if values("chi2"):
         expected = np.mean(values("chi2_expected") or [1.0])
         found.append(
-            ("data fit, chi²", f"{np.mean(values('chi2')):.2f}", f"expected {expected:.2f}")
+            (
+                "chi-squared per value",
+                f"{np.mean(values('chi2')):.2f}",
+                f"fit to the data, expected {expected:.2f}",
+            )
+        )
+    if values("residual_ratio_max"):
+        found.append(
+            (
+                "residual ratio",
+                f"{max(values('residual_ratio_max')):.2f}",
+                f"of denoised images, limit {RESIDUAL_RATIO:g}",
+            )
+        )
+    if values("prior_distance"):
+        found.append(
+            (
+                "training distance",
+                f"{max(values('prior_distance')):.2f}",
+                f"from the prior's images, limit {TRAINING_DISTANCE:g}",
+            )
         )
     if values("network_calls"):
         found.append(
@@ -71,21 +103,21 @@ def row(index: int, one: Mapping[str, Any]) -> dict[str, str]:
 
     return {
         "slice": str(index),
-        "smallest ESS": text("ess_min", ".1f"),
-        "chi²": text("chi2", ".2f"),
+        "chi-squared": text("chi2", ".2f"),
         "expected": text("chi2_expected", ".2f"),
+        "residual ratio": text("residual_ratio_max", ".2f"),
         "network calls": text("network_calls", ".0f"),
         "seconds": text("seconds", ".1f"),
-        "verdict": "ok" if one.get("verdict", "ok") == "ok" else "see the note at the top",
+        "warnings": ", ".join(warning.code for warning in one.get("warnings", ())) or "none",
     }
 
 
 def facts(one: Mapping[str, Any]) -> dict[str, str]:
-    """All scalar diagnostics of the shown slice, by their names in the file."""
+    """All scalar figures of the shown slice, by their names in the file."""
     return {
         name: value if isinstance(value, str) else number(value)
         for name, value in one.items()
-        if np.ndim(value) == 0
+        if name not in ("notes", "verdict", "warnings") and np.ndim(value) == 0
     }
 
 

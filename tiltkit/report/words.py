@@ -1,4 +1,7 @@
-"""The certificate of a result in words that a scientist understands."""
+"""The certificate of a result in words for scientists.
+
+No figure is judged here: a statement is marked where the result has the warning of its code.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tiltkit.posterior.outcome import GOOD_FIT, KNOWN, LIKE
+from tiltkit.posterior.warnings import LEGACY, RESIDUAL_RATIO, TRAINING_DISTANCE, Caution
 
 __all__ = ["Statement", "guaranteed", "measured", "number", "unknown"]
 
@@ -15,11 +18,17 @@ Diagnostics = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One finding: a short heading, its explanation, and whether it is a reason for care."""
+    """One finding.
+
+    Attributes:
+        heading: A short sentence with the figure.
+        text: Its explanation.
+        warning: The warning that the figure raised; None for none.
+    """
 
     heading: str
     text: str
-    care: bool = False
+    warning: Caution | None = None
 
 
 def number(value: float) -> str:
@@ -30,36 +39,37 @@ def number(value: float) -> str:
 
 
 def guaranteed(one: Diagnostics, samples: int) -> list[Statement]:
-    """What follows from the method, given that the measurement model is right."""
+    """What follows from the method if prior, measurement model and noise level are right.
+
+    Args:
+        one: Diagnostics of a slice.
+        samples: Its number of samples.
+    """
     if "ess" not in one and "ess_min" not in one:
         return [
             Statement(
-                "Nothing is guaranteed",
-                "This sampler carries no weights: nothing here tells how near its samples are to"
-                " the posterior, nor whether clearly different images that fit the data have the"
-                " right shares. The samplers twisted and walmc weigh them.",
-                care=True,
+                "No convergence is guaranteed",
+                "This sampler carries no importance weights. Its samples are approximate, and no"
+                " figure here bounds their distance from the posterior. The samplers twisted and"
+                " walmc carry weights.",
             )
         ]
-    return [_exactness(one, samples), *_approximation(one), *_stopping(one)]
+    return [_exactness(one, samples), *_approximation(one), *_last_level(one)]
 
 
 def _exactness(one: Diagnostics, samples: int) -> Statement:
     if one.get("weight_power_min", 1.0) >= 1.0:
         return Statement(
-            "Every sample carried an exact weight",
-            "On the way from noise to image, each sample was weighed by how well it explains the"
-            " measurement, without approximating the measurement model. For the prior as its"
-            " network knows it and fine enough noise steps, the samples, their mean and their"
-            f" spread approach the posterior as their number ({samples} here) grows.",
+            "Importance weights were used at every noise level",
+            "With enough noise levels, the mean, the spread and the proportions of different images"
+            f" converge to those of the posterior as the number of samples ({samples} here) grows.",
         )
     return Statement(
-        "Right around each plausible image; shares between different ones are not guaranteed",
-        f"{_unweighted(one)} the exact weights were so uneven that a few samples would have"
-        " replaced all others: an image has more pixels than so few samples can weigh. There the"
-        " samples went on unweighted, each following the measurement by itself. If clearly"
-        " different images fit the data, how many samples show which one may be off.",
-        care=True,
+        "The samples are approximate where weights were left out",
+        f"{_unweighted(one)} the importance weights were so uneven that resampling would have left"
+        " few distinct samples, so that they were left out or flattened. This is usual for large"
+        " images. The samples are consistent with the data, but if clearly different images fit"
+        " them, the proportions of these images among the samples may be wrong.",
     )
 
 
@@ -68,11 +78,10 @@ def _approximation(one: Diagnostics) -> list[Statement]:
         return []
     return [
         Statement(
-            "The noise was taken for Gaussian on the way",
-            "Steps follow a Gaussian in place of the real noise, and the weights that make up for"
-            " that were left out where they were too uneven. The mean can be off by a part of the"
-            " spread, by up to all of it where next to nothing was counted.",
-            care=True,
+            "The noise is approximated as Gaussian",
+            "The steps use a Gaussian approximation of the noise. Its error is corrected by the"
+            " weights, but not where they were left out. The mean may be off by part of the spread,"
+            " at very low counts by all of it.",
         )
     ]
 
@@ -84,73 +93,61 @@ def _unweighted(one: Diagnostics) -> str:
     return f"At {flat} of {len(one['weight_power'])} noise levels"
 
 
-def _stopping(one: Diagnostics) -> list[Statement]:
+def _last_level(one: Diagnostics) -> list[Statement]:
     levels = one.get("noise_level", ())
     if not len(levels):
         return []
     return [
         Statement(
-            "The target is the posterior at the last noise level",
-            f"The run ends at noise level {number(float(levels[-1]))} on the prior's own scale, not"
-            " at zero: detail fainter than that is not resolved.",
+            f"The run ends at noise level {number(float(levels[-1]))}",
+            "In units in which the prior has values up to about 1. Detail fainter than that is not"
+            " resolved.",
         )
     ]
 
 
 def measured(one: Diagnostics, samples: int) -> list[Statement]:
-    """What the run found out about itself."""
-    found = [_ess(one, samples), _agreement(one), _fit(one), _fit_of_mean(one)]
-    found += [_surprise(one), _likeness(one), _fisher(one), _kl(one)]
-    return [statement for statement in found if statement]
+    """The tests of this run and their results.
+
+    Every warning of ``one`` is the `Statement.warning` of exactly one statement.
+
+    Args:
+        one: Diagnostics of a slice.
+        samples: Its number of samples.
+    """
+    warnings: dict[str, Caution] = {
+        warning.code: warning for warning in one.get("warnings", ()) if warning.code != LEGACY
+    }
+    found = [
+        _fit(one, warnings), _fit_of_mean(one), _residual_ratio(one, warnings),
+        _training_distance(one, warnings), _agreement(one, warnings),
+        _independent(one, samples, warnings), _ess(one, samples), _fisher(one), _kl(one),
+    ]  # fmt: skip
+    statements = [statement for statement in found if statement]
+    shown = [statement.warning for statement in statements]
+    others = [one for one in one.get("warnings", ()) if one not in shown]
+    return [Statement(warning.text, warning.hint, warning) for warning in others] + statements
 
 
-def _ess(one: Diagnostics, samples: int) -> Statement | None:
-    if "ess_min" not in one:
-        return None
-    smallest = one["ess_min"]
-    times = int(one.get("resamplings", 0))
-    again = "once" if times == 1 else f"{times} times"
-    return Statement(
-        f"At its narrowest, exact weights left {number(smallest)} effective samples of {samples}",
-        "An effective sample size near the number of samples means that they share the work; near"
-        " 1, a single one would dominate, and weights are left out. Samples were redrawn by weight"
-        f" {again} on the way.",
-        care=smallest < 0.1 * samples or smallest < 2,
-    )
+def _pick(warnings: Mapping[str, Caution], *codes: str) -> Caution | None:
+    return next((warnings[code] for code in codes if code in warnings), None)
 
 
-def _agreement(one: Diagnostics) -> Statement | None:
-    if "rhat" not in one:
-        return None
-    return Statement(
-        f"{number(one['runs'])} independent runs have an R-hat of {one['rhat']:.2f}; 1 is"
-        " agreement",
-        "The spread of all samples over that within single runs, split in halves. Their mean is as"
-        f" certain as that of {number(round(one['independent_samples'], 1))} independent samples."
-        " Runs that agree can still share an error: of the prior, or of the measurement model.",
-        care=one["rhat"] > one["rhat_limit"],
-    )
+def _meaning(warning: Caution | None, fine: str) -> str:
+    """Text of a warning, or what the figure means where it raised none."""
+    return fine if warning is None else str(warning)
 
 
-def _fit(one: Diagnostics) -> Statement | None:
+def _fit(one: Diagnostics, warnings: Mapping[str, Caution]) -> Statement | None:
     if "chi2" not in one:
         return None
-    chi2, expected = one["chi2"], one.get("chi2_expected", 1.0)
-    ratio = chi2 / expected
-    if ratio > GOOD_FIT[1]:
-        meaning = (
-            "They miss the data by more than the noise explains: the noise level may be too low,"
-            " the measurement model wrong, or this object unlike what the prior was trained on."
-        )
-    elif ratio < GOOD_FIT[0]:
-        meaning = "They follow the data more closely than its noise allows: the noise level is"
-        meaning += " probably estimated too high."
-    else:
-        meaning = "They reproduce the measurement as well as its noise allows."
+    warning = _pick(warnings, "data_fit_narrow", "data_fit_wide", "data_fit_undefined")
+    fine = "The samples reproduce the measured values as well as the noise allows."
     return Statement(
-        f"The samples fit the data with chi² {chi2:.2f}, expected is {expected:.2f}",
-        f"Squared misfit per measured value, in units of the noise. {meaning}",
-        care=not GOOD_FIT[0] <= ratio <= GOOD_FIT[1],
+        f"Chi-squared per measured value of the samples: {one['chi2']:.2f}, expected"
+        f" {one.get('chi2_expected', 1.0):.2f}",
+        f"Mean squared residual over the noise variance. {_meaning(warning, fine)}",
+        warning,
     )
 
 
@@ -158,48 +155,85 @@ def _fit_of_mean(one: Diagnostics) -> Statement | None:
     if "chi2_mean" not in one:
         return None
     expected = one.get("chi2_mean_expected")
-    beside = f", expected is {expected:.2f}" if expected is not None else ""
+    beside = f", expected {expected:.2f}" if expected is not None else ""
     return Statement(
-        f"The mean of the samples fits with chi² {one['chi2_mean']:.2f}{beside}",
-        "It lies closer to the data than single samples do, by their spread.",
+        f"Chi-squared per measured value of the mean image: {one['chi2_mean']:.2f}{beside}",
+        "The mean lies closer to the data than a single sample, by the spread of the samples.",
     )
 
 
-def _surprise(one: Diagnostics) -> Statement | None:
+def _residual_ratio(one: Diagnostics, warnings: Mapping[str, Caution]) -> Statement | None:
     if "residual_ratio_max" not in one:
         return None
-    worst = one["residual_ratio_max"]
-    known = worst <= KNOWN
-    meaning = (
-        "The measurement gives no sign that this object is unlike what the prior was trained on."
-        if known
-        else "This object may be unlike what the prior was trained on: do not rely on what the"
-        " measurement itself does not show."
-    )
+    warning = _pick(warnings, "residual_ratio_high")
     return Statement(
-        f"Denoised images miss the data by up to {worst:.2f} times what the prior expects",
-        f"Squared misfit along the noise ladder; 1 for images that the prior knows. {meaning}",
-        care=not known,
+        f"Residuals of denoised images: at most {one['residual_ratio_max']:.2f} of the predicted,"
+        f" limit {RESIDUAL_RATIO:g}",
+        "Squared residual of the data at the prior's denoised images over the value that the prior"
+        " predicts, largest over the noise levels. "
+        + _meaning(warning, "The data show no sign that the prior is wrong for this image."),
+        warning,
     )
 
 
-def _likeness(one: Diagnostics) -> Statement | None:
+def _training_distance(one: Diagnostics, warnings: Mapping[str, Caution]) -> Statement | None:
     if "prior_distance" not in one:
         return None
-    distance = one["prior_distance"]
-    like = distance <= LIKE
+    warning = _pick(warnings, "far_from_training")
+    fine = "Small structures that no training image had can still be missed."
     return Statement(
-        f"The samples look {'like' if like else 'unlike'} the images that the prior was trained on:"
-        f" distance {distance:.2f}, usual is up to {LIKE:g}",
-        "What the network makes of them at a few noise levels, beside what it made of its training"
-        " images; 98 % of unseen images of that kind keep within 1. "
-        + (
-            "Small things that no training image had can still be missed."
-            if like
-            else "Where the measurement says little, the prior filled in what is usual in other"
-            " images: do not rely on it there, nor on a small spread."
+        f"Distance from the training images: {one['prior_distance']:.2f}, limit"
+        f" {TRAINING_DISTANCE:g}",
+        "Compares the network's denoising errors on the samples with those on its training images;"
+        f" 98 % of unseen images of the same kind are within 1. {_meaning(warning, fine)}",
+        warning,
+    )
+
+
+def _agreement(one: Diagnostics, warnings: Mapping[str, Caution]) -> Statement | None:
+    if "rhat" not in one:
+        return None
+    warning = _pick(warnings, "runs_disagree")
+    return Statement(
+        f"R-hat of {number(one['runs'])} independent runs: {one['rhat']:.2f}, limit"
+        f" {one['rhat_limit']:.2f}",
+        "Spread of all samples over the spread within single runs (split R-hat). "
+        + _meaning(
+            warning,
+            "The runs agree. They can still share an error of the prior or of the measurement"
+            " model.",
         ),
-        care=not like,
+        warning,
+    )
+
+
+def _independent(
+    one: Diagnostics, samples: int, warnings: Mapping[str, Caution]
+) -> Statement | None:
+    warning = _pick(warnings, "few_independent_samples")
+    worth = one.get("independent_samples")
+    if worth is None or (warning is None and "rhat" not in one and not one.get("shared_ancestry")):
+        return None
+    fine = "Resampling copies samples, and copies are correlated."
+    if "rhat" in one:
+        fine = "The mean image is as certain as that of so many independent samples."
+    return Statement(
+        f"The {samples} samples are worth {number(round(worth, 1))} independent ones",
+        _meaning(warning, fine),
+        warning,
+    )
+
+
+def _ess(one: Diagnostics, samples: int) -> Statement | None:
+    if "ess_min" not in one:
+        return None
+    times = int(one.get("resamplings", 0))
+    return Statement(
+        f"Smallest effective sample size of the weights: {number(round(one['ess_min'], 1))} of"
+        f" {samples}",
+        "Of the exact importance weights, over all noise levels. Near 1, one sample has nearly all"
+        f" the weight, and the weights are left out. Samples were resampled {times}"
+        f" time{'s' * (times != 1)}.",
     )
 
 
@@ -208,13 +242,13 @@ def _fisher(one: Diagnostics) -> Statement | None:
         return None
     if one["fisher"] == 0:
         return Statement(
-            "The last noise level is the sharpest that the prior knows",
-            "Fisher divergence to the posterior at that level: 0.",
+            "The last noise level is the smallest that the prior supports",
+            "Fisher divergence between the prior there and at the last level: 0.",
         )
     return Statement(
-        f"Fisher divergence to the sharpest level: {number(one['fisher'])}",
-        "How much the prior's slope at the samples would still change if the run went on to the"
-        " smallest noise level that the prior knows, squared, per pixel.",
+        f"Fisher divergence to the smallest noise level: {number(one['fisher'])}",
+        "Mean squared difference, per pixel, of the prior's scores at the last noise level and at"
+        " the smallest one that it supports.",
     )
 
 
@@ -222,26 +256,25 @@ def _kl(one: Diagnostics) -> Statement | None:
     if "kl_bound" not in one:
         return None
     return Statement(
-        f"Without weights, samples are at most {number(one['kl_bound'])} nats off",
-        "A bound on the Kullback-Leibler divergence that weights have to repair, summed over the"
-        " ladder. It is exact on average but noisy for few samples.",
+        f"Estimated Kullback-Leibler bound without weights: {number(one['kl_bound'])} nats",
+        "Sum over the noise levels of the divergence that the weights correct. The estimate is"
+        " unbiased, and noisy for few samples.",
     )
 
 
-def _worth(one: Diagnostics) -> str:
-    if not one.get("shared_ancestry"):
-        return ""
-    worth = number(round(one["independent_samples"], 1))
-    return f"As some samples share ancestors, all are worth {worth} independent ones. "
-
-
 def unknown(one: Diagnostics, samples: int) -> list[Statement]:
-    """What no figure on this page can tell."""
+    """Errors that no figure of the page shows.
+
+    Args:
+        one: Diagnostics of a slice.
+        samples: Its number of samples.
+    """
     statements = [
         Statement(
-            "Whether the prior fits this object",
-            "Where the measurement says little, the prior fills in what is usual. Something it has"
-            " never seen can be missing or smoothed away there, with a spread that is too small.",
+            "Features that the prior does not know",
+            "Where the data constrain the image little, the prior fills in what is usual in its"
+            " training images. An unusual feature can be missing or smoothed there, with a spread"
+            " that is too small.",
         ),
         Statement(
             "Errors of the measurement model",
@@ -251,19 +284,18 @@ def unknown(one: Diagnostics, samples: int) -> list[Statement]:
     if "rhat" not in one:
         statements.append(
             Statement(
-                "Whether another run would agree",
-                f"{_worth(one)}No independent runs were compared. With --runs 2 or more, of two or"
-                " more samples each, R-hat says how well they agree.",
+                "Agreement of independent runs",
+                "One run was made. With --runs 2 or more, of two or more samples each, R-hat"
+                " compares independent runs.",
             )
         )
     if 1 < samples < 19:
         share = (samples - 1) / (samples + 1)
         statements.append(
             Statement(
-                "The far ends of the intervals",
-                f"With {samples} samples the 5-95 % interval runs from the smallest to the largest"
-                f" one, which covers a further sample in {share:.0%} of cases. 19 or more samples"
-                " give the full 90 %.",
+                "The ends of the 90 % interval",
+                f"With {samples} samples, the 5-95 % interval runs from the smallest to the largest"
+                f" sample, which covers {share:.0%}. 19 or more samples are needed for 90 %.",
             )
         )
     return statements
