@@ -4,7 +4,7 @@ Parulekar et al., arXiv:2508.07631. The prior is a Gaussian mixture that looks l
 the measurement is the vertical coordinate plus noise. The posterior keeps what each bar has at
 that height: several modes, whose weights the sampler must find. Densities and scores of the whole
 path ``mu_t`` are known, so that KL and Fisher divergence are measured and not bounded. The paper
-does not tell all its numbers; bars, noise and step size here are our choice.
+does not state all its numbers; bars, noise and step size here are our choice.
 
     python examples/vertical_bars.py --out vertical_bars.png
 """
@@ -117,17 +117,17 @@ def smoothed(samples: Grid) -> Grid:
 def kl(samples: Grid, t: float) -> float:
     """KL divergence of the law of samples from ``mu_t``, both smoothed; in nats."""
     law, wanted = smoothed(samples), density(t, SMOOTH)
-    seen = law > 0
-    return float((law[seen] * np.log(law[seen] / np.maximum(wanted[seen], 1e-300))).sum())
+    where = law > 0
+    return float((law[where] * np.log(law[where] / np.maximum(wanted[where], 1e-300))).sum())
 
 
 def fisher(samples: Grid, t: float) -> float:
     """Fisher divergence of the law of samples from ``mu_t``, both smoothed."""
     law, wanted = smoothed(samples), density(t, SMOOTH)
-    seen = law > 1e-3 * law.max()  # beyond, the estimate is a few single samples
+    where = law > 1e-3 * law.max()  # beyond, the estimate is a few single samples
     log_ratio = np.log(np.maximum(law, 1e-300)) - np.log(np.maximum(wanted, 1e-300))
     slope = sum(np.square(g) for g in np.gradient(log_ratio, CELL))
-    return float((law * slope)[seen].sum() / law[seen].sum())
+    return float((law * slope)[where].sum() / law[where].sum())
 
 
 def almc(name: str, n: int, kappa: float, *, warm: int = 400, start: float = T) -> Case:
