@@ -6,18 +6,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tiltkit.api import load_result, reconstruct, sample
     from tiltkit.config import Recipe
     from tiltkit.errors import TiltkitError
     from tiltkit.likelihoods import GaussianLikelihood
     from tiltkit.plugins import load_plugins
     from tiltkit.problem import Problem
+    from tiltkit.recon.result import Result
     from tiltkit.recon.scan import run_scan
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "GaussianLikelihood", "Problem", "Recipe", "TiltkitError", "__version__", "load_plugins",
-    "run_scan",
+    "GaussianLikelihood", "Problem", "Recipe", "Result", "TiltkitError", "__version__",
+    "load_plugins", "load_result", "reconstruct", "run_scan", "sample",
 ]  # fmt: skip
 
 # Where the public names live: loaded on first use, so that `import tiltkit` costs nothing.
@@ -25,9 +27,13 @@ _PUBLIC = {
     "GaussianLikelihood": "tiltkit.likelihoods",
     "Problem": "tiltkit.problem",
     "Recipe": "tiltkit.config",
+    "Result": "tiltkit.recon.result",
     "TiltkitError": "tiltkit.errors",
     "load_plugins": "tiltkit.plugins",
+    "load_result": "tiltkit.api",
+    "reconstruct": "tiltkit.api",
     "run_scan": "tiltkit.recon.scan",
+    "sample": "tiltkit.api",
 }
 
 

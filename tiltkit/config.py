@@ -26,6 +26,7 @@ __all__ = [
     "read_toml",
     "validated",
     "with_setting",
+    "with_value",
 ]
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -58,10 +59,16 @@ class Recipe(BaseModel):
     quality: Literal["draft", "standard", "high"] = Field(
         "standard", description="budget of the sampler, for what its options do not set"
     )
-    samples: int = Field(16, ge=1, le=100_000, description="posterior samples per slice")
-    runs: int = Field(1, ge=1, le=1000, description="independent runs that the samples are divided "
-                      "into; two or more give R-hat, and use as many devices")  # fmt: skip
-    seed: int = Field(0, ge=0, lt=2**63, description="the same seed gives the same samples")
+    samples: int = Field(
+        16, ge=1, le=100_000, strict=True, description="posterior samples per slice"
+    )
+    runs: int = Field(
+        1, ge=1, le=1000, strict=True, description="independent runs that the samples are divided "
+        "into; two or more give R-hat, and use as many devices",
+    )  # fmt: skip
+    seed: int = Field(
+        0, ge=0, lt=2**63, strict=True, description="the same seed gives the same samples"
+    )
     slices: Annotated[str | None, BeforeValidator(_text)] = Field(
         None, description="slices to do, such as 0,3,5:9; all when unset"
     )
@@ -122,6 +129,18 @@ def with_setting(values: Mapping[str, Any], setting: str) -> dict[str, Any]:
         value = tomllib.loads(f"x = {text.strip()}")["x"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
+    return _set(values, parts, value)
+
+
+def with_value(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """Settings with that of one key, such as ``sampler.levels``, changed.
+
+    Raises:
+        UsageError: The key is no name, or has an empty part.
+    """
+    parts = key.split(".")
+    if not all(parts):
+        raise UsageError(f"The key {key!r} is no setting.", "write for example sampler.levels.")
     return _set(values, parts, value)
 
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from tiltkit.likelihoods import Likelihood
     from tiltkit.protocols import Layout, Prior
 
-__all__ = ["AnnotatedScan", "Constraint", "Note", "Problem", "Scan", "Task", "Tile", "TiledScan"]
+__all__ = [
+    "AnnotatedScan", "Constraint", "Note", "Problem", "Scan", "Task", "Tile", "TiledScan",
+    "plain_image",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,26 @@ class Constraint:
         return change if self.support is None else change.where(self.support, 0.0)
 
 
+def plain_image(x: Tensor) -> Tensor:
+    """Images as they are shown where a problem has no ``to_image``.
+
+    Args:
+        x: Images (n, channel, *space).
+
+    Returns:
+        Values of one channel (n, *space), magnitudes of two (re, im) likewise; images of more
+        channels as they are.
+    """
+    if x.shape[1] > 2:
+        return x
+    return x[:, 0] if x.shape[1] == 1 else x[:, 0].hypot(x[:, 1])
+
+
+def _plain_phase(x: Tensor) -> Tensor:
+    """Phase (*space) in radians of an image (2, *space)."""
+    return x[1].atan2(x[0])
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """What was chosen, estimated or left out when a scan was read; no reason for a warning.
@@ -74,11 +97,13 @@ class Problem:
         likelihood: The measurement, its operator and its noise, in the prior's value range.
         shape: Shape of one image as the prior sees it, ``(channel, *space)``.
         to_image: From particles ``(n, channel, *space)`` to real images ``(n, *image)`` in the
-            user's units: undoes the scaling, crops, takes the magnitude.
+            user's units: undoes the scaling, crops, takes the magnitude. By default `plain_image`.
         baseline: Plain reconstruction without a prior, ``(*image)`` in the user's units
-            (zero-filled MRI, filtered back-projection), for comparison.
+            (zero-filled MRI, filtered back-projection), for comparison. By default the multiple
+            of ``A^H y`` that fits ``y`` best.
         phase: From the posterior mean of the particles ``(channel, *space)`` to its phase
-            ``(*image)`` in radians; None for real images.
+            ``(*image)`` in radians; None for real images. Where ``to_image`` is left out, images
+            of two channels have the phase of ``re + i im``.
         facts: What was estimated on the way, for the diagnostics: noise level, scale.
         constraint: What else is known of the images; None for nothing.
         notes: What was chosen or assumed for this slice; those of the whole scan are in
@@ -88,12 +113,16 @@ class Problem:
     prior: Prior
     likelihood: Likelihood
     shape: tuple[int, ...]
-    to_image: Callable[[Tensor], Tensor]
-    baseline: Tensor
+    to_image: Callable[[Tensor], Tensor] = plain_image
+    baseline: Tensor | None = None
     phase: Callable[[Tensor], Tensor] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     constraint: Constraint | None = None
     notes: Sequence[Note] = ()
+
+    def __post_init__(self) -> None:
+        if self.to_image is plain_image and self.phase is None and self.shape[0] == 2:
+            object.__setattr__(self, "phase", _plain_phase)
 
 
 class Scan(Protocol):

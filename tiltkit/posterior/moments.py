@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Moments", "Quantiles"]
+__all__ = ["Moments", "Quantiles", "interpolate_quantile"]
 
 # Samples kept per pixel before the sketch of the quantiles halves itself.
 CAPACITY = 256
@@ -133,10 +133,16 @@ class Quantiles:
         a further draw as often as it says; beyond the outermost ones the extremes are used.
         """
         ordered = torch.cat(self._kept).sort(dim=0).values
-        return {level: _interpolate(ordered, level) for level in levels}
+        return {level: interpolate_quantile(ordered, level) for level in levels}
 
 
-def _interpolate(ordered: Tensor, level: float) -> Tensor:
+def interpolate_quantile(ordered: Tensor, level: float) -> Tensor:
+    """Quantile (*image) of images in rising order (n, *image); the rule is that of `Quantiles.at`.
+
+    Args:
+        ordered: Images, each pixel sorted along the first axis.
+        level: Between 0 and 1.
+    """
     last = len(ordered) - 1
     position = min(max(level * (last + 2) - 1, 0.0), float(last))
     low = int(position)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tiltkit.config import Recipe
     from tiltkit.plugins import Plugins
 
-__all__ = ["provenance"]
+__all__ = ["provenance", "software"]
 
 _PACKAGES = ("tiltkit", "torch", "numpy", "h5py")
 
@@ -48,6 +48,13 @@ def provenance(
         "slices": list(slices),
         "weights_sha256": getattr(prior, "sha256", ""),
         "files_sha256": _files(recipe),
+        **software(plugins),
+    }
+
+
+def software(plugins: Plugins) -> dict[str, Any]:
+    """Versions of packages and plugins, and the platform."""
+    return {
         "versions": {name: version(name) for name in _PACKAGES}
         | {"python": sys.version.split()[0]},
         "plugins": {p.distribution: p.version for p in plugins.plugins if p.status == "ok"},

@@ -1,4 +1,4 @@
-"""From a recipe and a file to a result file, slice by slice: where all parts meet."""
+"""From a recipe and a file to a result, slice by slice: where all parts meet."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from tiltkit.io.reading import read_diagnostics_of
 from tiltkit.io.result import ResultWriter, check_output
 from tiltkit.io.resume import same_run
 from tiltkit.io.source import check_unchanged, stamp
+from tiltkit.io.stored import StoredInMemory
 from tiltkit.recon.provenance import provenance
 from tiltkit.recon.recipe import resolve
 from tiltkit.recon.selection import choose_slices
-from tiltkit.recon.slice import Parts, sample_slice
+from tiltkit.recon.slice import Parts, Sink, sample_slice
 from tiltkit.recon.solve import LevelDone
 from tiltkit.recon.summary import summarize
 from tiltkit.sampling.run import pick_devices
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Event", "LevelDone", "ScanDone", "SliceDone", "SliceStarted", "check_scan",
-    "run_scan",
+    "run_in_memory", "run_scan",
 ]  # fmt: skip
 
 
@@ -52,7 +53,7 @@ class SliceStarted:
 
 @dataclass(frozen=True, slots=True)
 class SliceDone:
-    """A slice is in the result file."""
+    """A slice is in the result."""
 
     index: int
     diagnostics: Mapping[str, Any]
@@ -60,15 +61,15 @@ class SliceDone:
 
 @dataclass(frozen=True, slots=True)
 class ScanDone:
-    """The result file is complete.
+    """The result is complete.
 
     Attributes:
-        output: The file.
+        output: The file; None for a result in memory.
         summary: Its figures, for the last line.
         sampled: Whether this call did it; else it was complete before.
     """
 
-    output: Path
+    output: Path | None
     summary: Mapping[str, Any]
     sampled: bool
 
@@ -109,52 +110,109 @@ def run_scan(
     Raises:
         TiltkitError: As the command ``tiltkit run`` shows it.
     """
+    start = time.perf_counter()
     recipe = resolve(recipe.model_dump(), plugins)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     complete = resume and is_complete(output)
     check_output(output, overwrite=overwrite or complete, resume=resume, keep=[source])
-    start, before = time.perf_counter(), stamp(source)
-    devices = _devices(recipe)
-    task, priors, sampler = _parts(recipe, plugins, devices)
-    with task.open(source) as scan:
-        chosen = choose_slices(recipe.slices, scan.layout, source)
-        layout, settings = _only(scan.layout, chosen), recipe.model_dump()
-        origin = provenance(source, chosen, plugins, recipe, command)
-        check_unchanged(source, before)
+    with _opened(recipe, plugins, source, command, checkpoint_path(output)) as job:
+        settings = recipe.model_dump()
         if complete:
-            complete = same_run(output, layout.shape, settings, origin, refuse=not overwrite)
+            complete = same_run(
+                output, job.layout.shape, settings, job.origin, refuse=not overwrite
+            )
         if not complete:
             writer = ResultWriter.open(
-                output, layout=layout, samples=recipe.samples, recipe=settings, provenance=origin,
-                resume=resume, overwrite=overwrite,
+                output, layout=job.layout, samples=recipe.samples, recipe=settings,
+                provenance=job.origin, resume=resume, overwrite=overwrite,
             )  # fmt: skip
-            parts = Parts(scan, priors, sampler, devices, recipe, checkpoint_path(output))
-            check = partial(check_unchanged, source, before, origin["raw_sha256"])
-            yield from _sampled(parts, chosen, writer, check)
-    reports = [read_diagnostics_of(output, i) for i in range(len(chosen))]
+            yield from _written(job, writer)
+    reports = [read_diagnostics_of(output, i) for i in range(len(job.chosen))]
     summary = summarize(reports, recipe.samples, time.perf_counter() - start)
     yield ScanDone(output, summary, sampled=not complete)
 
 
-def _sampled(
-    parts: Parts, chosen: Sequence[int], writer: ResultWriter, check: Callable[[], None]
-) -> Iterator[Event]:
-    """Sample the slices that are not finished, and give the file its name if the input is right."""
+def run_in_memory(
+    recipe: Recipe, plugins: Plugins, source: Path, *, command: str
+) -> Generator[Event, None, StoredInMemory]:
+    """Sample every chosen slice of a file into arrays; the generator returns them.
+
+    Nothing is written, so a run that is stopped starts again. Arguments and errors are those of
+    `run_scan`.
+    """
+    start = time.perf_counter()
+    recipe = resolve(recipe.model_dump(), plugins)
+    with _opened(recipe, plugins, source, command, None) as job:
+        result = StoredInMemory.empty(job.layout, recipe.samples, recipe.model_dump(), job.origin)
+        yield from _sampled(job, result)
+        job.check()
+    reports = [result.diagnostics(i) for i in range(len(job.chosen))]
+    summary = summarize(reports, recipe.samples, time.perf_counter() - start)
+    yield ScanDone(None, summary, sampled=True)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """An input that is open, and all that its slices have in common.
+
+    Attributes:
+        parts: What sampling a slice takes.
+        chosen: Numbers, in the input, of the slices to do.
+        layout: Axes of the result.
+        origin: Provenance of the result.
+        check: Raises an error where the input has changed since it was opened.
+    """
+
+    parts: Parts
+    chosen: Sequence[int]
+    layout: Layout
+    origin: Mapping[str, Any]
+    check: Callable[[], None]
+
+
+@contextmanager
+def _opened(
+    recipe: Recipe, plugins: Plugins, source: Path, command: str, checkpoint: Path | None
+) -> Iterator[_Job]:
+    """Open an input for a resolved recipe."""
+    before = stamp(source)
+    devices = _devices(recipe)
+    task, priors, sampler = _parts(recipe, plugins, devices)
+    with task.open(source) as scan:
+        chosen = choose_slices(recipe.slices, scan.layout, source)
+        origin = provenance(source, chosen, plugins, recipe, command)
+        check_unchanged(source, before)
+        parts = Parts(scan, priors, sampler, devices, recipe, checkpoint)
+        check = partial(check_unchanged, source, before, origin["raw_sha256"])
+        yield _Job(parts, chosen, _only(scan.layout, chosen), origin, check)
+
+
+def _written(job: _Job, writer: ResultWriter) -> Iterator[Event]:
+    """Sample into a file, and give it its name if the input is still the same."""
     # Checkpoints go first: the writer keeps an unfinished file that has one beside it.
     with writer, _cleared_on_error(writer.path):
-        todo = [i for i in range(len(chosen)) if i not in writer.finished]
-        for position, i in enumerate(todo):
-            yield SliceStarted(chosen[i], position, len(todo))
-            for step in sample_slice(parts, chosen[i], i, writer):
-                yield step if isinstance(step, LevelDone) else SliceDone(chosen[i], step)
-            clear_checkpoints(writer.path)
+        for event in _sampled(job, writer):
+            if isinstance(event, SliceDone):
+                clear_checkpoints(writer.path)
+            yield event
         try:
-            check()
+            job.check()
         except InputError:
             writer.discard()
             raise
         writer.finish()
+
+
+def _sampled(job: _Job, sink: Sink) -> Iterator[Event]:
+    """Sample the slices that are not finished."""
+    todo = [i for i in range(len(job.chosen)) if i not in sink.finished]
+    for position, i in enumerate(todo):
+        index = job.chosen[i]
+        yield SliceStarted(index, position, len(todo))
+        for step in sample_slice(job.parts, index, i, sink):
+            yield step if isinstance(step, LevelDone) else SliceDone(index, step)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One slice of a scan into the result file: at once, or tile by tile where memory is short."""
+"""One slice of a scan into a result: at once, or tile by tile where memory is short."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -22,24 +22,59 @@ from tiltkit.sampling.target import Target
 
 if TYPE_CHECKING:
     from tiltkit.config import Recipe
-    from tiltkit.io.result import ResultWriter
+    from tiltkit.io.tiles import Bounds
     from tiltkit.problem import Problem, Scan, Tile
     from tiltkit.protocols import Prior
     from tiltkit.sampling.state import Sampler
 
-__all__ = ["Parts", "sample_slice"]
+__all__ = ["Parts", "Sink", "sample_slice"]
+
+
+class Sink(Protocol):
+    """Where slices go: a result file that is written, or arrays in memory.
+
+    Attributes:
+        finished: Positions of the slices that are there.
+    """
+
+    finished: frozenset[int]
+
+    def write(self, index: int, outcome: Outcome) -> None:
+        """Take in one slice, at its position in the result."""
+        ...
+
+    def write_tile(self, index: int, window: tuple[slice, ...], outcome: Outcome) -> None:
+        """Take in a part of a slice."""
+        ...
+
+    def tiles(self, index: int) -> Mapping[Bounds, Mapping[str, Any]]:
+        """Certificates of the parts of a slice that are there, by where they are."""
+        ...
+
+    def close_slice(self, index: int, diagnostics: Mapping[str, Any]) -> None:
+        """Mark a slice of parts as finished, with its certificate."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """All that sampling a slice takes, on every device."""
+    """All that sampling a slice takes, on every device.
+
+    Attributes:
+        scan: The open input.
+        priors: The prior on every device.
+        sampler: The sampler.
+        devices: Where to compute.
+        recipe: The resolved settings.
+        checkpoint: File for the state of the slice in work; None for no such file.
+    """
 
     scan: Scan
     priors: Sequence[Prior]
     sampler: Sampler
     devices: Sequence[torch.device]
     recipe: Recipe
-    checkpoint: Path
+    checkpoint: Path | None
 
     def tiles(self, index: int) -> Sequence[Tile]:
         """Tiles of a slice that is too large for the memory, of scans that can be tiled."""
@@ -75,7 +110,8 @@ class Parts:
             shape = tuple(end - first for first, end in bounds_of(tile.window))
             problem = self.scan.tile_problem(index, tile, prior, device)
         blank = torch.zeros((1, *problem.shape), device=device)
-        images = {"to_image": problem.to_image(blank)[0], "baseline": problem.baseline}
+        images = {"to_image": problem.to_image(blank)[0]}
+        images |= {} if problem.baseline is None else {"baseline": problem.baseline}
         images |= {"phase": problem.phase(blank[0])} if problem.phase else {}
         wrong = {name: tuple(x.shape) for name, x in images.items() if x.shape != shape}
         if wrong:
@@ -108,7 +144,7 @@ class Parts:
         self,
         index: int,
         problem: Callable[[Prior, torch.device], Problem],
-        checkpoint: Path,
+        checkpoint: Path | None,
         memory_gb: float,
     ) -> Iterator[LevelDone | Outcome]:
         """Sample a problem of slice ``index``."""
@@ -126,7 +162,7 @@ class Parts:
 
 
 def sample_slice(
-    parts: Parts, index: int, position: int, writer: ResultWriter
+    parts: Parts, index: int, position: int, sink: Sink
 ) -> Iterator[LevelDone | Mapping[str, Any]]:
     """Sample a slice into a result; its certificate comes last.
 
@@ -134,49 +170,50 @@ def sample_slice(
         parts: What it takes.
         index: Of the slice in the scan.
         position: Of the slice in the result.
-        writer: Of the result.
+        sink: The result.
     """
     tiles = parts.tiles(index)
     if len(tiles) > 1:
-        yield from _in_tiles(parts, tiles, index, position, writer)
+        yield from _in_tiles(parts, tiles, index, position, sink)
     else:
-        yield from _whole(parts, index, position, writer)
+        yield from _whole(parts, index, position, sink)
 
 
 def _whole(
-    parts: Parts, index: int, position: int, writer: ResultWriter
+    parts: Parts, index: int, position: int, sink: Sink
 ) -> Iterator[LevelDone | Mapping[str, Any]]:
     """A slice at once."""
     problem = partial(parts.problem, index)
     for step in parts.steps(index, problem, parts.checkpoint, parts.for_whole):
         if isinstance(step, Outcome):
-            writer.write(position, step)
+            sink.write(position, step)
             yield step.diagnostics
         else:
             yield step
 
 
 def _in_tiles(
-    parts: Parts, tiles: Sequence[Tile], index: int, position: int, writer: ResultWriter
+    parts: Parts, tiles: Sequence[Tile], index: int, position: int, sink: Sink
 ) -> Iterator[LevelDone | Mapping[str, Any]]:
     """A slice tile by tile; tiles that a stopped run has written are not done again."""
-    done = writer.tiles(position)
+    done = sink.tiles(position)
     todo = [tile for tile in tiles if bounds_of(tile.window) not in done]
     start = time.perf_counter()
     for k, tile in enumerate(todo):
         problem = partial(parts.problem, index, tile=tile)
         # Tiles share their random numbers, but not their checkpoints.
         number = tiles.index(tile)
-        own = parts.checkpoint.with_name(f"{parts.checkpoint.name}.tile{number}")
+        first = parts.checkpoint
+        own = first.with_name(f"{first.name}.tile{number}") if first else None
         for step in parts.steps(index, problem, own, parts.for_tile):
             if isinstance(step, Outcome):
-                writer.write_tile(position, tile.window, step)
+                sink.write_tile(position, tile.window, step)
             else:
                 yield _of_all(step, k, len(todo), time.perf_counter() - start)
-    done = writer.tiles(position)
+    done = sink.tiles(position)
     windows = [bounds_of(tile.window) for tile in tiles]
     report = combined([done[window] for window in windows], windows)
-    writer.close_slice(position, report)
+    sink.close_slice(position, report)
     yield report
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tiltkit.likelihoods import GaussianLikelihood
+from tiltkit.likelihoods import GaussianLikelihood, linear_gaussian
 from tiltkit.posterior.certificate import data_fit, ladder_report, training_distance_report
 from tiltkit.posterior.moments import Moments, Quantiles
 from tiltkit.posterior.outcome import QUANTILES, Outcome
@@ -55,7 +55,8 @@ def solve(
     memory_gb: float = DEFAULT_MEMORY_GB,
     index: int = 0,
     checkpoint: Path | None = None,
-) -> Iterator[LevelDone | Outcome]:
+    dtype: torch.dtype = torch.float32,
+) -> Generator[LevelDone | Outcome, None, None]:
     """Sample the posterior of one slice; the last item is its `Outcome`.
 
     Args:
@@ -71,13 +72,16 @@ def solve(
         checkpoint: A file that is kept up to date, with a number behind its name for every run
             but the first; where it is there already, of the same slice and seed, the run goes on
             from it.
+        dtype: Real type of the particles and of the images in the outcome.
     """
     start = time.perf_counter()
     groups = []
     for run in range(runs):
         problem, device = problems[run % len(problems)], devices[run % len(devices)]
         share = n // runs + (run < n % runs)
-        target = Target(problem, share, chunk_size(problem.shape, share, memory_gb), device)
+        singles_gb = memory_gb * torch.float32.itemsize / dtype.itemsize
+        chunk = chunk_size(problem.shape, share, singles_gb)
+        target = Target(problem, share, chunk, device, dtype)
         own = _checkpoint(checkpoint, run)
         groups.append(Group(target, sampler, (*seed, run) if run else seed, own))
     total = runs * len(sampler.levels(groups[0].target))
@@ -125,7 +129,7 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
     )
 
     def host(image: torch.Tensor) -> Any:
-        return image.float().cpu().numpy()
+        return image.to(groups[0].target.dtype).cpu().numpy()
 
     phase = problem.phase
     spread = 1.0 if len(x) > 1 else torch.nan  # one sample has none
@@ -134,16 +138,38 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
         std=host(images.std(len(x))),
         quantiles={q: host(image * spread) for q, image in quantiles.at(QUANTILES).items()},
         samples=host(problem.to_image(x)),
-        baseline=host(problem.baseline),
+        baseline=host(_baseline(problem, x[:1])),
         phase=None if phase is None else host(phase(particles.mean.to(x.dtype))),
         diagnostics=diagnostics,
     )
 
 
+def _baseline(problem: Problem, x: torch.Tensor) -> torch.Tensor:
+    """Reconstruction without a prior (*image): the problem's own, or else the backprojection.
+
+    That is the multiple of ``A^H y`` that fits ``y`` best, the first step of steepest descent; in
+    MRI the zero-filled image. It is blank where the likelihood has no linear approximation.
+
+    Args:
+        problem: The problem.
+        x: An image (1, channel, *space) of the right type and device.
+    """
+    if problem.baseline is not None:
+        return problem.baseline
+    linear = linear_gaussian(problem.likelihood)
+    if linear is None:
+        return problem.to_image(torch.zeros_like(x))[0]
+    back = linear.operator.adjoint(linear.y)
+    ax = linear.operator.forward(back).flatten()
+    energy = float(torch.linalg.vector_norm(ax)) ** 2
+    fit = float((ax.conj() * linear.y.flatten()).real.sum()) / energy if energy else 0.0
+    return problem.to_image(back * fit)[0]
+
+
 def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -> dict[str, Any]:
     """All diagnostics that do not depend on the machine."""
     first, sampler = groups[0].target, groups[0].sampler
-    whole = Target(first.problem, len(x), first.chunk, first.device)
+    whole = Target(first.problem, len(x), first.chunk, first.device, first.dtype)
     infos = merge_levels([group.progress.infos for group in groups])
     report = ladder_report(infos, whole.n, weighted=sampler.weighted)
     report |= data_fit(first.problem.likelihood, particles.mean.to(x), x, first.chunk)
