@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tiltkit.cli.signals import NAMES
 from tiltkit.hookspecs import Entry
 from tiltkit.io.result import ResultWriter
 from tiltkit.plugins import Plugin
@@ -37,6 +40,17 @@ PROVENANCE: dict[str, Any] = {
     "versions": {"tiltkit": "0.1.0", "torch": "2.14.1"},
     "plugins": {"tiltkit-mri": "0.1.0"},
 }
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers() -> Iterator[None]:
+    """Commands keep their handlers until the process ends; tests put the former ones back."""
+    numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+    before, hook = {number: signal.getsignal(number) for number in numbers}, sys.unraisablehook
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    sys.unraisablehook = hook
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +36,8 @@ class Done:
 
 
 @pytest.fixture
-def tilt(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Done]]:
+def tilt(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """``tilt("run", ...)``: exit code and what was printed."""
-    before = signal.getsignal(signal.SIGTERM)
 
     def call(*arguments: object) -> Done:
         with pytest.raises(SystemExit) as stop:
@@ -49,8 +47,7 @@ def tilt(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Done]]:
         assert isinstance(code, int)
         return Done(code, printed.out, printed.err)
 
-    yield call
-    signal.signal(signal.SIGTERM, before)
+    return call
 
 
 def samples_of(result: Path) -> np.ndarray:

@@ -45,11 +45,8 @@ def here(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(*arguments: str) -> int:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with pytest.raises(SystemExit) as stop:
         main(["train", "recipe.toml", *arguments])
-    for number, handler in before.items():
-        signal.signal(number, handler)
     assert isinstance(stop.value.code, int)
     return stop.value.code
 

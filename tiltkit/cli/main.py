@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 import warnings
 from contextlib import contextmanager
@@ -13,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from tiltkit.cli.shared import call_plugins
+from tiltkit.cli.signals import catch_stops, end_of_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import FrameType
 
     from tiltkit.hookspecs import Entry
 
@@ -111,7 +110,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Codes: 0 done, 3 a --fail-if was met, and one for each kind of error: see `tiltkit.errors.Kind`.
     """
     args = list(sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    catch_stops()
+    try:
+        _command(args)
+    except KeyboardInterrupt:
+        _fail(args, "Stopped.", 130, label="")
+
+
+def _command(args: list[str]) -> NoReturn:
+    """Run a command and exit; errors become messages and exit codes."""
     warnings.showwarning = _note
     warnings.simplefilter("always", FutureWarning)
     # A flag with an optional value must not swallow the command behind it.
@@ -125,8 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(args, f"{error.format_message()}\nTry: {command} --help", 2)
     except click.ClickException as error:
         _fail(args, error.format_message(), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        _fail(args, "Stopped.", 130, label="")
+    except click.Abort as error:
+        raise KeyboardInterrupt from error
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone, for example `head`
         sys.exit(1)
@@ -135,6 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
         found = error_of(error)
         _fail(args, str(found), found.exit_code)
+    if end_of_work():
+        raise KeyboardInterrupt
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -152,6 +161,8 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 def _fail(args: Sequence[str], text: str, code: int, label: str = "Error: ") -> NoReturn:
+    if end_of_work():  # what fails while a command stops is not the user's concern
+        text, code, label = "Stopped.", 130, ""
     if "--debug" in args:
         import traceback
 
@@ -163,8 +174,3 @@ def _fail(args: Sequence[str], text: str, code: int, label: str = "Error: ") -> 
 def _note(message: Warning | str, category: type[Warning], *where: Any, **_: Any) -> None:
     """Warnings as people read them: what changed, without the line of code that said so."""
     click.echo(f"Note: {message}", err=True)
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> Any:
-    """Lab pipelines stop jobs by SIGTERM: leave as cleanly as on Ctrl-C."""
-    raise KeyboardInterrupt

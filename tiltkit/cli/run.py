@@ -23,6 +23,7 @@ from tiltkit.cli.recipe import (
     resolved,
 )
 from tiltkit.cli.shared import call_plugins, json_option, print_json, set_threads
+from tiltkit.cli.signals import raise_if_stopped, until_stopped
 from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.recon.summary import FIGURES, last_line
 
@@ -95,6 +96,7 @@ def run(
         except BrokenPipeError:
             raise  # nobody reads what the others would say
         except Exception as error:  # of any plugin: the other files do not depend on this one
+            raise_if_stopped()
             if len(jobs) == 1:
                 raise
             codes.append(_told(error, job.source))
@@ -126,6 +128,7 @@ def _finished(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> dic
     # What plugins print is no part of the answer.
     with redirect_stdout(sys.stderr):
         done = _run_one(recipe, job, resume=resume, overwrite=overwrite)
+        raise_if_stopped()
         if job.page and (done.sampled or not job.has_made([job.page])):
             from tiltkit.report import write_report
 
@@ -150,7 +153,7 @@ def _run_one(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> Scan
     )  # fmt: skip
     try:
         with Progress(job.source.name) as progress:
-            for event in events:
+            for event in until_stopped(events):
                 if isinstance(event, ScanDone):
                     return event
                 progress.show(event)

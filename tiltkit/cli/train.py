@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tiltkit.cli.shared import json_option, print_json, print_tree, set_threads, threads_option
+from tiltkit.cli.signals import noted_from_first, stop_requested
 
 if TYPE_CHECKING:
     from tiltkit.training.finish import Finished
@@ -95,8 +93,9 @@ def _trained(recipe: TrainRecipe, *, resume: bool, overwrite: bool) -> Finished:
     from tiltkit.training.train import Stopped
     from tiltkit.training.train import train as events
 
-    with _interrupts() as stop, Progress() as progress:
-        for event in events(recipe, resume=resume, overwrite=overwrite, stop=lambda: bool(stop)):
+    training = events(recipe, resume=resume, overwrite=overwrite, stop=stop_requested)
+    with Progress() as progress:
+        for event in noted_from_first(training):
             progress.show(event)
             if isinstance(event, Finished):
                 return event
@@ -108,24 +107,6 @@ def _trained(recipe: TrainRecipe, *, resume: bool, overwrite: bool) -> Finished:
                     command += " --resume"
                 click.echo(f"Go on with: {command}", err=True)
     raise KeyboardInterrupt
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """A list that is filled by the first Ctrl-C or SIGTERM; a second one stops at once."""
-    caught: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Progress:

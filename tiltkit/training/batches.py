@@ -130,5 +130,7 @@ def batches(source: Batches, first: int, workers: int, *, pin: bool) -> Iterator
 
 def _stay(_worker: int) -> None:
     """Ctrl-C reaches every process: the main one saves first, and then ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

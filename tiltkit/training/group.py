@@ -89,7 +89,9 @@ def _other(
     group: Group, backend: str, meeting: str, follow: Callable[[Group], None], threads: int
 ) -> None:
     # Ctrl-C reaches every process; rank 0 tells the others when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     torch.set_num_threads(threads)
     with _joined(group, backend, meeting):
         follow(group)
