@@ -238,19 +238,6 @@ def test_two_runs_cannot_write_the_same_result_where_hdf5_takes_no_locks(
         assert writer.finished == {0, 1}
 
 
-def test_a_run_that_comes_a_moment_too_late_leaves_the_file_of_the_first(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    part = tmp_path / "out.h5.part"
-    # Right before the file is made.
-    monkeypatch.setattr(
-        "tiltkit.io.result.clear_checkpoints", lambda _path: part.write_bytes(b"of the first")
-    )
-    with pytest.raises(OutputLockedError, match="another process"):
-        start()
-    assert part.read_bytes() == b"of the first"
-
-
 WRITE_FOREVER = """
     import sys
     from pathlib import Path

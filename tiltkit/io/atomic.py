@@ -11,7 +11,7 @@ from tiltkit.errors import MachineError, UsageError
 
 __all__ = [
     "check_output", "checkpoint_path", "checkpoints_of", "clear_checkpoints", "is_complete",
-    "part_path", "publish",
+    "part_path", "publish", "sync", "sync_folder",
 ]  # fmt: skip
 
 
@@ -89,14 +89,14 @@ def publish(part: Path, path: Path) -> None:
         MachineError: The file could not be renamed.
     """
     try:
-        _sync(part)
+        sync(part)
         part.replace(path)
     except OSError as error:
         raise MachineError(
             f"{part} is complete but could not be renamed: {error.strerror}.",
             f"rename it to {path.name} yourself.",
         ) from error
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _replaces(path: Path, kept: Path) -> bool:
@@ -133,7 +133,8 @@ def _check_folder(path: Path) -> None:
         raise UsageError(f"The folder {folder} is read-only.", "choose another one with -o.")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -141,9 +142,9 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename durable; some file systems cannot, and that loses nothing but the name."""
     try:
-        _sync(folder)
+        sync(folder)
     except OSError:
         return

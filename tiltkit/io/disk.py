@@ -17,7 +17,7 @@ try:
 except ImportError:  # Windows has none
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["check_free", "explained", "lock", "need_room", "quiet"]
+__all__ = ["explained", "lock", "need_room", "quiet"]
 
 # A failed write comes out of h5py as any of these, depending on the call.
 _H5PY_ERRORS = (OSError, RuntimeError, ValueError)
@@ -85,17 +85,6 @@ def lock(handle: int) -> None:
         raise
     except OSError:
         return  # a file system without locks
-
-
-def check_free(part: Path) -> None:
-    """Refuse a file that another process has locked; HDF5 would cut it short, even unwritten.
-
-    Raises:
-        BlockingIOError: Another process has it.
-    """
-    if part.exists():
-        with part.open("r+b") as file:
-            lock(file.fileno())
 
 
 def _readable(size: int) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import os
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,16 +13,11 @@ import h5py
 import numpy as np
 
 from tiltkit.errors import TiltkitError
-from tiltkit.io.atomic import (
-    check_output,
-    checkpoints_of,
-    clear_checkpoints,
-    part_path,
-    publish,
-)
+from tiltkit.io.atomic import check_output, checkpoints_of, part_path, publish
 from tiltkit.io.diagnostics import COMPLETE, finish_ladder, write_diagnostics
-from tiltkit.io.disk import check_free, explained, lock, need_room, quiet
+from tiltkit.io.disk import explained, need_room, quiet
 from tiltkit.io.nexus import add_phase, build, size_of
+from tiltkit.io.part import Held, make_part, only_opener, take_up, was_never_made
 from tiltkit.io.reading import (
     open_result,
     read_axes,
@@ -58,8 +54,10 @@ class ResultWriter:
         finished: Positions of the slices that are in the file.
     """
 
-    def __init__(self, file: h5py.File, path: Path, layout: Layout, size: int) -> None:
-        self._file = file
+    def __init__(
+        self, file: h5py.File, held: Held, path: Path, layout: Layout, size: int
+    ) -> None:
+        self._file, self._held = file, held
         self._size = size
         self.path = path
         self.part = part_path(path)
@@ -96,27 +94,23 @@ class ResultWriter:
             TiltkitError: The disk is too small, or another process writes the file.
         """
         check_output(path, overwrite=overwrite, resume=resume)
-        part, size = part_path(path), size_of(layout, samples)
-        with explained(path, size):
-            check_free(part)
-        if resume and part.exists():
-            check_same_run(part, layout.shape, recipe, provenance)
-            with explained(path, size):
-                return cls(_locked(part, "r+"), path, layout, size)
-        part.unlink(missing_ok=True)
-        clear_checkpoints(path)
-        with explained(path, size):
-            file = _locked(part, "w-")
-        try:
-            with explained(path, size), _closed_on_error(file):
-                build(file, layout, samples, recipe, provenance)
-                file.attrs["file_name"] = path.name
-                file.flush()
-                need_room(path, layout.shape[0] * _DIAGNOSTICS_BYTES)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        return cls(file, path, layout, size)
+        size = size_of(layout, samples)
+        with explained(path, size), only_opener(path) as held:
+            # Another process may just have finished the same output.
+            check_output(path, overwrite=overwrite, resume=resume)
+            if resume and _holds_slices(part_path(path)):
+                check_same_run(part_path(path), layout.shape, recipe, provenance)
+                file, held = take_up(path)
+            else:
+
+                def fill(file: h5py.File) -> None:
+                    build(file, layout, samples, recipe, provenance)
+                    file.attrs["file_name"] = path.name
+                    file.flush()
+                    need_room(path, layout.shape[0] * _DIAGNOSTICS_BYTES)
+
+                file = make_part(path, held, fill)
+        return cls(file, held, path, layout, size)
 
     def write(self, index: int, outcome: Outcome) -> None:
         """Write one slice; it counts as finished only after all its data has left the process.
@@ -147,7 +141,7 @@ class ResultWriter:
             self._write_images(index, window, outcome)
             self._file.flush()
             write_tile(self._file["entry"], index, window, outcome.diagnostics)
-            self._file.flush()
+            self._sync()
 
     def tiles(self, index: int) -> dict[Bounds, dict[str, Any]]:
         """Certificates of the parts of a slice that are written, by where they are."""
@@ -162,9 +156,9 @@ class ResultWriter:
         entry = self._file["entry"]
         with explained(self.path, self._size):
             write_diagnostics(entry, index, diagnostics)
-            self._file.flush()
+            self._sync()
             entry["diagnostics"][COMPLETE][index] = 1
-            self._file.flush()
+            self._sync()
         self.finished |= {index}
 
     def finish(self) -> None:
@@ -183,14 +177,22 @@ class ResultWriter:
             finish_ladder(self._file["entry"])
             self._file.flush()  # a full disk shows here; closing would hide it
             self._file.close()
+        self._held.share()
         _verify(self.part)
         publish(self.part, self.path)
+        self._held.release()
 
     def discard(self) -> None:
         """Leave nothing, where what is in the file is not to be trusted."""
         with quiet():
             self._file.close()
         self.part.unlink()
+        self._held.release()
+
+    def _sync(self) -> None:
+        """Wait until all that was written is on the disk."""
+        self._file.flush()
+        os.fsync(self._file.id.get_vfd_handle())
 
     def _write_images(self, index: int, window: tuple[slice, ...], outcome: Outcome) -> None:
         entry, at = self._file["entry"], (index, *window)
@@ -214,13 +216,15 @@ class ResultWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._file:
-            return
-        tiled = any_tiles(self._file["entry"])
-        with explained(self.path, self._size) if error is None else quiet():
-            self._file.close()
-        if not (self.finished or tiled or checkpoints_of(self.path)):
-            self.part.unlink(missing_ok=True)
+        try:
+            if self._file:
+                tiled = any_tiles(self._file["entry"])
+                with explained(self.path, self._size) if error is None else quiet():
+                    self._file.close()
+                if not (self.finished or tiled or checkpoints_of(self.path)):
+                    self.part.unlink(missing_ok=True)
+        finally:
+            self._held.release()
 
 
 def _verify(part: Path) -> None:
@@ -233,19 +237,15 @@ def _verify(part: Path) -> None:
         tree(file["entry/reconstruction"])
 
 
-def _locked(part: Path, mode: str) -> h5py.File:
-    """Open a file that no other process writes."""
-    file = h5py.File(part, mode)
-    with _closed_on_error(file):
-        lock(file.id.get_vfd_handle())
-    return file
-
-
-@contextmanager
-def _closed_on_error(file: h5py.File) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        with quiet():
-            file.close()
-        raise
+def _holds_slices(part: Path) -> bool:
+    """Return whether there is an unfinished file that can be gone on with."""
+    if not part.exists():
+        return False
+    if was_never_made(part):
+        warnings.warn(
+            f"{part} was left by a run that was stopped while it made the file. It holds no"
+            " slice and is replaced.",
+            stacklevel=2,
+        )
+        return False
+    return True
