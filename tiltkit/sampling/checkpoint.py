@@ -1,10 +1,11 @@
-"""How far the sampling of one slice is: all that a stopped run needs to go on, and its file."""
+"""The checkpoint of a slice: all that a stopped run needs to go on from its last level."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,28 +20,30 @@ from tiltkit.sampling.gaussian.conditioning import LastNoise
 from tiltkit.sampling.state import LikelihoodTerm, State
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from torch import Tensor
 
     from tiltkit.sampling.particles.rng import ParticleRng
+    from tiltkit.sampling.problem_digest import ProblemDigest
 
-__all__ = ["Keeper", "Progress", "load", "save"]
+__all__ = ["CheckpointWriter", "Progress", "load", "save"]
 
-# Of checkpoints: another one is of another version of the program.
-FORMAT = 3
+# A checkpoint with another number is one of another release.
+FORMAT = 4
 
 
 @dataclass
 class Progress:
-    """A slice on its way.
+    """State and statistics of a group of particles after its last finished level.
 
     Attributes:
         state: After the last finished level; None before the first.
         infos: Of all finished levels.
-        particles: Statistics of the samples so far, as the prior sees them.
+        particles: Statistics of the samples so far, in the units of the prior.
         halves: Statistics of early and late collected samples, in the user's units.
-        quantiles: Of all of them.
+        quantiles: Quantiles of all of them, in the user's units.
         mean: Estimate of the posterior mean, in the user's units.
         network_calls: Score evaluations so far.
         seconds: Time spent so far.
@@ -71,13 +74,13 @@ class Progress:
         }  # fmt: skip
 
 
-def save(path: Path, progress: Progress, key: str) -> None:
+def save(path: Path, progress: Progress, digest: ProblemDigest) -> None:
     """Write a checkpoint, whole or not at all.
 
     Args:
-        path: The file; what is there is replaced.
+        path: The file; what is there is replaced once the new one is on the disk.
         progress: After at least one level.
-        key: Says what the checkpoint belongs to; `load` asks for the same.
+        digest: The problem that the checkpoint belongs to.
 
     Raises:
         OSError, SafetensorError: The disk is full or broken.
@@ -85,7 +88,7 @@ def save(path: Path, progress: Progress, key: str) -> None:
     state, rng = progress.state, progress.rng
     assert state is not None and rng is not None  # noqa: S101, PT018  (made after a level)
     tensors = {"c": state.c, "score": state.score, "log_weight": state.log_weight}
-    notes: dict[str, Any] = {"format": FORMAT, "key": key}
+    notes: dict[str, Any] = {"format": FORMAT, "problem": asdict(digest)}
     notes |= {"level": state.level, "mean_jacobian": state.mean_jacobian}
     notes["shared_ancestry"] = state.shared_ancestry
     if state.last_noise is not None:
@@ -115,17 +118,18 @@ def save(path: Path, progress: Progress, key: str) -> None:
     whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     try:
         save_file(whole, new, metadata={"notes": json.dumps(notes)})
+        _sync(new)
         new.replace(path)
     except BaseException:
         new.unlink(missing_ok=True)
         raise
 
 
-def load(path: Path, rng: ParticleRng, key: str) -> Progress | None:
+def load(path: Path, rng: ParticleRng, digest: ProblemDigest) -> Progress | None:
     """The progress of a checkpoint, its generators put into ``rng``.
 
-    None where there is no checkpoint, or one of something else or of another version, or a damaged
-    one: then the slice starts again, which costs time and changes nothing.
+    None where there is no checkpoint, or one of another problem or release, or a damaged one: then
+    the slice starts again, which costs time and changes nothing.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -133,7 +137,7 @@ def load(path: Path, rng: ParticleRng, key: str) -> Progress | None:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError):
         return None
-    if (notes.get("format"), notes.get("key")) != (FORMAT, key):
+    if notes.get("format") != FORMAT or not digest.matches(**notes["problem"]):
         return None
     rng.restore(tensors["rng"])
     device = rng.device
@@ -154,29 +158,33 @@ def load(path: Path, rng: ParticleRng, key: str) -> Progress | None:
     return progress
 
 
-class Keeper:
+class CheckpointWriter:
     """Keeps a checkpoint up to date at no more than a twentieth of the run's time.
 
-    A run that is interrupted leaves its last finished level; one that is killed loses at most
-    that share of its time.
+    A run that is interrupted, or fails, leaves its last finished level; one that is killed loses at
+    most that share of its time.
     """
 
-    def __init__(self, path: Path | None, progress: Progress, key: str) -> None:
-        self._path, self._progress, self._key = path, progress, key
+    def __init__(self, path: Path | None, progress: Progress, digest: ProblemDigest | None) -> None:
+        self._path, self._progress, self._digest = path, progress, digest
         self._saved, self._cost, self._levels = time.perf_counter(), 0.0, len(progress.infos)
+        self._whole = True
 
-    def __enter__(self) -> Keeper:
+    def __enter__(self) -> CheckpointWriter:
         return self
 
-    def level_done(self) -> None:
-        """Save, unless that was done a moment ago."""
+    @contextmanager
+    def level(self) -> Iterator[None]:
+        """Inside of the block the progress takes a level in; half of one is never saved."""
+        self._whole = False
+        yield
+        self._whole = True
         if time.perf_counter() - self._saved >= 20 * self._cost:
             self._save()
 
     def finished(self) -> None:
         """Save the end, which other groups of the slice may still wait for."""
-        if len(self._progress.infos) > self._levels:
-            self._save()
+        self._save()
 
     def __exit__(
         self,
@@ -184,19 +192,26 @@ class Keeper:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        interrupted = kind is not None and not issubclass(kind, Exception)
-        if interrupted and len(self._progress.infos) > self._levels:
+        if kind is not None:
             self._save()
 
     def _save(self) -> None:
-        if self._path is not None:
-            start = time.perf_counter()
-            # Without a checkpoint a run that is stopped loses time, and all others nothing.
-            with suppress(OSError, SafetensorError):
-                save(self._path, self._progress, self._key)
-                self._levels = len(self._progress.infos)
-            self._saved = time.perf_counter()
-            self._cost = self._saved - start
+        levels = len(self._progress.infos)
+        if self._path is None or self._digest is None or not self._whole or levels <= self._levels:
+            return
+        start = time.perf_counter()
+        # Without a checkpoint a run that is stopped loses time, and all others nothing.
+        with suppress(OSError, SafetensorError):
+            save(self._path, self._progress, self._digest)
+            self._levels = levels
+        self._saved = time.perf_counter()
+        self._cost = self._saved - start
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _state(notes: dict[str, Any], tensors: dict[str, Tensor]) -> State:

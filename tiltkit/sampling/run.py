@@ -5,18 +5,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from tiltkit.errors import TiltkitError, UsageError
-from tiltkit.sampling.checkpoint import Keeper, Progress, load
+from tiltkit.sampling.checkpoint import CheckpointWriter, Progress, load
 from tiltkit.sampling.particles.rng import ParticleRng
+from tiltkit.sampling.problem_digest import digest_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,26 +96,20 @@ class Group:
         """Go down the ladder, from the checkpoint where there is one; yield after every level."""
         target, sampler = self.target, self.sampler
         rng = ParticleRng(self.seed, target.n, target.device)
-        key = f"{type(sampler).__name__} {list(self.seed)} {target.n} {target.problem.shape}"
-        progress = (load(self.checkpoint, rng, key) if self.checkpoint else None) or self.progress
-        self.progress = progress
+        digest = digest_of(target, sampler, self.seed) if self.checkpoint else None
+        if self.checkpoint and digest:
+            self.progress = load(self.checkpoint, rng, digest) or self.progress
+        progress = self.progress
         target.network_calls = progress.network_calls
         start = time.perf_counter() - progress.seconds
-        collected = _rounds(sampler)
-        with Keeper(self.checkpoint, progress, key) as keeper:
+        with CheckpointWriter(self.checkpoint, progress, digest) as writer:
             for state, info in run(target, sampler, rng, progress.state, progress.infos):
-                if state.denoised_mean is not None:
-                    progress.mean.expect(state.denoised_mean)
-                if info.final:
-                    rounds = sum(info.final for info in progress.infos)
-                    self._take_in(sampler.images(target, state), late=2 * rounds >= collected)
-                progress.state, progress.network_calls = state, target.network_calls
-                progress.infos.append(info)
-                progress.seconds = time.perf_counter() - start
-                progress.rng = rng.dump()
-                keeper.level_done()
+                with writer.level():
+                    self._take_in(state, info)
+                    progress.seconds = time.perf_counter() - start
+                    progress.rng = rng.dump()
                 yield self
-            keeper.finished()
+            writer.finished()
 
     @property
     def state(self) -> State:
@@ -136,13 +130,22 @@ class Group:
         """The particles at the end (particle, channel, *space), as the prior sees them."""
         return self.sampler.images(self.target, self.state)
 
-    def _take_in(self, x: Tensor, *, late: bool) -> None:
-        """Add samples (particle, channel, *space) to the statistics."""
-        images = self.target.problem.to_image(x)
-        self.progress.particles.add(x)
-        self.progress.halves[late].add(images)
-        self.progress.quantiles.add(images)
-        self.progress.mean.collect(images)
+    def _take_in(self, state: State, info: Info) -> None:
+        """Add a level, and its samples where it has some, to the progress."""
+        progress = self.progress
+        if state.denoised_mean is not None:
+            progress.mean.expect(state.denoised_mean)
+        if info.final:
+            rounds = sum(info.final for info in progress.infos)
+            late = 2 * rounds >= _rounds(self.sampler)
+            x = self.sampler.images(self.target, state)
+            images = self.target.problem.to_image(x)
+            progress.particles.add(x)
+            progress.halves[late].add(images)
+            progress.quantiles.add(images)
+            progress.mean.collect(images)
+        progress.state, progress.network_calls = state, self.target.network_calls
+        progress.infos.append(info)
 
 
 def _rounds(sampler: Sampler) -> int:
@@ -159,39 +162,20 @@ def side_by_side(lanes: Sequence[Iterator[T]]) -> Iterator[T]:
     if len(lanes) == 1:
         yield from lanes[0]
         return
-    found: SimpleQueue[tuple[T | None, BaseException | None, bool]] = SimpleQueue()
-    stop = threading.Event()
-
-    def work(lane: Iterator[T]) -> None:
-        error = None
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        running = {pool.submit(next, lane, None): lane for lane in lanes}
         try:
-            for item in lane:
-                found.put((item, None, False))
-                if stop.is_set():
-                    break
-            close = getattr(lane, "close", None)
-            if close is not None:
-                close()
-        except BaseException as caught:
-            error = caught
-        found.put((None, error, True))
-
-    threads = [threading.Thread(target=work, args=(lane,)) for lane in lanes]
-    for thread in threads:
-        thread.start()
-    running = len(threads)
-    try:
-        while running:
-            item, error, ended = found.get()
-            running -= ended
-            if error is not None:
-                raise error
-            if item is not None:
-                yield item
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+            while running:
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    lane, item = running.pop(done), done.result()
+                    if item is not None:
+                        running[pool.submit(next, lane, None)] = lane
+                        yield item
+        finally:
+            wait(running)
+            for lane in lanes:
+                if isinstance(lane, Generator):
+                    lane.close()
 
 
 def pick_devices(names: str) -> list[torch.device]:
