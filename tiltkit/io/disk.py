@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tiltkit.errors import MachineError, OutputLockedError, is_full
@@ -17,7 +17,7 @@ try:
 except ImportError:  # Windows has none
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["explained", "lock", "need_room", "quiet"]
+__all__ = ["explained", "lock", "need_room", "quiet", "share_lock"]
 
 # A failed write comes out of h5py as any of these, depending on the call.
 _H5PY_ERRORS = (OSError, RuntimeError, ValueError)
@@ -85,6 +85,13 @@ def lock(handle: int) -> None:
         raise
     except OSError:
         return  # a file system without locks
+
+
+def share_lock(handle: int) -> None:
+    """Let readers open a locked file, this process among them, and still no writer."""
+    if fcntl is not None:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def _readable(size: int) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,10 +20,7 @@ import h5py
 
 from tiltkit.io.atomic import clear_checkpoints, part_path, sync, sync_folder
 from tiltkit.io.diagnostics import COMPLETE
-from tiltkit.io.disk import lock, quiet
-
-if sys.platform != "win32":
-    import fcntl
+from tiltkit.io.disk import lock, quiet, share_lock
 
 __all__ = ["Held", "make_part", "new_path", "only_opener", "take_up", "was_never_made"]
 
@@ -44,9 +41,8 @@ class Held:
 
     def share(self) -> None:
         """Let readers open the file, this process among them, and still no writer."""
-        if self.handle is not None and sys.platform != "win32":
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(self.handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if self.handle is not None:
+            share_lock(self.handle.fileno())
 
     def release(self) -> None:
         """Give the lock back."""

@@ -54,9 +54,7 @@ class ResultWriter:
         finished: Positions of the slices that are in the file.
     """
 
-    def __init__(
-        self, file: h5py.File, held: Held, path: Path, layout: Layout, size: int
-    ) -> None:
+    def __init__(self, file: h5py.File, held: Held, path: Path, layout: Layout, size: int) -> None:
         self._file, self._held = file, held
         self._size = size
         self.path = path

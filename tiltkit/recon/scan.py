@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tiltkit.config import named
-from tiltkit.errors import InputError, UsageError
+from tiltkit.errors import InputError, UsageError, known_error
 from tiltkit.io.atomic import checkpoint_path, clear_checkpoints, is_complete
 from tiltkit.io.reading import read_diagnostics_of
 from tiltkit.io.result import ResultWriter, check_output
@@ -217,11 +217,13 @@ def _sampled(job: _Job, sink: Sink) -> Iterator[Event]:
 
 @contextmanager
 def _cleared_on_error(output: Path) -> Iterator[None]:
-    """A stopped run goes on from its checkpoint; one that failed would only fail again."""
+    """Remove the checkpoints of a run that would fail again; faults that pass keep them."""
     try:
         yield
-    except Exception:
-        clear_checkpoints(output)
+    except Exception as error:
+        known = known_error(error)
+        if not (known and known.transient):
+            clear_checkpoints(output)
         raise
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from tiltkit.priors.score import score_of
@@ -81,7 +82,7 @@ def digest_of(target: Target, sampler: Sampler, seed: Sequence[int]) -> ProblemD
 
 def _settings(sampler: Sampler) -> Any:
     options = getattr(sampler, "options", None)
-    return options.model_dump() if hasattr(options, "model_dump") else repr(options)
+    return options.model_dump() if isinstance(options, BaseModel) else repr(options)
 
 
 def _bytes(tensor: Tensor) -> bytes:
@@ -118,8 +119,8 @@ def _random_images(target: Target) -> tuple[Tensor, Tensor]:
     """A positive random image and a white one (1, channel, *space)."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn((2, *target.problem.shape), generator=generator, dtype=target.dtype)
-    first, second = images.to(target.device).split(1)
-    return _AMPLITUDE * first.abs(), second
+    images = images.to(target.device)
+    return _AMPLITUDE * images[:1].abs(), images[1:]
 
 
 def _projections(images: Sequence[Tensor], other: Tensor) -> tuple[float, ...]:
