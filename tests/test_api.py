@@ -23,7 +23,7 @@ import torch
 import tiltkit
 from tiltkit.config import Recipe
 from tiltkit.errors import InputError, TiltkitError, UsageError
-from tiltkit.io.disk import check_free
+from tiltkit.io.disk import lock
 from tiltkit.io.reading import read_recipe
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.compose import Pointwise
@@ -68,6 +68,12 @@ def events_of(scan: Path, output: Path, **changes: Any):
     return run_scan(
         recipe, load_plugins(), scan, output, resume=False, overwrite=False, command="test"
     )
+
+
+def check_free(part: Path) -> None:
+    """Raise `BlockingIOError` where a file is locked."""
+    with part.open("r+b") as file:
+        lock(file.fileno())
 
 
 class TestImport:
