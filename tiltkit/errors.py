@@ -125,22 +125,26 @@ def known_errors() -> Iterator[None]:
         raise known from error
 
 
-def known_error(error: BaseException) -> TiltkitError | None:
+def known_error(error: BaseException, name: str = "") -> TiltkitError | None:
     """The tiltkit error for any exception; None where its cause is not known.
 
-    An input or a plugin that is blamed for a failure of the machine, such as a file that a reader
-    calls damaged because the disk failed, gives the error of the machine.
+    Where an input or a plugin is blamed for a failure of the machine, such as a file that a reader
+    calls damaged because the disk failed, this is the failure of the machine.
+
+    Args:
+        error: The exception.
+        name: The file that it is about, where the exception does not say it.
     """
     blamed = isinstance(error, TiltkitError) and error.kind in (Kind.INPUT, Kind.PLUGIN)
     if blamed and error.__cause__:
-        cause = known_error(error.__cause__)
+        cause = known_error(error.__cause__, name)
         if isinstance(cause, MachineError):
             return cause
     if isinstance(error, TiltkitError):
         return error
     if isinstance(error, KeyboardInterrupt):
         return TiltkitError("Stopped.", kind=Kind.STOPPED)
-    return _memory(error) or _disk(error) or _device(error)
+    return _memory(error) or _disk(error, name) or _device(error)
 
 
 # errno by name, since no system has all of them.
@@ -199,9 +203,9 @@ def _memory(error: BaseException) -> TiltkitError | None:
     )
 
 
-def _disk(error: BaseException) -> TiltkitError | None:
+def _disk(error: BaseException, name: str) -> TiltkitError | None:
     """A disk or a network that failed, or is full."""
-    number, name = errno_of(error), str(getattr(error, "filename", None) or "A file")
+    number, name = errno_of(error), str(getattr(error, "filename", None) or name or "A file")
     if is_full(error):
         return MachineError(
             f"{name} could not be written: {os.strerror(number or errno.ENOSPC)}.",

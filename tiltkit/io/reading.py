@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from traceback import walk_tb
 from typing import Any
 
 import h5py
@@ -14,7 +13,7 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.io.diagnostics import COMPLETE, members, read_diagnostics
-from tiltkit.io.source import check_source
+from tiltkit.io.opening import is_hdf5, open_hdf5, raised_by_h5py, unreadable
 from tiltkit.protocols import Estimate
 
 __all__ = [
@@ -22,74 +21,6 @@ __all__ = [
     "read_estimate", "read_finished", "read_provenance", "read_recipe", "read_steps", "read_title",
     "read_units", "result_shape", "tree",
 ]  # fmt: skip
-
-# HDF5's words for what a file lacks.
-_GAPS = ("doesn't exist", "not found", "can't locate", "external")
-
-
-@contextmanager
-def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Open any HDF5 file read-only.
-
-    Raises:
-        InputError: The file is missing or a pipe, is no HDF5 file, is damaged, or is being written.
-    """
-    check_source(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder.", "name one file.")
-    try:
-        file = h5py.File(path, "r")
-    except BlockingIOError as error:
-        raise InputError(
-            f"{path} is being written by another program.", "wait until it has finished."
-        ) from error
-    except OSError as error:
-        raise InputError(*_unreadable(path, error)) from error
-    try:
-        with file:
-            yield file
-    except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
-        if _shows_damage(error):
-            raise _damaged(path) from error
-        raise
-
-
-def is_hdf5(path: Path) -> bool:
-    """Whether a file is there and begins as HDF5 does."""
-    try:
-        return path.is_file() and bool(h5py.is_hdf5(path))
-    except OSError:  # it may not be read
-        return False
-
-
-def _shows_damage(error: Exception) -> bool:
-    """Whether HDF5 can make no sense of a file; a mistake in the code, or a gap, is no damage."""
-    if isinstance(error, OSError):
-        return "read data" in str(error)
-    gap = isinstance(error, KeyError) and any(words in str(error) for words in _GAPS)
-    return _of_h5py(error) and not gap
-
-
-def _of_h5py(error: Exception) -> bool:
-    *_, (frame, _) = walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__")).startswith("h5py")
-
-
-def _damaged(path: Path) -> InputError:
-    return InputError(
-        f"{path} is damaged: its data cannot be read or has a wrong checksum.",
-        "copy it again from its source.",
-    )
-
-
-def _unreadable(path: Path, error: OSError) -> tuple[str, str]:
-    if isinstance(error, PermissionError):
-        return f"{path} may not be read: permission denied.", "ask its owner for read access."
-    if not path.stat().st_size:
-        return f"{path} is empty.", "copy or save it again."
-    if h5py.is_hdf5(path):
-        return f"{path} is a damaged or truncated HDF5 file.", "copy it again from its source."
-    return f"{path} is not an HDF5 file.", "give the .h5 file that the instrument wrote."
 
 
 @contextmanager
@@ -107,8 +38,8 @@ def open_result(path: Path) -> Iterator[h5py.File]:
         try:
             yield file
         except KeyError as error:
-            if _of_h5py(error):
-                raise _damaged(path) from error
+            if raised_by_h5py(error):
+                raise unreadable(path, error) from error
             raise
 
 
@@ -144,7 +75,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     try:
         recipe: dict[str, Any] = json.loads(text)
     except ValueError as error:
-        raise _damaged(path) from error
+        raise unreadable(path, error) from error
     return recipe
 
 

@@ -1,27 +1,45 @@
-"""Can an input be read, and is it still what it was when it was opened?"""
+"""Can an input be read, is it complete, and is it still what it was when it was opened?"""
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tiltkit.digest import digest
-from tiltkit.errors import InputError
+from tiltkit.errors import InputError, Kind
 
-__all__ = ["Stamp", "check_source", "check_unchanged", "stamp"]
+__all__ = [
+    "Stamp", "check_source", "check_unchanged", "growing", "is_growing", "missing", "not_permitted",
+    "stamp", "watched",
+]  # fmt: skip
 
 # Name, size in bytes and time of the last change in ns of each file.
 Stamp = frozenset[tuple[Path, int, int]]
+
+# A file that has not changed for so long is not being copied or written (seconds).
+QUIET = 3.0
+# A file is looked at for so long even if its last change is older (seconds).
+_LOOK = 0.25
+_PAUSE = 0.05
 
 
 def check_source(path: Path) -> None:
     """Refuse what no reader should try to open.
 
     Raises:
-        InputError: It is missing, or is a pipe or device, which could be waited for without end.
+        InputError: It is missing, or may not be read, or is a pipe or device, which could be
+            waited for without end.
     """
-    if not path.exists():
-        raise InputError(f"There is no file {path}.", "check its name and folder.")
-    if not (path.is_file() or path.is_dir()):
+    try:
+        there, regular = path.exists(), path.is_file() or path.is_dir()
+    except PermissionError as error:
+        raise not_permitted(path) from error
+    if not there:
+        raise missing(path)
+    if not regular:
         raise InputError(f"{path} is no regular file.", "copy what it gives into a file first.")
 
 
@@ -41,10 +59,95 @@ def check_unchanged(source: Path, before: Stamp, sha256: str = "") -> None:
         sha256: Of what was opened: a file with a new stamp and the same content has not changed.
 
     Raises:
-        InputError: It has changed.
+        InputError: It has changed; its kind is ``growing``.
     """
     if stamp(source) in (before, Stamp()) or (sha256 and digest(source) == sha256):
         return
     raise InputError(
-        f"{source} changed while it was read.", "run again when nothing writes to it any more."
+        f"{source} changed while it was read.",
+        "run again when nothing writes to it any more.",
+        kind=Kind.GROWING,
     )
+
+
+def is_growing(source: Path, before: Stamp | None = None) -> bool:
+    """Whether an input that cannot be read is still being written or copied.
+
+    It is watched until it has not changed for three seconds. On Linux, an input that another
+    program of the same user has open for writing counts as growing at once.
+
+    Args:
+        source: A file or a folder.
+        before: Its stamp before it was opened; now when None.
+    """
+    if _is_open_for_writing(source):
+        return True
+    before = stamp(source) if before is None else before
+    began = time.monotonic()
+    while True:
+        now = stamp(source)
+        if now and now != before:
+            return True
+        changed = max((ns for _, _, ns in now), default=0) / 1e9
+        if time.monotonic() - began > _LOOK and not 0 <= time.time() - changed < QUIET:
+            return False
+        time.sleep(_PAUSE)
+
+
+@contextmanager
+def watched(source: Path) -> Iterator[Stamp]:
+    """Give the stamp of an input; what is refused in the block while it changes is growing.
+
+    Raises:
+        InputError: As the block raises it, with the kind ``growing`` where the input changes.
+    """
+    before = stamp(source)
+    try:
+        yield before
+    except InputError as error:
+        if error.kind is Kind.INPUT and is_growing(source, before):
+            raise growing(source) from error
+        raise
+
+
+def growing(path: Path, otherwise: str = "") -> InputError:
+    """The error for an input that is not complete yet.
+
+    Args:
+        path: The input.
+        otherwise: Another way out, to go on with the hint.
+    """
+    hint = "run the same command again when it is complete"
+    return InputError(
+        f"{path} is still being written or copied.",
+        f"{hint}, {otherwise}" if otherwise else f"{hint}.",
+        kind=Kind.GROWING,
+    )
+
+
+def missing(path: Path) -> InputError:
+    """The error for an input that is not there."""
+    return InputError(f"There is no file {path}.", "check its name and folder.")
+
+
+def not_permitted(path: Path) -> InputError:
+    """The error for an input that may not be read."""
+    return InputError(
+        f"{path} may not be read: permission denied.", "ask its owner for read access."
+    )
+
+
+def _is_open_for_writing(path: Path) -> bool:
+    """Whether a process has a file open for writing, of those that Linux lets us look at."""
+    name = os.fspath(path.resolve())
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.readlink(link) != name:  # noqa: PTH115  (much faster than Path.readlink)
+                continue
+            info = (link.parent.parent / "fdinfo" / link.name).read_text()
+        except OSError:  # of another user, or just closed
+            continue
+        flags = next((line for line in info.splitlines() if line.startswith("flags:")), "flags: 0")
+        if int(flags.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY:
+            return True
+    return False
