@@ -81,6 +81,10 @@ class Recipe(BaseModel):
         " all processors that it may use, and Python calls leave torch as it is"
     )  # fmt: skip
 
+    swmr: bool = Field(
+        False, description="read an HDF5 file that its writer has open in SWMR mode as it stands"
+    )
+
     @property
     def files(self) -> dict[str, dict[str, Path]]:
         """Files that options name, by part of the recipe and option."""

@@ -81,7 +81,7 @@ def test_a_scan_that_changes_while_it_is_read_gives_no_result(
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, changing(getattr(owner, name), b"\0"))
             done = tilt(*run)
-        assert done.code == 4
+        assert done.code == 5
         assert f"{scan} changed while it was read" in done.err
         assert [p.name for p in tmp_path.iterdir()] == ["scan.h5"]
     monkeypatch.setattr(ResultWriter, "write", changing(ResultWriter.write, b""))
@@ -155,7 +155,7 @@ def test_a_folder_that_may_not_be_entered_is_named(
 
     monkeypatch.setattr(Path, "exists", locked)  # permissions do not bind root
     for command in (("run", "mri-recon", scan, "-o", "out.h5"), ("show", scan)):
-        assert_refused(tilt(*command), 2, f"{scan} may not be read or written")
+        assert_refused(tilt(*command), 4, f"{scan} may not be read: permission denied")
 
 
 def test_an_existing_output_is_kept_unless_told_otherwise(

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["RecipeCommand", "is_result_name", "recipe_options", "recipe_values", "resolved"]
 
 # Settings that have an option of their own, by the option's name.
-_DIRECT = ("quality", "samples", "runs", "seed", "slices", "device", "memory_gb", "threads")
+_DIRECT = ("quality", "samples", "runs", "seed", "slices", "device", "memory_gb", "threads",
+           "swmr")  # fmt: skip
 
 
 class RecipeCommand(click.Command):
@@ -68,6 +69,8 @@ def recipe_options(command: Command) -> Command:
         click.option("--device", metavar="NAME",
                      help="auto, cpu, cuda, or several as cuda:0,cuda:1."),
         threads_option,
+        click.option("--swmr", is_flag=True, default=None,
+                     help="Read an HDF5 file that is still being written (SWMR) as it stands."),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)

@@ -13,7 +13,7 @@ from tiltkit.io.reading import read_provenance, read_recipe, result_shape
 __all__ = ["check_same_run", "same_run"]
 
 # They change how fast a run is and how it rounds, not what it is.
-_FREE = ("device", "memory_gb", "threads")
+_FREE = ("device", "memory_gb", "swmr", "threads")
 
 
 def same_run(

@@ -114,6 +114,7 @@ def _recognises(path: Path, plugins: Plugins, entry: ReaderEntry) -> bool | Plug
 def _inside(path: Path) -> str:
     """What a file holds, in words that go on a sentence about it."""
     if path.stat().st_size and os.access(path, os.R_OK) and not is_hdf5(path):
+        path.open("rb").close()  # a disk that fails shows here
         return "is not an HDF5 file"
     with open_hdf5(path) as file:
         names = [f"{name} ({kind})" for name, kind in datasets(file).items()]

@@ -55,13 +55,13 @@ def check_unchanged(source: Path, before: Stamp, sha256: str = "") -> None:
 
     Args:
         source: The input; one that was removed has not changed for those who have it open.
-        before: Its stamp before it was opened.
+        before: Its stamp before it was opened; empty where it may change.
         sha256: Of what was opened: a file with a new stamp and the same content has not changed.
 
     Raises:
         InputError: It has changed; its kind is ``growing``.
     """
-    if stamp(source) in (before, Stamp()) or (sha256 and digest(source) == sha256):
+    if not before or stamp(source) in (before, Stamp()) or (sha256 and digest(source) == sha256):
         return
     raise InputError(
         f"{source} changed while it was read.",

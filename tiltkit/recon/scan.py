@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tiltkit.config import named
-from tiltkit.errors import InputError, UsageError, known_error
+from tiltkit.errors import InputError, UsageError, known_error, known_errors
 from tiltkit.io.atomic import checkpoint_path, clear_checkpoints, is_complete
+from tiltkit.io.opening import swmr_reading
 from tiltkit.io.reading import read_diagnostics_of
 from tiltkit.io.result import ResultWriter, check_output
 from tiltkit.io.resume import same_run
-from tiltkit.io.source import check_unchanged, stamp
+from tiltkit.io.source import Stamp, check_unchanged, watched
 from tiltkit.io.stored import StoredInMemory
 from tiltkit.recon.provenance import provenance
 from tiltkit.recon.recipe import resolve
@@ -32,7 +33,7 @@ from tiltkit.sampling.target import Target, chunk_size
 if TYPE_CHECKING:
     from tiltkit.config import Recipe
     from tiltkit.plugins import Plugins
-    from tiltkit.problem import Task
+    from tiltkit.problem import Scan, Task
     from tiltkit.protocols import Layout, Prior
     from tiltkit.sampling.state import Sampler
 
@@ -177,10 +178,10 @@ def _opened(
     recipe: Recipe, plugins: Plugins, source: Path, command: str, checkpoint: Path | None
 ) -> Iterator[_Job]:
     """Open an input for a resolved recipe."""
-    before = stamp(source)
     devices = _devices(recipe)
     task, priors, sampler = _parts(recipe, plugins, devices)
-    with task.open(source) as scan:
+    with known_errors(), watched(source) as before, _scan_of(task, source, recipe) as scan:
+        before = Stamp() if recipe.swmr else before  # it may change
         chosen = choose_slices(recipe.slices, scan.layout, source)
         origin = provenance(source, chosen, plugins, recipe, command)
         check_unchanged(source, before)
@@ -232,7 +233,7 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
     recipe = resolve(recipe.model_dump(), plugins)
     device = _devices(recipe)[0]
     task, (prior,), sampler = _parts(recipe, plugins, [device])
-    with task.open(source) as scan:
+    with known_errors(), watched(source), _scan_of(task, source, recipe) as scan:
         chosen = choose_slices(recipe.slices, scan.layout, source)
         parts = Parts(scan, [prior], sampler, [device], recipe, checkpoint_path(source))
         problem, tiles, memory = parts.first_problem(chosen[0])
@@ -253,6 +254,15 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
         }
 
 
+@contextmanager
+def _scan_of(task: Task, source: Path, recipe: Recipe) -> Iterator[Scan]:
+    """A scan through its task, in the mode of the recipe."""
+    with ExitStack() as stack:
+        with swmr_reading(recipe.swmr):
+            scan = stack.enter_context(task.open(source))
+        yield scan
+
+
 def _devices(recipe: Recipe) -> list[torch.device]:
     """Where to compute.
 
@@ -268,6 +278,7 @@ def _devices(recipe: Recipe) -> list[torch.device]:
     return devices
 
 
+@known_errors()
 def _parts(
     recipe: Recipe, plugins: Plugins, devices: Sequence[torch.device]
 ) -> tuple[Task, list[Prior], Sampler]:

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from tiltkit.errors import InputError
+from tiltkit.io.opening import hdf5_file
 from tiltkit_ct.frames import check_sources, frames_of, stack
 from tiltkit_ct.hdf5 import dataset, metadata, numbers, open_scan, quantity, text
 from tiltkit_ct.projections import Projections, Stack
@@ -40,7 +41,7 @@ class DataExchange:
     @staticmethod
     def matches(path: Path) -> bool:
         """Whether a group ``exchange`` holds a dataset ``data``."""
-        with h5py.File(path, "r") as file:
+        with hdf5_file(path) as file:
             return _exchange(file) is not None
 
     @staticmethod

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from tiltkit.errors import InputError
+from tiltkit.io.opening import hdf5_file
 from tiltkit_ct.frames import check_sources, stack
 from tiltkit_ct.hdf5 import dataset, metadata, numbers, open_scan, quantity, text
 from tiltkit_ct.projections import Projections, Stack
@@ -74,7 +75,7 @@ class NxTomo:
     @staticmethod
     def matches(path: Path) -> bool:
         """Whether an entry has frames, angles and a key that tells frames apart."""
-        with h5py.File(path, "r") as file:
+        with hdf5_file(path) as file:
             return bool(_scans(file))
 
     @staticmethod

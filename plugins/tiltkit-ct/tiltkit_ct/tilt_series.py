@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from tiltkit.errors import InputError
+from tiltkit.io.opening import hdf5_file
 from tiltkit_ct.frames import stack
 from tiltkit_ct.hdf5 import dataset, metadata, numbers, open_scan, text
 from tiltkit_ct.mrc import fits, marked, tilt_angles
@@ -43,7 +44,7 @@ class HyperSpy:
     @staticmethod
     def matches(path: Path) -> bool:
         """Whether there is a group ``Experiments`` with a stack of images."""
-        with h5py.File(path, "r") as file:
+        with hdf5_file(path) as file:
             return bool(_experiments(file))
 
     @staticmethod

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from tiltkit.errors import InputError
-from tiltkit.io.reading import open_hdf5
+from tiltkit.io.opening import hdf5_file, open_hdf5
 from tiltkit_mri.header import Header, parse_header
 from tiltkit_mri.kspace import KSpace
 from tiltkit_mri.samples import check_samples, measured_columns, notes_on
@@ -37,7 +37,7 @@ class FastMri:
     @staticmethod
     def matches(path: Path) -> bool:
         """Whether there is a dataset ``kspace`` at the root."""
-        with h5py.File(path, "r") as file:
+        with hdf5_file(path) as file:
             return isinstance(file.get("kspace"), h5py.Dataset)
 
     @staticmethod
