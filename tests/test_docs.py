@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -15,6 +16,8 @@ import pytest
 from tiltkit.cli.main import cli
 from tiltkit.errors import Kind
 from tiltkit.plugins import Plugins, load_plugins
+
+from .cli.conftest import write_scan
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(
@@ -160,3 +163,18 @@ def test_the_citation_has_the_version_of_the_package() -> None:
 
     text = (ROOT / "CITATION.cff").read_text()
     assert re.search(r"^version: (.*)$", text, re.MULTILINE)[1] == tiltkit.__version__
+
+
+def test_the_python_example_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tiltkit_mri")
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(code.split("\n\n")[1].splitlines()) <= 5
+    write_scan(tmp_path / "scan.h5")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102
+    assert capsys.readouterr().out.startswith("(1, 40, 36) ")
+    assert (names["low"] <= names["high"]).all()
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.h5"]
