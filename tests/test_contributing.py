@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -124,3 +125,14 @@ def test_the_map_names_rooms_that_exist_and_forgets_none() -> None:
             assert all((house / name / file).exists() for file in re.findall(r"`([^`]+)`", first))
     rooms = {f"{path.name}/" for path in house.iterdir() if (path / "__init__.py").exists()}
     assert rooms <= set(named)
+
+
+def test_the_map_is_in_the_order_of_the_layers() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contract = settings["tool"]["importlinter"]["contracts"][0]
+    depth = {room: i for i, layer in enumerate(contract["layers"]) for room in layer.split(" | ")}
+    cells = [line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| `")]
+    named = [name for cell in cells for name in re.findall(r"`(\w+)[./]", cell)]
+    order = [depth[name] for name in named]
+    assert order == sorted(order)
+    assert set(named) == set(depth)
