@@ -82,7 +82,7 @@ variation has, at each noise level, the best of several strengths, chosen with t
 ## Limits
 
 {worries}
-* It knows images like those it was trained on. On others it may be wrong and sure at once: compare
+* It is made for images like those of its training. On others it can be wrong with a small spread: compare
   with another prior, and read the certificate of the run{_told(recipe)}.
 * Subjects were held out from the weights, but the best check was chosen on them.
 * Nobody has reviewed it for clinical or other regulated use.
