@@ -82,8 +82,8 @@ variation has, at each noise level, the best of several strengths, chosen with t
 ## Limits
 
 {worries}
-* It is made for images like those of its training. On others it can be wrong with a small spread: compare
-  with another prior, and read the certificate of the run{_told(recipe)}.
+* It is made for images like those of its training. On others it can be wrong with a small
+  spread: compare with another prior, and read the certificate of the run{_told(recipe)}.
 * Subjects were held out from the weights, but the best check was chosen on them.
 * Nobody has reviewed it for clinical or other regulated use.
 
