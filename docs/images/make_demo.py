@@ -1,10 +1,11 @@
-"""Draw docs/images/demo.png from the files that 'make demo' leaves.
+"""Draw docs/images/demo.png from the scan that 'make demo' leaves.
 
 From left to right: zero-filled reconstruction, posterior mean, posterior standard deviation, truth.
 The standard deviation is shown 16 times brighter than the images.
 
     make demo
-    python docs/images/make_demo.py demo/result.h5 demo/truth.h5
+    tiltkit run mri-recon demo/scan.h5 -o demo/picture.h5
+    python docs/images/make_demo.py demo/picture.h5 demo/truth.h5
 """
 
 from __future__ import annotations
