@@ -28,8 +28,8 @@ from against_truth import coverage, last, pictures, setting
 from numpy.typing import NDArray
 from skimage import metrics
 from tiltkit_deblur.convolution import Convolution
-from tiltkit_deblur.lucy import richardson_lucy
 from tiltkit_deblur.psf import kernel_of
+from tiltkit_deblur.richardson_lucy import richardson_lucy
 from tiltkit_deblur.task import Deblur, DeblurOptions
 
 from tiltkit.plugins import load_plugins

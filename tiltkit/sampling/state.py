@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from tiltkit.priors.score import reverse_variance
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -67,8 +69,7 @@ class State:
 
     def kernel(self, level: float) -> float:
         """Variance of the prior's reverse kernel from here to a lower level."""
-        gap = self.level**2 - level**2
-        return (level**2 + gap * self.mean_jacobian) * gap / self.level**2
+        return reverse_variance(self.level, level, self.mean_jacobian)
 
 
 def planned(levels: Sequence[float], infos: Sequence[Info]) -> float | None:

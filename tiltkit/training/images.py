@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltkit.errors import InputError
+from tiltkit.priors.scale import image_scale
 from tiltkit.training.readers import Contents, read
 from tiltkit.training.recipe import DataOptions
 from tiltkit.training.subjects import find_subjects
@@ -200,18 +201,12 @@ def _scaled(subject: Subject, options: DataOptions, whole: float) -> Subject:
 
 
 def _scale(images: Sequence[Image], options: DataOptions) -> float:
-    """The value that becomes 1: a percentile of what is brighter than a tenth of the top.
-
-    The top is the 99.9th percentile, so that a few hot pixels do not count; all of it is as the
-    tasks of tiltkit scale measured data.
-    """
+    """The value that becomes 1: the recipe's own, or the `image_scale` of all images."""
     if not isinstance(options.scale, str):
         return options.scale
     complex_ = options.kind == "complex"
     flat = [np.hypot(*x.values) if complex_ else np.abs(x.values) for x in images]
-    values = np.concatenate([x.ravel() for x in flat])
-    bright = values[values > 0.1 * np.quantile(values, 0.999)]
-    return float(np.percentile(bright if len(bright) else values, options.percentile))
+    return image_scale(np.concatenate([x.ravel() for x in flat]), options.percentile)
 
 
 def _shape(shape: Sequence[int]) -> str:

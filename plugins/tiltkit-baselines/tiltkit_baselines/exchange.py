@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tiltkit.priors.score import reverse_variance
 from tiltkit.sampling.gaussian.conditioning import Step
 from tiltkit.sampling.samplers.start import score_at
 
@@ -97,8 +98,8 @@ def swapped_by_kernel(
 
 def _kernel(chain: Chain, b: float, s: float) -> tuple[Tensor, Step]:
     """Centre and variance of the prior's reverse step to level ``b``."""
-    gap = chain.level**2 - b**2
-    return chain.x + gap * chain.score, Step(b**2 * gap / chain.level**2, s)
+    centre = chain.x + (chain.level**2 - b**2) * chain.score
+    return centre, Step(reverse_variance(chain.level, b), s)
 
 
 def _reverse(

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from tiltkit_ct.contact_sheet import axis_picture, reconstruct
 from tiltkit_ct.data_exchange import DataExchange
 from tiltkit_ct.options import PrepareOptions
-from tiltkit_ct.picture import axis_picture, reconstruct
 from tiltkit_ct.prepare import Sinogram
 from tiltkit_ct.select import select
 

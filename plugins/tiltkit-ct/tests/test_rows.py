@@ -69,7 +69,7 @@ def test_a_beam_smaller_than_the_detector_is_enough(
         assert found.geometry.axis == pytest.approx(65.2, abs=0.5)
         assert found.geometry.axis == pytest.approx(one.geometry.axis, abs=0.01)
         assert found.middle == 30
-        assert found.describe()["rows (slices)"] == "40, of which 37 see nothing"
+        assert found.describe()["rows (slices)"] == "40, of which 37 are unusable"
         assert found.scale == pytest.approx(one.scale, rel=1e-3)
         assert found.shown.facts["gain"] == pytest.approx(2.0, rel=0.1)
         assert choose_slices("29:32", found.layout, path) == [29, 30, 31]

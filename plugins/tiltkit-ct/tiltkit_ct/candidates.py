@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiltkit.errors import UsageError
-from tiltkit_ct.picture import MOST, axis_picture
+from tiltkit_ct.contact_sheet import MOST, axis_picture
 
 if TYPE_CHECKING:
     from tiltkit_ct.options import PrepareOptions

@@ -104,7 +104,7 @@ class ConeBeam:
         """Line integrals (n, angle, row, column), each the mean over a detector pixel."""
         volume = x.flatten(3).flatten(1, 2)
         out = x.new_zeros(len(x), len(self.angles), self.n_rows, self.n_columns)
-        for pixels, meetings in self._meetings():
+        for pixels, meetings in self._n_overlaps():
             part = volume[:, :, pixels]
             for k, meeting in enumerate(meetings):
                 lines = x.new_zeros(len(x), self.n_rows, len(pixels))
@@ -119,7 +119,7 @@ class ConeBeam:
         nz, ny, nx = self.shape
         out = y.new_zeros(len(y), nz, ny * nx)
         padded = torch.nn.functional.pad(y, (0, 1))
-        for pixels, meetings in self._meetings():
+        for pixels, meetings in self._n_overlaps():
             part = y.new_zeros(len(y), nz, len(pixels))
             for k, meeting in enumerate(meetings):
                 lines = y.new_zeros(len(y), self.n_rows, len(pixels))
@@ -138,7 +138,7 @@ class ConeBeam:
         """``(alpha I + beta A^H A)^-1 b`` by conjugate gradients."""
         return conjugate_gradient(self.normal, b, alpha, beta, max_iter=1000)[0]
 
-    def _meetings(self) -> Iterable[tuple[Tensor, Iterable[Meeting]]]:
+    def _n_overlaps(self) -> Iterable[tuple[Tensor, Iterable[Meeting]]]:
         """Blocks of voxel columns, and how each meets every projection."""
         return self._kept or ((pixels, self._meet(pixels)) for pixels in self._blocks())
 

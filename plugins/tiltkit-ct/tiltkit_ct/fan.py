@@ -86,7 +86,7 @@ class FanBeam(Projector):
         return (self.source_distance + self.detector_distance) / self.source_distance
 
     @property
-    def bearings(self) -> Tensor:
+    def fan_angles(self) -> Tensor:
         """See `Projector`."""
         column = torch.arange(self.n_columns, device=self.angles.device).double() - self.axis
         reach = self.source_distance + self.detector_distance
@@ -119,7 +119,7 @@ class FanBeam(Projector):
         return Shadow(self.axis + scale * corners.sort(0).values, height)
 
     @property
-    def _meetings(self) -> float:
+    def _n_overlaps(self) -> float:
         # On average over directions a square is 4 / pi wide; one side of the axis is magnified
         # more than the other.
         ny, nx = self.shape

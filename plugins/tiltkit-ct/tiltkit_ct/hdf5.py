@@ -12,7 +12,7 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.io.reading import open_hdf5
-from tiltkit_ct.units import factor, known
+from tiltkit.io.units import unit_names, unit_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,10 +96,10 @@ def quantity(
     if not (np.isfinite(value) and value > 0):
         return None
     unit = text(item.attrs.get("units", "")) or default
-    size = factor(unit, table)
+    size = unit_size(unit, table)
     if size is None:
         raise InputError(
-            f"{item.name} of {path} is in {unit!r}, which is none of: {known(table)}.",
+            f"{item.name} of {path} is in {unit!r}, which is none of: {unit_names(table)}.",
             "correct its attribute 'units' in a copy of the file.",
         )
     return value * size

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import uniform_filter, uniform_filter1d
-from scipy.stats import chi2
+from scipy.stats import chi2, median_abs_deviation
 
-from tiltkit_ct import nan
+from tiltkit_ct import frame_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,6 @@ __all__ = [
 ]
 
 _SMOOTH = 31  # columns; the beam itself changes over longer distances than that
-_NORMAL = 1.4826  # standard deviation over median absolute deviation
 _LEVELS = 12
 _APART = 2  # columns that are compared: next neighbours share light, or were interpolated
 _NEAR = 5  # angles and columns of a local mean
@@ -60,9 +59,11 @@ def gain_from_flats(
         group = flats[times == time] - dark
         if len(group) < 2:
             continue
-        mean = nan.mean(group)
+        mean = frame_statistics.mean(group)
         # Of the brightest row: the beam may miss all the others.
-        good = np.isfinite(mean) & (mean > 0.1 * np.nan_to_num(nan.median(mean.T)).max())
+        good = np.isfinite(mean) & (
+            mean > 0.1 * np.nan_to_num(frame_statistics.median(mean.T)).max()
+        )
         if not good.any():
             continue
         relative = np.where(np.isfinite(group) & good, group / np.where(good, mean, 1.0), 1.0)
@@ -93,7 +94,7 @@ def dark_variance(darks: NDArray[np.float32] | None) -> float:
     """Variance of reading out once, from repeated darks; 0 from fewer than two."""
     if darks is None or len(darks) < 2:
         return 0.0
-    return float(np.nan_to_num(nan.median(nan.variance(darks).ravel())))
+    return float(np.nan_to_num(frame_statistics.median(frame_statistics.variance(darks).ravel())))
 
 
 def gain_from_counts(counts: NDArray[np.float32]) -> float | None:
@@ -159,7 +160,8 @@ def high_frequency_variance(sinogram: NDArray[np.float32]) -> float:
     The median of second differences over both axes: edges of an object are few, rings, drifts and
     slopes cancel. Donoho and Johnstone, Biometrika 81 (1994) 425-455.
     """
-    return float((_NORMAL * np.nanmedian(np.abs(_detail(sinogram)))) ** 2)
+    detail = _detail(sinogram)
+    return float(median_abs_deviation(detail, axis=None, scale="normal", nan_policy="omit") ** 2)
 
 
 def noise_variance(sinogram: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -169,14 +171,14 @@ def noise_variance(sinogram: NDArray[np.float32]) -> NDArray[np.float32]:
     different levels, and interpolated between them.
     """
     smooth = _smooth(sinogram)
-    detail = np.abs(_detail(sinogram))
+    detail = _detail(sinogram)
     trimmed = 1 if len(sinogram) > 2 else 0
     level = smooth[trimmed : len(smooth) - trimmed, _APART:-_APART]
     edges = np.quantile(level, np.linspace(0, 1, _LEVELS + 1))
     bins = np.clip(np.searchsorted(edges, level, side="right") - 1, 0, _LEVELS - 1)
     filled = [bins == i for i in range(_LEVELS) if (bins == i).any()]
     x = np.array([level[inside].mean() for inside in filled])
-    y = np.array([(_NORMAL * np.median(detail[inside])) ** 2 for inside in filled])
+    y = np.array([median_abs_deviation(detail[inside], scale="normal") ** 2 for inside in filled])
     least = max(1e-3 * float(np.median(y)), float(np.finfo(np.float32).tiny))
     return np.asarray(np.maximum(np.interp(smooth, x, y), least), np.float32)
 

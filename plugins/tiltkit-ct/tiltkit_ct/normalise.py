@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import median_abs_deviation
 
 from tiltkit.errors import InputError
-from tiltkit_ct import nan
+from tiltkit_ct import frame_statistics
 from tiltkit_ct.noise import dark_variance
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def correct(band: Band, where: str) -> Corrected:
     blank = flat - dark
     counts = band.counts - dark
     # Of the brightest row: the beam may miss all the others.
-    rows = nan.median(np.moveaxis(blank, 1, 2).reshape(-1, blank.shape[1]))
+    rows = frame_statistics.median(np.moveaxis(blank, 1, 2).reshape(-1, blank.shape[1]))
     typical = float(np.fmax.reduce(rows))
     if not typical > _by_chance(band, float(used.min()), blank[0].size):
         raise InputError(
@@ -80,7 +81,7 @@ def correct(band: Band, where: str) -> Corrected:
             "check that flats and darks are not swapped, and that the beam was on.",
         )
     usable = _usable(band.counts, blank, typical)
-    light = float(nan.mean(counts[:, usable].ravel()))
+    light = float(frame_statistics.mean(counts[:, usable].ravel()))
     if not light > _by_chance(band, len(counts), int(usable.sum())):
         raise InputError(
             f"{where} has no counts: its projections are no brighter than darks.",
@@ -128,7 +129,7 @@ def drift(transmission: Frames, air: int) -> Frames:
     """
     columns = transmission.shape[2]
     left, right = (
-        nan.median(np.moveaxis(side, 2, 0))[..., None]
+        frame_statistics.median(np.moveaxis(side, 2, 0))[..., None]
         for side in (transmission[..., :air], transmission[..., -air:])
     )
     # A side that cannot be used is as the other one.
@@ -142,12 +143,14 @@ def _robust_mean(frames: Frames) -> Frames:
     """Mean over frames without zingers; NaN where more than half are (saturated values)."""
     missing = np.isnan(frames).mean(axis=0) > 0.5
     if len(frames) < 3:
-        return np.where(missing, np.float32(np.nan), nan.mean(frames))
-    middle = nan.median(frames)
+        return np.where(missing, np.float32(np.nan), frame_statistics.mean(frames))
+    middle = frame_statistics.median(frames)
     deviation = (frames - middle) / np.sqrt(np.maximum(middle, 1.0))
-    spread = 1.4826 * float(np.nanmedian(np.abs(deviation))) if np.isfinite(middle).any() else 0.0
+    spread = 0.0
+    if np.isfinite(middle).any():
+        spread = median_abs_deviation(deviation, axis=None, scale="normal", nan_policy="omit")
     kept = np.where(deviation > _OUTLIER * max(spread, 1e-6), np.float32(np.nan), frames)
-    return np.where(missing, np.float32(np.nan), nan.mean(kept))
+    return np.where(missing, np.float32(np.nan), frame_statistics.mean(kept))
 
 
 def _check_flats(flats: Frames, where: str) -> None:

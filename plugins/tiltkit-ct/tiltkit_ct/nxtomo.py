@@ -19,10 +19,10 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.io.opening import hdf5_file
+from tiltkit.io.units import ENERGIES, LENGTHS
 from tiltkit_ct.frames import check_sources, stack
 from tiltkit_ct.hdf5 import dataset, metadata, numbers, open_scan, quantity, text
 from tiltkit_ct.projections import Projections, Stack
-from tiltkit_ct.units import ENERGIES, LENGTHS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -30,7 +30,7 @@ class ParallelBeam(Projector):
         return Shadow(centre + edges[:, None], self.pixel / wide)
 
     @property
-    def _meetings(self) -> float:
+    def _n_overlaps(self) -> float:
         ny, nx = self.shape
         width = (self.angles.cos().abs() + self.angles.sin().abs()) * (self.pixel / self.pitch)
         return ny * nx * float((1 + width).sum())

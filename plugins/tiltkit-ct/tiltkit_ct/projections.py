@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tiltkit.errors import InputError
-from tiltkit_ct.units import ANGLES, factor, known
+from tiltkit.io.units import ANGLES, unit_names, unit_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -155,11 +155,11 @@ class Projections:
         Raises:
             InputError: Their unit is no unit of an angle.
         """
-        size = factor(self.angle_unit, ANGLES)
+        size = unit_size(self.angle_unit, ANGLES)
         if size is None:
             raise InputError(
                 f"The angles of {self.path} are in {self.angle_unit!r}, which is no unit of an"
-                f" angle: {known(ANGLES)}.",
+                f" angle: {unit_names(ANGLES)}.",
                 "add --angle-unit deg or --angle-unit rad.",
             )
         return self.stored_angles * size

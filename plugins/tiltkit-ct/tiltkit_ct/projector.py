@@ -6,15 +6,15 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 
 from tiltkit.errors import TiltkitError
 from tiltkit.operators.cg import conjugate_gradient
+from tiltkit_ct.block_circulant import BlockCirculant, block_circulant, full_turn
 from tiltkit_ct.footprint import Shadow, overlaps
-from tiltkit_ct.turns import Turns, full_turn, turns_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,11 +74,11 @@ class Projector(ABC):
 
     @property
     @abstractmethod
-    def _meetings(self) -> float:
+    def _n_overlaps(self) -> float:
         """About how many pairs of image and detector pixel meet."""
 
     @property
-    def bearings(self) -> Tensor | None:
+    def fan_angles(self) -> Tensor | None:
         """Directions of the rays of each column, radians from the middle; None for parallel ones.
 
         Float64 (column,), counted as angles of projections are.
@@ -118,36 +118,37 @@ class Projector(ABC):
     ) -> Callable[[Tensor], Tensor] | None:
         """Approximate inverse of ``diag(variance) + A C A^H``; see `PreconditionedOperator`.
 
-        One variance for all is exact up to `Turns`. Others scale it, so that its diagonal is right.
-        For a ``C`` that differs between frequencies its mean stands in, weighted as projections
-        see them; what each does to every eigenvector was tried and saves next to no iteration.
+        With one variance for all measurements only `BlockCirculant` is approximate; unequal
+        variances scale it so that its diagonal is right.
+        A ``C`` that differs between frequencies is replaced by its mean, weighted by one over the
+        frequency as in ``A^H A``; treating each frequency by itself saved next to no iterations.
         """
-        turns = self._turns
-        if turns is None:
+        circulant = self._circulant
+        if circulant is None:
             return None
         if isinstance(c, torch.Tensor):
-            c = _mean_seen(c)
+            c = _mean_over_frequencies(c)
         # Rather too large than too small: what it damps, data that no image explains, is hardly
         # in any solution. Dead rays are not to decide.
         common = variance.quantile(0.9)
-        correct = ((common + c * turns.diagonal) / (variance + c * turns.diagonal)).sqrt()
-        inverse = 1 / (common + c * turns.values)
+        correct = ((common + c * circulant.diagonal) / (variance + c * circulant.diagonal)).sqrt()
+        inverse = 1 / (common + c * circulant.values)
 
         def apply(r: Tensor) -> Tensor:
-            return correct * turns.apply(correct * r, inverse)
+            return correct * circulant.apply(correct * r, inverse)
 
         return apply
 
     @cached_property
-    def _turns(self) -> Turns | None:
+    def _circulant(self) -> BlockCirculant | None:
         """Made once for all slices of a scan, where it does not need more memory than matrices.
 
         None also for less than a full turn of a fan beam, which no symmetry completes.
         """
         size = 4 * len(self.angles) * self.n_columns**2 * self.angles.element_size()
-        if size > self.matrix_bytes or (self.bearings is not None and not full_turn(self.angles)):
+        if size > self.matrix_bytes or (self.fan_angles is not None and not full_turn(self.angles)):
             return None
-        return turns_of(self)
+        return block_circulant(self)
 
     @property
     def _data_shape(self) -> tuple[int, int]:
@@ -156,16 +157,27 @@ class Projector(ABC):
     @cached_property
     def _matrices(self) -> tuple[Tensor, Tensor] | None:
         """The projector and its transpose, sparse, where they are not too large."""
-        size = 2 * self._meetings * (4 + self.angles.element_size())
+        size = 2 * self._n_overlaps * (4 + self.angles.element_size())
         return self._assemble() if size <= self.matrix_bytes else None
 
-    def seen(self, pixels: Tensor) -> Tensor:
+    def pixel_projections(self, pixels: Tensor) -> Tensor:
         """Projections of single pixels, counted along the rows of the image: (angle, column, n)."""
         every = torch.arange(len(pixels), device=self.angles.device)
         rows = self.angles.new_zeros(len(self.angles), self.n_columns + 1, len(pixels))
         for row, (columns, means) in zip(rows, self.spreads(pixels=pixels), strict=True):
             row[columns, every] = means
         return rows[:, :-1]
+
+    def centred(self, pad: tuple[int, int]) -> Self:
+        """The scan with columns added on both sides and the axis in their middle."""
+        return type(self)(
+            self.angles,
+            self.shape,
+            self.n_columns + sum(pad),
+            pixel=self.pixel,
+            pitch=self.pitch,
+            matrix_bytes=self.matrix_bytes,
+        )
 
     def _assemble(self) -> tuple[Tensor, Tensor]:
         """The projector and its transpose, made by the processor, on the device."""
@@ -204,7 +216,7 @@ class Projector(ABC):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """For each angle: the detector columns that pixels meet, and their means, (k, pixel).
 
-        Columns that are not on the detector are told as ``n_columns``.
+        Columns that are not on the detector have the index ``n_columns``.
         """
         device = device or self.angles.device
         every = torch.arange(self.shape[0] * self.shape[1]) if pixels is None else pixels
@@ -267,8 +279,8 @@ def _product(matrix: Tensor, flat: Tensor) -> Tensor:
     return torch.mm(matrix, flat.T).T
 
 
-def _mean_seen(c: Tensor) -> float:
+def _mean_over_frequencies(c: Tensor) -> float:
     """Mean over frequencies (ny, nx), weighted by one over the frequency, as ``A^H A`` is."""
     cycles = [torch.fft.fftfreq(n, device=c.device) for n in c.shape]
-    seen = 1 / torch.hypot(cycles[0][:, None], cycles[1]).clamp_min(0.5 / max(c.shape))
-    return float((c * seen).sum() / seen.sum())
+    weight = 1 / torch.hypot(cycles[0][:, None], cycles[1]).clamp_min(0.5 / max(c.shape))
+    return float((c * weight).sum() / weight.sum())

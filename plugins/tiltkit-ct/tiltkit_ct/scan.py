@@ -13,22 +13,22 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from tiltkit.errors import InputError
+from tiltkit.io.units import display_length
 from tiltkit.likelihoods import TransmissionPoissonLikelihood, gaussian
 from tiltkit.operators.cg import conjugate_gradient
 from tiltkit.operators.compose import Weighted
+from tiltkit.priors.scale import image_scale
 from tiltkit.problem import Constraint, Problem
 from tiltkit.protocols import Axis, Layout
 from tiltkit_ct.axis import check_axis, find_axis
-from tiltkit_ct.described import described
 from tiltkit_ct.geometry import Geometry, image_size
 from tiltkit_ct.parallel import ParallelBeam
 from tiltkit_ct.prepare import Sinogram, prepare
 from tiltkit_ct.ramp import filtered_back_projection
 from tiltkit_ct.rows import unusable_rows
-from tiltkit_ct.units import shown_length
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -51,6 +51,8 @@ _DAMPING = 1e-3
 _ROUGH = 1e-2
 # Millimetres in the length that a unit of attenuation goes with.
 _MILLIMETRES = {"1/mm": 1.0, "1/cm": 10.0}
+# Photons through the sample below which the Gaussian approximation of their noise is worth a note.
+_FEW_PHOTONS = 100
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class CtScan:
         """One slice per detector row."""
         p = self.projections
         size = self.geometry.size
-        name, factor = shown_length(p.pixel_mm)
+        name, factor = display_length(p.pixel_mm)
         step = (p.pixel_mm or 1.0) * factor
         across = [(i - (size - 1) / 2) * step for i in range(size)]
         return Layout(
@@ -187,8 +189,38 @@ class CtScan:
         return self.prepare(self.middle)
 
     def describe(self) -> Mapping[str, Any]:
-        """What was found in the file and in its middle row."""
-        return described(self)
+        """Facts about the file and its middle row, by their names, for `tiltkit check`."""
+        p, g, sinogram = self.projections, self.geometry, self.shown
+        measured = np.isfinite(sinogram.variance)
+        lines = sinogram.line_integrals[measured]
+        name, factor = display_length(p.pixel_mm)
+        notes = dict.fromkeys([*p.notes, *sinogram.notes, *self._few_photons()])
+        empty = f", of which {len(self.unusable)} are unusable" if self.unusable else ""
+        return {
+            "layout": p.layout + (f", scan {p.name}" if p.name else ""),
+            "rows (slices)": f"{p.n_rows}{empty}" if empty else p.n_rows,
+            "columns": p.n_columns,
+            "projections": f"{len(p.angles)} over {np.degrees(np.ptp(p.angles)):.1f} degrees",
+            "pixel": f"{p.pixel_mm * factor:.4g} {name}" if p.pixel_mm else "unknown",
+            "energy": f"{p.energy_kev:g} keV" if p.energy_kev else "unknown",
+            "rotation axis": f"column {g.axis:.2f}"
+            + (" (found)" if self.options.axis == "auto" else " (given)"),
+            "image": f"{g.size} x {g.size}, in {self.units or 'units of the file per pixel'}",
+            "line integrals": f"{lines.min():.3g} to {lines.max():.3g}",
+            "noise level": f"{np.sqrt(np.median(sinogram.variance[measured])):.3g} (median)",
+            **{name.replace("_", " "): _as_text(value) for name, value in sinogram.facts.items()},
+            "the prior's 1": f"{self.scale:.4g}",
+            **{f"note {i + 1}": note for i, note in enumerate(notes)},
+        }
+
+    def _few_photons(self) -> Iterator[str]:
+        photons, counted = self.shown.facts.get("photons", math.inf), self.shown.counts is not None
+        if self.options.likelihood == "gaussian" and counted and photons < _FEW_PHOTONS:
+            yield (
+                f"Half of the rays have less than {photons:.3g} photons, whose noise is gaussian"
+                " roughly: compare with --likelihood poisson --sampler walmc, unless reading out is"
+                " as noisy."
+            )
 
     @property
     def units(self) -> str:
@@ -244,7 +276,9 @@ class CtScan:
 
 
 def _bright_end(image: Tensor) -> float:
-    """The 99th percentile of what is bright, as the prior's training scaled its images."""
-    values = gaussian_filter(image[0].double().cpu().numpy(), _BLUR)
-    bright = values[values > 0.1 * np.quantile(values, 0.999)]
-    return float(np.percentile(bright, 99)) if len(bright) else 0.0
+    """`image_scale` of a blurred image (1, *space)."""
+    return image_scale(gaussian_filter(image[0].double().cpu().numpy(), _BLUR))
+
+
+def _as_text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiltkit.errors import InputError, UsageError
-from tiltkit_ct.units import ANGLES, factor
+from tiltkit.io.units import ANGLES, unit_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -154,7 +154,7 @@ def _check_angles(p: Projections, *, given: bool) -> None:
     steps = np.abs(np.diff(p.stored_angles))
     turned = float(np.ptp(p.stored_angles))
     whole = turned + float(np.median(steps))  # the last step of the turn is often left out
-    degrees = math.isclose(factor(p.angle_unit, ANGLES) or 0.0, math.radians(1))
+    degrees = math.isclose(unit_size(p.angle_unit, ANGLES) or 0.0, math.radians(1))
     turns = (math.pi, 2 * math.pi) if degrees else (180.0, 360.0)
     if any(abs(end - turn) < 0.02 * turn for turn in turns for end in (turned, whole)):
         stated, other = ("deg", "rad") if degrees else ("rad", "deg")

@@ -18,11 +18,11 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.io.opening import hdf5_file
+from tiltkit.io.units import ANGLES, LENGTHS, unit_size
 from tiltkit_ct.frames import stack
 from tiltkit_ct.hdf5 import dataset, metadata, numbers, open_scan, text
 from tiltkit_ct.mrc import fits, marked, tilt_angles
 from tiltkit_ct.projections import Projections, Stack
-from tiltkit_ct.units import ANGLES, LENGTHS, factor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,7 +124,7 @@ def _name(group: h5py.Group) -> str:
 def _experiment(group: h5py.Group, path: Path) -> Projections:
     data = group["data"]
     axes = [_axis(group, i) for i in range(3)]
-    tilts = [i for i, axis in enumerate(axes) if factor(axis["units"], ANGLES) is not None]
+    tilts = [i for i, axis in enumerate(axes) if unit_size(axis["units"], ANGLES) is not None]
     tilt = tilts[0] if tilts else 0
     order = (tilt, *(i for i in range(3) if i != tilt))
     n = data.shape[tilt]
@@ -138,7 +138,7 @@ def _experiment(group: h5py.Group, path: Path) -> Projections:
         axis = axes[tilt]
         angles, unit = axis["offset"] + axis["scale"] * np.arange(n), axis["units"]
     frames = stack(data, order, np.arange(n), np.arange(n, dtype=np.float64))
-    size = factor(axes[order[2]]["units"], LENGTHS)
+    size = unit_size(axes[order[2]]["units"], LENGTHS)
     shape = data.shape[order[1]], data.shape[order[2]]
     return _oriented(
         Projections(

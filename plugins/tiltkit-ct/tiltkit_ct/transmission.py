@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiltkit.errors import InputError, UsageError
-from tiltkit_ct import nan, noise
+from tiltkit_ct import frame_statistics, noise
 from tiltkit_ct.normalise import correct, drift, mean_over_time
 from tiltkit_ct.phase import filter_length, paganin
 from tiltkit_ct.zingers import find_zingers
@@ -277,7 +277,7 @@ def check_air(air: int, p: Projections) -> None:
 
 def _check_brightness(transmission: Frames, p: Projections, row: int) -> None:
     """A sample takes light away: flats must be no darker than most of the projections."""
-    typical = float(nan.median(transmission.ravel()))
+    typical = float(frame_statistics.median(transmission.ravel()))
     if typical > _BRIGHTEST:
         raise InputError(
             f"Row {row} of {p.path} is {typical:.1f} times brighter with sample than without.",

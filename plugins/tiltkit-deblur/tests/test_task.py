@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from tiltkit_deblur.faults import find_faults
-from tiltkit_deblur.lucy import richardson_lucy
 from tiltkit_deblur.prepare import grid_of, prepare
+from tiltkit_deblur.richardson_lucy import richardson_lucy
 from tiltkit_deblur.task import Deblur, DeblurOptions
+from tiltkit_deblur.unusable_images import find_unusable
 from tiltkit_deblur.volume import Volume, full_scale
 
 from tiltkit.cli import main
@@ -212,7 +212,7 @@ def test_readings_at_the_end_of_the_range_of_a_camera_of_12_bits_are_saturated(
     for top, up, saturated in ((4095, 0, 4095), (4094, 0, 65535), (4095, 4, 65520)):
         readings = np.minimum(scene.readings * 20, top).astype(np.uint16) << up
         with Deblur(DeblurOptions(psf=psf)).open(tiff("data.tif", readings)) as scan:
-            assert scan.light.saturation == saturated
+            assert scan.photometry.saturation == saturated
 
 
 @pytest.mark.parametrize(("bits", "top"), [(10, 65472), (12, 65520), (14, 65532)])
@@ -225,8 +225,8 @@ def test_readings_in_the_upper_bits_are_saturated_at_their_end(bits: int, top: i
 def test_of_large_files_a_part_is_looked_at_before_a_run(
     planes: int, images: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tiltkit_deblur.faults._MOST", 10 * 64)
-    monkeypatch.setattr("tiltkit_deblur.faults._PIECE", 64)
+    monkeypatch.setattr("tiltkit_deblur.unusable_images._MOST", 10 * 64)
+    monkeypatch.setattr("tiltkit_deblur.unusable_images._PIECE", 64)
     stack = np.random.default_rng(0).random((planes * images, 8, 8))
     stack[0] = stack[-1] = np.nan
     seen = []
@@ -240,10 +240,10 @@ def test_of_large_files_a_part_is_looked_at_before_a_run(
     )  # fmt: skip
     parts = [(0, slice(i * planes, (i + 1) * planes)) for i in range(images)]
     if images > 1:
-        assert sorted(find_faults(volume, 0, parts)) == [0, images - 1]
+        assert sorted(find_unusable(volume, 0, parts)) == [0, images - 1]
     else:
         with pytest.raises(InputError, match="128 values are NaN"):
-            find_faults(volume, 0, parts)
+            find_unusable(volume, 0, parts)
     assert seen[0] == 0
     assert seen[-1] == len(stack) - 1
     assert len(seen) <= 11

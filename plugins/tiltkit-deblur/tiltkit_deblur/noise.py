@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import convolve1d
+from scipy.stats import median_abs_deviation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,8 +20,6 @@ __all__ = ["Camera", "estimate_camera", "spread", "variance_line"]
 _DIFFERENCE = np.array([1.0, -2.0, 1.0])
 _SMOOTH = np.array([1.0, 2.0, 1.0]) / 4
 _BINS, _LEAST = 48, 64
-# Standard deviation of Gaussian noise over its median absolute deviation.
-_MAD = 1.4826
 _ROUNDS = 8
 # A variance whose square is still a number; where there is no noise at all.
 _TINY = 1e-30
@@ -124,8 +123,8 @@ def _parts(stack: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def spread(values: NDArray[np.float64]) -> float:
-    """Standard deviation of Gaussian values, which few outliers do not move."""
-    return float(_MAD * np.median(np.abs(values - np.median(values))))
+    """Standard deviation of Gaussian values, robust to outliers: the scaled MAD."""
+    return float(median_abs_deviation(values, axis=None, scale="normal"))
 
 
 def _line(
@@ -141,11 +140,11 @@ def _line(
         now = w * robust
         if slope is None:
             xm, ym = np.average(x, weights=now), np.average(y, weights=now)
-            spread = np.average((x - xm) ** 2, weights=now)
-            a = float(np.average((x - xm) * (y - ym), weights=now) / spread) if spread > 0 else 0.0
+            power = np.average((x - xm) ** 2, weights=now)
+            a = float(np.average((x - xm) * (y - ym), weights=now) / power) if power > 0 else 0.0
             a = max(a, 0.0)
         b = float(np.average(y - a * x, weights=now))
-        scaled = np.abs(y - a * x - b) * np.sqrt(w)
-        scale = _MAD * float(np.median(scaled)) or 1.0
+        scaled = (y - a * x - b) * np.sqrt(w)
+        scale = spread(scaled) or 1.0
         robust = 1 / (1 + (scaled / (2 * scale)) ** 2)
     return a, b

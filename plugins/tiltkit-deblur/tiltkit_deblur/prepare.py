@@ -12,8 +12,8 @@ from scipy.fft import next_fast_len
 
 from tiltkit.errors import InputError
 from tiltkit_deblur.convolution import Convolution
-from tiltkit_deblur.lucy import richardson_lucy
 from tiltkit_deblur.psf import half_support
+from tiltkit_deblur.richardson_lucy import richardson_lucy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

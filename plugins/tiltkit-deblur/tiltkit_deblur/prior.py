@@ -1,9 +1,11 @@
-"""The prior of fluorescence images, and of volumes where volumes are asked for."""
+"""Priors of fluorescence images and volumes, and the constraint that light is nonnegative."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
+
+import torch
 
 from tiltkit.priors.around import Around
 from tiltkit.priors.denoiser import NetworkOptions, network_prior
@@ -14,13 +16,12 @@ from tiltkit_deblur.plugin import VOLUMES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
     from torch import Tensor
 
     from tiltkit.hookspecs import PriorEntry
     from tiltkit.protocols import Prior
 
-__all__ = ["Microscopy", "microscopy", "of_volumes"]
+__all__ = ["Microscopy", "Nonnegative", "microscopy", "of_volumes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,28 @@ class Microscopy(Around):
     def to(self, device: torch.device) -> Microscopy:
         """The same prior on another device."""
         return Microscopy(self.prior.to(device), self.stacks.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class Nonnegative(Around):
+    """A prior whose denoised images are clipped at zero.
+
+    The posterior mean of nonnegative images is nonnegative, so negative values of a denoiser are
+    its error. Particles carry noise and may be negative: clipping or reflecting them at 0 would
+    make them too bright, at high noise levels by as much as that noise.
+
+    Attributes:
+        prior: The prior whose denoised images may be negative.
+    """
+
+    def score(self, x: Tensor, sigma: float) -> Tensor:
+        """Score of images (batch, channel, *space), shaped as ``x``."""
+        denoised = torch.add(x, self.prior.score(x, sigma), alpha=sigma**2)
+        return (denoised.clamp_min(0) - x) / sigma**2
+
+    def to(self, device: torch.device) -> Nonnegative:
+        """The same prior on another device."""
+        return Nonnegative(self.prior.to(device))
 
 
 def microscopy(options: NetworkOptions, entry: PriorEntry) -> Microscopy:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import affine_transform, gaussian_filter1d
 
 from tiltkit.errors import InputError
-from tiltkit_deblur.spot import smoothed, spot_of
+from tiltkit_deblur.measured_psf import isolate_spot, smoothed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +51,7 @@ def kernel_of(
         InputError: Values that are not finite, no light, no whole spot, or voxels that are larger
             than twice those of the data: detail is not there.
     """
-    spot = spot_of(stack, name)
+    spot = isolate_spot(stack, name)
     return cropped(_centred(spot, _steps(voxel, wanted, spot.ndim, name)))
 
 

@@ -13,17 +13,15 @@ import torch
 from tiltkit.errors import InputError, UsageError
 from tiltkit.problem import Problem
 from tiltkit.protocols import Axis, Layout
-from tiltkit_deblur.described import described
-from tiltkit_deblur.faults import find_faults
 from tiltkit_deblur.kernel import find_kernel
-from tiltkit_deblur.light import BRIGHTEST, Light
 from tiltkit_deblur.likelihood import likelihood_of
-from tiltkit_deblur.nonnegative import Nonnegative
 from tiltkit_deblur.options import DeblurOptions
+from tiltkit_deblur.photometry import BRIGHTEST, Photometry
 from tiltkit_deblur.prepare import Grid, Prepared, check_readings, grid_of, prepare
-from tiltkit_deblur.prior import of_volumes
+from tiltkit_deblur.prior import Nonnegative, of_volumes
 from tiltkit_deblur.psf import half_support
 from tiltkit_deblur.tiles import Rolled, Tile, cover
+from tiltkit_deblur.unusable_images import find_unusable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,9 +55,9 @@ class DeblurScan:
         return list(range(there)) if asked is None else [asked]
 
     @cached_property
-    def light(self) -> Light:
+    def photometry(self) -> Photometry:
         """Saturation, camera and brightness."""
-        return Light(self.volume, self.options, self.channel, self.times)
+        return Photometry(self.volume, self.options, self.channel, self.times)
 
     @cached_property
     def voxel(self) -> tuple[float, float, float] | None:
@@ -95,7 +93,7 @@ class DeblurScan:
     @cached_property
     def faults(self) -> dict[int, str]:
         """What is wrong with images that cannot be used, by their number."""
-        return find_faults(self.volume, self.channel, self.images)
+        return find_unusable(self.volume, self.channel, self.images)
 
     @property
     def _first(self) -> tuple[int, slice]:
@@ -145,7 +143,7 @@ class DeblurScan:
         """
         if self.options.scale is not None:
             return self.options.scale
-        signal = self.light.signal - self.options.background
+        signal = self.photometry.signal - self.options.background
         block = self._brightest_block()
         sharp = self._prepared(self._first[0], block, torch.device("cpu"))
         gain = np.percentile(sharp.baseline[sharp.grid.at].numpy(), BRIGHTEST) / max(
@@ -206,7 +204,7 @@ class DeblurScan:
             prepared,
             placed,
             scale,
-            None if self.options.solver == "iterative" else self.light.variance,
+            None if self.options.solver == "iterative" else self.photometry.variance,
         )
         return Problem(
             prior=placed.prior_if_moved(),
@@ -218,17 +216,43 @@ class DeblurScan:
         )
 
     def describe(self) -> Mapping[str, Any]:
-        """What was found in the file."""
-        return described(self)
+        """Facts about the file, by their names, for `tiltkit check`."""
+        v, o, camera = self.volume, self.options, self.photometry.camera
+        saturated = float(np.isnan(self.photometry.planes).mean())
+        name = f" ({v.channels[self.channel]})" if self.channel < len(v.channels) else ""
+        core = " x ".join(f"{2 * h + 1}" for h in half_support(self.kernel, 0.5))
+
+        def origin(value: float | None) -> str:
+            return "given" if value is not None else "estimated"
+
+        return {
+            "layout": v.layout,
+            "times x channels": f"{v.shape[0]} x {v.shape[1]}",
+            "channel": f"{self.channel}{name}",
+            "images": f"{len(self.images)} of {_by(self.shape)}",
+            "voxel": "unknown" if self.voxel is None else f"{_by(self.voxel, '.3g')} um",
+            "PSF": f"{_by(self.kernel.shape)} pixels, half of it within {core}",
+            "grid": _by(self.grid.shape),
+            "gain": f"{camera.gain:.3g} per electron ({origin(o.gain)})",
+            "offset": f"{camera.offset:.4g} ({origin(o.offset)})",
+            "read noise": f"{camera.read_noise:.3g} ({origin(o.read_noise)})",
+            "saturated": f"{saturated:.2%} of the pixels, at {self.photometry.saturation:g}, left"
+            " out"
+            if saturated
+            else "none",
+            "signal": f"{self.scale:.3g}, {self.scale / self.photometry.variance**0.5:.0f} times"
+            " the noise",
+            "operator": "deblur.convolution",
+        }
 
     def _facts(self, prepared: Prepared) -> dict[str, Any]:
         inside = prepared.measured[prepared.grid.at]
         return {
-            "data_noise_level": self.light.variance**0.5,
+            "data_noise_level": self.photometry.variance**0.5,
             "scale": self.scale,
-            "gain": self.light.camera.gain,
-            "offset": self.light.camera.offset,
-            "read_noise": self.light.camera.read_noise,
+            "gain": self.photometry.camera.gain,
+            "offset": self.photometry.camera.offset,
+            "read_noise": self.photometry.camera.read_noise,
             "saturated_share": float((~inside).double().mean()),
         }
 
@@ -243,10 +267,10 @@ class DeblurScan:
             readings,
             self.kernel,
             grid_of(readings.shape, self.kernel, o.boundary if whole else "free"),
-            self.light.camera,
+            self.photometry.camera,
             background=o.background,
-            saturation=self.light.saturation,
-            least_variance=self.light.least_variance,
+            saturation=self.photometry.saturation,
+            least_variance=self.photometry.least_variance,
             iterations=o.iterations,
             device=device,
         )
@@ -256,7 +280,7 @@ class DeblurScan:
         _, depth = self._first
         planes = depth.stop - depth.start
         side = max(int((_BLOCK / planes) ** 0.5), 2 * max(half_support(self.kernel)) + 1)
-        shadow = np.nan_to_num(self.light.planes).mean(0)
+        shadow = np.nan_to_num(self.photometry.planes).mean(0)
         window = []
         for axis, n in enumerate(self.shape[-2:]):
             profile = np.convolve(shadow.mean(1 - axis), np.ones(min(side, n)), "valid")
@@ -268,3 +292,7 @@ class DeblurScan:
         """Readings (z, y, x) of the channel; whole planes where no rows and columns are given."""
         full: Window = (*window, *[slice(None)] * (3 - len(window)))  # type: ignore[assignment]
         return self.volume.read(time, self.channel, full)
+
+
+def _by(sizes: Sequence[float], form: str = "g") -> str:
+    return " x ".join(f"{size:{form}}" for size in sizes)

@@ -47,7 +47,7 @@ class Deblur:
         o = self.options
         with open_volume(path, o.dataset, o.axes) as volume:
             scan = DeblurScan(volume, o, _channel(volume, o.channel))
-            scan.faults, scan.light.camera, scan.grid  # noqa: B018  (faults show here, before any output)
+            scan.faults, scan.photometry.camera, scan.grid  # noqa: B018  (faults show here, before any output)
             yield scan
 
 

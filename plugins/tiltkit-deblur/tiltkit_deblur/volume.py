@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiltkit.errors import InputError
+from tiltkit.io.units import LENGTHS, unit_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["AXES", "Volume", "Window", "checked_voxel", "full_scale", "read_axes"]
+__all__ = ["AXES", "Volume", "Window", "checked_voxel", "full_scale", "micrometres", "read_axes"]
 
 # Where a piece lies along z, y and x.
 Window = tuple[slice, slice, slice]
@@ -82,6 +83,12 @@ def full_scale(stack: NDArray[np.float32]) -> float:
     top = float(stack.max())
     clipped = top in _FULL_SCALES and np.count_nonzero(stack == top) >= _SEVERAL
     return top if clipped else math.inf
+
+
+def micrometres(unit: str) -> float | None:
+    """Micrometres in a unit of length; None where the unit is unknown."""
+    size = unit_size(unit, LENGTHS)
+    return None if size is None else size / LENGTHS["um"]
 
 
 def checked_voxel(values: Sequence[float | None]) -> tuple[float, float, float] | None:

@@ -19,6 +19,8 @@ from scipy.ndimage import gaussian_filter
 from skimage.io import imread
 from skimage.measure import block_reduce
 
+from tiltkit.priors.scale import image_scale
+
 Array = NDArray[np.float32]
 
 SIDE = 256
@@ -59,10 +61,9 @@ def write(folder: Path, images: Sequence[Array]) -> None:
 
 
 def scaled(image: Array) -> Array:
-    """Without the dark level, the 99th percentile of what is bright at 1."""
+    """The image without its dark level, divided by its `image_scale`."""
     image = np.clip(image - np.percentile(image, 0.5), 0, None)
-    bright = image[image > 0.1 * np.quantile(image, 0.999)]
-    return (image / np.percentile(bright, 99)).astype(np.float32)
+    return (image / image_scale(image)).astype(np.float32)
 
 
 def real(path: Path, factors: Sequence[int]) -> list[Array]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tiltkit_mri.kspace import KSpace
 
-__all__ = ["Prepared", "centre", "prepare", "robust_maximum"]
+__all__ = ["Prepared", "centre", "prepare"]
 
 # More calibration lines than this do not improve the maps.
 _MOST_LINES = 32
@@ -99,16 +99,6 @@ def prepare(
 def centre(image: Tensor, size: int, dim: int) -> Tensor:
     """Cut the middle of one axis, where fastMRI cuts it."""
     return image.narrow(dim, (image.shape[dim] - size) // 2, size)
-
-
-def robust_maximum(magnitude: Tensor) -> float:
-    """99th percentile of the magnitude over the object: pixels above a tenth of the brightest.
-
-    "Brightest" is the 99.9th percentile. The priors of this plugin have it at 1.
-    """
-    values = magnitude.flatten().double()
-    bright = values[values > 0.1 * values.quantile(0.999)]
-    return float(bright.quantile(0.99)) if len(bright) else 0.0
 
 
 def _calibration(scan: KSpace, index: int, wanted: int | None, kernel: int) -> range:

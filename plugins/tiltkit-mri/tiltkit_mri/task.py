@@ -14,12 +14,13 @@ import torch
 from tiltkit.errors import InputError
 from tiltkit.io.sniff import find_reader
 from tiltkit.likelihoods import GaussianLikelihood
+from tiltkit.priors.scale import image_scale
 from tiltkit.problem import Problem
 from tiltkit.protocols import Axis, Layout
 from tiltkit_mri.fastmri import FastMri
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
 from tiltkit_mri.options import MriOptions
-from tiltkit_mri.prepare import Prepared, centre, prepare, robust_maximum
+from tiltkit_mri.prepare import Prepared, centre, prepare
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -217,7 +218,7 @@ class MriScan:
         A zero-filled image is blurred and so too dark where it is brightest, by a fifth at 4x.
         """
         image = operator.solve(_DAMPING, 1.0, zero_filled)
-        scale = robust_maximum(torch.hypot(image[0, 0], image[0, 1]))
+        scale = image_scale(torch.hypot(image[0, 0], image[0, 1]).cpu())
         if not scale > 0:
             raise InputError(
                 f"Slice {index} of {self.kspace.path} holds no signal.",

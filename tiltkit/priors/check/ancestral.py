@@ -1,4 +1,4 @@
-"""A prior's own way from noise to images, by its denoiser alone."""
+"""Unconditional samples of a prior by ancestral sampling down its noise levels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor
 
-from tiltkit.priors.score import score_of
+from tiltkit.priors.score import reverse_variance, score_of
 from tiltkit.protocols import Prior
 
 __all__ = ["along", "ancestral", "denoised", "step_down"]
@@ -19,20 +19,20 @@ def denoised(prior: Prior, x: Tensor, sigma: float) -> Tensor:
     """Posterior mean of clean images, by Tweedie's formula.
 
     Raises:
-        TiltkitError: As `score_of`: what a run refuses is no prior here, either.
+        TiltkitError: The prior fails, or returns no score; see `score_of`.
     """
     return x + sigma**2 * score_of(prior, x, sigma)
 
 
 def step_down(x: Tensor, clean: Tensor, high: float, low: float, xi: Tensor) -> Tensor:
-    """Images at noise ``low`` given those at ``high``: the reverse kernel of the prior.
+    """Images at noise level ``low`` given those at ``high``, from the prior's reverse kernel.
 
-    ``x_low`` is Gaussian given ``x_high`` and the clean image; the posterior mean stands for the
-    clean image, so the mean of ``x_low`` is exact and its variance lacks that of the clean image.
+    ``x_low`` is Gaussian given ``x_high`` and the clean image; here the posterior mean replaces
+    the clean image, so the mean of ``x_low`` is exact and its variance lacks that of the clean
+    image (DDPM's ancestral sampling, arXiv:2006.11239).
     """
     keep = (low / high) ** 2
-    spread = low * math.sqrt(1 - keep)
-    return keep * x + (1 - keep) * clean + spread * xi
+    return keep * x + (1 - keep) * clean + math.sqrt(reverse_variance(high, low)) * xi
 
 
 def ancestral(
@@ -54,7 +54,7 @@ def along(
 ) -> Tensor:
     """Unconditional samples (batch, channel, h, w) by steps down given noise levels.
 
-    The last one is the posterior mean at the last of them.
+    The last step returns the posterior mean at the lowest level.
     """
     x = sigmas[0] * torch.randn(tuple(shape), generator=generator).to(device)
     for a, b in pairwise(sigmas):

@@ -17,6 +17,7 @@ from tiltkit.errors import InputError
 from tiltkit.priors.arrays import read_images
 from tiltkit.priors.check.ancestral import ancestral
 from tiltkit.priors.closed_form import Mixture, SmoothGaussian
+from tiltkit.priors.scale import image_scale
 from tiltkit.protocols import Prior
 
 __all__ = ["Material", "exact_draws", "from_files", "from_prior"]
@@ -54,8 +55,8 @@ def from_files(
         paths: Image files.
         channels: Of the prior; 0 for any number.
         count: How many images.
-        scale: Image values are divided by this; ``auto`` by the 99th percentile of what is
-            brighter than a tenth of the brightest, over all chosen images.
+        scale: Image values are divided by this; ``auto`` by the `image_scale` of all chosen
+            images together.
         generator: Draws the phases.
 
     Raises:
@@ -69,7 +70,7 @@ def from_files(
     if not magnitude.max() > 0:
         raise InputError(f"All images in {paths[0]} are zero.", "name other images.")
     if scale == "auto":
-        scale = float(np.quantile(magnitude[magnitude > 0.1 * magnitude.max()], 0.99))
+        scale = image_scale(magnitude)
     divisor = 1.0 if scale == "none" else scale
     images = [_fitted(image / divisor, channels, generator) for image in chosen]
     phase = channels == 2 and any(not np.iscomplexobj(i) and len(i) == 1 for i in chosen)

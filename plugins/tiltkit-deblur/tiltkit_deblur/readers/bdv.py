@@ -15,16 +15,12 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.io.reading import open_hdf5
-from tiltkit_deblur.volume import Volume, Window, checked_voxel
+from tiltkit_deblur.volume import Volume, Window, checked_voxel, micrometres
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["BigDataViewer"]
-
-# How many of one micrometre a unit of length is.
-_UM = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "micrometer": 1.0, "micrometers": 1.0,
-       "microns": 1.0, "nm": 1e-3, "mm": 1e3}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +122,8 @@ def _setups(xml: Path) -> list[Setup]:
 def _setup(element: ET.Element) -> Setup:
     number = int(element.findtext("id") or 0)
     x, y, z = (int(n) for n in (element.findtext("size") or "0 0 0").split())
-    unit = (element.findtext("voxelSize/unit") or "").strip().lower()
     sizes = (element.findtext("voxelSize/size") or "").split()
-    scale = _UM.get(unit)
+    scale = micrometres(element.findtext("voxelSize/unit") or "")
     voxel = None
     if scale and len(sizes) == 3:
         voxel = checked_voxel([float(size) * scale for size in reversed(sizes)])

@@ -13,14 +13,13 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.io.reading import open_hdf5
-from tiltkit_deblur.volume import Volume, Window, checked_voxel
+from tiltkit_deblur.volume import Volume, Window, checked_voxel, micrometres
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["Imaris"]
 
-_UM = {"um": 1.0, "µm": 1.0, "μm": 1.0, "nm": 1e-3, "mm": 1e3, "m": 1e6}
 _FULL = "DataSet/ResolutionLevel 0"
 
 
@@ -101,7 +100,7 @@ def _name(file: h5py.File, channel: int) -> str:
 
 def _voxel(image: h5py.Group, shape: tuple[int, ...]) -> tuple[float, float, float] | None:
     """Extent over number of voxels; the axes 0, 1, 2 of the extent are x, y, z."""
-    scale = _UM.get(_text(image, "Unit").lower())
+    scale = micrometres(_text(image, "Unit"))
     if scale is None:
         return None
     try:

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from tiltkit.errors import InputError
-from tiltkit_deblur.volume import AXES, Volume, checked_voxel, read_axes
+from tiltkit_deblur.volume import AXES, Volume, checked_voxel, micrometres, read_axes
 
 __all__ = ["OmeZarr"]
-
-_UM = {"micrometer": 1.0, "um": 1.0, "nanometer": 1e-3, "nm": 1e-3, "millimeter": 1e3, "mm": 1e3}
 
 
 class OmeZarr:
@@ -102,7 +100,7 @@ def _voxel(
             for name, factor in zip(names, step["scale"], strict=True):
                 scale[name] *= float(factor)
     units = {
-        str(axis["name"]): _UM.get(str(axis.get("unit", "")))
+        str(axis["name"]): micrometres(str(axis.get("unit", "")))
         for axis in image.get("axes", ())
         if isinstance(axis, Mapping)
     }

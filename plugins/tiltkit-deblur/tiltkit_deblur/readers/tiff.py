@@ -12,15 +12,12 @@ import numpy as np
 import tifffile
 
 from tiltkit.errors import InputError, UsageError
-from tiltkit_deblur.volume import AXES, Volume, checked_voxel, read_axes
+from tiltkit_deblur.volume import AXES, Volume, checked_voxel, micrometres, read_axes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["Tiff"]
-
-_UM = {"µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3, "mm": 1e3,
-       "cm": 1e4, "m": 1e6, "\\u00b5m": 1.0}  # fmt: skip
 
 
 class Tiff:
@@ -120,7 +117,7 @@ def _voxel(file: Any) -> tuple[float, float, float] | None:
     tags = file.pages[0].tags
     x, y = (_resolution(tags.get(f"{axis}Resolution")) for axis in "XY")
     known: Mapping[str, Any] = file.imagej_metadata or {}
-    scale = _UM.get(str(known.get("unit", "")).strip().lower())
+    scale = micrometres(str(known.get("unit", "")))
     if scale is None or not x or not y:
         return None
     z = float(known.get("spacing") or 1 / y)
@@ -145,7 +142,7 @@ def _ome_voxel(text: str) -> tuple[float, float, float] | None:
 
 def _length(pixels: ET.Element, axis: str) -> float | None:
     size = pixels.get(f"PhysicalSize{axis}")
-    scale = _UM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").lower())
+    scale = micrometres(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
     return float(size) * scale if size and scale else None
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from tiltkit_ct.block_circulant import block_circulant
 from tiltkit_ct.parallel import ParallelBeam
-from tiltkit_ct.turns import turns_of
 from torch import Tensor
 
 from tiltkit.likelihoods import gaussian
@@ -16,8 +16,8 @@ from tiltkit.operators.cg import conjugate_gradient
 from tiltkit.operators.compose import Weighted
 from tiltkit.operators.hartley import hartley
 from tiltkit.sampling.gaussian.conditioning import Step
-from tiltkit.sampling.gaussian.iterative import SolveTilt
-from tiltkit.sampling.particles.rng import Draw
+from tiltkit.sampling.gaussian.iterative import IterativeConditioning
+from tiltkit.sampling.particles.rng import ParticleRng
 
 N, N_ANGLES = 48, 16
 HALF = torch.arange(N_ANGLES, dtype=torch.float64) * math.pi / N_ANGLES
@@ -103,12 +103,12 @@ def test_it_helps_where_coarse_detail_varies_more_than_fine(scan: str) -> None:
 @pytest.mark.parametrize("full", [False, True])
 def test_for_an_even_scan_it_is_nearly_exact(full: bool) -> None:
     operator = make("full circle" if full else "half circle")
-    turns = turns_of(operator)
-    assert turns.full is full
+    circulant = block_circulant(operator)
+    assert circulant.full is full
     y = operator.forward(noise(3, 1, N, N))
     there = operator.forward(operator.adjoint(y))
-    assert (turns.apply(y, turns.values) - there).norm() < 0.2 * there.norm()
-    torch.testing.assert_close(turns.apply(y, torch.ones_like(turns.values)), y)
+    assert (circulant.apply(y, circulant.values) - there).norm() < 0.2 * there.norm()
+    torch.testing.assert_close(circulant.apply(y, torch.ones_like(circulant.values)), y)
 
 
 def test_draws_follow_the_exact_gaussian_posterior() -> None:
@@ -118,10 +118,12 @@ def test_draws_follow_the_exact_gaussian_posterior() -> None:
     operator = ParallelBeam(angles, (n, n), n)
     variance = 0.02 * (1 + 5 * torch.linspace(-1, 1, n, dtype=torch.float64).square())
     y = noise(1, 6, n)
-    tilt = SolveTilt(gaussian(operator, y, variance), (1, n, n), torch.float64)
-    draw = Draw([0], n_draws, torch.device("cpu"))
+    conditioning = IterativeConditioning(gaussian(operator, y, variance), (1, n, n), torch.float64)
+    rng = ParticleRng([0], n_draws, torch.device("cpu"))
     m = noise(1, 1, n, n, seed=1)
-    x, _, _ = tilt.predict(m.expand(n_draws, -1, -1, -1), Step(v, s), draw, slice(0, n_draws))
+    x, _, _ = conditioning.predict(
+        m.expand(n_draws, -1, -1, -1), Step(v, s), rng, slice(0, n_draws)
+    )
     unit = torch.eye(n * n, dtype=torch.float64).view(-1, 1, n, n)
     a = operator.forward(unit).flatten(1).T
     spread = variance.repeat(6).diag() + s**2 * a @ a.T

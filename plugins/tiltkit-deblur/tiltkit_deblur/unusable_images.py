@@ -13,7 +13,7 @@ from tiltkit.errors import InputError
 if TYPE_CHECKING:
     from tiltkit_deblur.volume import Volume
 
-__all__ = ["find_faults"]
+__all__ = ["find_unusable"]
 
 # Values that are looked at before a run, give or take a few pieces. Of larger files it is some
 # images, of larger images some pieces, evenly spread, the first and the last always among them.
@@ -22,7 +22,7 @@ _MOST = 2**28
 _PIECE = 2**24
 
 
-def find_faults(
+def find_unusable(
     volume: Volume, channel: int, images: Sequence[tuple[int, slice]]
 ) -> dict[int, str]:
     """What is wrong with images that are blank or broken, by their number.

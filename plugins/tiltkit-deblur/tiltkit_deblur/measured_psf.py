@@ -14,7 +14,7 @@ from tiltkit_deblur.noise import spread
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["smoothed", "spot_of"]
+__all__ = ["smoothed", "isolate_spot"]
 
 # Pixels that a PSF is smoothed by to find its spot, and the faint light around it that is out of
 # focus; what that leaves of white noise, per axis.
@@ -29,7 +29,7 @@ _HOT = 5.0
 _CUT_OFF = 0.02
 
 
-def spot_of(stack: NDArray[np.float32], name: str) -> NDArray[np.float64]:
+def isolate_spot(stack: NDArray[np.float32], name: str) -> NDArray[np.float64]:
     """The light of the brightest spot, zero around it.
 
     The median of the outermost pixels is background, their spread is noise. Noise has to be cut

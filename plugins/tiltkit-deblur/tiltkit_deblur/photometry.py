@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tiltkit_deblur.options import DeblurOptions
     from tiltkit_deblur.volume import Volume, Window
 
-__all__ = ["BRIGHTEST", "Light"]
+__all__ = ["BRIGHTEST", "Photometry"]
 
 # Percentile of an image that stands for its bright end: single pixels may be anything.
 BRIGHTEST = 99.9
@@ -34,7 +34,7 @@ _MOST_SATURATED = 0.2
 
 
 @dataclass(frozen=True)
-class Light:
+class Photometry:
     """Measured on a few planes over all that is to be done.
 
     Attributes:
