@@ -12,10 +12,11 @@ import torch
 from tiltkit.errors import InputError, TiltkitError
 from tiltkit.priors.check import check_prior, from_files, from_prior, laws, levels_of
 from tiltkit.priors.check.ancestral import ancestral
-from tiltkit.priors.check.baselines import best_weight, total_variation
+from tiltkit.priors.check.baselines import best_weight
 from tiltkit.priors.check.verdict import findings, overall
 from tiltkit.priors.closed_form import Mixture, SmoothGaussian
 from tiltkit.priors.denoiser import DenoiserPrior
+from tiltkit.priors.total_variation import total_variation
 
 CPU = torch.device("cpu")
 
@@ -153,7 +154,7 @@ def test_total_variation_has_the_optimality_that_defines_it():
         length = (down.square() + right.square()).sum(1).sqrt()
         return float((u - x).square().sum() / 2 + 0.3 * length.sum())
 
-    best = total_variation(x, 0.2, 1.5, steps=3000)
+    best = total_variation(x, 0.2 * 1.5, steps=3000)
     for seed in range(10):
         change = 0.01 * torch.randn(x.shape, generator=generator(seed))
         assert value(best) <= value(best + change) + 1e-4
@@ -165,7 +166,7 @@ def test_the_best_weight_of_a_baseline_is_the_best_of_a_grid():
     noisy = clean + 0.2 * torch.randn(clean.shape, generator=generator())
     _, (out,) = best_weight("TV", [noisy], [clean], 0.2)
     error = float((out - clean).square().mean())
-    grid = [float((total_variation(noisy, 0.2, w) - clean).square().mean())
+    grid = [float((total_variation(noisy, 0.2 * w) - clean).square().mean())
             for w in np.geomspace(0.3, 5, 12)]  # fmt: skip
     assert error < 1.03 * min(grid)
 

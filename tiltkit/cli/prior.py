@@ -54,8 +54,8 @@ def check(
     tiltkit prior check mri.brain --images heads.npz -o brain.html
     """
     from tiltkit.cli.prior_check import checked, print_report
-    from tiltkit.priors.check.page import check_suffix, write_page
     from tiltkit.priors.check.verdict import findings, overall
+    from tiltkit.report.prior_check import check_suffix, write_page
 
     output: Path | None = choice.pop("output")
     if output is not None:

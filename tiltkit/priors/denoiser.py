@@ -8,14 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from tiltkit.priors.fetch import weights_file
 from tiltkit.priors.tiling import tiled
+from tiltkit.priors.total_variation import chambolle
 from tiltkit.priors.weights import load_network, load_profile
 
 if TYPE_CHECKING:
@@ -197,25 +196,12 @@ class TvOptions(BaseModel):
 def tv_prior(options: TvOptions, entry: PriorEntry) -> DenoiserPrior:
     """Total variation as a prior, through scikit-image's denoiser (Chambolle 2004), on the CPU.
 
-    A denoiser that minimises is not a posterior mean: what it gives is a rough guess of the
-    spread, for comparison and for data that no trained prior fits.
+    Its minimum is not a posterior mean, so the spread of samples is a rough guess: a baseline, and
+    a prior for data that no trained prior fits.
     """
-    from skimage.restoration import denoise_tv_chambolle
-
-    chambolle: Callable[..., NDArray[np.float32]] = denoise_tv_chambolle
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
-        images = x.detach().cpu().numpy()
-        clean = [
-            chambolle(
-                image,
-                weight=options.strength * sigma,
-                max_num_iter=options.iterations,
-                channel_axis=0,
-            )
-            for image in images
-        ]
-        return torch.as_tensor(np.stack(clean), dtype=x.dtype, device=x.device)
+        return chambolle(x, options.strength * sigma, iterations=options.iterations)
 
     return DenoiserPrior(denoise, entry.channels, (0.01, 5.0), "magnitude 0 to about 1")
 

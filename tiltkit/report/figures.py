@@ -1,8 +1,7 @@
-"""Pictures of the report: images as PNG, curves as SVG, both as text that a page can hold."""
+"""Figures of pages: images as PNG, curves as SVG, both as text that a page can hold."""
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,24 +10,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tiltkit.report.html import INK, png_address, svg
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-__all__ = ["INK", "Window", "colour_bar", "image", "ladder_plot", "restyle", "svg", "window_of"]
+__all__ = ["Window", "colour_bar", "image", "ladder_plot", "restyle", "window_of"]
 
 Array = NDArray[np.float32]
 
 # Pixels along the longer side; larger images are averaged down to at most this.
 LARGEST = 640
-# Stands for the page's own text colour, so that curves suit a light and a dark page.
-INK = "#010203"
 _ACCENT, _SECOND, _WARN = "#2f7fd0", "#1f9e89", "#d9822b"
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which values are black and white, and the colours between."""
+    """The values that become black and white, and the colour map between."""
 
     low: float
     high: float
@@ -62,7 +60,7 @@ def image(x: Array, window: Window, largest: int = LARGEST) -> str:
         flat = shrink(flat, (factor, factor))
     buffer = io.BytesIO()
     imsave(buffer, flat, format="png", cmap=window.colours, vmin=window.low, vmax=window.high)
-    return _address(buffer.getvalue())
+    return png_address(buffer.getvalue())
 
 
 def colour_bar(window: Window) -> str:
@@ -150,18 +148,3 @@ def restyle(ax: Axes) -> None:
     for side, spine in ax.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set(color=INK, alpha=0.5, linewidth=0.8)
-
-
-def svg(figure: Figure) -> str:
-    """The SVG element alone, with the page's font and text colour."""
-    from matplotlib import rc_context
-
-    buffer = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "tiltkit"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :].replace(INK, "currentColor")
-
-
-def _address(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -24,6 +24,7 @@ from tiltkit.io.reading import (
 )
 from tiltkit.protocols import Estimate
 from tiltkit.report import figures, tables, words
+from tiltkit.report.html import render
 
 __all__ = ["write_report"]
 
@@ -44,7 +45,7 @@ def write_report(result: Path, html: Path) -> None:
         MachineError: The page could not be written.
     """
     check_output(html, overwrite=True, resume=False)
-    text = _render(_gather(result))
+    text = render("report.html.j2", **_gather(result))
     part = part_path(html)
     try:
         part.write_text(text, encoding="utf-8")
@@ -124,16 +125,6 @@ def _subtitle(provenance: Mapping[str, Any], finished: int, total: int) -> str:
     if finished < total:
         count += f" of {total}: this run is not finished"
     return ", ".join([*parts, count])
-
-
-def _render(values: Mapping[str, Any]) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("tiltkit.report", "templates")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("report.html.j2").render(values)
 
 
 def _views(result: Path, index: int, image: Sequence[int]) -> dict[str, Estimate]:

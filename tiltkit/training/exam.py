@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tiltkit.priors.total_variation import chambolle
 from tiltkit.training.augment import rephased
 from tiltkit.training.batches import pair
 from tiltkit.training.images import Image
@@ -94,22 +95,15 @@ class Exam:
 
 def best_tv(exam: Exam) -> tuple[float, ...]:
     """PSNR of total variation, its strength chosen in hindsight for each noise level."""
-    found = [exam.psnr(_tv(strength), torch.device("cpu")) for strength in _TV_STRENGTHS]
+    found = []
+    for strength in _TV_STRENGTHS:
+
+        def denoise(x: Tensor, sigma: float, strength: float = strength) -> Tensor:
+            # skimage's default tolerance stops too early at high noise levels
+            return chambolle(x, strength * sigma, iterations=50, tolerance=1e-6)
+
+        found.append(exam.psnr(denoise, torch.device("cpu")))
     return tuple(max(column) for column in zip(*found, strict=True))
-
-
-def _tv(strength: float) -> Denoise:
-    """Chambolle's algorithm, closer to its end than its default tolerance goes at high noise."""
-    from skimage.restoration import denoise_tv_chambolle
-
-    chambolle: Callable[..., NDArray[np.float32]] = denoise_tv_chambolle
-
-    def denoise(x: Tensor, sigma: float) -> Tensor:
-        weight = strength * sigma
-        clean = chambolle(x[0].numpy(), weight=weight, eps=1e-6, max_num_iter=50, channel_axis=0)
-        return torch.from_numpy(clean)[None]
-
-    return denoise
 
 
 def _middle(values: NDArray[np.float32]) -> NDArray[np.float32]:

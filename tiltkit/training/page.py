@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiltkit.report import figures
+from tiltkit.report.html import INK, render, svg
 from tiltkit.report.tables import flat
 from tiltkit.training.card import value_range
 from tiltkit.training.outcome import Outcome
@@ -21,12 +22,6 @@ __all__ = ["page"]
 
 def page(outcome: Outcome) -> str:
     """The page as HTML that needs no other file and no network."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("tiltkit.training", "templates")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     recipe, record = outcome.job.recipe, outcome.record
     window = figures.window_of([x.numpy() for x in outcome.shown])
     values: dict[str, Any] = {
@@ -51,7 +46,7 @@ def page(outcome: Outcome) -> str:
         "settings": flat(recipe.model_dump(mode="json")),
         "sha256": outcome.sha256,
     }
-    return environment.get_template("training.html.j2").render(values)
+    return render("training.html.j2", **values)
 
 
 def _figures(row: Sequence[float]) -> list[str]:
@@ -80,11 +75,11 @@ def _curves(outcome: Outcome) -> str:
         below.axhline(outcome.tv[k], color="#d9822b", lw=0.8, ls=(0, (4, 3)), alpha=float(shade))
     below.set_ylabel("PSNR (dB); dashed: TV")
     below.set_xlabel("step")
-    below.legend(frameon=False, labelcolor=figures.INK, ncols=6, fontsize=8, loc="lower right",
+    below.legend(frameon=False, labelcolor=INK, ncols=6, fontsize=8, loc="lower right",
                  bbox_to_anchor=(1.0, 1.0))  # fmt: skip
     for ax in (above, below):
         figures.restyle(ax)
-    return figures.svg(figure)
+    return svg(figure)
 
 
 def _smooth(losses: Sequence[float], points: int = 300) -> tuple[NDArray[Any], NDArray[Any]]:

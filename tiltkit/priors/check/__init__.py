@@ -1,7 +1,8 @@
-"""Whether a prior is what it claims to be: figures from the prior itself, and words for them.
+"""Check of a prior: figures of merit, laws that hold for every prior, and findings in words.
 
-``material`` has the clean images, ``baselines`` what must be beaten, ``laws`` what holds for every
-true prior, ``ancestral`` unconditional samples, ``verdict`` the words and ``page`` the picture.
+``material`` has the clean images, ``baselines`` the denoisers to compare with, ``laws`` identities
+that hold for the score of every density, ``ancestral`` unconditional samples and ``verdict`` the
+findings. The page of a check is `tiltkit.report.prior_check`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The picture of a check, alone or on an HTML page with its tables."""
+"""The page of a prior check: a picture of its figures, alone or in HTML with its tables."""
 
 from __future__ import annotations
 
-import base64
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from torch import Tensor
 from tiltkit.errors import UsageError
 from tiltkit.priors.check.record import Report
 from tiltkit.priors.check.verdict import Finding, overall
+from tiltkit.report.html import png_address, render
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +26,7 @@ _SAMPLES = 4
 
 
 def check_suffix(path: Path) -> None:
-    """Whether a page can have that name, before any work.
+    """Refuse a file name that no page can have, before any work.
 
     Raises:
         UsageError: The suffix is neither .png nor .html.
@@ -41,19 +41,18 @@ def write_page(report: Report, found: list[Finding], path: Path) -> None:
     if path.suffix.lower() == ".png":
         path.write_bytes(png)
         return
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("tiltkit.priors.check", "templates")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    picture = "data:image/png;base64," + base64.b64encode(png).decode()
-    text = environment.get_template("check.html.j2").render(
-        report=report, findings=found, overall=overall(found), picture=picture
+    text = render(
+        "prior_check.html.j2",
+        report=report,
+        findings=found,
+        overall=overall(found),
+        picture=png_address(png),
     )
     path.write_text(text, encoding="utf-8")
 
 
 def _figure(report: Report) -> Figure:
-    """Curves on top, an image and what denoising does to it, samples below."""
+    """Curves on top, an image before and after denoising in the middle, samples below."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 10.5), layout="constrained")

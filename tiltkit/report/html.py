@@ -1,0 +1,49 @@
+"""Self-contained HTML pages: a template with its values, and pictures as text inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["INK", "png_address", "render", "svg"]
+
+# Text colour of figures; `svg` replaces it by the page's own, for light and dark pages.
+INK = "#010203"
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from a template of this package; a value that the template lacks is an error.
+
+    Args:
+        template: File name in ``tiltkit/report/templates``.
+        values: Values by their names in the template; text in them is escaped.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("tiltkit.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template(template).render(values)
+
+
+def png_address(png: bytes) -> str:
+    """A PNG file as an address that the page itself holds (a data URI)."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def svg(figure: Figure) -> str:
+    """A figure as an SVG element with the page's font and text colour."""
+    from matplotlib import rc_context
+
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "tiltkit"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :].replace(INK, "currentColor")
