@@ -1,4 +1,4 @@
-"""The SHA-256 of files: which input, which weights these are."""
+"""The SHA-256 of files and folders, which identifies inputs and weights."""
 
 from __future__ import annotations
 
@@ -17,6 +17,5 @@ def digest(path: str | Path) -> str:
         if part is not path:
             total.update(part.relative_to(path).as_posix().encode() + b"\0")
         with part.open("rb") as file:
-            while block := file.read(2**20):
-                total.update(block)
+            hashlib.file_digest(file, lambda: total)
     return total.hexdigest()

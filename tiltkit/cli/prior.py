@@ -189,9 +189,8 @@ def _fitted(
         patches, channels=len(pictures[0]), side=side, components=components, steps=steps,
         generator=generator,
     )  # fmt: skip
-    for number, fit in enumerate(fits, start=1):
-        if number in (1, steps) or number % 5 == 0:
-            click.echo(f"step {number} of {steps}: {fit.log_likelihood:.2f}", err=True)
+    for fit in fits:
+        click.echo(f"step {fit.step} of {steps}: {fit.log_likelihood:.2f}", err=True)
     part = part_path(output)
     save_patches(part, fit.mixture, {"fitted_to": material.origin, "steps": str(steps)})
     publish(part, output)

@@ -1,53 +1,90 @@
-"""Show how far a run is: a bar on a terminal, plain lines elsewhere, both on standard error."""
+"""Progress on standard error: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import click
 
 from tiltkit.recon.scan import Event, LevelDone, SliceDone, SliceStarted
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "ProgressBar"]
 
-# Without a terminal, a line at most so often (seconds).
-_EVERY = 30.0
+# Seconds between the plain lines of an update, at least.
+_INTERVAL = 30.0
 
 
-class Progress:
-    """Takes the events of a run; a context manager."""
+class ProgressBar:
+    """One task with a note beside it; a context manager.
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._place = ""
+    Args:
+        description: Name of the task.
+        transient: Remove the bar from the terminal at the end.
+    """
+
+    def __init__(self, description: str, *, transient: bool = False) -> None:
+        self._description = description
+        self._transient = transient
         self._printed = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, TextColumn
-            from rich.progress import Progress as Bar
+            from rich.progress import BarColumn, Progress, TextColumn
 
-            text = TextColumn("{task.description}")
-            note = TextColumn("{task.fields[note]}")
-            self._bar = Bar(text, BarColumn(), note, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task(self._name, total=None, note="reading")
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            console = Console(stderr=True)
+            self._bar = Progress(*columns, console=console, transient=self._transient)
+            self._task = self._bar.add_task(self._description, total=None, note="reading")
             self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    @property
+    def on_terminal(self) -> bool:
+        """True where there is a bar, false where there are plain lines."""
+        return self._bar is not None
+
+    def update(self, note: str, line: str = "", *, always: bool = False, **task: Any) -> None:
+        """Move the bar; without a terminal print a line, at most twice a minute.
+
+        Args:
+            note: Text beside the bar.
+            line: Text without a terminal; the note when empty.
+            always: Print the line even if another was printed a moment ago.
+            **task: ``description``, ``completed`` and ``total`` of the bar.
+        """
+        if self._bar is not None:
+            self._bar.update(self._task, note=note, **task)
+        elif always or time.monotonic() - self._printed > _INTERVAL:
+            self.line(line or note)
+
+    def line(self, text: str) -> None:
+        """A line of its own, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, markup=False)
+        else:
+            click.echo(text, err=True)
+        self._printed = time.monotonic()
+
+
+class Progress(ProgressBar):
+    """Shows the events of a run."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, transient=True)
+        self._name = self._place = name
 
     def show(self, event: Event) -> None:
         """Show one event."""
@@ -56,25 +93,15 @@ class Progress:
             self._place = self._name + (several if event.total > 1 else "")
         elif isinstance(event, LevelDone):
             note = f"noise {event.noise_level:.3g}, ESS {event.ess:.1f}, {_left(event)}"
-            self._level(event, note)
-        elif isinstance(event, SliceDone) and self._bar is None:
+            line = f"{self._place}: level {event.level} of {event.n_levels}, {note}"
+            self.update(
+                note, line, description=self._place, completed=event.level, total=event.n_levels
+            )
+        elif isinstance(event, SliceDone) and not self.on_terminal:
             codes = [one.code for one in event.diagnostics.get("warnings", ())]
             seconds = event.diagnostics.get("seconds", 0.0)
             found = f"warnings {', '.join(codes)}" if codes else "no warnings"
-            self._line(f"{self._place}: done in {seconds:.0f} s, {found}")
-
-    def _level(self, event: LevelDone, note: str) -> None:
-        if self._bar is not None:
-            self._bar.update(
-                self._task, description=self._place, completed=event.level, total=event.n_levels,
-                note=note,
-            )  # fmt: skip
-        elif time.monotonic() - self._printed > _EVERY:
-            self._line(f"{self._place}: level {event.level} of {event.n_levels}, {note}")
-
-    def _line(self, text: str) -> None:
-        click.echo(text, err=True)
-        self._printed = time.monotonic()
+            self.line(f"{self._place}: done in {seconds:.0f} s, {found}")
 
 
 def _left(event: LevelDone) -> str:

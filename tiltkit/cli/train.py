@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +14,13 @@ from tiltkit.cli.shared import json_option, print_json, print_tree, set_threads,
 from tiltkit.cli.signals import noted_from_first, stop_requested
 
 if TYPE_CHECKING:
+    from tiltkit.cli.progress import ProgressBar
     from tiltkit.training.finish import Finished
-    from tiltkit.training.loop import Stepped
     from tiltkit.training.recipe import TrainRecipe
-    from tiltkit.training.train import Drawn, Event
+    from tiltkit.training.train import Event
 
 __all__ = ["train"]
 
-# Without a terminal, a line at most so often (seconds).
-_EVERY = 30.0
 # Of these two settings a recipe has one.
 _BUDGETS = {"training.steps": "minutes", "training.minutes": "steps"}
 
@@ -89,14 +85,15 @@ def _changed(values: dict[str, Any], setting: str) -> dict[str, Any]:
 
 
 def _trained(recipe: TrainRecipe, *, resume: bool, overwrite: bool) -> Finished:
+    from tiltkit.cli.progress import ProgressBar
     from tiltkit.training.finish import Finished
     from tiltkit.training.train import Stopped
     from tiltkit.training.train import train as events
 
     training = events(recipe, resume=resume, overwrite=overwrite, stop=stop_requested)
-    with Progress() as progress:
+    with ProgressBar("training") as bar:
         for event in noted_from_first(training):
-            progress.show(event)
+            _show(event, bar)
             if isinstance(event, Finished):
                 return event
             if isinstance(event, Stopped):
@@ -109,67 +106,25 @@ def _trained(recipe: TrainRecipe, *, resume: bool, overwrite: bool) -> Finished:
     raise KeyboardInterrupt
 
 
-class Progress:
-    """A bar on a terminal, plain lines elsewhere, both on standard error; a context manager."""
+def _show(event: Event, bar: ProgressBar) -> None:
+    """Show one event of a training."""
+    from tiltkit.training.loop import Checked, Stepped
+    from tiltkit.training.train import Drawn, Prepared
 
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._task: Any = None
-        self._printed = -math.inf
-
-    def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn
-            from rich.progress import Progress as Bar
-
-            text, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
-            self._bar = Bar(text, BarColumn(), note, console=Console(stderr=True))
-            self._task = self._bar.add_task("training", total=1.0, note="reading")
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def show(self, event: Event) -> None:
-        """Show one event."""
-        from tiltkit.training.loop import Checked, Stepped
-        from tiltkit.training.train import Drawn, Prepared
-
-        if isinstance(event, Prepared):
+    match event:
+        case Prepared():
             for name, value in event.facts.items():
-                self._line(f"{name}: {value}")
-            self._line(f"total variation: {_levels(event.levels, event.tv)}")
-        elif isinstance(event, Drawn):
-            self._drawn(event)
-        elif isinstance(event, Checked):
-            self._line(f"step {event.check.step}: {_levels(event.levels, event.check.psnr)}")
-        elif isinstance(event, Stepped):
-            self._stepped(event)
-
-    def _drawn(self, event: Drawn) -> None:
-        note = f"round {event.round} of {event.rounds}: {event.images} of {event.total} images"
-        if self._bar is not None:
-            self._bar.update(self._task, note=note)
-        elif event.images == event.total or time.monotonic() - self._printed > _EVERY:
-            self._line(note)
-
-    def _stepped(self, event: Stepped) -> None:
-        minutes = event.seconds_left / 60
-        note = f"step {event.step}, loss {event.loss:.4f}, {minutes:.1f} min left"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=min(1.0, event.spent), note=note)
-        elif time.monotonic() - self._printed > _EVERY:
-            self._line(note)
-
-    def _line(self, text: str) -> None:
-        if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False)
-        else:
-            click.echo(text, err=True)
-        self._printed = time.monotonic()
+                bar.line(f"{name}: {value}")
+            bar.line(f"total variation: {_levels(event.levels, event.tv)}")
+        case Drawn():
+            note = f"round {event.round} of {event.rounds}: {event.images} of {event.total} images"
+            bar.update(note, always=event.images == event.total)
+        case Checked():
+            bar.line(f"step {event.check.step}: {_levels(event.levels, event.check.psnr)}")
+        case Stepped():
+            note = f"step {event.step}, loss {event.loss:.4f}"
+            note += f", {event.seconds_left / 60:.1f} min left"
+            bar.update(note, completed=min(1.0, event.spent), total=1.0)
 
 
 def _levels(levels: Sequence[float], psnr: Sequence[float]) -> str:

@@ -1,33 +1,38 @@
-"""Fit a patch mixture to images by expectation and maximisation: a minute or two."""
+"""Fit a patch mixture to images with scikit-learn: a minute or two."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from tiltkit.errors import InputError
+from tiltkit.errors import InputError, UsageError
 from tiltkit.priors.patches import PatchMixture
 
 __all__ = ["Fit", "fit_patches", "patches_of"]
 
-# Smallest variance along an axis: of images with values of about 1.
+# Added to the variance along every axis, in squared units of images with values of about 1.
 _FLOOR = 1e-6
-_CHUNK = 8192
+# Steps between two reports.
+_ROUND = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A mixture on its way.
+    """A mixture after some steps of a fit.
 
     Attributes:
-        mixture: As it is now.
-        log_likelihood: Mean per patch, of the mixture before this step.
+        mixture: The mixture.
+        step: Steps so far.
+        log_likelihood: Mean log-likelihood of a patch under the mixture before the last step.
     """
 
     mixture: PatchMixture
+    step: int
     log_likelihood: float
 
 
@@ -59,18 +64,22 @@ def patches_of(images: Sequence[Tensor], side: int, count: int, generator: Gener
 def fit_patches(
     patches: Tensor, *, channels: int, side: int, components: int, steps: int, generator: Generator
 ) -> Iterator[Fit]:
-    """Steps of expectation and maximisation, from responsibilities of randomly chosen patches.
+    """Expectation and maximisation, begun from randomly chosen patches as means.
 
     Args:
         patches: (n, channels * side^2).
         channels: Image channels.
-        side: Of a patch in pixels.
-        components: Gaussians of the mixture; fewer than patches.
-        steps: How many steps.
+        side: Side of a patch in pixels.
+        components: Gaussians of the mixture; at most half as many as patches.
+        steps: Steps of expectation and maximisation.
         generator: Chooses the patches to begin with.
 
+    Yields:
+        The mixture after every five steps, and after the last.
+
     Raises:
-        InputError: Too few patches, or all are the same.
+        InputError: There are too few patches, or all are the same.
+        UsageError: scikit-learn is not installed.
     """
     variance = float(patches.var(0).sum())
     if len(patches) < 2 * components or not variance > _FLOOR:
@@ -79,51 +88,40 @@ def fit_patches(
             " Gaussians.",
             "give more images, or fewer --components.",
         )
-    share = _start(patches, components, generator)
-    mixture = _maximise(patches, share, channels, side)
-    for _ in range(steps):
-        share, log_likelihood = _expect(mixture, patches)
-        mixture = _maximise(patches, share, channels, side)
-        yield Fit(mixture, log_likelihood)
+    seed = int(torch.randint(2**31 - 1, (), generator=generator))
+    model = _gaussian_mixture(components, seed)
+    values = patches.numpy()
+    for first in range(0, steps, _ROUND):
+        model.max_iter = min(_ROUND, steps - first)
+        with warnings.catch_warnings():  # a fit of few steps has not converged, as is known
+            warnings.simplefilter("ignore")
+            model.fit(values)
+        yield Fit(_patch_mixture(model, channels, side), first + model.max_iter, model.lower_bound_)
 
 
-def _start(patches: Tensor, components: int, generator: Generator) -> Tensor:
-    """Each patch belongs to the nearest of a random few, by shape rather than by brightness."""
-    shape = patches - patches.mean(1, keepdim=True)
-    shape = torch.cat([shape, patches.mean(1, keepdim=True)], dim=1)
-    seeds = shape[torch.randperm(len(shape), generator=generator)[:components]]
-    nearest = torch.cdist(shape, seeds).argmin(1)
-    return torch.nn.functional.one_hot(nearest, components).to(patches)
+def _gaussian_mixture(components: int, seed: int) -> Any:
+    try:
+        from sklearn.mixture import GaussianMixture
+    except ImportError as error:
+        raise UsageError(
+            "Patch mixtures are fitted with scikit-learn, which is not installed.",
+            "pip install 'tiltkit[train]'.",
+        ) from error
+    return GaussianMixture(
+        components,
+        tol=0.0,
+        reg_covar=_FLOOR,
+        init_params="random_from_data",
+        random_state=seed,
+        warm_start=True,
+    )
 
 
-def _expect(mixture: PatchMixture, patches: Tensor) -> tuple[Tensor, float]:
-    """Responsibilities (n, component) and the mean log-likelihood."""
-    logs = []
-    constant = patches.shape[1] * torch.log(torch.tensor(2 * torch.pi)) / 2
-    for part in torch.split(patches, _CHUNK):
-        centred = part[None] - mixture.means[:, None]
-        distance = (torch.bmm(centred, mixture.axes).square() / mixture.variances[:, None]).sum(2)
-        log = mixture.weights.log() - 0.5 * mixture.variances.log().sum(1)
-        logs.append((log[:, None] - 0.5 * distance).T - constant)
-    log = torch.cat(logs)
-    return log.softmax(1), float(log.logsumexp(1).mean())
-
-
-def _maximise(patches: Tensor, share: Tensor, channels: int, side: int) -> PatchMixture:
-    """The mixture that fits patches best, given how much of each belongs to which component."""
-    total = share.sum(0).clamp(min=1e-6)
-    means = share.T @ patches / total[:, None]
-    whole = torch.cov(patches.T)
-    covariances = []
-    for k in range(share.shape[1]):
-        centred = patches - means[k]
-        scatter = (centred * share[:, k, None]).T @ centred
-        # A little of the whole: components with few patches keep a covariance that can be used.
-        covariances.append((scatter + whole) / (total[k] + 1))
-    variances, axes = torch.linalg.eigh(torch.stack(covariances).double())
+def _patch_mixture(model: Any, channels: int, side: int) -> PatchMixture:
+    variances, axes = torch.linalg.eigh(torch.from_numpy(model.covariances_).double())
     return PatchMixture(
-        (total / total.sum()).float(),
-        means.float(),
+        torch.from_numpy(model.weights_).float(),
+        torch.from_numpy(model.means_).float(),
         variances.clamp(min=_FLOOR).float(),
         axes.float(),
         channels,

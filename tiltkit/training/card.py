@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import tomli_w
 
 from tiltkit.training.outcome import Outcome
 
@@ -117,20 +118,7 @@ def table(outcome: Outcome) -> str:
 
 def as_toml(recipe: TrainRecipe) -> str:
     """All settings as text that ``tiltkit train`` reads; what is unset is left out."""
-    plain = recipe.model_dump(exclude_none=True)
-    tables = {name: values for name, values in plain.items() if isinstance(values, dict)}
-    lines = [f"{name} = {_value(x)}" for name, x in plain.items() if name not in tables]
-    for name, values in tables.items():
-        lines += ["", f"[{name}]", *(f"{key} = {_value(x)}" for key, x in values.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _value(x: Any) -> str:
-    """TOML writes texts, numbers, truth and lists as JSON does, but not tables."""
-    if isinstance(x, dict):
-        inside = (f"{json.dumps(key)} = {_value(y)}" for key, y in x.items() if y is not None)
-        return "{ " + ", ".join(inside) + " }"
-    return json.dumps(x)
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
 
 
 def _told(recipe: TrainRecipe) -> str:
