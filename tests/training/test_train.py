@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.plugins import load_plugins
 from tiltkit.priors.weights import load_network
-from tiltkit.training import exam, loop
+from tiltkit.training import loop, validation
 from tiltkit.training.finish import Finished
 from tiltkit.training.loop import Checked
 from tiltkit.training.recipe import TrainRecipe, resolve
@@ -156,7 +156,7 @@ def test_what_is_shown_has_the_size_of_the_smallest_image(
     made = recipe(folder, data={"held_out": ["big", "head0"]}, training={"steps": 2})
     outcome = finish(made).outcome
     assert outcome.samples.shape == outcome.shown.shape == (6, 32, 32)
-    monkeypatch.setattr(exam, "_LARGEST", 20)  # crops may be larger than what is measured
+    monkeypatch.setattr(validation, "_LARGEST", 20)  # crops may be larger than what is measured
     made = recipe(folder, training={"steps": 2, "crop": 24})
     outcome = finish(made, overwrite=True).outcome
     assert outcome.samples.shape[1:] == outcome.shown.shape[1:] == (20, 20)
@@ -193,7 +193,7 @@ def test_it_ends_early_when_nothing_improves(
     folder: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     falling = itertools.count(30, -1)
-    monkeypatch.setattr(loop.Exam, "psnr", lambda *_: (float(next(falling)),) * 6)
+    monkeypatch.setattr(loop.ValidationSet, "psnr", lambda *_: (float(next(falling)),) * 6)
     made = recipe(folder, training={"steps": 40, "checks": 20, "patience": 3})
     outcome = finish(made).outcome
     assert (outcome.why, outcome.record.step, outcome.best.step) == ("patience", 8, 2)

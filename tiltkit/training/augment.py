@@ -1,4 +1,4 @@
-"""Change images in ways that leave them plausible; which ways depends on what they show."""
+"""Augmentation: random crops, mirrors, zooms, contrasts and phases, by the kind of images."""
 
 from __future__ import annotations
 

@@ -23,28 +23,30 @@ Array = NDArray[np.float32]
 # A piece's (input, target, sigma, noise of the target's image).
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
-# Times as bright as it is that a piece may be made; `tiltkit prior check` asks as far.
+# Largest factor by which a piece is brightened; `tiltkit prior check` tests the same range.
 _BRIGHTEST = 10.0
 
 
 @dataclass(frozen=True)
 class Batches(Dataset[Batch]):
-    """What the step of a given number trains on.
+    """The batch of a step, by its number.
 
     Every piece has a generator of its own, seeded by round, step and its place in the batch of all
     devices: no state has to be saved, and the batch does not depend on the number of devices.
 
     Attributes:
-        images: To draw from, each as likely as any other.
-        crop, batch: Side of a piece; pieces per step over all devices.
-        augment: What may be changed.
+        images: Images to draw from, each with the same probability.
+        crop: Side of a piece in pixels.
+        batch: Pieces per step over all devices.
+        augment: Kind of augmentation.
         sigma_range: Smallest and largest noise level.
         sigma_data: Root mean square of the images.
-        seed: Of all draws.
+        seed: Seed of all random numbers.
         bright: Share of the pieces that are made up to ten times too bright, as samples may be on
             their way to the data. Only for images without noise of their own.
-        round: Each one draws differently.
-        rank, ranks: Which share of the batch, of how many.
+        round: Number of the round; each draws other pieces and noise.
+        rank: Number of this device.
+        ranks: Number of devices.
     """
 
     images: Sequence[Image]
@@ -122,14 +124,14 @@ def batches(source: Batches, first: int, workers: int, *, pin: bool) -> Iterator
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=8 if workers else None,
-        worker_init_fn=_stay,
+        worker_init_fn=ignore_sigint,
         generator=torch.Generator(),  # else it would draw from the global one
     )
     return iter(loader)
 
 
-def _stay(_worker: int) -> None:
-    """Ctrl-C reaches every process: the main one saves first, and then ends its workers."""
+def ignore_sigint(_worker: int) -> None:
+    """Leave signals that reach every process to the main one, which saves its state first."""
     for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -15,7 +15,7 @@ __all__ = ["as_toml", "card", "notes", "value_range"]
 
 
 def value_range(outcome: Outcome) -> str:
-    """What the value 1 means."""
+    """Meaning of the image value 1, in words."""
     data, scans = outcome.job.recipe.data, outcome.job.recipe.scans
     if scans:
         return f"as the task {scans.task['name']} scales its images: bright = 1"
@@ -30,7 +30,7 @@ def value_range(outcome: Outcome) -> str:
 
 
 def notes(outcome: Outcome) -> dict[str, str]:
-    """What the weights file says about itself."""
+    """Metadata of the weights file."""
     data = outcome.job.recipe.data
     return {
         "title": data.title,
@@ -84,7 +84,7 @@ variation has, at each noise level, the best of several strengths, chosen with t
 
 {worries}
 * It is made for images like those of its training. On others it can be wrong with a small
-  spread: compare with another prior, and read the certificate of the run{_told(recipe)}.
+  spread: compare with another prior, and read the certificate of the run{_on_warnings(recipe)}.
 * Subjects were held out from the weights, but the best check was chosen on them.
 * Nobody has reviewed it for clinical or other regulated use.
 
@@ -121,10 +121,10 @@ def as_toml(recipe: TrainRecipe) -> str:
     return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
 
 
-def _told(recipe: TrainRecipe) -> str:
-    """Whether `tiltkit.training.profile` made a profile."""
+def _on_warnings(recipe: TrainRecipe) -> str:
+    """Clause about the warning for images unlike the training images."""
     if recipe.data.noise:
-        return ", which cannot tell whether its images look like these noisy ones"
+        return ", which cannot compare its images with these noisy ones"
     return ", which warns where its images look unlike these"
 
 

@@ -23,12 +23,12 @@ __all__ = ["Checkpoint", "load", "refuse_changes", "save"]
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What is kept beside the learner's own state.
+    """State of a training beside that of the learner.
 
     Attributes:
-        record: How far it is.
+        record: Steps, losses and checks so far.
         best: Averaged weights at the best check; empty before the first one.
-        settings: Those that must stay the same, and the digest of the images.
+        settings: Settings that may not change, and the digest of the images.
     """
 
     record: Record

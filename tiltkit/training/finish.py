@@ -17,13 +17,13 @@ from tiltkit.priors.denoiser import DenoiserPrior, NetworkOptions, is_low, prior
 from tiltkit.priors.weights import save_network
 from tiltkit.sampling.particles.ladder import ladder
 from tiltkit.training.card import card, notes
-from tiltkit.training.exam import Exam
 from tiltkit.training.job import Job
 from tiltkit.training.learner import new_network
 from tiltkit.training.loop import Trained
 from tiltkit.training.outcome import Outcome
 from tiltkit.training.page import page
 from tiltkit.training.profile import training_profile
+from tiltkit.training.validation import ValidationSet
 
 __all__ = ["Finished", "finish"]
 
@@ -43,7 +43,7 @@ class Finished:
 
 def finish(
     job: Job,
-    exam: Exam,
+    validation: ValidationSet,
     trained: Trained,
     beside: tuple[tuple[float, ...], tuple[float, ...]],
     devices: Sequence[torch.device],
@@ -51,11 +51,11 @@ def finish(
     """Draw samples from the best weights, write everything, remove the state.
 
     Args:
-        job: What was trained.
-        exam: What it was measured on.
-        trained: How it ended.
-        beside: PSNR of total variation and of the noisy images.
-        devices: Where it was trained; samples are drawn on the first one.
+        job: The training.
+        validation: Images that it was measured on.
+        trained: Its record and best weights.
+        beside: PSNR of total variation and of the noisy images, in dB per level.
+        devices: Devices of the training; samples are drawn on the first one.
 
     Raises:
         MachineError: A file could not be written; the state is kept.
@@ -65,22 +65,23 @@ def finish(
     net.load_state_dict(dict(trained.best))
     net = net.eval().requires_grad_(requires_grad=False)
     prior = prior_of(net, {}, NetworkOptions(precision=training.precision)).to(devices[0])
-    shown = exam.images[:_SAMPLES]
+    shown = validation.images[:_SAMPLES]
     # the largest square that all have: they are shown beside each other
     side = min(max(training.crop, _SIDE), *(n for x in shown for n in x.shape[-2:]))
     shape = (_SAMPLES, job.recipe.channels, side, side)
     low = is_low(training.precision, devices[0])
+    samples = unconditional_samples(prior, shape, job.recipe.seed, devices[0])
     outcome = Outcome(
         job=job,
         record=trained.record,
         why=trained.why,
-        levels=exam.levels,
+        levels=validation.levels,
         tv=beside[0],
         noise_only=beside[1],
         parameters=sum(p.numel() for p in net.parameters()),
         device=", ".join(map(str, devices)),
         precision="bfloat16" if low else "float32",
-        samples=_visible(_believed(prior, shape, job.recipe.seed, devices[0]), data.kind),
+        samples=_visible(samples, data.kind),
         shown=_visible(torch.stack([_middle(x, side) for x in shown]), data.kind),
     )
     profile = training_profile(job, net.to(devices[0]), devices[0])
@@ -117,10 +118,10 @@ def _middle(image: Tensor, side: int) -> Tensor:
     return image[:, top : top + side, left : left + side]
 
 
-def _believed(
+def unconditional_samples(
     prior: DenoiserPrior, shape: tuple[int, ...], seed: int, device: torch.device
 ) -> Tensor:
-    """Images drawn from the prior alone, without data."""
+    """Samples (batch, channel, row, column) of the prior without data."""
     low, high = prior.sigma_range
     generator = torch.Generator().manual_seed(seed)
     levels = ladder(high, low, 64)

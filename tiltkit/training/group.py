@@ -22,8 +22,8 @@ class Group:
 
     Attributes:
         device: The device of this process.
-        rank: Its number; 0 decides, measures and saves.
-        size: How many there are.
+        rank: Number of this device; 0 decides, measures and saves.
+        size: Number of devices.
     """
 
     device: torch.device
@@ -57,27 +57,27 @@ def together(devices: Sequence[torch.device], follow: Callable[[Group], None]) -
     """Start a process for each device but the first; this process is rank 0.
 
     Args:
-        devices: Where to compute.
-        follow: What the other processes do; importable and picklable, as they start afresh.
+        devices: Devices to compute on.
+        follow: Function of the other processes; importable and picklable, as they start afresh.
     """
     if len(devices) == 1:
         yield Group(devices[0])
         return
     backend = "nccl" if all(map(_is_cuda, devices)) else "gloo"
     with tempfile.TemporaryDirectory() as folder:
-        meeting = f"file://{Path(folder, 'meeting').as_posix()}"
+        rendezvous = f"file://{Path(folder, 'rendezvous').as_posix()}"
         groups = [Group(device, rank, len(devices)) for rank, device in enumerate(devices)]
         context = multiprocessing.get_context("spawn")
         # As many threads for each process as it would have if it were alone would be too many.
         threads = max(1, torch.get_num_threads() // len(devices))
         others = [
-            context.Process(target=_other, args=(group, backend, meeting, follow, threads))
+            context.Process(target=_other, args=(group, backend, rendezvous, follow, threads))
             for group in groups[1:]
         ]
         for process in others:
             process.start()
         try:
-            with _joined(groups[0], backend, meeting):
+            with _joined(groups[0], backend, rendezvous):
                 yield groups[0]
         finally:
             for process in others:
@@ -86,23 +86,23 @@ def together(devices: Sequence[torch.device], follow: Callable[[Group], None]) -
 
 
 def _other(
-    group: Group, backend: str, meeting: str, follow: Callable[[Group], None], threads: int
+    group: Group, backend: str, rendezvous: str, follow: Callable[[Group], None], threads: int
 ) -> None:
     # Ctrl-C reaches every process; rank 0 tells the others when to stop.
     for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     torch.set_num_threads(threads)
-    with _joined(group, backend, meeting):
+    with _joined(group, backend, rendezvous):
         follow(group)
 
 
 @contextmanager
-def _joined(group: Group, backend: str, meeting: str) -> Iterator[None]:
+def _joined(group: Group, backend: str, rendezvous: str) -> Iterator[None]:
     if _is_cuda(group.device):
         torch.cuda.set_device(group.device)
     distributed.init_process_group(
-        backend, init_method=meeting, rank=group.rank, world_size=group.size
+        backend, init_method=rendezvous, rank=group.rank, world_size=group.size
     )
     try:
         yield

@@ -29,7 +29,7 @@ class Image:
         values: (channel, row, column), scaled so that bright is about 1; complex as (re, im).
         noise: Standard deviation of the noise in it, scaled alike; 0 in clean images.
         source: File and slice, for messages.
-        digest: Of the values as the file has them.
+        digest: Digest of the values as stored in the file.
     """
 
     values: Array
@@ -43,10 +43,10 @@ class Subject:
     """All images of one subject.
 
     Attributes:
-        name: What it is called.
-        images: In the order of the files and slices; none where all were left out.
-        identities: Whom its files say that they show; empty where no file says so.
-        constant: Slices that were left out because all their pixels are equal.
+        name: Name of the subject.
+        images: Images in the order of files and slices; none where all were left out.
+        identities: Patient IDs in its files; empty where there are none.
+        constant: Number of slices that were left out because all their pixels are equal.
     """
 
     name: str
@@ -59,8 +59,8 @@ def load_subjects(options: DataOptions, crop: int) -> list[Subject]:
     """Read, check and scale all images.
 
     Args:
-        options: Where they are.
-        crop: Pixels that they must have along both sides.
+        options: Paths and layout of the files.
+        crop: Smallest side of an image in pixels.
 
     Raises:
         InputError: No image, or one that cannot be trained on; names it and says why.

@@ -1,4 +1,4 @@
-"""A training that is ready to start: checked images, who is held out, what the network must be."""
+"""A training that is ready to start: checked images, held-out subjects, range of the network."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import numpy as np
 
 from tiltkit.errors import UsageError
 from tiltkit.training.batches import Batches
-from tiltkit.training.exam import Exam
 from tiltkit.training.images import Image, Subject, load_subjects
 from tiltkit.training.recipe import TrainRecipe
 from tiltkit.training.split import Split, split
+from tiltkit.training.validation import ValidationSet
 
 __all__ = ["Job", "prepare"]
 
-# In images with noise of their own, levels this close to it say almost nothing.
+# Smallest noise level of a training on noisy images, as a multiple of their own noise.
 _ABOVE_NOISE = 1.25
-# Root mean squares of images that are scaled as they should be, and then some.
+# Smallest and largest root mean square of images that are scaled correctly, with a margin.
 _SIZES = (0.01, 3.0)
 
 # What may change when a training goes on; where the images lie shows in their digest.
@@ -35,14 +35,14 @@ _FREE = {
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained, on what.
+    """A training before its first step.
 
     Attributes:
         recipe: All settings.
         split: Subjects to train on and to measure on.
         sigma_range: Noise levels that the network learns.
         sigma_data: Root mean square of the images per channel.
-        round: Which of `ScansOptions.rounds` this is: each one draws other crops and noise.
+        round: Number of the round among `ScansOptions.rounds`; each draws other crops and noise.
     """
 
     recipe: TrainRecipe
@@ -67,7 +67,7 @@ class Job:
         return images_of(self.split.held_out)
 
     def batches(self, rank: int, ranks: int) -> Batches:
-        """What the steps train on."""
+        """Batches of the steps."""
         training = self.recipe.training
         return Batches(
             self.images, training.crop, training.batch, self.recipe.data.augment,
@@ -75,9 +75,9 @@ class Job:
             self.round, rank, ranks,
         )  # fmt: skip
 
-    def exam(self) -> Exam:
-        """What the network is measured on."""
-        return Exam.of(
+    def validation(self) -> ValidationSet:
+        """Held-out images that the network is measured on."""
+        return ValidationSet.of(
             self.held_out,
             self.sigma_range,
             is_complex=self.recipe.data.kind == "complex",
@@ -85,7 +85,7 @@ class Job:
         )
 
     def settings(self) -> dict[str, Any]:
-        """What must be the same when a training goes on."""
+        """Settings and the digest of the images that may not change when a training goes on."""
         recipe = self.recipe.model_dump(mode="json")
         flat = {
             f"{table}.{name}": value
@@ -98,7 +98,7 @@ class Job:
         return flat | {"seed": recipe["seed"], "the images (their digest)": pixels[:16]}
 
     def facts(self) -> dict[str, str]:
-        """What was found, for people."""
+        """Facts about images and settings by their names, for display."""
         data, training = self.recipe.data, self.recipe.training
         constant = self.split.constant
         budget = f"{training.steps} steps" if training.steps else f"{training.minutes:g} minutes"

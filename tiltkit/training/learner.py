@@ -1,4 +1,4 @@
-"""The network while it learns: one step of the optimiser, and the average of its weights."""
+"""The network while it trains: loss, one step of the optimiser, the average of its weights."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from tiltkit.priors.denoiser import is_low
 from tiltkit.priors.network import ScoreUNet
 from tiltkit.priors.weights import load_network
 from tiltkit.training.batches import Batch
-from tiltkit.training.loss import loss_of
 from tiltkit.training.recipe import TrainingOptions, TrainRecipe
 
-__all__ = ["Learner", "new_network"]
+__all__ = ["Learner", "loss_of", "new_network"]
 
 
 def new_network(
@@ -56,9 +55,9 @@ class Learner:
 
     Args:
         net: The network, on the CPU.
-        device: Where it learns.
-        options: Precision, memory of the average, whether to compile.
-        wrap: What lets several devices learn together; the identity for one.
+        device: Device to train on.
+        options: Precision, decay of the average, compilation.
+        wrap: Wrapper that averages gradients over devices; the identity for one.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class Learner:
         self.device = device
         self.low = is_low(options.precision, device)
         self.net = net.train().requires_grad_(True).to(device).to(memory_format=torch.channels_last)
-        self.average = AveragedModel(self.net, multi_avg_fn=_memory(options.average))
+        self.average = AveragedModel(self.net, multi_avg_fn=_ema_warmup(options.average))
         self.adam = torch.optim.AdamW(
             self.net.parameters(), betas=(0.9, 0.99), weight_decay=1e-3, fused=True
         )
@@ -99,8 +98,26 @@ class Learner:
         return net.eval().requires_grad_(requires_grad=False)
 
 
-def _memory(decay: float) -> Callable[..., None]:
-    """Exponential averaging that starts with a short memory: the first weights are noise."""
+def loss_of(
+    denoised: Tensor, target: Tensor, sigma: Tensor, noise: Tensor, sigma_data: float
+) -> Tensor:
+    """Mean over images of the squared error, weighted as in EDM (arXiv:2206.00364).
+
+    Args:
+        denoised: Output of the network (batch, channel, row, column).
+        target: Wanted output, see `tiltkit.training.batches.pair`.
+        sigma: Noise level of the input (batch,).
+        noise: Noise level of the image itself (batch,); 0 for clean ones.
+        sigma_data: Root mean square of the images.
+    """
+    weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+    # Near the noise of the image itself the target is noisy, and counts less.
+    weight = weight * (1 - (noise / sigma) ** 2) ** 2
+    return ((denoised - target).square().mean((1, 2, 3)) * weight).mean()
+
+
+def _ema_warmup(decay: float) -> Callable[..., None]:
+    """Exponential moving average whose decay rises to ``decay``: the first weights are noise."""
 
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
         now = min(decay, (1 + int(count)) / (10 + int(count)))

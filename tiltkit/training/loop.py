@@ -1,4 +1,4 @@
-"""The loop: draw, learn, average; now and then measure and save."""
+"""The training loop: batches, steps, checks on held-out images, saved states."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tiltkit.priors.denoiser import NetworkOptions, prior_of
 from tiltkit.training import checkpoint
 from tiltkit.training.batches import Batch, batches
 from tiltkit.training.checkpoint import Checkpoint
-from tiltkit.training.exam import Exam
 from tiltkit.training.group import Group, together
 from tiltkit.training.job import Job
 from tiltkit.training.learner import Learner, new_network
 from tiltkit.training.record import Check, Record
+from tiltkit.training.validation import ValidationSet
 
 __all__ = ["Checked", "Stepped", "Stopped", "Trained", "learn"]
 
@@ -51,7 +51,7 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Someone said stop; the state is in the file or folder."""
+    """Stopped by the caller; the state is in the file or folder."""
 
     step: int
     state: Path
@@ -73,7 +73,7 @@ def learn(
     resume: bool,
     stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Stepped | Checked, None, Trained]:
-    """Train on all devices, see `fit`; returns how it ended."""
+    """Train on all devices, see `fit`; returns the end of the training."""
     with together(devices, partial(follow, job, resume)) as group:
         for event in fit(job, group, resume=resume, stop=stop):
             if isinstance(event, Trained):
@@ -83,7 +83,7 @@ def learn(
 
 
 def follow(job: Job, resume: bool, group: Group) -> None:
-    """What the processes of further devices do: the same, in step with the first one."""
+    """Train on a further device, in step with the first one."""
     for _ in fit(job, group, resume=resume):
         pass
 
@@ -91,13 +91,13 @@ def follow(job: Job, resume: bool, group: Group) -> None:
 def fit(
     job: Job, group: Group, *, resume: bool, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Stepped | Checked | Trained]:
-    """Train until the budget is spent, nothing improves any more, or someone says stop.
+    """Train until the budget is spent, nothing improves any more, or ``stop`` returns true.
 
     Args:
-        job: What to train.
-        group: This device, among those that do the same with their share.
-        resume: Whether to go on from the state that was saved, where there is one.
-        stop: Asked at every step; the state is saved first.
+        job: The training.
+        group: This device among all that share the batches.
+        resume: Continue from a saved state, where there is one.
+        stop: Called at every step; the state is saved before the end.
     """
     return _Loop(job, group, resume=resume).run(stop)
 
@@ -112,7 +112,7 @@ class _Loop:
         if resume and self.path.exists():
             self.kept = checkpoint.load(self.path, self.learner, self.kept.settings)
         self.record = self.kept.record
-        self.exam: Exam = job.exam()
+        self.validation: ValidationSet = job.validation()
         self.pending: list[Tensor] = []
 
     def run(self, stop: Callable[[], bool]) -> Iterator[Stepped | Checked | Trained]:
@@ -179,13 +179,13 @@ class _Loop:
     def _check(self, spent: float) -> Checked:
         """Measure the averaged network, on rank 0, and keep it when it is the best so far."""
         self.record.due = int(spent * self.training.checks)
-        levels = self.exam.levels
+        levels = self.validation.levels
         net = self.learner.averaged()
         psnr = (0.0,) * len(levels)
         if self.group.rank == 0:
             options = NetworkOptions(precision=self.training.precision)
             denoise = prior_of(net, {}, options).to(self.group.device).denoise
-            psnr = self.exam.psnr(denoise, self.group.device)
+            psnr = self.validation.psnr(denoise, self.group.device)
         check = Check(self.record.step, tuple(self.group.agreed(*psnr)))
         self.record.checks.append(check)
         if self.record.best is check:

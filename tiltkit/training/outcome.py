@@ -1,4 +1,4 @@
-"""What a training found, ready for the model card and the page."""
+"""The outcome of a training, for the model card and the page."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ class Outcome:
     """A finished training.
 
     Attributes:
-        job: What was trained.
+        job: The training.
         record: Losses and checks.
-        why: What ended it: ``budget`` or ``patience``.
+        why: Reason of the end: ``budget`` or ``patience``.
         levels: Noise levels of the table.
         tv: PSNR of total variation with the best strength in hindsight, in dB per level.
         noise_only: PSNR of the noisy images themselves.
-        parameters: Of the network.
-        device: Where it was trained.
-        precision: Of the network's inside while training.
-        samples: Drawn from the prior alone, to be shown (batch, row, column).
+        parameters: Number of parameters of the network.
+        device: Names of the devices.
+        precision: Number type inside the network while training.
+        samples: Unconditional samples of the prior (batch, row, column).
         shown: Held-out images beside them, cropped alike.
-        sha256: Of the weights file; empty until it is written.
+        sha256: Digest of the weights file; empty until it is written.
     """
 
     job: Job
@@ -52,7 +52,7 @@ class Outcome:
 
     @property
     def steps(self) -> str:
-        """How many there were, in words."""
+        """Number of steps, in words."""
         scans, steps = self.job.recipe.scans, f"{self.record.step} steps"
         return f"{steps} in the last of {scans.rounds} rounds" if scans else steps
 

@@ -1,4 +1,4 @@
-"""What the images of a training look like to the trained network."""
+"""The profile of the training images, for warnings about images unlike them."""
 
 from __future__ import annotations
 
@@ -23,17 +23,15 @@ _AT_ONCE = 8
 
 
 def training_profile(job: Job, network: ScoreUNet, device: torch.device) -> Profile | None:
-    """The profile of all subjects, those held out as well: these give it no weights.
+    """The profile of all subjects, held-out ones included, at most 160 evenly chosen.
 
-    Of very many, some all over their order are enough, and all would take long.
-
-    Its images are the largest squares that all have, changed as in training. None for images with
-    noise of their own: a run's samples have none and would look unlike them.
+    Its images are the largest squares that fit into all images, augmented as in training. None for
+    noisy training images: samples of a run have no noise and would be unlike them.
 
     Args:
-        job: What was trained.
-        network: In evaluation mode, on the device.
-        device: Where it is.
+        job: The training.
+        network: The trained network in evaluation mode, on the device.
+        device: Device of the network.
     """
     if job.recipe.data.noise:
         return None

@@ -22,13 +22,13 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """An array as its file has it.
+    """An array as stored in its file.
 
     Attributes:
         values: Numbers, real or complex, with the file's own axes.
         slices: Axis that counts slices unless the recipe says otherwise; None for one image.
         channels: Axis of colours where the format says that there is one; else None.
-        identity: Whom the file says that it shows; empty where it does not say.
+        identity: Patient ID in the file; empty where there is none.
     """
 
     values: Array
@@ -62,7 +62,7 @@ def read(paths: Sequence[Path], options: DataOptions) -> Contents:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Whatever a library says about a file names that file."""
+    """Turn errors of a library into ones that name the file."""
     try:
         yield
     except (TiltkitError, MemoryError):
@@ -77,12 +77,12 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a reader knows this kind of file."""
+    """True where a reader has this kind of file."""
     return _reader_of(path) is not None
 
 
 def is_volume(path: Path) -> bool:
-    """Whether a file alone is all of a subject; DICOM files belong together."""
+    """True for a file that may hold a whole subject; DICOM files belong together."""
     return _reader_of(path) is not _DICOM
 
 

@@ -1,4 +1,4 @@
-"""What is known about a training so far: steps, losses, measurements on held-out images."""
+"""Record of a training: steps, losses, measurements on held-out images."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Check:
     """One measurement of the averaged network.
 
     Attributes:
-        step: After so many steps.
-        psnr: In dB, one per noise level.
+        step: Steps before it.
+        psnr: PSNR in dB, one per noise level.
     """
 
     step: int
@@ -30,14 +30,14 @@ class Check:
 
 @dataclass(slots=True)
 class Record:
-    """How far a training is.
+    """Progress of a training.
 
     Attributes:
-        step: Steps that were made.
-        seconds: Time that they took, without checks.
-        due: How many of the checks have come due.
-        losses: One per step, the mean over all devices.
-        checks: In order.
+        step: Number of steps.
+        seconds: Time of the steps, without checks.
+        due: Number of checks that have come due.
+        losses: Loss of each step, the mean over all devices.
+        checks: Checks in order.
     """
 
     step: int = 0

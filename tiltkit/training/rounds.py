@@ -1,9 +1,9 @@
-"""Learn from measurements alone: images drawn given the data, a prior of these, and so on.
+"""Training on measurements alone, in rounds: posterior samples, then a prior trained on them.
 
 Expectation maximisation (Rozet et al., NeurIPS 2024, arXiv:2405.13712). A round draws one image
 per slice from its posterior under the prior of the round before, and goes on learning from these
-images as if they were clean. Each round makes the measured data more likely, as far as draws and
-network are exact. What a scan did not measure is filled in from what others did.
+images as if they were clean. Each round raises the likelihood of the measured data, as far as
+samples and network are exact. Frequencies that one scan lacks are learned from others.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["Drawn", "check_folder", "earlier_rounds", "folder_of", "plan"]
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """An image was drawn: how many of a round there are now."""
+    """An image was drawn; ``images`` of ``total`` of the round are there."""
 
     round: int
     rounds: int
@@ -48,7 +48,7 @@ class Drawn:
 
 
 def plan(recipe: TrainRecipe) -> dict[str, str]:
-    """What a training would do, for people; every scan is opened and checked."""
+    """Facts about a training by their names, for display; every scan is opened and checked."""
     facts = _blank_job(recipe, slices_of(recipe, parts_of(_scans(recipe)))).facts()
     return {name: text for name, text in facts.items() if name != "root mean square"}
 

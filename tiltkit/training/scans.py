@@ -1,4 +1,4 @@
-"""Scans to learn from: which slices there are, and one image of each, drawn given its data."""
+"""Scans to train on: their slices, and one posterior sample of each."""
 
 from __future__ import annotations
 
@@ -39,11 +39,12 @@ class Slice:
     """A measured slice.
 
     Attributes:
-        subject: Whose.
-        path, index: The scan, and the slice in it.
-        shape: Of its image (channel, row, column).
-        digest: Of the data.
-        identity: Whom the file says that it shows; empty where it does not say.
+        subject: Name of the subject.
+        path: The scan.
+        index: Number of the slice in the scan.
+        shape: Shape of its image (channel, row, column).
+        digest: Digest of the data.
+        identity: Patient ID in the file; empty where there is none.
     """
 
     subject: str
@@ -61,7 +62,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What draws images: the task, a prior to begin with, the sampler."""
+    """Parts that draw images: the task, the prior of the first round, the sampler."""
 
     task: Task
     first: Prior
@@ -69,7 +70,7 @@ class Parts:
 
 
 def parts_of(scans: ScansOptions) -> Parts:
-    """The parts that a recipe names, made by the plugins that bring them."""
+    """The parts that a recipe names, from their plugins."""
     plugins = load_plugins()
     name, options = named(scans.sampler)
     draft: Mapping[str, Any] = getattr(plugins.load("sampler", name), "presets", {}).get(

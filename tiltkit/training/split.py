@@ -1,4 +1,4 @@
-"""Hold out subjects to measure on, and refuse what would make the measurement flattering."""
+"""Split of subjects into training and validation, refused where both share a patient or pixels."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _FEWEST = 8
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Who is trained on and who is measured on.
+    """Subjects to train on, and held-out ones.
 
     Attributes:
         train: Subjects to train on.
         held_out: Subjects, or a slab of slices, to measure on.
-        note: How they were parted, in words.
-        constant: Slices of all subjects that were left out because all their pixels are equal.
+        note: Description of the split.
+        constant: Number of slices that were left out because all their pixels are equal.
     """
 
     train: list[Subject]

@@ -1,4 +1,4 @@
-"""Which files show the same subject: what is held out is a subject, never a slice."""
+"""Grouping of files by subject: whole subjects are held out, never single slices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a recipe to a prior: check, train, measure, write. The only place where the parts meet."""
+"""From a recipe to a prior: check, train, measure, write."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from tiltkit.errors import UsageError
 from tiltkit.io.atomic import check_output, part_path
 from tiltkit.sampling.run import pick_devices
-from tiltkit.training.exam import best_tv
 from tiltkit.training.finish import Finished, finish
 from tiltkit.training.job import Job, prepare
 from tiltkit.training.loop import Checked, Stepped, Stopped, learn
 from tiltkit.training.recipe import TrainRecipe
 from tiltkit.training.rounds import Drawn, check_folder, earlier_rounds, folder_of, plan
+from tiltkit.training.validation import best_tv
 
 __all__ = ["Drawn", "Finished", "Prepared", "Stopped", "check", "train"]
 
@@ -48,7 +48,7 @@ def train(
         recipe: All settings.
         resume: Go on with a training that was stopped, where there is one.
         overwrite: Replace what is there.
-        stop: Asked at every step; True saves the state and ends.
+        stop: Called at every step; true saves the state and ends.
     """
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
@@ -72,20 +72,20 @@ def train(
             return
     else:
         job = prepare(recipe)
-    exam = job.exam()
-    tv, noise_only = best_tv(exam), exam.psnr(lambda x, _: x, torch.device("cpu"))
-    yield Prepared(job.facts(), exam.levels, tv, noise_only)
+    validation = job.validation()
+    tv, noise_only = best_tv(validation), validation.psnr(lambda x, _: x, torch.device("cpu"))
+    yield Prepared(job.facts(), validation.levels, tv, noise_only)
     trained = yield from learn(job, devices, resume=resume, stop=stop)
     if trained.why == "stopped":
         yield Stopped(trained.record.step, part_path(output))
         return
-    finished = finish(replace(job, recipe=recipe), exam, trained, (tv, noise_only), devices)
+    finished = finish(replace(job, recipe=recipe), validation, trained, (tv, noise_only), devices)
     # before the last event, after which nobody need ask for more
     shutil.rmtree(folder_of(output), ignore_errors=True)
     yield finished
 
 
 def check(recipe: TrainRecipe) -> dict[str, str]:
-    """Read and check all images or scans; what would be done, for people."""
+    """Read and check all images or scans; facts about the training, for display."""
     facts = plan(recipe) if recipe.scans else prepare(recipe).facts()
     return facts | {"CPU threads": str(torch.get_num_threads())}

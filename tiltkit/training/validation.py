@@ -1,4 +1,4 @@
-"""How well a denoiser does on held-out images: PSNR per noise level, and that of TV."""
+"""The validation set: PSNR of a denoiser on held-out images per noise level, and that of TV."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tiltkit.training.augment import rephased
 from tiltkit.training.batches import pair
 from tiltkit.training.images import Image
 
-__all__ = ["Exam", "best_tv"]
+__all__ = ["ValidationSet", "best_tv"]
 
 Denoise = Callable[[Tensor, float], Tensor]
 
@@ -27,15 +27,15 @@ _TV_STRENGTHS = (0.5, 0.7, 1.0, 1.4, 2.0)
 
 
 @dataclass(frozen=True)
-class Exam:
-    """Held-out images, and the noise that is added to them, the same at every check.
+class ValidationSet:
+    """Held-out images and the noise added to them, the same at every check.
 
     Attributes:
-        images: At most a few, (channel, row, column).
-        noises: Of each image's own.
+        images: At most eight, each (channel, row, column).
+        noises: Standard deviation of the noise in each image.
         levels: Noise levels to measure at.
-        complex: Whether the channels are (re, im), whose errors add up.
-        seed: Of the noise.
+        complex: True where the channels are (re, im), whose squared errors add up.
+        seed: Seed of the added noise.
     """
 
     images: Sequence[Tensor]
@@ -52,8 +52,8 @@ class Exam:
         *,
         is_complex: bool,
         seed: int,
-    ) -> Exam:
-        """An exam of some of the images, evenly chosen and no one twice."""
+    ) -> ValidationSet:
+        """The validation set of some of the images, evenly chosen, none twice."""
         rng = np.random.default_rng((seed, 1))
         count = min(_MOST, len(images))
         # off the ends where there is a choice: the first and last slices of a volume show little
@@ -93,7 +93,7 @@ class Exam:
         return float(np.mean([-10 * math.log10(max(both * error, 1e-12)) for error in found]))
 
 
-def best_tv(exam: Exam) -> tuple[float, ...]:
+def best_tv(validation: ValidationSet) -> tuple[float, ...]:
     """PSNR of total variation, its strength chosen in hindsight for each noise level."""
     found = []
     for strength in _TV_STRENGTHS:
@@ -102,7 +102,7 @@ def best_tv(exam: Exam) -> tuple[float, ...]:
             # skimage's default tolerance stops too early at high noise levels
             return chambolle(x, strength * sigma, iterations=50, tolerance=1e-6)
 
-        found.append(exam.psnr(denoise, torch.device("cpu")))
+        found.append(validation.psnr(denoise, torch.device("cpu")))
     return tuple(max(column) for column in zip(*found, strict=True))
 
 

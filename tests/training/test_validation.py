@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tiltkit.training.exam import Exam
 from tiltkit.training.images import Image
+from tiltkit.training.validation import ValidationSet
 
 
 def chosen(count: int) -> list[int]:
-    """Numbers of the images that an exam takes of so many."""
+    """Numbers of the images that an validation takes of so many."""
     images = [Image(np.full((1, 8, 8), k, np.float32), 0.0, "", "") for k in range(count)]
-    exam = Exam.of(images, (0.01, 5.0), is_complex=False, seed=0)
-    return [int(image.max()) for image in exam.images]
+    validation = ValidationSet.of(images, (0.01, 5.0), is_complex=False, seed=0)
+    return [int(image.max()) for image in validation.images]
 
 
 @pytest.mark.parametrize("count", range(1, 9))
