@@ -11,7 +11,7 @@ import torch
 from tiltkit.training.augment import draw_crop
 from tiltkit.training.batches import Batches, batches, pair
 from tiltkit.training.images import Image
-from tiltkit.training.loss import loss_of
+from tiltkit.training.learner import loss_of
 
 from .conftest import volume
 
