@@ -166,8 +166,14 @@ def tiltkit_metrics() -> list[Entry]:
 
 @hookimpl
 def tiltkit_writers() -> list[WriterEntry]:
-    """Stacks of images."""
+    """Stacks of images, and a picture."""
     return [
+        WriterEntry(
+            name="png",
+            target="tiltkit.report.picture:write_png",
+            summary="one picture: no prior, mean and spread of the middle slice, with colour bars",
+            suffix=".png",
+        ),
         WriterEntry(
             name="tiff",
             target="tiltkit.io.tiff:write_tiff",
