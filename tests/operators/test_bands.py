@@ -188,7 +188,7 @@ def test_coarse_and_fine_detail_each_keep_their_spread(solves: bool) -> None:
         assert least < float((x.var(0)[0] / exact)[shell].mean()) < 1.15
 
 
-@pytest.mark.parametrize("most", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("most", [0.0, pytest.param(0.3, marks=pytest.mark.slow), 1.0])
 @pytest.mark.parametrize("kind", [Twisted, Walmc])
 def test_weights_stop_where_particles_would_have_too_few_ancestors(
     blurred: tuple[Problem, torch.Tensor, torch.Tensor], kind: Any, most: float

@@ -34,6 +34,7 @@ def images(n):
     return torch.randn(n, 1, 8, 12, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_a_compiled_network_gives_the_same_score_at_every_noise_level(entry):

@@ -96,15 +96,23 @@ def test_light_from_beyond_the_border_does_not_ring(scene: Any) -> None:
     assert y[grid.at][0].max() > 200  # the data do see it
 
 
+@pytest.mark.parametrize(
+    ("samples", "memory"), [(16, 0.0125), pytest.param(64, 0.05, marks=pytest.mark.slow)]
+)
 def test_tiles_agree_with_the_whole(
-    simulate: Any, tiff: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    simulate: Any,
+    tiff: Write,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    samples: int,
+    memory: float,
 ) -> None:
     plane = simulate((64, 64))
     data, psf = tiff("data.tif", plane.readings), tiff("psf.tif", plane.psf)
     options = ["--psf", psf, "--offset", "100", "--margin", "12", "--prior", "gaussian",
-               "--samples", "64", "-s", "sampler.levels=16", "-s", "task.scale=800"]  # fmt: skip
+               "--samples", str(samples), "-s", "sampler.levels=16", "-s", "task.scale=800"]  # fmt: skip
     results = []
-    for name, more in (("whole", []), ("tiles", ["--memory", "0.05"])):
+    for name, more in (("whole", []), ("tiles", ["--memory", str(memory)])):
         out = tmp_path / f"{name}.h5"
         assert run("run", "deblur", data, "-o", out, *options, *more) == 0
         with h5py.File(out) as result:
@@ -113,7 +121,7 @@ def test_tiles_agree_with_the_whole(
         tiles = int(result["entry/diagnostics/tiles"][0])
     assert tiles > 1
     capsys.readouterr()
-    assert run("check", "deblur", data, *options, "--memory", "0.05") == 0
+    assert run("check", "deblur", data, *options, "--memory", str(memory)) == 0
     assert f"1, each in {tiles} tiles" in capsys.readouterr().out
     whole, tiled = (20 * np.log10(error(image, plane.truth)) for image in results)
     assert not np.array_equal(*results)
