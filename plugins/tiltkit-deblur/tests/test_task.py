@@ -110,7 +110,8 @@ def test_tiles_agree_with_the_whole(
     plane = simulate((64, 64))
     data, psf = tiff("data.tif", plane.readings), tiff("psf.tif", plane.psf)
     options = ["--psf", psf, "--offset", "100", "--margin", "12", "--prior", "gaussian",
-               "--samples", str(samples), "-s", "sampler.levels=16", "-s", "task.scale=800"]  # fmt: skip
+               "--samples", str(samples), "-s", "sampler.levels=16", "-s",
+               "task.scale=800"]  # fmt: skip
     results = []
     for name, more in (("whole", []), ("tiles", ["--memory", str(memory)])):
         out = tmp_path / f"{name}.h5"

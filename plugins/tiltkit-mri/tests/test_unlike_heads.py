@@ -1,9 +1,16 @@
-"""The shipped prior on a head that it was not trained on, and on what is no head at all."""
+"""The shipped prior on a head that it was not trained on, and on what is no head at all.
+
+Bounds hold on any processor: the network computes in float32, and the ladder has the default
+length. Measured with seeds 0 to 4 on two kinds of rounding (``ATEN_CPU_CAPABILITY``): the head's
+largest residual ratio is 0.90 to 1.01, where 1.4 is the limit. On half the levels a sample of the
+head runs away in three of five runs, and the ratio is 1.1 to 31; the run then warns.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,11 +31,21 @@ DATASETS = Path(__file__).parents[3] / "datasets"
 HEAD, MACAQUE = DATASETS / "colin27.npz", DATASETS / "macaque.npz"
 
 
-def outcome(picture: np.ndarray) -> Outcome:
-    """Half of the lines of a picture, seen by two coils."""
+def complex_image(picture: np.ndarray) -> torch.Tensor:
+    """A picture on the grid, real, of the brightness that the prior expects."""
     image = resize(picture.astype(float), (SIDE, SIDE), anti_aliasing=True)
     truth = torch.zeros(1, 2, SIDE, SIDE)
     truth[0, 0] = torch.from_numpy(image / np.percentile(image, 99))
+    return truth
+
+
+def brain_prior() -> Any:
+    return load_plugins().create("prior", "mri.brain", {"precision": "float32"})
+
+
+def outcome(picture: np.ndarray, levels: int = 48) -> Outcome:
+    """Half of the lines of a picture, seen by two coils."""
+    truth = complex_image(picture)
     ramp = torch.linspace(0.2, 1, SIDE).expand(SIDE, SIDE)
     maps = torch.stack([ramp, 1.2 - ramp]).to(torch.complex64)
     maps /= maps.abs().square().sum(0).sqrt()
@@ -38,12 +55,15 @@ def outcome(picture: np.ndarray) -> Outcome:
     g = torch.Generator().manual_seed(0)
     y = operator.forward(truth)
     y = y + NOISE * torch.view_as_complex(torch.randn(*y.shape, 2, generator=g))
-    prior = load_plugins().create("prior", "mri.brain", {})
     problem = Problem(
-        prior, GaussianLikelihood(operator, y, NOISE**2), (2, SIDE, SIDE), lambda x: x, truth[0]
+        brain_prior(),
+        GaussianLikelihood(operator, y, NOISE**2),
+        (2, SIDE, SIDE),
+        lambda x: x,
+        truth[0],
     )
     *_, found = solve(
-        [problem], Twisted(TwistedOptions(levels=24, collect=1)), seed=(0,), n=2,
+        [problem], Twisted(TwistedOptions(levels=levels, collect=1)), seed=(0,), n=2,
         devices=[torch.device("cpu")],
     )  # fmt: skip
     assert isinstance(found, Outcome)
@@ -60,7 +80,7 @@ def test_a_head_that_the_prior_was_not_trained_on_is_no_surprise() -> None:
 
 @pytest.mark.parametrize("texture", ["brick", "grass"])
 def test_a_texture_that_no_head_has_is_a_reason_for_care(texture: str) -> None:
-    diagnostics = outcome(getattr(data, texture)()).diagnostics
+    diagnostics = outcome(getattr(data, texture)(), levels=24).diagnostics
     assert diagnostics["residual_ratio_max"] > 1.4
     assert "residual_ratio_high" in {one.code for one in diagnostics["warnings"]}
 
@@ -86,9 +106,11 @@ def test_a_smooth_image_that_is_no_head_is_a_reason_for_care(
 
 
 @pytest.mark.skipif(not MACAQUE.exists(), reason="needs the macaque in datasets/")
+@pytest.mark.skipif(not HEAD.exists(), reason="needs the head in datasets/")
 def test_the_brain_of_a_macaque_is_farther_away_than_a_human_head() -> None:
     macaque, head = (
-        outcome(np.load(path)["image"][k]).diagnostics["prior_distance"]
+        float(brain_prior().training_distance(complex_image(np.load(path)["image"][k])))
         for path, k in ((MACAQUE, 0), (HEAD, 4))
     )
+    assert macaque > 1 > head
     assert macaque > 1.2 * head
