@@ -68,17 +68,21 @@ def test_a_gaussian_prior_gives_the_exact_mean_and_covariance(dtype, plain):
     assert correlation.abs().max() < 5 * (2 / n) ** 0.5
 
 
-# With 1000 particles, errors of the shares are 0.009 to 0.024 and those of the mean 0.014 to 0.031
-# over six seeds.
-@pytest.mark.parametrize("n", [1000, pytest.param(4000, marks=pytest.mark.slow)])
+# With 1000 particles, errors of the shares are 0.009 to 0.037 and those of the mean 0.014 to 0.067
+# over seven runs with other seeds; the bounds are twice that.
+@pytest.mark.parametrize(
+    ("n", "off"), [(1000, 0.07), pytest.param(4000, 0.05, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("difference_step", [0.3, 5.0], ids=["fine", "coarse"])
-def test_mode_weights_match_the_exact_posterior_however_coarse_the_guidance(difference_step, n):
+def test_mode_weights_match_the_exact_posterior_however_coarse_the_guidance(
+    difference_step, n, off
+):
     known = five_modes()
     x = sample(known, n=n, levels=80, difference_step=difference_step)
     nearest = torch.cdist(x, known.means).argmin(1)
     shares = torch.bincount(nearest, minlength=5) / n
-    assert (shares - known.weights).abs().max() < 0.05
-    assert (x.mean(0) - known.mean).norm() < 0.1 * known.means.std(0).norm()
+    assert (shares - known.weights).abs().max() < off
+    assert (x.mean(0) - known.mean).norm() < 2 * off * known.means.std(0).norm()
 
 
 def test_an_image_prior_keeps_the_exact_spread():
