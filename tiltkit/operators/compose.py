@@ -53,7 +53,7 @@ class Weighted:
     def data_preconditioner(
         self, variance: Tensor, c: float | Tensor
     ) -> Callable[[Tensor], Tensor] | None:
-        """``W^-1 (V W^-2 + c A A^H)^-1 W^-1``, as well as the operator knows the middle."""
+        """``W^-1 (V W^-2 + c A A^H)^-1 W^-1``, with the operator's approximation of the inverse."""
         if not isinstance(self.operator, PreconditionedOperator):
             return None
         size = self.weights.abs()
@@ -92,7 +92,7 @@ class Pointwise(Diagonalised):
 
 
 def weighted(operator: LinearOperator, weights: Tensor) -> LinearOperator:
-    """``W A``, diagonalised where it is known how."""
+    """``W A``; diagonal where ``A`` is `Pointwise`."""
     if isinstance(operator, Pointwise):
         w = operator.weights
         return Pointwise((w * weights).reshape(w.shape))

@@ -28,16 +28,16 @@ PREFIXES = ("module.", "_orig_mod.", "ema_model.", "online_model.", "model.", "n
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What a conversion did.
+    """Result of a conversion.
 
     Attributes:
-        key: Where in the checkpoint the weights were; empty for its top.
-        prefix: What was taken off every name.
-        tensors: How many weights there are.
-        parameters: Numbers in them.
-        left_out: Names of what is no tensor.
+        key: Key of the weights in the checkpoint; empty for its top.
+        prefix: Prefix that was removed from every name.
+        tensors: Number of tensors.
+        parameters: Number of values in them.
+        left_out: Names of entries that are no tensors.
         sha256: Digest of the new file.
-        source_sha256: Digest of the old one.
+        source_sha256: Digest of the old file.
     """
 
     key: str
@@ -116,7 +116,7 @@ def _load(path: Path) -> Any:
 
 
 def _culprit(error: BaseException) -> str:
-    """What torch would not load, from its long message."""
+    """Name of the type that torch refused, from its message."""
     text = str(error)
     for mark in ("Unsupported global: GLOBAL ", "Unsupported class ", "Unsupported operand "):
         if mark in text:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tiltkit.config import nearest
 from tiltkit.errors import TiltkitError, UsageError
-from tiltkit.priors.wrapped import WrappedOptions, load_weights, wrapped
+from tiltkit.priors.external import ExternalOptions, external_prior, load_weights
 
 if TYPE_CHECKING:
     from tiltkit.hookspecs import PriorEntry
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DeepinvOptions", "deepinv_prior"]
 
-# Of networks that do not say which noise levels they know: what deepinv's own were trained for.
+# Noise range of networks that state none: that of deepinv's own training.
 _SIGMA_RANGE = (0.01, 0.5)
 _PROBE = 32
 
 
-class DeepinvOptions(WrappedOptions):
+class DeepinvOptions(ExternalOptions):
     """Settings of deepinv's denoisers, whose images have values 0 to 1."""
 
     denoiser: str = Field("TVDenoiser", description="name of the class in deepinv.models")
@@ -33,7 +33,9 @@ class DeepinvOptions(WrappedOptions):
     arguments: dict[str, Any] = Field(
         default_factory=dict, description="arguments of the class, such as {in_channels = 1}"
     )
-    strength: float = Field(1.0, gt=0, description="factor on the noise level that it is told")
+    strength: float = Field(
+        1.0, gt=0, description="factor on the noise level that the denoiser is given"
+    )
 
 
 def deepinv_prior(options: DeepinvOptions, entry: PriorEntry) -> DenoiserPrior:
@@ -52,14 +54,14 @@ def deepinv_prior(options: DeepinvOptions, entry: PriorEntry) -> DenoiserPrior:
             "set -s weights=FILE.safetensors; 'tiltkit prior convert' makes such a file.",
         )
     blind = _is_noise_blind(model, options)
-    return wrapped(
+    return external_prior(
         model,
         lambda net, z, sigma: net(z, sigma * options.strength),
         options,
         channels=_channels(model, options),
         own_range=(0.0, 1.0),
         sigma_range=_SIGMA_RANGE,
-        note="; it is not told the noise level, so its score is a guess" if blind else "",
+        note="; it ignores the noise level, so its score is a guess" if blind else "",
     )
 
 
@@ -106,7 +108,7 @@ def _channels(model: nn.Module, options: DeepinvOptions) -> int:
 
 
 def _is_noise_blind(model: nn.Module, options: DeepinvOptions) -> bool:
-    """Whether the noise level makes no difference to what it gives, tried on one small image."""
+    """True where the output does not depend on the noise level, tested on one small image."""
     channels = 1 if options.per_channel else _channels(model, options) or 1
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, channels, _PROBE, _PROBE, generator=generator)

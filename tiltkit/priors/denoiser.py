@@ -42,10 +42,10 @@ class DenoiserPrior:
         denoise: Posterior mean of a clean image given ``x = clean + sigma * noise``; takes images
             (batch, channel, *space) and one noise level.
         channels: Channels of the images; 0 when any number is fine.
-        sigma_range: Smallest and largest noise level that the denoiser knows.
+        sigma_range: Smallest and largest noise level of the denoiser's training.
         value_range: Where image values lie, as text for people.
         to_device: Makes the denoiser for another device; None when it follows its input.
-        profile: Tells how unlike its training images others are; None where nobody knows.
+        profile: Distance of images from the training images; None where there is no profile.
     """
 
     denoise: Callable[[Tensor, float], Tensor]
@@ -64,7 +64,7 @@ class DenoiserPrior:
         return self if self.to_device is None else replace(self, denoise=self.to_device(device))
 
     def training_distance(self, images: Tensor) -> Tensor | None:
-        """See `tiltkit.protocols.Familiar`."""
+        """See `tiltkit.protocols.TrainingDistance`."""
         return None if self.profile is None else self.profile(images)
 
 
@@ -74,7 +74,8 @@ class NetworkOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the network's inside; auto is bfloat16 where hardware supports it"
+        "auto",
+        description="inside the network; auto is bfloat16 where hardware supports it",
     )
     compile: bool = Field(
         False,
@@ -114,7 +115,7 @@ def prior_of(
     options: NetworkOptions,
     profile: Profile | None = None,
 ) -> DenoiserPrior:
-    """A network in evaluation mode, and what came with it, as a prior."""
+    """A network in evaluation mode, with its metadata and profile, as a prior."""
 
     def on(device: torch.device) -> Callable[[Tensor, float], Tensor]:
         low = is_low(options.precision, device)

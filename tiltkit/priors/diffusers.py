@@ -15,8 +15,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tiltkit.errors import InputError, UsageError
+from tiltkit.priors.external import ExternalOptions, external_prior
 from tiltkit.priors.network import pad_to_multiple
-from tiltkit.priors.wrapped import WrappedOptions, wrapped
 
 if TYPE_CHECKING:
     from tiltkit.hookspecs import PriorEntry
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["DiffusersOptions", "Schedule", "denoised", "diffusers_prior"]
 
 
-class DiffusersOptions(WrappedOptions):
+class DiffusersOptions(ExternalOptions):
     """Settings of diffusers' models, whose images have values -1 to 1."""
 
     folder: Path = Field(description="folder of the model, with unet/ and scheduler/ or the files "
                          "of the network itself")  # fmt: skip
     prediction: Literal["auto", "epsilon", "v_prediction", "sample"] = Field(
-        "auto", description="what the network gives; auto is what the scheduler's settings say"
+        "auto", description="output of the network; auto takes it from the scheduler's settings"
     )
 
 
@@ -39,7 +39,7 @@ class DiffusersOptions(WrappedOptions):
 class Schedule:
     """Noise levels of a model's time steps.
 
-    A model of time ``t`` knows images ``sqrt(a_t) x_0 + sqrt(1 - a_t) noise``; divided by
+    At time ``t`` a model is trained on ``sqrt(a_t) x_0 + sqrt(1 - a_t) noise``; divided by
     ``sqrt(a_t)`` their noise has the level ``sigma_t = sqrt((1 - a_t) / a_t)``.
 
     Attributes:
@@ -104,7 +104,7 @@ def diffusers_prior(options: DiffusersOptions, entry: PriorEntry) -> DenoiserPri
     schedule = Schedule.of(alphas, prediction)
     scale = (options.high - options.low) / 2
     low, high = schedule.sigma_range
-    return wrapped(
+    return external_prior(
         network,
         lambda net, z, sigma: denoised(net, z, sigma, schedule),
         options,

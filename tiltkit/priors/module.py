@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tiltkit.errors import UsageError
-from tiltkit.priors.wrapped import WrappedOptions, load_weights, wrapped
+from tiltkit.priors.external import ExternalOptions, external_prior, load_weights
 
 if TYPE_CHECKING:
     from tiltkit.hookspecs import PriorEntry
@@ -24,7 +24,7 @@ __all__ = ["ModuleOptions", "module_prior"]
 _PROBE = 64
 
 
-class ModuleOptions(WrappedOptions):
+class ModuleOptions(ExternalOptions):
     """Settings of a user's network, which takes images and noise levels (batch,)."""
 
     factory: str = Field(
@@ -34,8 +34,8 @@ class ModuleOptions(WrappedOptions):
     arguments: dict[str, Any] = Field(default_factory=dict, description="arguments of the factory")
     weights: Path | None = Field(None, description="safetensors file of the network's weights")
     output: Literal["denoised", "noise", "score", "v", "edm"] = Field(
-        "denoised", description="what the network gives: the clean image, the noise of deviation 1,"
-        " the score, v of variance-preserving images, or the raw network inside EDM's scaling"
+        "denoised", description="output of the network: the clean image, noise of deviation 1, the"
+        " score, v of variance-preserving images, or the raw network inside EDM's scaling"
     )  # fmt: skip
     sigma_data: float = Field(
         0.5, gt=0, description="standard deviation of images in EDM's scaling, the network's units"
@@ -61,7 +61,7 @@ def module_prior(options: ModuleOptions, entry: PriorEntry) -> DenoiserPrior:
             f"own_low is {options.own_low:g} and own_high is {options.own_high:g}.",
             "set own_high to the larger one.",
         )
-    prior = wrapped(
+    prior = external_prior(
         network,
         lambda net, z, sigma: denoised(net, z, sigma, options.output, options.sigma_data),
         options,
@@ -77,7 +77,7 @@ module_prior.Options = ModuleOptions  # type: ignore[attr-defined]
 
 
 def denoised(network: nn.Module, z: Tensor, sigma: float, output: str, sigma_data: float) -> Tensor:
-    """The clean image from what a network gives, all in the network's units.
+    """The clean image from the output of a network, all in the units of the network.
 
     ``v`` follows Salimans and Ho (arXiv:2202.00512) with images scaled to variance-preserving
     form, ``edm`` the scaling of Karras et al. (arXiv:2206.00364, table 1).
@@ -101,12 +101,12 @@ def denoised(network: nn.Module, z: Tensor, sigma: float, output: str, sigma_dat
 
 
 def _try_out(prior: DenoiserPrior, options: ModuleOptions) -> None:
-    """A network that cannot be called so shows now, and not in the middle of a run.
+    """Call the network once, so that a wrong one fails now and not in the middle of a run.
 
-    One that takes images of other sizes, or on other devices only, is given the benefit of doubt.
+    A network that only accepts other image sizes or devices passes.
 
     Raises:
-        UsageError: It cannot.
+        UsageError: The call fails, or returns another shape.
     """
     side = options.tile or _PROBE
     image = torch.zeros(1, prior.channels or 1, side, side)

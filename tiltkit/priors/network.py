@@ -129,7 +129,7 @@ class ScoreUNet(nn.Module):
     def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Denoise x (batch, channel, h, w) of noise level sigma, a number or (batch,).
 
-        Under `torch.autocast` only the inner network runs in low precision: what it gives is
+        Under `torch.autocast` only the inner network runs in low precision: its output is
         scaled by about sigma, so that rounding stays far below the noise.
         """
         level = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).expand(x.shape[0])
@@ -139,7 +139,7 @@ class ScoreUNet(nn.Module):
         return x * (self.sigma_data / total) ** 2 + residual * (s * self.sigma_data / total)
 
     def features(self, x: Tensor, sigma: Tensor | float) -> list[Tensor]:
-        """What the way down makes of x (batch, channel, h, w), finest resolution first.
+        """Features of the encoder for x (batch, channel, h, w), finest resolution first.
 
         Each of these has its width for channels, and a cell for every 2, 4, 8, ... pixels.
         """

@@ -43,7 +43,7 @@ class PatchMixture:
         variances: (component, d), eigenvalues of the covariances.
         axes: (component, d, d), their eigenvectors as columns.
         channels: Image channels.
-        side: Of a patch in pixels.
+        side: Side of a patch in pixels.
     """
 
     weights: Tensor
@@ -56,7 +56,7 @@ class PatchMixture:
     def posterior_mean(self, patches: Tensor, sigma: float) -> Tensor:
         """Posterior mean of clean patches given noisy ones (n, d).
 
-        A patch leaves out components that have almost no part in it: it mostly has one or two.
+        Components with almost no responsibility for a patch are left out; most have one or two.
         """
         share = self._responsibilities(patches, sigma)
         share = torch.where(share > _NEGLIGIBLE, share, 0)

@@ -1,9 +1,10 @@
-"""What a network's training images look like to it, so that images unlike them are found out.
+"""Profile of a network's training images, to detect images unlike them.
 
-An image is noised to a few levels and given to the network. Two things are noted over the object:
-how much of the noise the network leaves and how far it errs, and mean and spread of its features
-where noise hides all but the large structures. Both are compared with those of training images by
-their Mahalanobis distance in principal directions, as in Lee et al., arXiv:1807.03888.
+An image is noised to a few levels and denoised by the network. Two sets of values are computed over
+the object: the share of the noise that the network leaves and its error, and mean and standard
+deviation of its features at a noise level that hides all but the large structures. Both are
+compared with those of the training images by the Mahalanobis distance in principal directions, as
+in Lee et al., arXiv:1807.03888.
 """
 
 from __future__ import annotations
@@ -83,25 +84,25 @@ class Cloud:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What training images look like.
+    """Distributions of the values of `describe` over the training images.
 
     Attributes:
-        residual: Of the noise that is left, and of the errors made.
-        features: Of the network's features.
+        residual: Distribution of the remaining noise and of the error.
+        features: Distribution of the moments of the network's features.
     """
 
     residual: Cloud
     features: Cloud
 
     def training_distance(self, network: ScoreUNet, images: Tensor) -> Tensor:
-        """How unlike the training images ``images`` (batch, channel, h, w) are (batch,).
+        """Distance (batch,) of images (batch, channel, h, w) from the training images.
 
-        1 is the limit that 98 % of training images keep where the profile is that of others.
+        98 % of training images have less than 1 under the profile of all other subjects.
         """
         return self.distance(*describe(network, images))
 
     def distance(self, residual: Tensor, features: Tensor) -> Tensor:
-        """The same of what `describe` gave, on the CPU."""
+        """The same for the values of `describe`, on the CPU."""
         return torch.maximum(
             self.residual.distance(residual.cpu()), self.features.distance(features.cpu())
         )
@@ -117,10 +118,10 @@ class Profile:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Profile:
-        """What `tensors` gave.
+        """The profile from its `tensors`.
 
         Raises:
-            KeyError: Something is missing.
+            KeyError: A tensor is missing.
         """
         return cls(*(
             Cloud(**{name: tensors[f"{part}.{name}"] for name in Cloud.__slots__})
@@ -131,11 +132,11 @@ class Profile:
 def profile_of(looks: Sequence[Sequence[Look]]) -> Profile:
     """The profile of training images.
 
-    The limit is found by leaving out one subject after the other: its images are unseen to the
-    profile of all others, which is what an image of a new subject is.
+    The limit comes from leaving out one group of subjects after the other: their images are to the
+    profile of all others as an image of a new subject.
 
     Args:
-        looks: What `describe` gives for the images of each subject, of two at least.
+        looks: Values of `describe` for the images of each subject, two subjects at least.
     """
     groups = [looks[fold::_FOLDS] for fold in range(min(_FOLDS, len(looks)))]
     parts = [[_values(group, part) for group in groups] for part in range(2)]
@@ -161,12 +162,12 @@ def _left_out(groups: Sequence[Tensor]) -> Iterable[Tensor]:
 
 @torch.inference_mode()
 def describe(network: ScoreUNet, images: Tensor, seed: int = 0) -> Look:
-    """What images look like to a network.
+    """Response of a network to noised images.
 
     Args:
-        network: In evaluation mode, on the device of the images.
+        network: The network in evaluation mode, on the device of the images.
         images: (batch, channel, h, w), bright pixels about 1.
-        seed: Of the noise; images that make up a profile need different noise.
+        seed: Seed of the noise; batches of a profile need different ones.
 
     Returns:
         Residual noise (batch, 2 per noise level) and features (batch, d), in float32.

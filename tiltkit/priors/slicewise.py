@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from tiltkit.errors import UsageError
-from tiltkit.priors.around import Around
+from tiltkit.priors.wrapper import PriorWrapper
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,20 +20,20 @@ __all__ = ["Slicewise", "slicewise"]
 
 # The axis of (particle, channel, z, y, x) that numbers the planes of a kind.
 _ACROSS = {"xy": 2, "xz": 3, "yz": 4}
-# Pixels that the prior sees at once, so that its memory does not grow with the volume.
+# Pixels per call of the prior: memory does not grow with the volume.
 _PIXELS_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True, slots=True)
-class Slicewise(Around):
-    """The prior of a volume whose planes are independent images of a prior for images.
+class Slicewise(PriorWrapper):
+    """A prior for volumes that applies a prior for images to every plane.
 
-    Scores of planes along several directions are averaged: their densities' geometric mean, which
-    fits where voxels are about as long as they are wide ("2.5-D").
+    Scores of planes along several directions are averaged, which is the score of the geometric mean
+    of their densities ("2.5-D"); it suits voxels that are about as long as they are wide.
 
     Attributes:
-        prior: For images (batch, channel, h, w).
-        planes: Which planes, of ``xy``, ``xz`` and ``yz``.
+        prior: The prior for images (batch, channel, h, w).
+        planes: Directions of the planes: ``xy``, ``xz`` and ``yz``.
     """
 
     planes: tuple[str, ...] = ("xy",)
@@ -49,7 +49,7 @@ class Slicewise(Around):
         """The same prior on another device."""
         return replace(self, prior=self.prior.to(device))
 
-    def shown(self, images: Tensor) -> Tensor:
+    def unwrapped(self, images: Tensor) -> Tensor:
         """The middle planes of volumes (particle, channel, z, y, x)."""
         across = _ACROSS[self.planes[0]]
         return images.select(across, images.shape[across] // 2)
@@ -67,11 +67,11 @@ def slicewise(prior: Prior, planes: Sequence[str] = ("xy",)) -> Prior:
     """A prior for images as one for volumes.
 
     Args:
-        prior: For images.
-        planes: Which planes are images: ``xy``, ``xz``, ``yz``.
+        prior: A prior for images.
+        planes: Directions of the planes: ``xy``, ``xz``, ``yz``.
 
     Raises:
-        UsageError: No such planes.
+        UsageError: Another direction, or none.
     """
     unknown = [plane for plane in planes if plane not in _ACROSS]
     if unknown or not planes:

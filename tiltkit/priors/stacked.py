@@ -1,4 +1,4 @@
-"""Priors over a few neighbouring planes for volumes: every plane is seen with its neighbours."""
+"""Priors over stacks of neighbouring planes, applied to volumes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from tiltkit.errors import UsageError
-from tiltkit.priors.around import Around
+from tiltkit.priors.wrapper import PriorWrapper
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Stacked", "stacked"]
 
-# Pixels, planes included, that the prior sees at once: its memory does not grow with the volume.
+# Pixels per call of the prior, all planes counted: memory does not grow with the volume.
 _PIXELS_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Stacked(Around):
-    """The prior of a volume through one whose channels are neighbouring planes.
+class Stacked(PriorWrapper):
+    """A prior for volumes made of one whose channels are neighbouring planes.
 
-    Every plane is denoised with its neighbours in view, as the middle one of a stack; beyond the
-    first and the last plane the volume is mirrored. What this gives is the mean of a plane given
-    the noisy stack, not given the whole noisy volume: planes further away are not seen.
+    Every plane is denoised as the middle one of a stack; beyond the first and the last plane the
+    volume is mirrored. The result is the mean of a plane given the noisy stack, not given the whole
+    noisy volume.
 
     Attributes:
-        prior: For stacks (batch, plane, h, w) of an odd number of planes.
+        prior: The prior for stacks (batch, plane, h, w) of an odd number of planes.
     """
 
     @property
@@ -52,7 +52,7 @@ class Stacked(Around):
             parts.append(self.prior.score(stacks, sigma)[:, middle])
         return torch.cat(parts).view_as(x)
 
-    def shown(self, images: Tensor) -> Tensor:
+    def unwrapped(self, images: Tensor) -> Tensor:
         """The middle planes of volumes (particle, 1, z, y, x), with their neighbours."""
         depth, reach = images.shape[2], self.prior.channels // 2
         around = torch.arange(-reach, reach + 1) + depth // 2

@@ -13,19 +13,19 @@ __all__ = ["tiled"]
 
 Denoise = Callable[[Tensor, float], Tensor]
 
-# Networks that halve the image see it on a grid. All tiles start on it: blending networks on
-# different grids would be an ensemble of them, which is better than the network by 0.1 dB.
+# Networks that halve the image are invariant only to shifts by a grid. All tiles start on it:
+# blending a network on different grids would be an ensemble, better than the network by 0.1 dB.
 _GRID = 16
 
 
 def tiled(denoise: Denoise, tile: int, overlap: int) -> Denoise:
-    """A denoiser that sees at most ``tile`` x ``tile`` pixels at a time.
+    """A denoiser that is applied to at most ``tile`` x ``tile`` pixels at a time.
 
-    Tiles are blended linearly over their overlap: a network is least sure at the edge of what it
-    sees, so an edge counts for little where another tile sees the same pixel from further inside.
+    Tiles are blended linearly over their overlap: errors of a network are largest at the edges of
+    its input, so a pixel counts less the nearer it is to the edge of its tile.
 
     Args:
-        denoise: Takes images (batch, channel, h, w) and a noise level.
+        denoise: Denoiser of images (batch, channel, h, w) and a noise level.
         tile: Side of a tile in pixels.
         overlap: Pixels that neighbours share, less than ``tile``.
     """

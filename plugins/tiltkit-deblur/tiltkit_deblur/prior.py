@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from tiltkit.priors.around import Around
 from tiltkit.priors.denoiser import NetworkOptions, network_prior
 from tiltkit.priors.slicewise import slicewise
 from tiltkit.priors.stacked import stacked
+from tiltkit.priors.wrapper import PriorWrapper
 from tiltkit_deblur.plugin import VOLUMES
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["Microscopy", "Nonnegative", "microscopy", "of_volumes"]
 
 
 @dataclass(frozen=True, slots=True)
-class Microscopy(Around):
+class Microscopy(PriorWrapper):
     """Two networks: one knows images, the other stacks of neighbouring planes.
 
     Attributes:
@@ -45,7 +45,7 @@ class Microscopy(Around):
 
 
 @dataclass(frozen=True, slots=True)
-class Nonnegative(Around):
+class Nonnegative(PriorWrapper):
     """A prior whose denoised images are clipped at zero.
 
     The posterior mean of nonnegative images is nonnegative, so negative values of a denoiser are

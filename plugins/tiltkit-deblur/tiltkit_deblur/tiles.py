@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
 from tiltkit.errors import UsageError
-from tiltkit.priors.around import Around
+from tiltkit.priors.wrapper import PriorWrapper
 
 if TYPE_CHECKING:
     import torch
@@ -76,18 +76,18 @@ def cover(shape: Sequence[int], margin: Sequence[int], pad: Sequence[int], most:
 
 
 @dataclass(frozen=True, slots=True)
-class Rolled(Around):
+class Rolled(PriorWrapper):
     """A prior for particles that are stored rolled by some pixels along their last axes.
 
-    Tiles of one image are sampled with the same random numbers. Rolled by the place of their tile
-    they meet any pixel of the image with the same number in every tile that sees it, so that
-    samples of neighbours fit together without a seam, and without blending, which would take away
-    from the spread. Numbers repeat from tile to tile: intervals of pixels are not concerned, only
-    what one makes of sums over several tiles.
+    Tiles of one image are sampled with the same random numbers. Rolled by the position of their
+    tile, a pixel of the image has the same random number in every tile that contains it, so that
+    samples of neighbours fit together without a seam, and without blending, which would reduce
+    the spread. Numbers repeat from tile to tile: this does not affect intervals of pixels, but it
+    does affect sums over several tiles.
 
     Attributes:
-        prior: For particles in place.
-        by: Pixels, one per spatial axis.
+        prior: The prior for particles in place.
+        by: Pixels to roll by, one per spatial axis.
     """
 
     by: tuple[int, ...]
@@ -96,8 +96,8 @@ class Rolled(Around):
         """Score of rolled particles, rolled alike."""
         return self.roll(self.prior.score(self.unroll(x), sigma))
 
-    def shown(self, images: Tensor) -> Tensor:
-        """In place."""
+    def unwrapped(self, images: Tensor) -> Tensor:
+        """Particles in place."""
         return self.unroll(images)
 
     def to(self, device: torch.device) -> Rolled:

@@ -1,8 +1,8 @@
 """Laws that hold for every true prior, as figures that are zero or one where they hold.
 
-A prior's scores at all noise levels belong to one density. So its denoiser ``D`` has a symmetric
-Jacobian ``J``, ``sigma^2 J`` is the covariance of what is left open, and denoised images are a
-martingale along the prior's own way down the noise levels.
+The scores of a prior at all noise levels belong to one density. So its denoiser ``D`` has a
+symmetric Jacobian ``J``, ``sigma^2 J`` is the posterior covariance of the clean image, and denoised
+images are a martingale along the reverse process of the prior.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ __all__ = ["asymmetry", "drift", "growth", "predicted_error", "takes_noise_level
 
 # Width of finite differences, in units of the noise level: where the denoiser is smooth.
 _WIDTH = 0.05
-# How many times as bright as the images samples may be on their way to the data.
+# Factors by which images are brightened.
 _BRIGHTER = (2, 5, 10)
 
 
 def predicted_error(prior: Prior, x: Tensor, sigma: float, generator: Generator) -> float:
-    """Error that the denoiser expects of itself: ``sigma^2`` times the mean diagonal of ``J``.
+    """Expected squared error of the denoiser: ``sigma^2`` times the mean diagonal of ``J``.
 
     The trace is estimated by one random vector of signs, which for images of thousands of pixels
     is good to a few percent.
@@ -37,7 +37,7 @@ def predicted_error(prior: Prior, x: Tensor, sigma: float, generator: Generator)
 
 
 def asymmetry(prior: Prior, x: Tensor, sigma: float, generator: Generator, count: int = 8) -> float:
-    """How far ``J`` is from symmetric: 0 is symmetric, 1 is a matrix of independent entries.
+    """Asymmetry of ``J``: 0 is symmetric, 1 is a matrix of independent entries.
 
     It is ``|J - J^T| / |J + J^T|`` (Frobenius norms), estimated from ``u . J v`` and ``v . J u`` of
     all pairs of ``count`` random vectors.
@@ -62,7 +62,7 @@ def drift(
     steps: int = 6,
     pairs: int = 4,
 ) -> float:
-    """How far denoised images drift on the prior's own way from noise ``high`` to ``low``.
+    """Drift of denoised images along the reverse process from noise ``high`` to ``low``.
 
     ``E[D_low(x_low) | x_high] = D_high(x_high)`` for every density (the tower rule; Daras et al.,
     arXiv:2302.09057, train for it). Here ``x_low`` is drawn from ``x_high`` with the prior's own
@@ -73,12 +73,12 @@ def drift(
     Args:
         prior: The prior.
         x: Noisy images (batch, channel, h, w) at level ``high``.
-        high: Where the walk begins.
-        low: Where it ends.
-        expected: Squared error per value that the denoiser expects of itself at ``high``.
+        high: Noise level at the start.
+        low: Noise level at the end.
+        expected: `predicted_error` at ``high``.
         generator: Draws the random numbers.
-        steps: Of one walk.
-        pairs: Of walks.
+        steps: Steps of one walk.
+        pairs: Pairs of walks with opposite random numbers.
 
     Returns:
         Root mean square of the foreseeable change over that of the expected error (or of the
@@ -95,16 +95,16 @@ def drift(
     total = means.sum(0)
     # Products of different pairs only: squares would count their noise as drift.
     products = (total.square() - means.square().sum(0)).mean() / (pairs * (pairs - 1))
-    # Most walks change little where a few change much: the expected error knows of both.
+    # A few walks change much and most little: the expected error covers both.
     size = max(float(torch.stack(changes).square().mean()), expected)
     return math.sqrt(max(float(products) / size, 0.0)) if size else 0.0
 
 
 def growth(prior: Prior, image: Tensor, sigma: float, generator: Generator) -> float:
-    """How far a denoiser goes beyond an image that is far too bright, at worst.
+    """Largest gain of a denoiser on images that are far too bright.
 
-    No prior has such images, but on their way to the data samples may be like that. Networks have
-    been seen that denoise all usual images well and answer to those with values without limit.
+    No prior has such images, but samples may pass through them. Some networks denoise all usual
+    images well and return unbounded values for these.
 
     Returns:
         The largest value of the denoised image over that of the noisy one, for images 2, 5 and 10
@@ -119,7 +119,7 @@ def growth(prior: Prior, image: Tensor, sigma: float, generator: Generator) -> f
 
 
 def takes_noise_level(prior: Prior, x: Tensor, sigma: float) -> bool:
-    """Whether the denoiser gives another image when it is told another noise level."""
+    """True where the denoised image depends on the noise level."""
     one, other = denoised(prior, x, sigma), denoised(prior, x, 2 * sigma)
     return bool((one - other).abs().max() > 1e-5 * one.abs().max())
 

@@ -1,4 +1,4 @@
-"""The clean images that a prior is judged on: a user's, or draws from the prior itself."""
+"""Clean images for the check of a prior: those of a user, or samples of the prior itself."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Material:
 
     Attributes:
         images: (1, channel, h, w) each, in the prior's units.
-        origin: In words.
-        real: Whether they are a user's, and not the prior's own.
+        origin: Origin of the images in words.
+        real: True for images of a user, false for samples of the prior.
     """
 
     images: list[Tensor]
@@ -53,8 +53,8 @@ def from_files(
 
     Args:
         paths: Image files.
-        channels: Of the prior; 0 for any number.
-        count: How many images.
+        channels: Channels of the prior; 0 for any number.
+        count: Number of images at most.
         scale: Image values are divided by this; ``auto`` by the `image_scale` of all chosen
             images together.
         generator: Draws the phases.

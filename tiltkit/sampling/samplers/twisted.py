@@ -43,15 +43,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from tiltkit.posterior.level import reliable_residual_ratio
 from tiltkit.sampling.gaussian.conditioning import Step
 from tiltkit.sampling.particles.ladder import adaptive_level, bounds
 from tiltkit.sampling.particles.weighing import (
-    MOST_SHARED_ANCESTRY,
-    MinEss,
-    MostSharedAncestry,
     resampled,
     weigh,
 )
@@ -61,6 +58,7 @@ from tiltkit.sampling.samplers.guidance import (
     predict,
     require_likelihood_term,
 )
+from tiltkit.sampling.samplers.options import LadderOptions, WeightOptions
 from tiltkit.sampling.samplers.start import images_of, refuse_corrections, score_at
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.state import State, planned
@@ -83,40 +81,26 @@ __all__ = ["Twisted", "TwistedOptions"]
 EARLY = 2.0
 # Misfit from which on a run does so: less than what is worth a warning.
 TOO_SURE = 1.2
-_SHARED = ("levels", "collect", "step", "sigma_max", "tau", "rho")
 
 
-class TwistedOptions(BaseModel):
+class TwistedOptions(WeightOptions):
     """Settings of `Twisted`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    renamed: ClassVar[dict[str, str]] = {
-        "least_ess": "min_ess", "most_kin": "most_shared_ancestry", "probe": "difference_step",
-    }  # fmt: skip
+    renamed: ClassVar[dict[str, str]] = WeightOptions.renamed | {"probe": "difference_step"}
 
-    levels: int = Field(48, ge=2, le=10000, description="noise levels of the ladder")
-    collect: int = Field(4, ge=0, le=10000, description="rounds of moves at the last level that "
-                         "count towards mean, spread and quantiles")  # fmt: skip
     step: float = Field(
         0.5, gt=0, le=5, description="length of a collected move, in relaxation times"
     )
-    sigma_max: float | None = Field(None, gt=0, description="first noise level; the prior's own")
-    tau: float | None = Field(None, gt=0, description="last noise level; the prior's smallest")
     rho: float = Field(
         20.0, ge=1, le=1000, description="shape of the ladder: larger gives a more constant ratio"
     )
-    adapt: bool = Field(False, description="place levels so that weights are equally uneven")
     difference_step: float = Field(
-        0.3,
-        gt=0,
-        le=10,
-        description="length of the finite difference, in spreads of what a particle leaves open",
-    )
+        0.3, gt=0, le=10, description="length of the finite difference, in posterior standard"
+        " deviations of the denoised image"
+    )  # fmt: skip
     resample_below: float = Field(
         1.0, gt=0, le=1, description="resample when the ESS falls below this share"
     )
-    min_ess: MinEss = 8.0
-    most_shared_ancestry: MostSharedAncestry = MOST_SHARED_ANCESTRY
 
 
 class Twisted:
@@ -129,7 +113,7 @@ class Twisted:
     def __init__(self, options: TwistedOptions) -> None:
         self.options = options
         # The ladder and its last level are those of annealed Langevin.
-        shared = options.model_dump(include=set(_SHARED))
+        shared = options.model_dump(include=set(LadderOptions.model_fields) - {"adapt"})
         self._langevin = Walmc(WalmcOptions.model_validate(shared))
 
     def levels(self, target: Target) -> list[float]:

@@ -16,21 +16,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from tiltkit.posterior.level import Info
 from tiltkit.sampling.gaussian.conditioning import LastNoise, Step
 from tiltkit.sampling.jacobian import JacobianDiagonal
 from tiltkit.sampling.particles.ladder import adaptive_level, bounds, ladder
 from tiltkit.sampling.particles.weighing import (
-    MOST_SHARED_ANCESTRY,
-    MinEss,
-    MostSharedAncestry,
     resampled,
     uneven,
     weigh,
 )
 from tiltkit.sampling.particles.weights import ess, path_kl
+from tiltkit.sampling.samplers.options import WeightOptions
 from tiltkit.sampling.samplers.start import conditioned_gaussian, images_of, score_at
 from tiltkit.sampling.state import State, planned
 
@@ -45,29 +43,11 @@ if TYPE_CHECKING:
 __all__ = ["Walmc", "WalmcOptions"]
 
 
-class WalmcOptions(BaseModel):
+class WalmcOptions(WeightOptions):
     """Settings of `Walmc`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    renamed: ClassVar[dict[str, str]] = {"least_ess": "min_ess", "most_kin": "most_shared_ancestry"}
-
-    levels: int = Field(48, ge=2, le=10000, description="noise levels of the ladder")
     moves: int = Field(1, ge=0, le=100, description="Langevin moves per level")
-    step: float = Field(0.5, gt=0, le=5, description="length of a move, in relaxation times")
     start_moves: int = Field(3, ge=0, le=1000, description="Langevin moves at the first level")
-    collect: int = Field(4, ge=0, le=10000, description="rounds of moves at the last level that "
-                         "count towards mean, spread and quantiles")  # fmt: skip
-    sigma_max: float | None = Field(None, gt=0, description="first noise level; the prior's own")
-    tau: float | None = Field(None, gt=0, description="last noise level; the prior's smallest")
-    rho: float = Field(
-        7.0, ge=1, le=1000, description="shape of the ladder: larger gives a more constant ratio"
-    )
-    adapt: bool = Field(False, description="place levels so that weights are equally uneven")
-    resample_below: float = Field(
-        0.7, gt=0, le=1, description="resample when the ESS falls below this share"
-    )
-    min_ess: MinEss = 8.0
-    most_shared_ancestry: MostSharedAncestry = MOST_SHARED_ANCESTRY
 
 
 class Walmc:

@@ -1,4 +1,4 @@
-"""Foreign networks as priors: their own units, single channels, devices and tiles."""
+"""Networks from elsewhere as priors: their units, single channels, devices and tiles."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from tiltkit.errors import InputError, UsageError
 from tiltkit.priors.denoiser import DenoiserPrior
 from tiltkit.priors.tiling import tiled
 
-__all__ = ["WrappedOptions", "load_weights", "wrapped"]
+__all__ = ["ExternalOptions", "load_weights", "external_prior"]
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class WrappedOptions(BaseModel):
-    """What every foreign network must be told: which image values it takes for what."""
+class ExternalOptions(BaseModel):
+    """Value range and noise range of a network, and how it is applied to images."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     low: float = Field(0.0, description="image value that is the lower end of the network's range")
     high: float = Field(1.0, description="image value that is the upper end of the network's range")
     per_channel: bool = Field(
-        False, description="whether every channel is denoised by itself, as for complex images and"
-        " a network with one channel"
+        False, description="denoise every channel by itself, as for complex images and a network"
+        " with one channel"
     )  # fmt: skip
-    sigma_min: float | None = Field(None, gt=0, description="smallest noise level that the network "
-                                    "knows, in image units")  # fmt: skip
-    sigma_max: float | None = Field(None, gt=0, description="largest noise level that the network "
-                                    "knows, in image units")  # fmt: skip
+    sigma_min: float | None = Field(None, gt=0, description="smallest noise level of the network's"
+                                    " training, in image units")  # fmt: skip
+    sigma_max: float | None = Field(None, gt=0, description="largest noise level of the network's"
+                                    " training, in image units")  # fmt: skip
     tile: int | None = Field(None, ge=32, description="side in pixels of the tiles that large "
                              "images are denoised in")  # fmt: skip
     overlap: int = Field(32, ge=0, description="pixels that neighbouring tiles share")
@@ -49,27 +49,27 @@ class WrappedOptions(BaseModel):
         return self
 
 
-def wrapped(
+def external_prior(
     network: Network,
     denoise: Callable[[Network, Tensor, float], Tensor],
-    options: WrappedOptions,
+    options: ExternalOptions,
     *,
     channels: int,
     own_range: tuple[float, float],
     sigma_range: tuple[float, float],
     note: str = "",
 ) -> DenoiserPrior:
-    """A prior made of a network that has units of its own.
+    """A prior made of a network with its own units of image values.
 
     Args:
         network: The network, on the CPU.
-        denoise: Denoised images (batch, channel, h, w) from the network, noisy images and a noise
-            level, all three in the network's units.
-        options: How image values become the network's.
+        denoise: Function of the network, noisy images (batch, channel, h, w) and a noise level
+            that returns denoised images, all in the units of the network.
+        options: Conversion between image values and those of the network.
         channels: Image channels of the network; 0 for any number.
-        own_range: The network's values for ``options.low`` and ``options.high``.
-        sigma_range: Noise levels that it knows, in image units, where the options do not say.
-        note: What people should know, put behind the value range.
+        own_range: Values of the network for ``options.low`` and ``options.high``.
+        sigma_range: Noise levels of its training in image units, where the options give none.
+        note: Remark for people, put behind the value range.
 
     Raises:
         UsageError: The smallest noise level is not the smallest.
