@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from tiltkit.cli.faults import failures_as_json
 from tiltkit.cli.recipe import RecipeCommand, recipe_options, recipe_values, resolved
 from tiltkit.cli.shared import call_plugins, json_option, print_json, print_tree, set_threads
 from tiltkit.errors import UsageError
@@ -26,9 +27,10 @@ def check(words: tuple[str, ...], as_json: bool, **options: Any) -> None:
     values, files = recipe_values(words, **options)
     if len(files) != 1:
         raise UsageError(f"{len(files)} input files are named.", "give one: check TASK FILE.")
-    recipe = resolved(values)
-    set_threads(recipe.threads)
-    from tiltkit.recon.scan import check_scan
+    with failures_as_json(files[0], as_json=as_json):
+        recipe = resolved(values)
+        set_threads(recipe.threads)
+        from tiltkit.recon.scan import check_scan
 
-    found = check_scan(recipe, call_plugins(), files[0])
+        found = check_scan(recipe, call_plugins(), files[0])
     print_json(found) if as_json else print_tree(found)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from traceback import walk_tb
+from typing import Any
 
+from tiltkit.cli.shared import print_json
 from tiltkit.errors import Kind, TiltkitError, known_error
 
-__all__ = ["error_of"]
+__all__ = ["error_of", "failures_as_json", "json_fields"]
 
 
 def error_of(error: BaseException) -> TiltkitError:
@@ -22,6 +27,27 @@ def error_of(error: BaseException) -> TiltkitError:
         f"add --debug in front of the command and report it{whom}.",
         kind=Kind.PLUGIN if plugin else Kind.INTERNAL,
     )
+
+
+@contextmanager
+def failures_as_json(source: Path, *, as_json: bool) -> Iterator[None]:
+    """Print the line of ``--json`` for an input of which the block raises an error."""
+    try:
+        yield
+    except Exception as error:
+        if as_json:
+            print_json({"input": str(source), "status": "failed", **json_fields(error_of(error))})
+        raise
+
+
+def json_fields(error: TiltkitError) -> dict[str, Any]:
+    """An error as fields of a line of ``--json``."""
+    return {
+        "kind": str(error.kind),
+        "error": error.message,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }
 
 
 def _plugin_of(error: BaseException) -> str:

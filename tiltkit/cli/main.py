@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from tiltkit.cli.shared import call_plugins
+from tiltkit.cli.shared import call_plugins, log, printable
 from tiltkit.cli.signals import catch_stops, end_of_work
 
 if TYPE_CHECKING:
@@ -167,10 +167,10 @@ def _fail(args: Sequence[str], text: str, code: int, label: str = "Error: ") -> 
         import traceback
 
         click.echo(traceback.format_exc(), err=True)
-    click.echo(f"{label}{text}", err=True)
+    click.echo(printable(f"{label}{text}"), err=True)
     sys.exit(code)
 
 
 def _note(message: Warning | str, category: type[Warning], *where: Any, **_: Any) -> None:
     """Warnings as people read them: what changed, without the line of code that said so."""
-    click.echo(f"Note: {message}", err=True)
+    log(f"Note: {message}")

@@ -12,7 +12,7 @@ from tiltkit.cli.export import files_of, suffix_of
 from tiltkit.cli.shared import call_plugins
 from tiltkit.errors import UsageError
 
-__all__ = ["Job", "check_jobs", "planned_jobs"]
+__all__ = ["Job", "check_job", "planned_jobs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,11 @@ def planned_jobs(
     return jobs
 
 
-def check_jobs(jobs: Sequence[Job], keep: Sequence[Path], *, overwrite: bool, resume: bool) -> None:
-    """Refuse what cannot be done before any work starts.
+def check_job(job: Job, keep: Sequence[Path], *, overwrite: bool, resume: bool) -> None:
+    """Refuse what cannot be done before any work on it starts.
 
     Args:
-        jobs: All of a call.
+        job: One of a call.
         keep: Files that are read, and so never replaced.
         overwrite: Whether other files that are there may be replaced.
         resume: Whether what is complete stays, and what is not goes on.
@@ -90,15 +90,14 @@ def check_jobs(jobs: Sequence[Job], keep: Sequence[Path], *, overwrite: bool, re
     from tiltkit.io.atomic import check_output, is_complete
     from tiltkit.io.source import check_source
 
-    for job in jobs:
-        check_source(job.source)
-        done = resume and is_complete(job.result)
-        check_output(job.result, overwrite=overwrite or done, resume=resume, keep=keep)
-        for files in job.beside:
-            if done and job.has_made(files):
-                continue  # they stay
-            for path in files:
-                check_output(path, overwrite=overwrite, resume=True, keep=keep)
+    check_source(job.source)
+    done = resume and is_complete(job.result)
+    check_output(job.result, overwrite=overwrite or done, resume=resume, keep=keep)
+    for files in job.beside:
+        if done and job.has_made(files):
+            continue  # they stay
+        for path in files:
+            check_output(path, overwrite=overwrite, resume=True, keep=keep)
 
 
 def _results(files: Sequence[Path], output: str | None) -> list[Path]:

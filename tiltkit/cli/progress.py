@@ -6,8 +6,7 @@ import sys
 import time
 from typing import Any, Self
 
-import click
-
+from tiltkit.cli.shared import log
 from tiltkit.recon.scan import Event, LevelDone, SliceDone, SliceStarted
 
 __all__ = ["Progress", "ProgressBar"]
@@ -32,7 +31,7 @@ class ProgressBar:
         self._task: Any = None
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if sys.stderr is not None and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
@@ -75,7 +74,7 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False)
         else:
-            click.echo(text, err=True)
+            log(text)
         self._printed = time.monotonic()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tiltkit.cli.shared import Command, call_plugins, threads_option
+from tiltkit.cli.shared import Command, call_plugins, log, threads_option
 from tiltkit.digest import digest
 from tiltkit.errors import InputError, UsageError
 
@@ -152,7 +152,7 @@ def _unchanged(raw: Path, result: Path) -> Path:
             "name the scan where it is now, behind the other options.",
         )
     if read_provenance(result).get("raw_sha256") != digest(raw):
-        click.echo(f"Note: {raw} has changed since {result} was made from it.", err=True)
+        log(f"Note: {raw} has changed since {result} was made from it.")
     return raw
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import shlex
 import sys
-import traceback
 from contextlib import redirect_stdout
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tiltkit.cli.batch import print_refusal, run_jobs
 from tiltkit.cli.export import files_of, write_as
-from tiltkit.cli.faults import error_of
 from tiltkit.cli.gates import check_gates, fail_if_option, gates_met
-from tiltkit.cli.outputs import Job, check_jobs, planned_jobs
+from tiltkit.cli.outputs import Job, check_job, planned_jobs
 from tiltkit.cli.recipe import (
     RecipeCommand,
     is_result_name,
@@ -22,10 +22,10 @@ from tiltkit.cli.recipe import (
     recipe_values,
     resolved,
 )
-from tiltkit.cli.shared import call_plugins, json_option, print_json, set_threads
+from tiltkit.cli.shared import call_plugins, json_option, log, set_threads
 from tiltkit.cli.signals import raise_if_stopped, until_stopped
 from tiltkit.errors import TiltkitError, UsageError
-from tiltkit.recon.summary import FIGURES, last_line
+from tiltkit.recon.summary import FIGURES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,30 +82,22 @@ def run(
     values, files = recipe_values(words, **options)
     if not files:
         raise UsageError("No input file is named.", "give it behind the task: run TASK FILE.")
-    jobs = planned_jobs(files, output, report=report, formats=formats)
-    recipe = resolved(values)
-    check_jobs(jobs, _read(files, options["recipe"], recipe), overwrite=overwrite, resume=resume)
-    check_gates(fail_if, FIGURES)
+    try:
+        jobs = planned_jobs(files, output, report=report, formats=formats)
+        recipe = resolved(values)
+        check_gates(fail_if, FIGURES)
+    except TiltkitError as error:
+        if as_json:
+            print_refusal(files, error)
+        raise
     set_threads(recipe.threads)
-    codes = []
-    for job in jobs:
-        try:
-            summary = _finished(recipe, job, resume=resume, overwrite=overwrite)
-            print_json(summary) if as_json else click.echo(last_line(summary))
-            missed = gates_met(fail_if, summary)
-        except BrokenPipeError:
-            raise  # nobody reads what the others would say
-        except Exception as error:  # of any plugin: the other files do not depend on this one
-            raise_if_stopped()
-            if len(jobs) == 1:
-                raise
-            codes.append(_told(error, job.source))
-            continue
-        for condition in missed:
-            click.echo(f"Not good enough: {condition} in {job.result}.", err=True)
-        codes.append(3 if missed else 0)
-    failed = [code for code in codes if code not in (0, 3)]
-    return failed[0] if failed else max(codes)
+    keep = _read(files, options["recipe"], recipe)
+
+    def work(job: Job) -> tuple[dict[str, Any], bool]:
+        check_job(job, keep, overwrite=overwrite, resume=resume)
+        return _finished(recipe, job, resume=resume, overwrite=overwrite)
+
+    return run_jobs(jobs, work, partial(gates_met, fail_if), resume=resume, as_json=as_json)
 
 
 def _read(files: Sequence[Path], given: Path | None, recipe: Recipe) -> list[Path]:
@@ -114,17 +106,13 @@ def _read(files: Sequence[Path], given: Path | None, recipe: Recipe) -> list[Pat
     return [*files, *toml, *chain(*(named.values() for named in recipe.files.values()))]
 
 
-def _told(error: Exception, source: Path) -> int:
-    """Say what went wrong with one file of several; the exit code that it asks for."""
-    if click.get_current_context().find_root().params.get("debug"):
-        traceback.print_exception(error)
-    found = error_of(error)
-    click.echo(f"Error: {source}: {found}", err=True)
-    return found.exit_code
+def _finished(
+    recipe: Recipe, job: Job, *, resume: bool, overwrite: bool
+) -> tuple[dict[str, Any], bool]:
+    """Figures of one scan, after all is made of it, and whether it was sampled now.
 
-
-def _finished(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> dict[str, Any]:
-    """One scan and all that is made of it; what was complete before stays as it is."""
+    What was complete before stays as it is.
+    """
     # What plugins print is no part of the answer.
     with redirect_stdout(sys.stderr):
         done = _run_one(recipe, job, resume=resume, overwrite=overwrite)
@@ -137,7 +125,7 @@ def _finished(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> dic
             if done.sampled or not job.has_made(files_of(name, path)):
                 write_as(name, job.result, path, overwrite=True)
     summary = {"input": str(job.source), "output": str(done.output), **done.summary}
-    return summary | ({"report": str(job.page)} if job.page else {})
+    return summary | ({"report": str(job.page)} if job.page else {}), done.sampled
 
 
 def _run_one(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> ScanDone:
@@ -160,6 +148,6 @@ def _run_one(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> Scan
     except KeyboardInterrupt:
         events.close()
         if part_path(job.result).exists():
-            click.echo("Finished slices are kept: run the same command with --resume.", err=True)
+            log("Finished slices are kept: run the same command with --resume.")
         raise
     raise TiltkitError(f"{job.source} gave no result.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
     from tiltkit.plugins import Plugins
 
 __all__ = [
-    "Command", "call_plugins", "json_option", "print_json", "print_tree", "set_threads",
-    "threads_option",
+    "Command", "call_plugins", "json_option", "log", "print_json", "print_tree", "printable",
+    "set_threads", "threads_option",
 ]  # fmt: skip
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -29,14 +31,14 @@ def call_plugins(ctx: click.Context | None = None) -> Plugins:
     if "plugins" not in root.meta:
         found = root.meta["plugins"] = load_plugins(root.params.get("no_plugins"))
         for name in found.unknown_blocked:
-            click.echo(f"Note: there is no plugin {name!r} to leave out.", err=True)
+            log(f"Note: there is no plugin {name!r} to leave out.")
     plugins: Plugins = root.meta["plugins"]
     return plugins
 
 
 def json_option(command: Command) -> Command:
     """``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print lines of JSON.")(command)
 
 
 threads_option = click.option(
@@ -69,6 +71,21 @@ def _processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def log(text: str) -> None:
+    """Print to standard error, behind the time of day."""
+    click.echo(f"{time.strftime('%H:%M:%S')} {printable(text)}", err=True)
+
+
+def printable(text: str) -> str:
+    """A text without what a terminal would obey, or what is no Unicode, as in names of files."""
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}"
+        if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t"
+        else c
+        for c in text
+    )
 
 
 def print_json(values: Mapping[str, Any]) -> None:

@@ -22,7 +22,15 @@ from tiltkit.io.atomic import clear_checkpoints, part_path, sync, sync_folder
 from tiltkit.io.diagnostics import COMPLETE
 from tiltkit.io.disk import lock, quiet, share_lock
 
-__all__ = ["Held", "make_part", "new_path", "only_opener", "take_up", "was_never_made"]
+__all__ = [
+    "Held",
+    "check_free",
+    "make_part",
+    "new_path",
+    "only_opener",
+    "take_up",
+    "was_never_made",
+]
 
 # The size of a new file in the header that HDF5 writes first; the true one follows at the end.
 _NEW_SIZE = 2048
@@ -76,6 +84,16 @@ def only_opener(path: Path) -> Iterator[Held]:
             if _is_still(held, new):
                 new.unlink(missing_ok=True)
             held.release()
+
+
+def check_free(path: Path) -> None:
+    """Refuse ``OUT.part`` while another process writes it.
+
+    Raises:
+        BlockingIOError: Another process writes it.
+        FileNotFoundError: Another process has just finished or removed it.
+    """
+    _locked(part_path(path), create=False).release()
 
 
 def take_up(path: Path) -> tuple[h5py.File, Held]:

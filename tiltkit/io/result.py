@@ -17,7 +17,7 @@ from tiltkit.io.atomic import check_output, checkpoints_of, part_path, publish
 from tiltkit.io.diagnostics import COMPLETE, finish_ladder, write_diagnostics
 from tiltkit.io.disk import explained, need_room, quiet
 from tiltkit.io.nexus import add_phase, build, size_of
-from tiltkit.io.part import Held, make_part, only_opener, take_up, was_never_made
+from tiltkit.io.part import Held, check_free, make_part, only_opener, take_up, was_never_made
 from tiltkit.io.reading import (
     open_result,
     read_axes,
@@ -96,6 +96,8 @@ class ResultWriter:
         with explained(path, size), only_opener(path) as held:
             # Another process may just have finished the same output.
             check_output(path, overwrite=overwrite, resume=resume)
+            if resume and part_path(path).exists():
+                check_free(path)  # before it is read: HDF5 would take it for an input in use
             if resume and _holds_slices(part_path(path)):
                 check_same_run(part_path(path), layout.shape, recipe, provenance)
                 file, held = take_up(path)
