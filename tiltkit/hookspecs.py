@@ -1,8 +1,8 @@
-"""What a plugin may add to tiltkit: eight hooks, and the records that they return.
+"""The plugin interface: eight hooks, and the records that they return.
 
-Hooks take no arguments and return records, so a plugin written today keeps working when hooks are
-added. A record names its code as ``"module:attribute"``; that code is imported on first use only,
-so a hook module must import nothing heavy.
+Hooks take no arguments and return records, so that plugins keep working when hooks or fields are
+added. A record names its code as ``"module:attribute"``. That code is imported on first use; the
+hook module itself must not import torch, numpy or h5py.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Entry:
     """One thing that a plugin adds.
 
     Attributes:
-        name: ``prefix.thing`` (``mri.cartesian``); tasks and commands are one short word. All in
-            lower case.
-        target: Where the code is, ``"module:attribute"``; imported on first use.
+        name: Name in lower case: ``prefix.thing`` (``mri.cartesian``), or one short word for tasks
+            and commands.
+        target: Location of the code, ``"module:attribute"``.
         summary: One line for ``tiltkit list``.
-        requires: Names of importable packages that the target needs beyond its plugin's own
-            requirements, for a good message when one is missing.
-        cite: Papers to cite when this was used, as one-line references.
+        requires: Importable packages that the target needs beyond its plugin's requirements; a
+            missing one is named in the error.
+        cite: Papers to cite when the entry was used, as one-line references.
     """
 
     name: str
@@ -46,13 +46,13 @@ class PriorEntry(Entry):
     """A prior over images.
 
     Attributes:
-        channels: Image channels; 2 for complex images (re, im), 0 for any number. The prior that
-            the target makes must have as many, or 0.
-        weights: Weights file as ``"package:path/inside.safetensors"``, empty for closed forms.
-        sha256: Digest of the weights file, checked before use.
-        licence: SPDX name of the licence of the weights.
-        url: Where weights that are too large to ship can be downloaded, by ``tiltkit prior fetch``
-            only; ``sha256`` must be given and ``weights`` be empty.
+        channels: Number of image channels; 2 for complex images (re, im), 0 for any number. The
+            prior of the target has the same number, or 0.
+        weights: Weights file ``"package:path/inside.safetensors"``; empty for closed forms.
+        sha256: SHA-256 of the weights file in hexadecimal; checked before use.
+        licence: SPDX identifier of the licence of the weights.
+        url: Address of weights that are not in the package, which ``tiltkit prior fetch``
+            downloads; needs ``sha256`` and an empty ``weights``.
     """
 
     channels: int = 0
@@ -67,8 +67,9 @@ class ReaderEntry(Entry):
     """A reader of one file layout.
 
     Attributes:
-        gives: What the reader returns, as a name that tasks ask for (``"mri.kspace"``).
-        patterns: File name patterns that the layout usually has (``"*.h5"``).
+        gives: Name of the type of object that the reader returns, which tasks require
+            (``"mri.kspace"``).
+        patterns: Usual file name patterns of the layout (``"*.h5"``).
     """
 
     gives: str = ""
@@ -80,8 +81,8 @@ class WriterEntry(Entry):
     """A writer of results.
 
     Attributes:
-        suffix: The file name suffix it writes (``".h5"``).
-        beside: Suffixes of further files that it writes, so that none is replaced unasked.
+        suffix: Suffix of the output file (``".h5"``).
+        beside: Suffixes of further output files, which are not overwritten either.
     """
 
     suffix: str = ""
@@ -90,7 +91,7 @@ class WriterEntry(Entry):
 
 @hookspec
 def tiltkit_tasks() -> Iterable[Entry]:
-    """Tasks: what ``tiltkit run`` can do. Target: a `tiltkit.problem.Task` class."""
+    """Tasks of ``tiltkit run``. Target: a `tiltkit.problem.Task` class."""
     return ()
 
 

@@ -24,36 +24,38 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What is known of every image besides the prior; for real images.
+    """Hard constraint on real images: nonnegativity, support, or both.
 
-    Samplers apply it to their particles after every step. Negative values are reflected: seen on
-    the line folded at 0 a step is an ordinary one, so that reflection by itself leaves densities
-    on the positive side as they are wherever the step treats pixels one by one. Where it does not
-    (data that mix pixels), and for weights, which do not know of the fold, this is an
-    approximation of the size of a step; so are all noised priors cut at 0. Outside of the support
-    pixels are set to 0: samples are those of the prior given zeros there.
+    Samplers apply it to their particles after every step. Negative values are reflected, which is
+    exact for the restriction of the target to nonnegative values where a step treats pixels
+    independently. Where data mix pixels, and for weights, which ignore the reflection, the error is
+    of the size of a step. The same holds for the noised priors, which are not restricted. Values
+    outside the support are set to 0: samples are those of the prior conditioned on zeros there.
 
     Attributes:
-        nonnegative: Values are zero or more.
-        support: (channel, *space), true where values may differ from 0; None for everywhere.
+        nonnegative: True where all values are zero or more.
+        support: Mask (channel, *space) of values that may differ from 0; None for all.
     """
 
     nonnegative: bool = False
     support: Tensor | None = None
 
     def apply(self, x: Tensor) -> Tensor:
-        """Images (n, channel, *space) that meet the constraint."""
+        """Apply the constraint to images (n, channel, *space)."""
         return self.carry(x, x)
 
     def carry(self, change: Tensor, x: Tensor) -> Tensor:
-        """What becomes of a change that is part of ``x`` when the constraint is applied to it."""
+        """The part ``change`` of images ``x`` after the constraint is applied to ``x``.
+
+        Its sign flips where ``x`` is reflected, and it is 0 outside the support.
+        """
         if self.nonnegative:
             change = change.where(x >= 0, -change)
         return change if self.support is None else change.where(self.support, 0.0)
 
 
 def plain_image(x: Tensor) -> Tensor:
-    """Images as they are shown where a problem has no ``to_image``.
+    """Default of `Problem.to_image`: real values, or magnitudes of complex ones.
 
     Args:
         x: Images (n, channel, *space).
@@ -74,7 +76,7 @@ def _plain_phase(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What was chosen, estimated or left out when a scan was read; no reason for a warning.
+    """A choice, estimate or omission made when a scan was read; not a warning.
 
     Attributes:
         code: Short name for programs: ``"angles_assumed"``.
@@ -93,9 +95,9 @@ class Problem:
     """A prior, a measurement, and the way back to the user's images.
 
     Attributes:
-        prior: Distribution over images in the prior's own value range.
-        likelihood: The measurement, its operator and its noise, in the prior's value range.
-        shape: Shape of one image as the prior sees it, ``(channel, *space)``.
+        prior: Distribution of images, in the prior's own value range.
+        likelihood: Measurement, operator and noise, for images in the prior's value range.
+        shape: Shape of one image of the prior, ``(channel, *space)``.
         to_image: From particles ``(n, channel, *space)`` to real images ``(n, *image)`` in the
             user's units: undoes the scaling, crops, takes the magnitude. By default `plain_image`.
         baseline: Plain reconstruction without a prior, ``(*image)`` in the user's units
@@ -104,9 +106,9 @@ class Problem:
         phase: From the posterior mean of the particles ``(channel, *space)`` to its phase
             ``(*image)`` in radians; None for real images. Where ``to_image`` is left out, images
             of two channels have the phase of ``re + i im``.
-        facts: What was estimated on the way, for the diagnostics: noise level, scale.
-        constraint: What else is known of the images; None for nothing.
-        notes: What was chosen or assumed for this slice; those of the whole scan are in
+        facts: Estimates for the diagnostics, by name: noise level, image scale.
+        constraint: Hard constraint on the images; None for none.
+        notes: Choices and assumptions for this slice; those of the whole scan are in
             `AnnotatedScan`.
     """
 
@@ -131,11 +133,11 @@ class Scan(Protocol):
     layout: Layout
 
     def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
-        """The inverse problem of slice ``index``; reads just this slice."""
+        """The inverse problem of slice ``index``; reads only this slice."""
         ...
 
     def describe(self) -> Mapping[str, Any]:
-        """What was found, for ``tiltkit check``: labels to short values, in reading order."""
+        """Properties of the scan for ``tiltkit check``: labels to short values, in order."""
         ...
 
 
@@ -154,7 +156,12 @@ class AnnotatedScan(Protocol):
 
 
 class Task(Protocol):
-    """What ``tiltkit run NAME`` does with a file."""
+    """Opens files of one kind as `Scan`, for ``tiltkit run NAME``.
+
+    Attributes:
+        Options: Model of the task's settings; an instance is the only argument of the constructor.
+        default_prior: Name of the prior where the user names none.
+    """
 
     Options: ClassVar[type[BaseModel]]
     default_prior: ClassVar[str]
@@ -162,39 +169,39 @@ class Task(Protocol):
     def __init__(self, options: Any) -> None: ...
 
     def open(self, path: Path) -> AbstractContextManager[Scan]:
-        """Open a file read-only and check it; raises `tiltkit.errors.InputError`."""
+        """Open a file read-only and check it.
+
+        Raises:
+            InputError: The file is damaged, or not of this kind.
+        """
         ...
 
 
 class Tile(Protocol):
-    """A part of an image.
-
-    Attributes:
-        window: Where its result belongs; the windows of all tiles partition the image.
-    """
+    """A part of an image that is sampled separately."""
 
     @property
     def window(self) -> tuple[slice, ...]:
-        """See above."""
+        """Position of the tile's result in the image. Windows of all tiles partition the image."""
         ...
 
 
 @runtime_checkable
 class TiledScan(Protocol):
-    """A `Scan` whose images can be done in parts.
+    """A `Scan` whose images can be sampled in tiles.
 
-    Tiles see more than their window, as much as the operator and the prior reach, and crop it in
-    ``to_image``. All tiles of an image are sampled with the same random numbers, so that a task
-    can let neighbours meet the same ones at the same place.
+    The problem of a tile covers its window and a margin as wide as the operator and the prior
+    need; ``to_image`` crops the margin. All tiles of an image are sampled with the same random
+    numbers, so that a task can arrange equal noise in the margins of neighbours.
     """
 
     def tiles(self, index: int, most: int) -> Sequence[Tile]:
-        """Tiles of image ``index`` whose problems have at most so many values each.
+        """Tiles of image ``index`` whose problems have at most ``most`` values each.
 
-        One tile where the whole image has no more.
+        A single tile where the whole image has no more values than that.
         """
         ...
 
     def tile_problem(self, index: int, tile: Any, prior: Prior, device: torch.device) -> Problem:
-        """The inverse problem of a tile; reads just what it sees."""
+        """The inverse problem of a tile; reads only its part of the file."""
         ...

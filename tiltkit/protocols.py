@@ -1,4 +1,4 @@
-"""The shapes of the parts: what a prior, an operator, a task, a reader and a metric must offer.
+"""Protocols of priors, operators, readers and metrics, and the records that they exchange.
 
 Conventions. Images are real tensors ``(batch, channel, *space)``; complex images carry two
 channels (re, im). Measurements are real or complex tensors ``(batch, *data)``. The batch of
@@ -32,24 +32,26 @@ __all__ = [
 
 @runtime_checkable
 class Prior(Protocol):
-    """A distribution over images, known through the scores of its noised versions.
+    """A distribution of images, given by the scores of its noised versions ``p_sigma``.
 
-    Its attributes may be plain ones; they are never set from outside.
+    ``p_sigma`` is the density of ``x0 + sigma xi`` with white noise ``xi`` (variance-exploding
+    convention). A denoiser ``D`` gives the score ``(D(x, sigma) - x) / sigma^2``. The properties
+    may be plain attributes; tiltkit never sets them.
     """
 
     @property
     def channels(self) -> int:
-        """Channels of its images; 0 when any number is fine."""
+        """Number of image channels; 0 for any number."""
         ...
 
     @property
     def sigma_range(self) -> tuple[float, float]:
-        """Smallest and largest noise level at which the score can be trusted."""
+        """Smallest and largest noise level at which the score is valid, in image units."""
         ...
 
     @property
     def value_range(self) -> str:
-        """Range of image values, as text for people: ``"magnitude 0 to about 1"``."""
+        """Range of image values as text: ``"magnitude 0 to about 1"``."""
         ...
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
@@ -63,20 +65,20 @@ class Prior(Protocol):
 
 @runtime_checkable
 class TrainingDistance(Prior, Protocol):
-    """A prior that can tell images unlike those that it was made from."""
+    """A prior that measures the distance of images from its training images."""
 
     def training_distance(self, images: Tensor) -> Tensor | None:
-        """Distance from the images it was made from, of ``images`` (batch, channel, *space).
+        """Distance of ``images`` (batch, channel, *space) from the training images, (batch,).
 
-        One number each (batch,); 1 is the most that is usual for unseen images of the same kind.
-        None where the prior has no means to tell.
+        In units of the distance that nearly all unseen images of the same kind stay below. None
+        where the prior has no reference to compare with.
         """
         ...
 
 
 @runtime_checkable
 class Operator(Protocol):
-    """A forward model, an immutable value."""
+    """A forward model; immutable."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Noise-free measurement of images ``x`` (batch, channel, *space)."""
@@ -88,15 +90,15 @@ class LinearOperator(Operator, Protocol):
     """A linear forward model ``A`` with its adjoint."""
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """``A^H y``: images (batch, channel, *space) of measurements (batch, *data)."""
+        """``A^H y``: from measurements (batch, *data) to images (batch, channel, *space)."""
         ...
 
     def normal(self, x: Tensor) -> Tensor:
-        """``A^H A x``."""
+        """``A^H A x``, shaped as ``x``."""
         ...
 
     def solve(self, alpha: float, beta: float, b: Tensor) -> Tensor:
-        """``(alpha I + beta A^H A)^-1 b`` for ``alpha > 0, beta >= 0``."""
+        """``(alpha I + beta A^H A)^-1 b`` for ``alpha > 0, beta >= 0``, shaped as ``b``."""
         ...
 
 
@@ -105,7 +107,7 @@ class SpectralOperator(LinearOperator, Protocol):
     """A linear operator with ``A^H A = U diag(eigenvalues) U^H``, ``U`` unitary and known.
 
     Attributes:
-        eigenvalues: Real, nonnegative, of a shape that broadcasts against spectral coordinates.
+        eigenvalues: Real and nonnegative; broadcasts against spectral coordinates.
     """
 
     eigenvalues: Tensor
@@ -115,14 +117,14 @@ class SpectralOperator(LinearOperator, Protocol):
         ...
 
     def from_spectral(self, coordinates: Tensor) -> Tensor:
-        """``U c``: back to images (batch, channel, *space)."""
+        """``U c``: images (batch, channel, *space) of spectral coordinates."""
         ...
 
     def spectral_white(self, xi: Tensor) -> Tensor:
-        """Spectral coordinates of white noise, made from white noise images ``xi``.
+        """White noise in spectral coordinates, from white noise images ``xi``.
 
-        ``to_spectral(xi)`` is always right; where ``U`` maps circular white noise to circular
-        white noise of the same shape, a view of ``xi`` is enough and saves a transform.
+        ``to_spectral(xi)`` is always correct. Where coordinates are white noise of the same shape,
+        a view of ``xi`` has the same distribution and saves a transform.
         """
         ...
 
@@ -132,7 +134,8 @@ class FourierOperator(SpectralOperator, Protocol):
     """A spectral operator whose coordinates are spatial frequencies.
 
     Attributes:
-        frequency: Of each coordinate, in cycles per pixel (*space); broadcasts against them.
+        frequency: Absolute frequency of each coordinate in cycles per pixel (*space); broadcasts
+            against spectral coordinates.
     """
 
     frequency: Tensor
@@ -140,28 +143,34 @@ class FourierOperator(SpectralOperator, Protocol):
 
 @runtime_checkable
 class PreconditionedOperator(LinearOperator, Protocol):
-    """A linear operator that knows roughly what ``A A^H`` does to measurements."""
+    """A linear operator with a preconditioner for solves in data space."""
 
     def data_preconditioner(
         self, variance: Tensor, c: float | Tensor
     ) -> Callable[[Tensor], Tensor] | None:
         """Approximate inverse of ``diag(variance) + A C A^H`` on measurements (batch, *data).
 
-        Self-adjoint and positive; it only decides how many iterations a solve takes. None where
-        nothing better than the identity is known.
+        Self-adjoint and positive. It affects only the number of iterations of a solve. None where
+        nothing better than the identity is available.
 
         Args:
-            variance: Positive, of a shape that broadcasts against measurements.
-            c: Positive; the number that ``C`` multiplies images with, or one for each of their
-                Hartley coefficients (*space), see `tiltkit.operators.hartley`, the same for
-                opposite frequencies.
+            variance: Positive; broadcasts against measurements.
+            c: Diagonal of ``C``, positive: one number, or one per Hartley coefficient (*space) of
+                an image (`tiltkit.operators.hartley`), equal for opposite frequencies.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis of the output images: its name, the coordinate of each pixel centre, its unit."""
+    """One axis of the result.
+
+    Attributes:
+        name: Short name: ``"x"``.
+        coordinates: Coordinate of each pixel centre.
+        units: Unit of the coordinates; empty for pixel numbers.
+        long_name: Name for axis labels; empty for `name`.
+    """
 
     name: str
     coordinates: Sequence[float]
@@ -171,20 +180,19 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the result of a whole scan looks like, known before any sampling.
+    """Shape, axes and labels of the result of a whole scan, known before sampling.
 
     Attributes:
         axes: Slice axis first, then the axes of one image: ``z, y, x``.
-        units: Unit of the image values, empty for arbitrary units.
-        long_name: What the values are, for axis labels: ``"magnitude"``.
+        units: Unit of the image values; empty for arbitrary units.
+        long_name: Name of the values for axis labels: ``"magnitude"``.
         title: Title of the result.
-        metadata: What is copied from the input into the result: nested mappings of scalars,
-            strings and arrays (``{"ismrmrd_header": "<xml...>"}``).
-        unusable: Slices that must be left out, and why (``"all pixels are 7"``), where that is
-            known without preparing them.
+        metadata: Metadata copied from the input to the result: nested mappings of scalars, strings
+            and arrays (``{"ismrmrd_header": "<xml...>"}``).
+        unusable: Slices that must be left out, by index, with the reason (``"all pixels are 7"``).
 
     Raises:
-        InputError: An axis is empty: there is nothing to sample.
+        InputError: An axis is empty.
     """
 
     axes: tuple[Axis, ...]
@@ -209,11 +217,11 @@ class Layout:
 
 
 class Reader(Protocol):
-    """Reads one file layout. What `open` gives is agreed by the entry's ``gives``."""
+    """Reads one file layout. The entry's ``gives`` names the type of object that `open` returns."""
 
     @staticmethod
     def matches(path: Path) -> bool:
-        """Whether the file has this layout; looks at structure, never reads whole arrays."""
+        """True where the file has this layout; reads structure and attributes, no arrays."""
         ...
 
     @staticmethod
@@ -223,7 +231,7 @@ class Reader(Protocol):
 
 
 class PriorFactory(Protocol):
-    """Makes a prior from its options and its entry (which knows the weights file)."""
+    """Makes a prior from its options and its entry, which names the weights file."""
 
     Options: ClassVar[type[BaseModel]]
 
@@ -234,7 +242,16 @@ class PriorFactory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One slice of a result as metrics see it: images (ny, nx) or (nz, ny, nx), several samples."""
+    """One slice of a result, for metrics. Images are (ny, nx) or (nz, ny, nx), in the user's units.
+
+    Attributes:
+        mean: Posterior mean.
+        std: Posterior standard deviation.
+        quantiles: Quantile images by level in (0, 1).
+        samples: Posterior samples (n, *image).
+        baseline: Reconstruction without a prior.
+        diagnostics: The certificate.
+    """
 
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
@@ -248,5 +265,5 @@ class Metric(Protocol):
     """A quality figure of one slice against its truth, shaped as its mean."""
 
     def __call__(self, estimate: Estimate, truth: NDArray[np.float32]) -> float:
-        """One number; both images in the same units, never rescaled to fit."""
+        """The figure; both images are in the same units and must not be rescaled."""
         ...

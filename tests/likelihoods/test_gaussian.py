@@ -1,4 +1,4 @@
-"""The Gaussian likelihood: potential, gradient, and what chi2 means."""
+"""The Gaussian likelihood: potential, gradient and chi2."""
 
 from __future__ import annotations
 
@@ -85,6 +85,6 @@ def test_single_precision_gives_the_same_potential():
 
 
 @pytest.mark.parametrize("noise_var", [0.0, -1.0, math.nan, math.inf])
-def test_a_noise_variance_that_is_none_is_refused(noise_var):
+def test_a_noise_variance_that_is_not_positive_and_finite_is_an_error(noise_var):
     with pytest.raises(TiltkitError, match="noise variance"):
         likelihood(noise_var)

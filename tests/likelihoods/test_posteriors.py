@@ -121,7 +121,7 @@ def test_the_published_sampler_finds_a_stable_step_for_counts():
 
 
 def test_many_rays_of_few_counts_through_the_same_pixels_stay_with_their_data():
-    """What rays share is measured far better than any of them is: there a correction is stiff."""
+    """A direction that many rays share has a much larger curvature than each ray."""
     g = torch.Generator().manual_seed(0)
     matrix = 0.1 * (torch.rand(800, 100, generator=g) < 0.4).double()
     x = 1 + 0.3 * torch.randn(1, 100, generator=g, dtype=torch.float64)
@@ -133,14 +133,14 @@ def test_many_rays_of_few_counts_through_the_same_pixels_stay_with_their_data():
 
 
 class Plugin:
-    """A likelihood that a plugin brings: nothing but the protocol, and a Gaussian near it."""
+    """A likelihood of a plugin: the protocol and a Gaussian approximation."""
 
     def __init__(self, likelihood):
         self.potential, self.gradient = likelihood.potential, likelihood.gradient
         self.chi2, self.approximation = likelihood.chi2, likelihood.approximation
 
 
-def test_a_likelihood_of_a_plugin_needs_no_more_than_a_gaussian_near_it():
+def test_a_likelihood_of_a_plugin_needs_only_a_gaussian_approximation():
     problem = problem_of(prior([2.0], variance=1.0), Plugin(LINES["poisson 5"]))
     mean, std = integrated(problem, -6, 12)
     x = sampled(problem, walmc())[0]
@@ -160,7 +160,7 @@ def test_samples_do_not_depend_on_the_chunk_size(chunk):
     torch.testing.assert_close(x(chunk), x(12), rtol=1e-4, atol=1e-4)
 
 
-def test_a_gaussian_likelihood_is_not_corrected():
+def test_a_gaussian_likelihood_has_no_correction():
     likelihood = GaussianLikelihood(LINE, tensor([1]), 1.0)
     assert Target(problem_of(prior([2.0], variance=1.0), likelihood), 1, 1).correction is None
 

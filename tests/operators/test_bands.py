@@ -1,4 +1,4 @@
-"""Detail that a measurement sees well or hardly, under a prior that knows its scales."""
+"""Bands of coordinates: the error covariance of denoised images by spatial frequency."""
 
 from __future__ import annotations
 
@@ -94,12 +94,14 @@ def test_scaling_acts_on_the_coefficients_of_a_band_alone() -> None:
 
 
 @pytest.mark.parametrize("variances", [(2.0, 1.0, 0.3, 0.1, 0.01), (0.2,) * 5])
-def test_the_pull_of_solves_is_that_of_dense_algebra(variances: tuple[float, ...]) -> None:
-    """Any operator, and a ``C`` of one variance for each shell."""
+def test_the_iterative_likelihood_score_is_that_of_dense_algebra(
+    variances: tuple[float, ...],
+) -> None:
+    """For any operator, with a ``C`` of one variance per shell."""
     g, shape = torch.Generator().manual_seed(0), (1, 32, 32)
     a = torch.randn(40, 1024, generator=g, dtype=torch.float64) / 32
     likelihood = GaussianLikelihood(Plain(Matrix(a)), torch.randn(1, 40, generator=g).double(), 0.1)
-    conditioning = IterativeConditioning(likelihood, shape, torch.float64, weighing=1e-12)
+    conditioning = IterativeConditioning(likelihood, shape, torch.float64, potential_error=1e-12)
     assert conditioning.bands.count == len(variances)
     variance = variances
     basis = hartley(torch.eye(1024, dtype=torch.float64).view(-1, *shape), (-2, -1)).flatten(1)
@@ -108,14 +110,14 @@ def test_the_pull_of_solves_is_that_of_dense_algebra(variances: tuple[float, ...
     s = 0.1 * torch.eye(40, dtype=torch.float64) + a @ c @ a.T
     x = torch.randn(3, *shape, generator=g, dtype=torch.float64)
     r = likelihood.y - x.flatten(1) @ a.T
-    likelihood_score, potential = conditioning.likelihood_score(x, variance)
+    score, potential = conditioning.likelihood_score(x, variance)
     solved = torch.linalg.solve(s, r.T).T
-    torch.testing.assert_close(likelihood_score.flatten(1), solved @ a, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(score.flatten(1), solved @ a, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(potential, (r * solved).sum(1) / 2, rtol=1e-6, atol=0)
 
 
-def test_misfits_of_solves_are_one_where_residuals_have_their_covariance() -> None:
-    """Also where the data are so exact that solves see more noise than they have."""
+def test_iterative_residual_ratios_are_one_for_residuals_of_the_assumed_covariance() -> None:
+    """Also where solves raise the noise variance for their condition number."""
     g, shape, n = torch.Generator().manual_seed(0), (1, 32, 32), 400
     a = torch.randn(60, 1024, generator=g, dtype=torch.float64) / 32
     a[50:] = 0  # measured, but blind
@@ -133,7 +135,7 @@ def test_misfits_of_solves_are_one_where_residuals_have_their_covariance() -> No
         blind[:, :50] = 0
         conditioning = IterativeConditioning(GaussianLikelihood(Plain(Matrix(a)), blind, noise_var),
                          shape, torch.float64)  # fmt: skip
-        assert float(conditioning.weighted_residual(open_, variances).mean()) == pytest.approx(
+        assert float(conditioning.residual_ratio(open_, variances).mean()) == pytest.approx(
             1, abs=0.06
         )
 
@@ -167,8 +169,8 @@ def test_few_particles_keep_the_exact_mean_and_spread_of_a_blurred_image(
 
 
 @pytest.mark.parametrize("solves", [False, True])
-def test_coarse_and_fine_detail_each_keep_their_spread(solves: bool) -> None:
-    """Of a prior with the spectrum of images, where all data are as noisy as fine detail is low."""
+def test_coarse_and_fine_detail_have_the_exact_spread(solves: bool) -> None:
+    """A prior with the spectrum of images; the noise has the variance of fine detail."""
     side, noise, n = 64, 0.2, 64
     operator = Fourier(side)
     prior = SmoothGaussian(0.3, 2.0, 3.0, channels=1)
@@ -190,7 +192,7 @@ def test_coarse_and_fine_detail_each_keep_their_spread(solves: bool) -> None:
 
 @pytest.mark.parametrize("most", [0.0, pytest.param(0.3, marks=pytest.mark.slow), 1.0])
 @pytest.mark.parametrize("kind", [Twisted, Walmc])
-def test_weights_stop_where_particles_would_have_too_few_ancestors(
+def test_weights_are_skipped_where_particles_would_share_too_many_ancestors(
     blurred: tuple[Problem, torch.Tensor, torch.Tensor], kind: Any, most: float
 ) -> None:
     problem, _, _ = blurred

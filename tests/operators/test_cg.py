@@ -98,7 +98,7 @@ def test_an_operator_that_gives_nan_is_an_error_and_no_answer():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_values_that_are_not_finite_are_refused_before_the_operator_is_asked(bad):
+def test_values_that_are_not_finite_are_an_error_before_the_operator_is_applied(bad):
     def never(v):
         raise AssertionError
 

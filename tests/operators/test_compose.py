@@ -45,7 +45,7 @@ def test_a_weighted_operator_is_the_matrix_with_weighted_rows():
 
 
 class Known(Dense):
-    """Knows exactly what ``A A^H`` does to data."""
+    """A dense operator with an exact preconditioner."""
 
     def data_preconditioner(self, variance, c):
         system = torch.diag(variance.expand(1, len(self.matrix))[0])
@@ -54,7 +54,7 @@ class Known(Dense):
 
 
 @pytest.mark.parametrize("outer", [torch.tensor(3.0).double(), torch.tensor([[2.0, 1, 0.5, 3, 1]])])
-def test_weights_pass_on_what_is_known_of_the_operator_s_data(outer):
+def test_a_weighted_operator_uses_the_preconditioner_of_its_operator(outer):
     inner, matrix, weights = make(5, 4, 0)
     weights = weights.clamp_min(0.1)
     operator = Weighted(Weighted(Known(matrix, (1, 4)), weights[None]), outer.double())

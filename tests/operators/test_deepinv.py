@@ -78,7 +78,7 @@ def test_values_that_a_mask_sets_to_zero_are_not_measured():
     assert operator.forward(torch.ones(1, 2, NY, NX)).shape == (1, 2 * int(mask().sum()))
 
 
-def test_later_changes_of_the_physics_do_not_reach_the_operator():
+def test_later_changes_of_the_physics_do_not_change_the_operator():
     original, shape = make("mri")
     operator = DeepinvOperator(original, shape)
     x = torch.randn(1, *shape, generator=torch.Generator().manual_seed(4))
@@ -120,7 +120,7 @@ def test_a_measurement_of_another_shape_is_refused():
         operator.gather(torch.ones(1, 2, 4, 4))
 
 
-def test_a_run_with_a_blur_reaches_the_exact_gaussian_posterior():
+def test_a_run_with_a_blur_samples_the_exact_gaussian_posterior():
     g = torch.Generator().manual_seed(5)
     kernel = torch.tensor([[1.0, 2, 1]])[None, None]
     blur = DeepinvOperator(physics.BlurFFT((1, 4, 4), filter=kernel / kernel.sum()), (1, 4, 4))

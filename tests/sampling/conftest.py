@@ -1,4 +1,4 @@
-"""Small problems whose posterior is known exactly."""
+"""Samples of small problems with a posterior in closed form."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.target import Target
 from tiltkit.testing.known import Known
 
-SIDE, NOISE, TAU = 64, 0.02, 0.01  # of `blurred`
-
 
 def sample(
     known: Known,
@@ -23,7 +21,7 @@ def sample(
     dtype: torch.dtype = torch.float64,
     **options: float,
 ) -> Tensor:
-    """Samples of the default sampler, as matrix (n, pixel)."""
+    """Samples of `Walmc` as a matrix (n, pixel)."""
     defaults = {"levels": 60, "start_moves": 10, "collect": 1, "min_ess": 0.0}
     sampler = Walmc(WalmcOptions.model_validate(defaults | options))
     target = Target(known.problem, n, chunk or n, dtype=dtype)

@@ -31,7 +31,7 @@ def problem(likelihood=None, scale=1.0):
 
 
 def posterior(mean, covariance):
-    """Of a Gaussian prior, given the data with the exact noise."""
+    """Mean and covariance of the posterior with a Gaussian prior and the exact likelihood."""
     result = torch.linalg.inv(torch.linalg.inv(covariance) + MATRIX.T @ MATRIX / NOISE_VAR)
     return result @ (torch.linalg.solve(covariance, mean) + MATRIX.T @ Y[0] / NOISE_VAR), result
 
@@ -81,7 +81,7 @@ def test_the_default_step_is_stable_for_a_badly_scaled_measurement():
     assert x.abs().max() < 10
 
 
-def test_a_sampler_keeps_nothing_of_the_problem_before():
+def test_a_sampler_has_no_state_of_the_previous_problem():
     sampler = Almc(AlmcOptions(T=1.0, tau=0.3, warm_steps=5, reports=4))
 
     def end(sampler, where):
@@ -112,7 +112,7 @@ def test_samples_do_not_depend_on_the_chunk_size(chunk):
 
 
 class Softplus:
-    """A convex likelihood that is not Gaussian: of a sign, ``log(1 + exp(-x_0))``."""
+    """A convex likelihood that is not Gaussian: logistic, ``log(1 + exp(-x_0))``."""
 
     def potential(self, x):
         return torch.nn.functional.softplus(-x[:, 0]).double()
@@ -126,7 +126,7 @@ class Softplus:
         return torch.ones(len(x)).double()
 
 
-def test_any_convex_likelihood_shifts_the_samples_as_numerical_integration_says():
+def test_samples_with_a_logistic_likelihood_match_numerical_integration():
     tau = 0.1
     options = AlmcOptions(T=1.0, tau=tau, kappa=4, delta=0.02, warm_steps=30, reports=10)
     x = last(options, target(given=problem(Softplus())))
@@ -146,7 +146,7 @@ def test_a_likelihood_that_is_not_gaussian_needs_a_step_size():
     assert "sampler.delta" in caught.value.hint
 
 
-def test_the_path_starts_where_the_prior_knows_the_noise():
+def test_the_path_starts_within_the_noise_range_of_the_prior():
     given = problem()
     narrow = Mixture(MEAN[None], VARIANCE, torch.ones(1).double(), (0.01, 5.0))
     times = Almc(AlmcOptions()).levels(target(1, given=replace(given, prior=narrow)))
@@ -155,6 +155,6 @@ def test_the_path_starts_where_the_prior_knows_the_noise():
 
 
 @pytest.mark.parametrize("times", [{"tau": 1e-5}, {"T": 10.0}, {"T": 0.5, "tau": 0.6}])
-def test_times_outside_of_what_the_prior_knows_are_refused(times):
-    with pytest.raises(UsageError, match=r"the prior knows 20 to 0\.01"):
+def test_times_outside_the_noise_range_of_the_prior_are_an_error(times):
+    with pytest.raises(UsageError, match=r"noise range of the prior is 20 to 0\.01"):
         Almc(AlmcOptions(**times)).levels(target(1))

@@ -27,7 +27,7 @@ PRIORS = {
 
 
 def draw_problem(prior: Mixture, seed: int) -> tuple[Problem, Tensor]:
-    """Truth from the prior, data from the truth."""
+    """A problem with a truth drawn from the prior, and the truth."""
     g = torch.Generator().manual_seed(seed)
     mean = prior.means[torch.multinomial(prior.weights, 1, generator=g)]
     truth = mean + prior.variance**0.5 * torch.randn(1, 4, generator=g)
@@ -38,12 +38,12 @@ def draw_problem(prior: Mixture, seed: int) -> tuple[Problem, Tensor]:
 
 
 def functions(problem: Problem, x: Tensor) -> Tensor:
-    """First pixel, sum, norm, log-likelihood."""
+    """Test functions of images: first pixel, sum, norm, log-likelihood."""
     return torch.stack([x[:, 0], x.sum(1), x.norm(dim=1), -problem.likelihood.potential(x)])
 
 
 def rank(prior: Mixture, kind: type, seed: int) -> Tensor:
-    """How many of a few particles of a run, picked at random, are below the truth."""
+    """Rank of the truth among a few random particles of a run, per test function."""
     problem, truth = draw_problem(prior, seed)
     target = Target(problem, PARTICLES, PARTICLES)
     sampler = kind(kind.Options(levels=24, collect=2))

@@ -1,4 +1,4 @@
-"""The edges: a clear error of one or two lines, or the answer that is known in closed form."""
+"""Edge cases: a clear error of one or two lines, or the posterior in closed form."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def make(
     scale: float = 1.0,
     plain: bool = False,
 ) -> Problem:
-    """A Gaussian prior and a measurement of a draw from it, in units of ``scale``."""
+    """A Gaussian prior and a measurement of a sample of it; all values times ``scale``."""
     data, pixels = a.shape
     g = torch.Generator().manual_seed(0)
     mean = torch.linspace(-1, 1, pixels, dtype=torch.float64)
@@ -90,9 +90,9 @@ def exact(problem: Problem, a: Tensor) -> tuple[Tensor, Tensor]:
     variance = prior.variance + prior.sigma_range[0] ** 2
     precision = torch.eye(a.shape[1]) / variance + a.T @ a / likelihood.noise_var
     covariance = torch.linalg.inv(precision.double())
-    likelihood_score = prior.means.double().flatten() / variance
-    likelihood_score = likelihood_score + likelihood.y.double()[0] @ a / likelihood.noise_var
-    return covariance @ likelihood_score, covariance.diagonal().sqrt()
+    information = prior.means.double().flatten() / variance
+    information = information + likelihood.y.double()[0] @ a / likelihood.noise_var
+    return covariance @ information, covariance.diagonal().sqrt()
 
 
 def assert_exact(outcome: Outcome, problem: Problem, a: Tensor) -> None:
@@ -121,7 +121,7 @@ def singular(name: str) -> Tensor:
 @SAMPLERS
 @pytest.mark.parametrize("plain", [False, True], ids=["spectral", "conjugate gradients"])
 @pytest.mark.parametrize("name", ["zero matrix", "zero row", "dependent rows"])
-def test_a_singular_operator_leaves_the_prior_where_it_sees_nothing(name, plain, kind):
+def test_the_posterior_is_the_prior_in_the_null_space_of_a_singular_operator(name, plain, kind):
     a = singular(name)
     problem = make(a, plain=plain)
     assert_exact(solved(problem, kind=kind), problem, a)
@@ -130,7 +130,7 @@ def test_a_singular_operator_leaves_the_prior_where_it_sees_nothing(name, plain,
 @SAMPLERS
 @pytest.mark.parametrize("spoilt", ["adjoint", "normal"])
 @pytest.mark.parametrize("factor", [1.5, 0.98, -1.0, float("nan")])
-def test_an_adjoint_that_does_not_fit_is_refused_with_both_numbers(kind, spoilt, factor):
+def test_a_wrong_adjoint_is_an_error_with_both_inner_products(kind, spoilt, factor):
     problem = make(matrix(), plain=True)
     operator = problem.likelihood.operator
     right = getattr(operator, spoilt)
@@ -142,7 +142,7 @@ def test_an_adjoint_that_does_not_fit_is_refused_with_both_numbers(kind, spoilt,
     assert float(there) == pytest.approx(factor * float(energy), rel=1e-3, nan_ok=True)
 
 
-def test_an_adjoint_that_gives_no_images_is_refused():
+def test_an_adjoint_that_returns_no_images_is_an_error():
     problem = make(matrix(), plain=True)
     right = problem.likelihood.operator.adjoint
     problem.likelihood.operator.adjoint = lambda y: right(y)[..., :1]
@@ -155,14 +155,16 @@ def test_an_adjoint_that_gives_no_images_is_refused():
 @given(
     height=st.integers(1, 5), width=st.integers(1, 5), data=st.integers(1, 6), plain=st.booleans()
 )
-def test_images_of_any_size_and_any_number_of_measurements_are_right(height, width, data, plain):
+def test_any_image_size_and_number_of_measurements_gives_the_exact_posterior(
+    height, width, data, plain
+):
     a = matrix(data, height * width, seed=height + 7 * width)
     problem = make(a, shape=(1, height, width), plain=plain)
     assert_exact(solved(problem), problem, a)
 
 
 @SAMPLERS
-def test_one_pixel_is_right(kind):
+def test_one_pixel_has_its_exact_posterior(kind):
     a = torch.ones(1, 1, dtype=torch.float64)
     problem = make(a, shape=(1, 1, 1))
     outcome = solved(problem, kind=kind)
@@ -195,25 +197,25 @@ def test_particles_handled_one_by_one_give_the_same_answer(kind):
 
 @pytest.mark.parametrize("variance", [0.0, -1.0, float("nan")])
 @pytest.mark.parametrize("form", [GaussianLikelihood, gaussian])
-def test_noise_that_is_not_positive_is_refused_by_the_likelihood(form, variance):
+def test_a_noise_variance_that_is_not_positive_is_an_error(form, variance):
     with pytest.raises(TiltkitError, match="noise variance") as caught:
         form(Dense(matrix(), (6,)), torch.zeros(1, 3), variance)
     assert short(caught.value)
 
 
 @SAMPLERS
-def test_noise_far_below_single_precision_is_right_where_nothing_is_measured(kind):
+def test_noise_below_single_precision_keeps_the_prior_in_the_null_space(kind):
     """Along the null space the posterior is the prior, however small the noise."""
     a = matrix()
     outcome = solved(make(a, noise=1e-6), kind=kind, n=400)
     null = torch.linalg.svd(a)[2][3:]
-    denoised_mean = null @ torch.linspace(-1, 1, 6, dtype=torch.float64)
+    expected = null @ torch.linspace(-1, 1, 6, dtype=torch.float64)
     found = null @ torch.from_numpy(outcome.mean).double()
-    assert ((found - denoised_mean).abs() < 0.4 * VARIANCE**0.5).all()
+    assert ((found - expected).abs() < 0.4 * VARIANCE**0.5).all()
 
 
 @SAMPLERS
-def test_small_noise_is_right_in_double_precision(kind):
+def test_small_noise_in_double_precision_gives_the_exact_posterior(kind):
     a = matrix()
     problem = make(a, noise=1e-6, dtype=torch.float64)
     target = Target(problem, 500, 500, dtype=torch.float64)
@@ -248,7 +250,7 @@ def test_solving_a_problem_in_double_precision_is_right_or_a_clear_error():
 @SAMPLERS
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(power=st.integers(-20, 20))
-def test_units_of_the_image_do_not_matter(kind, power):
+def test_samples_scale_with_the_units_of_the_image(kind, power):
     a, scale = matrix(), 2.0**power
     found = solved(make(a, scale=scale), kind=kind, n=8, levels=12).samples / scale
     assert found == pytest.approx(solved(make(a), kind=kind, n=8, levels=12).samples, rel=0.01)
@@ -283,7 +285,7 @@ def test_data_that_the_prior_rules_out_are_named_in_the_verdict(kind):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("form", [GaussianLikelihood, gaussian])
 def test_data_that_are_not_finite_are_refused_by_the_likelihood(form, bad):
-    with pytest.raises(TiltkitError, match="measurement holds values that are NaN") as caught:
+    with pytest.raises(TiltkitError, match="measurement contains NaN") as caught:
         form(Dense(matrix(), (6,)), torch.tensor([[0.0, bad, 1.0]]), 1.0)
     assert short(caught.value)
 
@@ -400,11 +402,11 @@ def test_a_score_of_another_shape_or_type_than_the_image_is_a_clear_error(kind, 
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"channels": 3}, "images with 3 channels, and the images here have 6"),
-        ({"sigma_range": (5.0, 0.01)}, "from 5 to 0.01, which is no range"),
+        ({"channels": 3}, "images with 3 channels, but these images have 6"),
+        ({"sigma_range": (5.0, 0.01)}, "5 to 0.01, is empty"),
     ],
 )
-def test_a_prior_of_other_images_is_refused_before_it_is_asked(kind, wrong, complaint):
+def test_a_prior_of_other_images_is_an_error_before_its_score_is_evaluated(kind, wrong, complaint):
     def never(score: Tensor) -> Tensor:
         raise AssertionError
 

@@ -1,4 +1,4 @@
-"""Both algebras of a level, elementwise and by iteration, against dense Gaussian formulas."""
+"""Gaussian conditioning, diagonal and iterative, against dense formulas."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Y = torch.tensor([[1.0, -0.5, 2.0, 0.3]], dtype=torch.float64)
 
 
 class Preconditioned(Plain):
-    """A plain operator that roughly knows its ``A A^H``."""
+    """A plain operator with an approximate preconditioner for ``A A^H``."""
 
     def __init__(self, dense):
         super().__init__(dense)
@@ -49,7 +49,9 @@ def make(kind, dtype=torch.float64):
     likelihood = GaussianLikelihood(operator(dense), Y.to(dtype), NOISE_VAR)
     if kind == "spectral":
         return DiagonalConditioning(likelihood, (PIXELS,), dtype)
-    return IterativeConditioning(likelihood, (PIXELS,), dtype, weighing=1e-12, drawing=1e-6)
+    return IterativeConditioning(
+        likelihood, (PIXELS,), dtype, potential_error=1e-12, sample_error=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,12 +92,10 @@ def test_potentials_are_those_of_the_marginal_of_the_data(kind, s, dtype):
     conditioning = make(kind, dtype)
     x = torch.randn(8, PIXELS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     got = conditioning.potential(conditioning.coordinates(x.to(dtype)), s)
-    denoised_mean = -MultivariateNormal(x @ matrix().T, spread(s)).log_prob(Y[0])
+    expected = -MultivariateNormal(x @ matrix().T, spread(s)).log_prob(Y[0])
     assert got.dtype == torch.float64
     tolerance = 1e-3 if dtype == torch.float32 else 1e-6
-    torch.testing.assert_close(
-        got - got[0], denoised_mean - denoised_mean[0], rtol=tolerance, atol=tolerance
-    )
+    torch.testing.assert_close(got - got[0], expected - expected[0], rtol=tolerance, atol=tolerance)
 
 
 def test_diagonalised_potentials_share_one_constant_over_all_levels():
@@ -111,26 +111,24 @@ def test_diagonalised_potentials_share_one_constant_over_all_levels():
 
 @ALL
 @pytest.mark.parametrize("s", [0.0, 0.7])
-def test_the_pull_of_the_data_is_minus_the_gradient_of_the_potential(kind, s):
+def test_the_likelihood_score_is_minus_the_gradient_of_the_potential(kind, s):
     conditioning = make(kind)
     x = torch.randn(8, PIXELS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    likelihood_score, potential = conditioning.likelihood_score(conditioning.coordinates(x), [s**2])
-    denoised_mean = torch.linalg.solve(spread(s), (Y - x @ matrix().T).T).T @ matrix()
-    torch.testing.assert_close(
-        conditioning.image(likelihood_score), denoised_mean, rtol=1e-5, atol=1e-5
-    )
+    score, potential = conditioning.likelihood_score(conditioning.coordinates(x), [s**2])
+    expected = torch.linalg.solve(spread(s), (Y - x @ matrix().T).T).T @ matrix()
+    torch.testing.assert_close(conditioning.image(score), expected, rtol=1e-5, atol=1e-5)
     assert torch.equal(potential, conditioning.potential(conditioning.coordinates(x), s))
 
 
 @ALL
 def test_white_noise_is_white(kind):
     conditioning, n = make(kind), 20_000
-    xi = conditioning.white(ParticleRng([0], n, torch.device("cpu")), slice(0, n))
+    xi = conditioning.white_noise(ParticleRng([0], n, torch.device("cpu")), slice(0, n))
     assert_law(conditioning.image(xi), torch.zeros(PIXELS), EYE)
 
 
 @ALL
-def test_predictions_follow_the_tilted_kernel(kind):
+def test_predictions_follow_the_conditioned_kernel(kind):
     conditioning, n, step = make(kind), 20_000, Step(v=0.4, s=0.6)
     m = torch.linspace(-1, 1, PIXELS, dtype=torch.float64)
     rng = ParticleRng([0], n, torch.device("cpu"))
@@ -147,14 +145,12 @@ def test_the_normaliser_of_a_prediction_is_the_evidence_of_its_kernel(kind):
     rng = ParticleRng([0], 9, torch.device("cpu"))
     _, _, log_z = conditioning.predict(conditioning.coordinates(m), step, rng, slice(0, 9))
     a = matrix()
-    denoised_mean = MultivariateNormal(m @ a.T, spread(0.6) + 0.4 * a @ a.T).log_prob(Y[0])
-    torch.testing.assert_close(
-        log_z - log_z[0], denoised_mean - denoised_mean[0], rtol=1e-5, atol=1e-5
-    )
+    expected = MultivariateNormal(m @ a.T, spread(0.6) + 0.4 * a @ a.T).log_prob(Y[0])
+    torch.testing.assert_close(log_z - log_z[0], expected - expected[0], rtol=1e-5, atol=1e-5)
 
 
 @ALL
-def test_the_noise_that_a_prediction_tells_is_the_noise_that_is_in_it(kind):
+def test_the_last_noise_of_a_prediction_is_independent_of_the_rest(kind):
     conditioning, n, step = make(kind), 4000, Step(v=0.4, s=0.6)
     m = torch.zeros(n, PIXELS, dtype=torch.float64)
     c, last_noise, _ = conditioning.predict(
@@ -165,13 +161,13 @@ def test_the_noise_that_a_prediction_tells_is_the_noise_that_is_in_it(kind):
 
 
 def gaussian_target(b, s, prior):
-    """Mean and covariance of ``N(mu, prior + b^2 I)`` tilted at level ``s``."""
+    """Mean and covariance of ``N(mu, prior + b^2 I) exp(-R_s)``."""
     mu = torch.linspace(2, 0, PIXELS, dtype=torch.float64)
     return mu, *conditioned(mu, prior + b**2 * EYE, s)
 
 
 @ALL
-def test_a_move_keeps_the_target_that_its_preconditioner_fits(kind):
+def test_a_move_leaves_a_target_with_the_preconditioner_s_covariance_invariant(kind):
     conditioning, n, b, s = make(kind), 20_000, 0.5, 0.4
     mu, mean, covariance = gaussian_target(b, s, 0 * EYE)
     g = torch.Generator().manual_seed(3)
@@ -185,8 +181,8 @@ def test_a_move_keeps_the_target_that_its_preconditioner_fits(kind):
 
 
 @pytest.mark.parametrize("length", [0.3, 1.5])
-def test_many_moves_keep_a_gaussian_that_is_much_wider_than_their_preconditioner(length):
-    """Exact for any spectrum of the prior, without a Metropolis test or small steps."""
+def test_many_moves_leave_a_gaussian_much_wider_than_the_preconditioner_invariant(length):
+    """For any spectrum of the prior, without a Metropolis test or small steps."""
     conditioning, n, b, s = make("spectral"), 4000, 0.3, 0.25
     q = torch.linalg.qr(matrix().T @ matrix() + EYE).Q
     prior = q @ torch.diag(torch.tensor([1.0, 0.3, 0.1, 0.03, 0.0, 0.5]).double()) @ q.T
@@ -213,14 +209,14 @@ def test_a_preconditioner_saves_iterations():
     counts = []
     for kind in ("preconditioned", "solve"):
         conditioning = make(kind)
-        conditioning._weighing = 1e-3
+        conditioning._potential_error = 1e-3
         conditioning.potential(x, 3.0)
         counts.append(conditioning.iterations)
     assert counts[0] < counts[1]
 
 
 @pytest.mark.parametrize("noise", [1e-1, 1e-3, 1e-5])
-def test_iterations_do_not_grow_without_end_as_noise_becomes_small(noise):
+def test_iterations_are_bounded_as_the_noise_becomes_small(noise):
     d, data = 60, 40
     g = torch.Generator().manual_seed(1)
     rows = torch.randn(data, d, generator=g) * torch.logspace(0, -3, data)[:, None]
@@ -235,7 +231,7 @@ def test_iterations_do_not_grow_without_end_as_noise_becomes_small(noise):
 
 @pytest.mark.parametrize("noise", [1e-2, 1e-3, 1e-4])
 @pytest.mark.parametrize("v", [4.0, 0.01])
-def test_iterative_draws_keep_their_spread_however_small_the_noise(noise, v):
+def test_iterative_samples_have_the_exact_spread_for_any_noise(noise, v):
     d, data, n = 30, 12, 2000
     g = torch.Generator().manual_seed(1)
     a = torch.randn(data, d, generator=g, dtype=torch.float64)
@@ -245,6 +241,6 @@ def test_iterative_draws_keep_their_spread_however_small_the_noise(noise, v):
     rng = ParticleRng([0], n, torch.device("cpu"))
     x, _, _ = conditioning.predict(torch.zeros(n, d), Step(v, 0.0), rng, slice(0, n))
     values, vectors = torch.linalg.eigh(a.T @ a)
-    denoised_mean = 1 / (1 / v + values.clamp_min(0) / noise**2)
-    ratio = (x.double() @ vectors).var(0) / denoised_mean
+    expected = 1 / (1 / v + values.clamp_min(0) / noise**2)
+    ratio = (x.double() @ vectors).var(0) / expected
     assert (ratio - 1).abs().max() < 6 * (2 / n) ** 0.5

@@ -1,4 +1,4 @@
-"""Particle weights: effective sample size, resampling, flattening, and the KL bound."""
+"""Particle weights: effective sample size, resampling, flattening, and the path's KL divergence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiltkit.sampling.particles.weights import ess, flatten, normalised, path_kl, systematic
+from tiltkit.sampling.particles.weights import (
+    effective_power,
+    ess,
+    normalised,
+    path_kl,
+    systematic_resampling,
+)
 
 logs = st.lists(st.floats(-30, 30), min_size=2, max_size=40)
 
@@ -31,9 +37,9 @@ def test_the_effective_sample_size_does_not_depend_on_a_shared_constant(values, 
 
 
 @given(logs, st.floats(0, 0.999))
-def test_resampling_keeps_every_particle_within_one_copy_of_its_share(values, u):
+def test_resampling_gives_every_particle_its_share_of_copies_to_within_one(values, u):
     log_weight = tensor(values)
-    counts = torch.bincount(systematic(log_weight, u), minlength=len(values))
+    counts = torch.bincount(systematic_resampling(log_weight, u), minlength=len(values))
     assert counts.sum() == len(values)
     share = len(values) * normalised(log_weight)
     assert ((counts - share).abs() < 1 + 1e-6).all()
@@ -44,7 +50,7 @@ def test_resampling_is_unbiased():
     points = 4000
     counts = torch.zeros(7, dtype=torch.float64)
     for i in range(points):
-        counts += torch.bincount(systematic(log_weight, (i + 0.5) / points), minlength=7)
+        counts += torch.bincount(systematic_resampling(log_weight, (i + 0.5) / points), minlength=7)
     torch.testing.assert_close(counts / points, 7 * normalised(log_weight), atol=2e-3, rtol=0)
 
 
@@ -52,50 +58,52 @@ def test_systematic_resampling_varies_less_than_multinomial():
     log_weight = torch.linspace(-1, 1, 20, dtype=torch.float64)
     share = 20 * normalised(log_weight)
     u = torch.rand(2000, generator=torch.Generator().manual_seed(0)).tolist()
-    counts = torch.stack([torch.bincount(systematic(log_weight, v), minlength=20) for v in u])
+    counts = torch.stack(
+        [torch.bincount(systematic_resampling(log_weight, v), minlength=20) for v in u]
+    )
     variance = (counts - share).square().mean(0)
     multinomial = share * (1 - share / 20)
     assert (variance < multinomial).all()
     assert variance.sum() < 0.4 * multinomial.sum()
 
 
-def test_equal_weights_survive_as_they_are():
-    assert systematic(torch.zeros(9), 0.3).tolist() == list(range(9))
+def test_resampling_keeps_equally_weighted_particles():
+    assert systematic_resampling(torch.zeros(9), 0.3).tolist() == list(range(9))
 
 
 def test_weights_that_keep_enough_particles_are_not_flattened():
-    assert flatten(tensor([0.1, 0.0, -0.1, 0.2]), torch.zeros(4).double(), 2.0) == 1.0
+    assert effective_power(tensor([0.1, 0.0, -0.1, 0.2]), torch.zeros(4).double(), 2.0) == 1.0
 
 
-def test_flattened_weights_keep_exactly_the_asked_number_of_particles():
+def test_flattened_weights_have_exactly_the_requested_effective_sample_size():
     g = torch.Generator().manual_seed(0)
     increment = 1.5 * torch.randn(200, generator=g, dtype=torch.float64)
     before = 0.3 * torch.randn(200, generator=g, dtype=torch.float64)
-    power = flatten(increment, before, 60.0)
+    power = effective_power(increment, before, 60.0)
     assert 0.5 < power < 1
     assert ess(before + power * increment) == pytest.approx(60, rel=1e-6)
 
 
-def test_weights_that_are_nearly_all_noise_are_left_out():
+def test_weights_that_are_nearly_all_noise_are_skipped():
     increment = 50 * torch.randn(100, generator=torch.Generator().manual_seed(0)).double()
-    assert flatten(increment, torch.zeros(100).double(), 50.0) == 0.0
+    assert effective_power(increment, torch.zeros(100).double(), 50.0) == 0.0
 
 
 def test_a_floor_of_zero_never_flattens():
-    assert flatten(tensor([0.0, -1000.0, -2000.0]), torch.zeros(3).double(), 0.0) == 1.0
+    assert effective_power(tensor([0.0, -1000.0, -2000.0]), torch.zeros(3).double(), 0.0) == 1.0
 
 
 @given(logs, st.data())
-def test_a_level_never_lowers_the_kl_bound(values, data):
-    before = data.rng(st.lists(st.floats(-5, 5), min_size=len(values), max_size=len(values)))
+def test_the_kl_contribution_of_a_level_is_never_negative(values, data):
+    before = data.draw(st.lists(st.floats(-5, 5), min_size=len(values), max_size=len(values)))
     assert path_kl(tensor(values), tensor(before)) >= -1e-9
 
 
-def test_constant_increments_add_nothing_to_the_kl_bound():
+def test_constant_increments_contribute_no_kl_divergence():
     assert path_kl(torch.full((8,), 7.0).double(), torch.zeros(8).double()) == pytest.approx(0)
 
 
-def test_normal_log_weights_add_half_their_variance_to_the_kl_bound():
+def test_normal_log_weights_contribute_half_their_variance_to_the_kl_divergence():
     g = torch.Generator().manual_seed(0)
     increment = 0.5 * torch.randn(200_000, generator=g, dtype=torch.float64)
     bound = path_kl(increment, torch.zeros_like(increment))

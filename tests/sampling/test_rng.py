@@ -1,4 +1,4 @@
-"""Random numbers: their own generators, one per particle."""
+"""Random numbers: one generator per particle."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_numbers_of_a_particle_do_not_depend_on_how_many_others_there_are():
     assert torch.equal(draws([1], n=9)[:, :6], draws([1], n=6))
 
 
-def test_seeds_and_slices_have_streams_of_their_own():
+def test_seeds_and_slices_have_different_streams():
     streams = [draws(seed) for seed in ([0, 0], [0, 1], [1, 0], [1, 1])]
     for i, a in enumerate(streams):
         assert not any(torch.equal(a, b) for b in streams[i + 1 :])

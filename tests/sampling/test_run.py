@@ -1,4 +1,4 @@
-"""Driving a sampler: one state per level, and loud failures."""
+"""Driving a sampler: one state per level, and errors for wrong operators."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_samples_have_equal_weights():
     assert state.log_weight.unique().numel() == 1
 
 
-def test_nothing_is_computed_before_it_is_asked_for():
+def test_levels_are_computed_one_at_a_time_on_demand():
     target, sampler, rng = start(levels=7)
     steps = run(target, sampler, rng)
     assert target.network_calls == 0
@@ -50,14 +50,14 @@ def test_a_run_that_is_left_early_can_be_started_again_with_the_same_numbers():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_an_operator_that_breaks_stops_the_run(bad):
+def test_an_operator_that_returns_nan_stops_the_run(bad):
     target, sampler, rng = start(levels=5)
     object.__setattr__(target.problem.likelihood, "y", torch.full((1, 2), bad).double())
     with pytest.raises(TiltkitError, match="NaN or infinite at noise level 20"):
         next(run(target, sampler, rng))
 
 
-def test_a_likelihood_that_is_not_gaussian_is_refused_with_a_sampler_that_takes_it():
+def test_a_likelihood_without_approximation_is_an_error_that_names_another_sampler():
     target, sampler, rng = start(levels=5)
     object.__setattr__(target.problem, "likelihood", object())
     with pytest.raises(TiltkitError, match="Gaussian likelihood, not object") as caught:
@@ -68,8 +68,8 @@ def test_a_likelihood_that_is_not_gaussian_is_refused_with_a_sampler_that_takes_
 @pytest.mark.parametrize(
     ("memory_gb", "expected"), [(1e-9, 1), (1000.0, 16)], ids=["little", "plenty"]
 )
-def test_at_least_one_and_at_most_all_particles_are_handled_at_once(memory_gb, denoised_mean):
-    assert chunk_size((2, 256, 256), 16, memory_gb) == denoised_mean
+def test_chunks_hold_at_least_one_and_at_most_all_particles(memory_gb, expected):
+    assert chunk_size((2, 256, 256), 16, memory_gb) == expected
 
 
 def test_chunks_cover_all_particles_once():

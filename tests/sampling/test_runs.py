@@ -1,4 +1,4 @@
-"""Independent runs: the same samples wherever they are computed, and an honest R-hat."""
+"""Independent runs: the same samples on any devices, and the split R-hat."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_checkpoint_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_run_knows_nothing_of_agreement():
+def test_one_run_has_no_r_hat():
     assert "rhat" not in last(start(1)).diagnostics
 
 
@@ -113,16 +113,16 @@ def test_runs_of_one_distribution_have_an_r_hat_of_one_and_are_worth_their_sampl
     assert report["independent_samples"] == pytest.approx(1600, rel=0.4)
 
 
-def test_a_run_elsewhere_shows_in_r_hat_as_the_textbook_formula_says():
+def test_r_hat_of_a_shifted_run_is_that_of_the_textbook_formula():
     report = split_rhat(groups(2.0), [400] * 4)
     # Of eight halves two are moved: their means have the variance 2^2 * 12/64 * 8/7.
-    denoised_mean = math.sqrt(1 + 4 * 12 / 64 * 8 / 7)
-    assert report["rhat"] == pytest.approx(denoised_mean, rel=0.02)
+    expected = math.sqrt(1 + 4 * 12 / 64 * 8 / 7)
+    assert report["rhat"] == pytest.approx(expected, rel=0.02)
     assert report["independent_samples"] < 10
 
 
 @pytest.mark.parametrize(("runs", "particles"), [(2, 2), (4, 4), (2, 8), (8, 2)])
-def test_runs_of_few_particles_that_hardly_move_are_no_reason_for_care(runs, particles):
+def test_r_hat_of_runs_of_few_autocorrelated_particles_gives_no_warning(runs, particles):
     alarms = 0
     for seed in range(40):
         g = torch.Generator().manual_seed(seed)
@@ -145,7 +145,7 @@ def test_particles_of_one_ancestor_are_worth_one_sample():
     assert split_rhat(one, [16], 0.2)["independent_samples"] == pytest.approx(4)
 
 
-def test_one_sample_has_no_spread_and_says_so():
+def test_one_sample_has_no_spread_and_gives_a_warning():
     outcome = last(start(1, n=1))
     assert np.isnan(outcome.std).all()
     assert all(np.isnan(image).all() for image in outcome.quantiles.values())
@@ -153,14 +153,14 @@ def test_one_sample_has_no_spread_and_says_so():
     assert "tells no spread" in outcome.diagnostics["verdict"]
 
 
-def test_levels_of_several_runs_add_their_particles_up():
+def test_merged_levels_of_several_runs_sum_their_effective_samples():
     one = Info(noise_level=2.0, ess=3.0, kl=0.5, weight_power=1.0)
     two = Info(noise_level=2.0, ess=5.0, kl=1.5, weight_power=0.5, resampled=True)
     both, = merge_levels([[one], [two]])  # fmt: skip
     assert (both.ess, both.kl, both.weight_power, both.resampled) == (8.0, 1.0, 0.5, True)
 
 
-def test_a_run_that_ends_early_stands_by_while_others_go_on():
+def test_a_run_that_ends_early_keeps_its_last_level_in_the_merged_report():
     def path(*levels):
         return [Info(noise_level=level, ess=3.0) for level in levels] + [
             Info(noise_level=levels[-1], ess=3.0, final=True)
@@ -196,7 +196,7 @@ def test_merged_quantiles_are_those_of_all_samples(sizes):
     assert share.sub(0.5).abs().max() < 0.06
 
 
-def test_a_device_without_double_precision_is_refused(monkeypatch):
+def test_a_device_without_double_precision_is_an_error(monkeypatch):
     def zeros(*_size, dtype, **_where):
         raise TypeError(f"no {dtype} on this device")
 

@@ -1,4 +1,4 @@
-"""Twisted diffusion against posteriors that are known in closed form."""
+"""The twisted diffusion sampler against posteriors in closed form."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ def make(**options):
     )
 
 
-def follow(
+def run_twisted(
     known: Known, *, n=2000, seed=0, chunk=None, dtype=torch.float64, **options
 ) -> tuple[torch.Tensor, list[Info], float]:
-    """Samples (n, pixel), what happened on the way, and network calls."""
+    """Samples (n, pixel), reports of the levels, and network calls."""
     sampler, target = make(**options), Target(known.problem, n, chunk or n, dtype=dtype)
     steps = list(run(target, sampler, ParticleRng([seed], n, target.device)))
     return sampler.images(target, steps[-1][0]), [info for _, info in steps], target.network_calls
 
 
 def sample(known: Known, **options) -> torch.Tensor:
-    return follow(known, **options)[0]
+    return run_twisted(known, **options)[0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -116,7 +116,7 @@ def test_another_seed_gives_other_samples_and_the_global_generator_is_left_alone
 
 
 @pytest.mark.parametrize("stop", [1, 5, 9, 11], ids=["first", "ladder", "last", "collecting"])
-def test_a_run_that_is_stopped_goes_on_with_the_same_numbers(tmp_path, stop):
+def test_a_resumed_run_gives_the_samples_of_an_undisturbed_one(tmp_path, stop):
     known = gaussian(torch.float32)
 
     def start(checkpoint=None):
@@ -156,7 +156,7 @@ def test_log_evidences_sum_to_that_of_the_measurement():
         torch.zeros(3, dtype=torch.float64), likelihood.noise_var * torch.eye(3).double()
     )
     constant = plain.log_prob(likelihood.y[0]) + target.conditioning.potential(x, 0.0)[0]
-    _, infos, _ = follow(known, levels=60, tau=tau)
+    _, infos, _ = run_twisted(known, levels=60, tau=tau)
     estimate = sum(info.log_evidence for info in infos)
     exact = marginal.log_prob(likelihood.y[0]) - constant
     assert estimate == pytest.approx(float(exact), abs=0.15)
@@ -165,7 +165,7 @@ def test_log_evidences_sum_to_that_of_the_measurement():
 def test_an_adaptive_ladder_spends_its_levels_where_weights_are_uneven():
     options = {"n": 200, "levels": 30, "collect": 2}
     (_, fixed, _), (_, adapted, _) = (
-        follow(pictures(), adapt=adapt, **options) for adapt in (False, True)
+        run_twisted(pictures(), adapt=adapt, **options) for adapt in (False, True)
     )
     assert len(adapted) == len(fixed) == 32
     assert adapted[29].noise_level == fixed[29].noise_level == 0.01
@@ -178,19 +178,19 @@ def test_an_adaptive_ladder_spends_its_levels_where_weights_are_uneven():
 
 def test_two_network_calls_per_level_and_one_per_collected_round():
     n, levels, collect = 8, 12, 3
-    _, infos, calls = follow(gaussian(), n=n, levels=levels, collect=collect)
+    _, infos, calls = run_twisted(gaussian(), n=n, levels=levels, collect=collect)
     assert [info.final for info in infos] == [False] * levels + [True] * collect
-    # The first level has no guidance behind it, and the step to the last one needs none.
+    # The first level and the step to the last one have no guidance.
     assert calls == pytest.approx(1 + 2 * (levels - 2) + 1 + collect)
 
 
-def test_weights_are_left_out_where_they_would_leave_too_few_particles():
-    _, infos, _ = follow(pictures(), n=16, levels=8, min_ess=15.0)
+def test_weights_are_skipped_where_they_would_leave_too_few_effective_particles():
+    _, infos, _ = run_twisted(pictures(), n=16, levels=8, min_ess=15.0)
     assert min(info.weight_power for info in infos) < 1
     assert min(info.ess for info in infos) < 8
 
 
-def test_likelihoods_that_are_not_gaussian_are_refused_with_a_sampler_that_takes_them():
+def test_a_likelihood_that_is_not_gaussian_is_an_error_that_names_another_sampler():
     target = Target(gaussian().problem, 4, 4, dtype=torch.float64)
     target.__dict__["correction"] = object()
     with pytest.raises(UsageError, match="Gaussian likelihood") as caught:

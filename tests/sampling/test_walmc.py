@@ -1,4 +1,4 @@
-"""The default sampler against posteriors that are known in closed form."""
+"""Weighted annealed Langevin against posteriors in closed form."""
 
 from __future__ import annotations
 
@@ -114,3 +114,14 @@ def test_a_prior_that_gives_nan_stops_the_run_with_the_noise_level():
     object.__setattr__(known.problem, "prior", broken)
     with pytest.raises(Exception, match="NaN or infinite at noise level 0"):
         sample(known, n=4)
+
+
+def test_an_adaptive_ladder_ends_at_the_last_level_in_spite_of_rounding():
+    tau = 0.05
+    assert (tau ** (1 / 7)) ** 7 < tau
+    means = torch.tensor([[4.0, 0.0], [-4.0, 1.0], [0.0, -5.0]], dtype=torch.float64)
+    known = make_known(means, 0.3, data=1, noise=1.5, seed=1, sigma_range=(tau, 60.0))
+    sampler = Walmc(WalmcOptions(levels=30, collect=1, adapt=True, rho=7.0))
+    target = Target(known.problem, 100, 100, dtype=torch.float64)
+    *_, (state, _) = run(target, sampler, ParticleRng([5], 100, target.device))
+    assert state.level == tau

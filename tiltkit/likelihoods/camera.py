@@ -1,4 +1,4 @@
-"""Cameras: Poisson counts read out by an amplifier with Gaussian noise."""
+"""Camera noise: Poisson counts with gain, offset and Gaussian read noise."""
 
 from __future__ import annotations
 
@@ -25,20 +25,23 @@ __all__ = ["PoissonGaussianLikelihood"]
 class PoissonGaussianLikelihood:
     """``y = gain Poisson(A x + background) + offset + N(0, read_noise^2)``, shifted to Poisson.
 
-    With ``v = (read_noise / gain)^2``, ``(y - offset) / gain + v`` has the mean and the variance
-    ``A x + background + v``, so it is treated as Poisson of that rate (Snyder, Helstrom, Lanterman,
-    Faisal and White, J. Opt. Soc. Am. A 12, 1995; for cameras with a map of read noise Huang et
-    al., Nature Methods 10, 2013). First and second moments are exact, so chi2 is, and the
-    potential is convex; the skewness is that of the counts alone. Shifted values below 0, which
-    only read noise far out in its tail makes, are set to 0.
+    With ``v = (read_noise / gain)^2``, the shifted reading ``(y - offset) / gain + v`` has the mean
+    and the variance ``A x + background + v``. It is treated as Poisson with that rate (Snyder,
+    Helstrom, Lanterman, Faisal and White, J. Opt. Soc. Am. A 12, 1995; for sCMOS cameras with a map
+    of read noise Huang et al., Nature Methods 10, 2013). Mean and variance are exact, and the
+    potential is convex. The skewness is that of the counts without read noise. Shifted readings
+    below 0 are rare and set to 0.
 
     Attributes:
         operator: Linear forward operator ``A``, real, to expected electrons.
-        y: Readings (1, *data).
-        gain: Readings per electron: a number or a tensor, positive.
-        offset: Reading in the dark.
-        read_noise: Standard deviation of the readout, in readings; infinite where a pixel is dead.
-        background: In electrons: dark current, stray light.
+        y: Camera readings (1, *data) in digital units.
+        gain: Digital units per electron, positive: a number or a tensor that broadcasts to ``y``.
+        offset: Mean dark reading, in digital units.
+        read_noise: Standard deviation of the readout, in digital units; infinite for dead pixels.
+        background: Expected electrons that do not come from the image: dark current, stray light.
+
+    Raises:
+        TiltkitError: A parameter is negative, NaN or infinite, or no pixel is alive.
     """
 
     operator: LinearOperator
@@ -53,14 +56,14 @@ class PoissonGaussianLikelihood:
 
     @cached_property
     def shifted(self) -> PoissonLikelihood:
-        """The Poisson likelihood of the shifted readings."""
+        """Poisson likelihood of the shifted readings."""
         background = checked("background", self.background, self.y) + self._shift
         y = self._readings.clamp_min(0).to(floating(self.y))  # keeps NaN, for the check of counts
         return PoissonLikelihood(self.operator, y, self._live.double(), background)
 
     @cached_property
     def _readings(self) -> Tensor:
-        """Shifted readings, 0 where they are dead."""
+        """Shifted readings (1, *data) in electrons, float64; 0 for dead pixels."""
         y = (self.y.double() - self.offset) / checked("gain", self.gain, self.y)
         return torch.where(self._live, y + self._shift, 0.0)
 
@@ -69,8 +72,8 @@ class PoissonGaussianLikelihood:
         gain = checked("gain", self.gain, self.y)
         if not bool((gain > 0).all()):
             raise TiltkitError(
-                "The gain of the camera holds zeros.",
-                "give a positive gain, and dead pixels an infinite read noise.",
+                "The camera gain contains zeros.",
+                "give a positive gain, and an infinite read noise for dead pixels.",
             )
         read_noise = torch.as_tensor(self.read_noise, dtype=torch.float64, device=self.y.device)
         read_noise = torch.where(self._live, read_noise, 0.0)
@@ -82,11 +85,11 @@ class PoissonGaussianLikelihood:
         return ~read_noise.isposinf().expand(self.y.shape)
 
     def softened(self, variance: float) -> PoissonLikelihood:
-        """The same readings where ``A x`` carries noise of a variance."""
+        """The likelihood softened to image noise of a variance; see `CountLikelihood`."""
         return self.shifted.softened(variance)
 
     def potential(self, x: Tensor) -> Tensor:
-        """``R`` of images (batch, channel, *space), float64 (batch,)."""
+        """``R`` of images (batch, channel, *space), (batch,) float64."""
         return self.shifted.potential(x)
 
     def gradient(self, x: Tensor) -> Tensor:
@@ -94,9 +97,9 @@ class PoissonGaussianLikelihood:
         return self.shifted.gradient(x)
 
     def chi2(self, x: Tensor) -> Tensor:
-        """Pearson's chi-squared of the shifted readings, 1 on average at the true image."""
+        """Pearson's chi-squared of the shifted readings, (batch,); 1 on average at the truth."""
         return pearson(self._readings, self.shifted.rate(x))
 
     def approximation(self) -> GaussianLikelihood:
-        """``(y - offset) / gain - background = A x + noise``, variance from the reading itself."""
+        """``(y - offset) / gain - background = A x + noise``, with the variance of the reading."""
         return self.shifted.approximation()

@@ -1,4 +1,4 @@
-"""Counted events: what all likelihoods of independent Poisson counts share."""
+"""Base class and helpers of likelihoods of independent Poisson counts."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ __all__ = ["CountLikelihood", "checked", "floating", "pearson", "poisson_devianc
 class CountLikelihood(ABC):
     """``y_i ~ Poisson(rate_i((A x)_i))`` for known functions ``rate_i``.
 
-    Then ``R(x) = sum_i f_i((A x)_i)``: its gradient needs one forward and one adjoint. All
-    arithmetic on counts is float64. ``R`` is half the deviance: 0 where the rate is the count.
+    ``R(x) = sum_i f_i((A x)_i)`` is half the deviance: 0 where the rate equals the count. Its
+    gradient costs one forward and one adjoint. Arithmetic on counts is float64.
 
-    Where ``A x`` carries noise of variance ``v`` itself, on the way down a noise ladder, ``f`` is
-    softened to its Moreau envelope ``min_u f(u) + (t - u)^2 / (2 v)``: convex, at most ``1 / v``
-    curved, and for Gaussian noise just what adds ``v`` to its variance.
+    At a level of the noise ladder where ``A x`` has noise of variance ``v``, ``f`` is softened to
+    its Moreau envelope ``min_u f(u) + (t - u)^2 / (2 v)``. The envelope is convex with a curvature
+    of at most ``1 / v``. For Gaussian noise it adds ``v`` to the variance.
 
     Attributes:
         operator: Linear forward operator ``A``, real.
-        y: Counts (1, *data), nonnegative; need not be whole. Anything where they are dead.
-        softening: ``v``; 0 for the data's own likelihood.
+        y: Counts (1, *data), nonnegative, not necessarily integer. Values of dead pixels are not
+            used.
+        softening: Variance ``v`` of the envelope; 0 for the exact likelihood.
     """
 
     operator: LinearOperator
@@ -41,8 +42,8 @@ class CountLikelihood(ABC):
     softening: float
 
     def potential(self, x: Tensor) -> Tensor:
-        """``R`` of images (batch, channel, *space), float64 (batch,)."""
-        t, v = self._seen(x), self.softening
+        """``R`` of images (batch, channel, *space), (batch,) float64."""
+        t, v = self._forward(x), self.softening
         if v == 0:
             value = self._value(t)
         else:
@@ -52,56 +53,61 @@ class CountLikelihood(ABC):
 
     def gradient(self, x: Tensor) -> Tensor:
         """Gradient of ``R``, shaped as ``x``."""
-        t, v = self._seen(x), self.softening
+        t, v = self._forward(x), self.softening
         slope = self._slope(t) if v == 0 else (t - self._prox(t)) / v
         return self.operator.adjoint(torch.where(self.live, slope, 0.0).to(x.dtype))
 
     def chi2(self, x: Tensor) -> Tensor:
-        """Pearson's chi-squared, 1 on average at the true image; see `pearson`."""
+        """Pearson's chi-squared (batch,), 1 on average at the true image; see `pearson`."""
         return pearson(self.counts, self.rate(x))
 
     def rate(self, x: Tensor) -> Tensor:
-        """Expected counts (batch, *data), float64; 0 where they are dead."""
-        return torch.where(self.live, self._rate(self._seen(x)), 0.0)
+        """Expected counts (batch, *data), float64; 0 for dead pixels."""
+        return torch.where(self.live, self._rate(self._forward(x)), 0.0)
 
     def approximation(self) -> GaussianLikelihood:
-        """The Gaussian likelihood near this one, from the data alone; softened as this one is."""
+        """Gaussian approximation from the data alone, with the variance of the softening added."""
         centre, precision = self._normal()
         precision = precision / (1 + self.softening * precision)
         return whitened(self.operator, centre.to(floating(self.y)), precision)
 
     @abstractmethod
     def softened(self, variance: float) -> CountLikelihood:
-        """The same counts where ``A x`` carries noise of a variance."""
+        """The likelihood with `softening` set to a variance, in squared units of ``A x``."""
 
     @property
     @abstractmethod
     def live(self) -> Tensor:
-        """Where something is measured, shaped as ``y``."""
+        """Mask of pixels that are not dead, bool, shaped as ``y``."""
 
     @cached_property
     def counts(self) -> Tensor:
-        """``y`` in float64, 0 where it is dead; checked."""
+        """Counts in float64, shaped as ``y``; 0 for dead pixels.
+
+        Raises:
+            TiltkitError: A count is negative, NaN or infinite.
+        """
         y = torch.where(self.live, self.y.double(), 0.0)
         if not bool((y.isfinite() & (y >= 0)).all()):
             raise TiltkitError(
-                "The counts hold values that are negative, NaN or infinite.",
+                "The counts contain values that are negative, NaN or infinite.",
                 "undo background subtraction and scaling, and mask dead pixels.",
             )
         return y
 
     def _check(self) -> None:
         if self.y.is_complex():
-            raise TiltkitError("Counts must be real, but these are complex.", "give counts.")
+            raise TiltkitError(
+                f"Counts must be real, but these are {self.y.dtype}.", "give counts of photons."
+            )
         if not bool(self.live.any()):
             raise TiltkitError(
-                f"None of the {self.live.numel()} measured values carries information: all are"
-                " dead.",
+                f"All {self.live.numel()} measured values are marked as dead.",
                 "check the mask, the gain and the units of the counts.",
             )
         self.counts  # noqa: B018  (checks)
 
-    def _seen(self, x: Tensor) -> Tensor:
+    def _forward(self, x: Tensor) -> Tensor:
         return self.operator.forward(x).double()
 
     @abstractmethod
@@ -110,31 +116,35 @@ class CountLikelihood(ABC):
 
     @abstractmethod
     def _normal(self) -> tuple[Tensor, Tensor]:
-        """Centre and precision of ``A x`` given the counts; precision 0 where they are dead."""
+        """Mean and precision of ``A x`` given the counts; precision 0 for dead pixels."""
 
     @abstractmethod
     def _prox(self, t: Tensor) -> Tensor:
-        """The ``u`` with ``u + softening f'(u) = t``."""
+        """Proximal map of ``f``: the ``u`` with ``u + softening f'(u) = t``."""
 
     @abstractmethod
     def _value(self, t: Tensor) -> Tensor:
-        """``f(t)``."""
+        """``f(t)`` per measurement."""
 
     @abstractmethod
     def _slope(self, t: Tensor) -> Tensor:
-        """``f'(t)``."""
+        """``f'(t)`` per measurement."""
 
 
 def poisson_deviance(y: Tensor, log_rate: Tensor) -> Tensor:
-    """Half the deviance, ``rate - y - y log(rate / y)``: ``-log p(y)`` up to a constant."""
+    """Half the Poisson deviance, ``rate - y - y log(rate / y)``: ``-log p(y)`` up to a constant."""
     return log_rate.exp() - y - torch.where(y > 0, y * (log_rate - y.clamp_min(1e-300).log()), 0.0)
 
 
 def pearson(y: Tensor, rate: Tensor) -> Tensor:
-    """Squared residual over variance per measurement, where both are the rate; (batch,).
+    """Pearson's chi-squared over its expected value, (batch,): 1 on average at the true rate.
 
-    Rates below one count are weighted as if they were one, in numerator and expectation alike:
-    Pearson's own weights let one event in a dark pixel outweigh all others.
+    Squared residuals are divided by the rate or by 1, whichever is larger. With the rate alone one
+    event in a dark pixel could dominate the sum.
+
+    Args:
+        y: Counts (1, *data).
+        rate: Expected counts (batch, *data).
     """
     variance = rate.clamp_min(1.0)
     residual = ((y - rate).square() / variance).flatten(1).sum(1)
@@ -143,20 +153,20 @@ def pearson(y: Tensor, rate: Tensor) -> Tensor:
 
 
 def checked(name: str, value: float | Tensor, y: Tensor) -> Tensor:
-    """A parameter in float64 of the shape of ``y``.
+    """A parameter of a likelihood in float64, expanded to the shape of ``y``.
 
     Raises:
-        TiltkitError: It is negative, NaN or infinite.
+        TiltkitError: The parameter is negative, NaN or infinite.
     """
     full = torch.as_tensor(value, dtype=torch.float64, device=y.device).expand(y.shape)
     if not bool((full.isfinite() & (full >= 0)).all()):
         raise TiltkitError(
-            f"The {name} holds values that are negative, NaN or infinite.",
+            f"The {name} contains values that are negative, NaN or infinite.",
             f"give a {name} of zero or more.",
         )
     return full
 
 
 def floating(y: Tensor) -> torch.dtype:
-    """The type in which operators take what is made of the counts."""
+    """Floating-point type of data that are computed from counts."""
     return y.dtype if y.is_floating_point() else torch.get_default_dtype()

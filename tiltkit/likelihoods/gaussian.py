@@ -1,4 +1,4 @@
-"""Gaussian noise: white, or independent with a variance of its own for every measurement."""
+"""Gaussian noise: white, or independent with one variance per measured value."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["GaussianLikelihood", "gaussian", "whitened"]
 
 @dataclass(frozen=True, slots=True)
 class GaussianLikelihood:
-    """``y = A x + noise`` with white Gaussian noise. See `gaussian` for noise that is not white.
+    """``y = A x + noise`` with white Gaussian noise. See `gaussian` for other variances.
 
     Attributes:
         operator: Linear forward operator ``A``.
         y: Measurement (1, *data), real or complex.
         noise_var: Variance of the noise per real component, positive.
-        dead: How many values of ``y`` were not measured: their row of ``A`` is zero.
+        dead: Number of values of ``y`` that were not measured; their rows of ``A`` are zero.
     """
 
     operator: LinearOperator
@@ -36,20 +36,21 @@ class GaussianLikelihood:
     dead: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what would make all samples NaN.
+        """Check noise and measurement.
 
         Raises:
-            TiltkitError: Noise that is not positive, or a measurement that is not finite.
+            TiltkitError: The noise variance is not positive and finite, or the measurement is not
+                finite.
         """
         if not (math.isfinite(self.noise_var) and self.noise_var > 0):
             raise TiltkitError(
                 f"The noise variance is {self.noise_var}, but must be positive and finite.",
-                "give the noise level of the measurement.",
+                "give the variance of the measurement's noise.",
             )
         if not bool(self.y.isfinite().all()):
             raise TiltkitError(
-                "The measurement holds values that are NaN or infinite.",
-                "leave them out: give them an infinite variance in tiltkit.likelihoods.gaussian.",
+                "The measurement contains NaN or infinite values.",
+                "give these an infinite variance with tiltkit.likelihoods.gaussian.",
             )
 
     @property
@@ -58,34 +59,35 @@ class GaussianLikelihood:
         return (self.y[0].numel() - self.dead) * (2 if self.y.is_complex() else 1)
 
     def potential(self, x: Tensor) -> Tensor:
-        """``|y - A x|^2 / (2 noise_var)``."""
+        """``R = |y - A x|^2 / (2 noise_var)`` of images (batch, channel, *space), (batch,)."""
         return self.chi2(x) * (self.measured / 2)
 
     def gradient(self, x: Tensor) -> Tensor:
-        """``A^H (A x - y) / noise_var``."""
+        """Gradient of ``R``, ``A^H (A x - y) / noise_var``, shaped as ``x``."""
         operator = self.operator
         return (operator.normal(x) - operator.adjoint(self.y)) / self.noise_var
 
     def chi2(self, x: Tensor) -> Tensor:
-        """``|y - A x|^2 / (noise_var * measured)``."""
+        """``|y - A x|^2 / (noise_var * measured)``, (batch,) float64; 1 on average at the truth."""
         residual = (self.y - self.operator.forward(x)).flatten(1).abs().double()
         return residual.square().sum(dim=1) / (self.noise_var * self.measured)
 
 
 def gaussian(operator: LinearOperator, y: Tensor, variance: float | Tensor) -> GaussianLikelihood:
-    """``y = A x + noise`` with independent Gaussian noise of any variances.
+    """Likelihood of ``y = A x + noise`` with independent Gaussian noise of given variances.
 
-    A variance that is the same everywhere leaves the operator as it is, so that a diagonalised one
-    stays so. Others whiten operator and data, which is exact.
+    With one variance for all values the operator is kept, so that a diagonalised operator remains
+    diagonalised. Otherwise operator and data are whitened, which is exact.
 
     Args:
         operator: Linear forward operator ``A``.
-        y: Measurement (1, *data), real or complex; anything, NaN too, where it is dead.
-        variance: Per real component: a number, or a tensor that broadcasts against ``y`` (one
-            value per coil, per channel, per pixel). Infinite where ``y`` is dead or blocked.
+        y: Measurement (1, *data), real or complex. Dead values are not used and may be NaN.
+        variance: Variance per real component: a number, or a tensor that broadcasts against ``y``
+            (one value per coil, per channel, per pixel). Infinite for dead values.
 
     Raises:
-        TiltkitError: A variance that is not positive, NaN data, or nothing measured.
+        TiltkitError: A variance is not positive, measured values are not finite, or all values are
+            dead.
     """
     if not isinstance(variance, torch.Tensor):
         return whitened(operator, y, torch.tensor(1 / variance if variance else math.inf))
@@ -93,17 +95,17 @@ def gaussian(operator: LinearOperator, y: Tensor, variance: float | Tensor) -> G
 
 
 def whitened(operator: LinearOperator, y: Tensor, precision: Tensor) -> GaussianLikelihood:
-    """`gaussian` with inverse variances; 0 where ``y`` is dead."""
+    """See `gaussian`; with inverse variances, 0 for dead values."""
     if not bool((precision.isfinite() & (precision >= 0)).all()):
         raise TiltkitError(
-            "The noise variance holds values that are zero, negative or NaN.",
-            "give positive variances, infinite ones for dead pixels.",
+            "The noise variance contains values that are zero, negative or NaN.",
+            "give positive variances, and infinite ones for dead pixels.",
         )
     precision = precision.double().expand(y.shape)
     live = precision > 0
     if not bool(live.any()):
         raise TiltkitError(
-            f"None of the {live.numel()} measured values carries information: all are dead.",
+            f"All {live.numel()} measured values are marked as dead.",
             "check the mask, the gain and the units of the counts.",
         )
     y = torch.where(live, y, 0)

@@ -1,4 +1,4 @@
-"""Emitted or reflected light: Poisson counts whose rate is linear in the image."""
+"""Poisson counts with a rate that is linear in the image: emission, fluorescence, photographs."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ __all__ = ["PoissonLikelihood"]
 class PoissonLikelihood(CountLikelihood):
     """``y ~ Poisson(gain (A x + background))``.
 
-    ``f = rate - y log rate`` is convex. It ends at rate 0, which iterates of a sampler do not
-    respect: below ``floor * max(y, 1)`` counts it continues as a parabola with the curvature that
-    it has there, ``1 / (floor^2 max(y, 1))``. So it stays convex, differentiable and finite for
-    all ``x``, with a gradient of known Lipschitz constant. For y = 0 the parabola has curvature
-    where ``f`` has none: it is the wall at 0. What it lets through: 3 % of the mass for y = 0 and
-    floor 0.1 under a flat prior, less for every count more; a `Constraint` removes it.
+    ``f = rate - y log rate`` is convex and defined for positive rates only, but iterates of a
+    sampler may have negative ones. Below ``floor * max(y, 1)`` counts ``f`` is continued by a
+    parabola of curvature ``1 / (floor^2 max(y, 1))``, that of ``f`` at this point for ``y >= 1``.
+    It is then convex, differentiable and finite for all ``x``, with a Lipschitz gradient. For
+    ``y = 0`` the parabola acts as a barrier at 0. Under a flat prior 3 % of the mass remain below a
+    rate of 0 for ``y = 0`` and floor 0.1, and less for larger counts. A `Constraint` removes it.
 
     Attributes:
         operator: Linear forward operator ``A``, real.
         y: Counts (1, *data).
-        gain: Counts per unit of ``A x``: a number or a tensor; 0 where a pixel is dead.
-        background: In the units of ``A x``.
-        floor: Where the parabola starts, as share of the counts.
-        softening: Of the noise ladder; see `CountLikelihood`.
+        gain: Counts per unit of ``A x``: a number or a tensor; 0 for dead pixels.
+        background: Background in units of ``A x``.
+        floor: Rate at which the parabola starts, over ``max(y, 1)``. 0.1 is chosen by hand.
+        softening: Variance of the softening; see `CountLikelihood`.
+
+    Raises:
+        TiltkitError: Counts or parameters are negative, NaN or infinite, or no pixel is alive.
     """
 
     operator: LinearOperator
@@ -48,7 +51,7 @@ class PoissonLikelihood(CountLikelihood):
 
     @cached_property
     def live(self) -> Tensor:
-        """Where the gain is positive."""
+        """Mask of pixels with a positive gain, shaped as ``y``."""
         return self._gain > 0
 
     def softened(self, variance: float) -> PoissonLikelihood:
@@ -56,16 +59,16 @@ class PoissonLikelihood(CountLikelihood):
         return replace(self, softening=variance)
 
     def _normal(self) -> tuple[Tensor, Tensor]:
-        """``y / gain - background``, variance ``max(y, 1) / gain^2``.
+        """Mean ``y / gain - background`` and variance ``max(y, 1) / gain^2``.
 
-        Value, slope and curvature of ``R`` at ``rate = y``, where ``y >= 1``.
+        For ``y >= 1`` this is the expansion of ``R`` to second order at ``rate = y``.
         """
         gain = self._gain.where(self.live, 1.0)
-        return self.counts / gain - self._background, self._gain.square() / self._most
+        return self.counts / gain - self._background, self._gain.square() / self._at_least_one
 
     def _prox(self, t: Tensor) -> Tensor:
-        v = self._gain.square() * self.softening  # of the rate
-        rate, low, curvature = self._rate(t), self.floor * self._most, self._curvature
+        v = self._gain.square() * self.softening  # variance of the rate
+        rate, low, curvature = self._rate(t), self.floor * self._at_least_one, self._curvature
         half = (rate - v) / 2
         inside = half + (half.square() + v * self.counts).sqrt()
         parabola = (rate - v * (1 - self.counts / low - curvature * low)) / (1 + v * curvature)
@@ -75,20 +78,20 @@ class PoissonLikelihood(CountLikelihood):
         return self._gain * (t + self._background)
 
     def _value(self, t: Tensor) -> Tensor:
-        kept, beyond = self._split(t)
-        slope = 1 - self.counts / kept
-        parabola = beyond * (slope + beyond * self._curvature / 2)
-        return poisson_deviance(self.counts, kept.log()) + parabola
+        clamped, rest = self._split(t)
+        slope = 1 - self.counts / clamped
+        parabola = rest * (slope + rest * self._curvature / 2)
+        return poisson_deviance(self.counts, clamped.log()) + parabola
 
     def _slope(self, t: Tensor) -> Tensor:
-        kept, beyond = self._split(t)
-        return self._gain * (1 - self.counts / kept + beyond * self._curvature)
+        clamped, rest = self._split(t)
+        return self._gain * (1 - self.counts / clamped + rest * self._curvature)
 
     def _split(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The rate where ``f`` is itself, and how far below that the rate lies."""
+        """The rate clamped to where ``f`` is not continued, and the remainder (0 or negative)."""
         rate = self._rate(t)
-        kept = rate.maximum(self.floor * self._most)
-        return kept, rate - kept
+        clamped = rate.maximum(self.floor * self._at_least_one)
+        return clamped, rate - clamped
 
     @cached_property
     def _gain(self) -> Tensor:
@@ -99,9 +102,9 @@ class PoissonLikelihood(CountLikelihood):
         return checked("background", self.background, self.y)
 
     @cached_property
-    def _most(self) -> Tensor:
+    def _at_least_one(self) -> Tensor:
         return self.counts.clamp_min(1.0)
 
     @property
     def _curvature(self) -> Tensor:
-        return 1 / (self.floor**2 * self._most)
+        return 1 / (self.floor**2 * self._at_least_one)

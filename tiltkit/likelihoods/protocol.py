@@ -1,4 +1,4 @@
-"""What the engine asks of a likelihood; plugins may bring their own."""
+"""Protocols of likelihoods, which plugins may implement."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["Approximable", "Likelihood", "Softenable", "linear_gaussian"]
 
 @runtime_checkable
 class Likelihood(Protocol):
-    """Any differentiable potential. Linear-Gaussian ones get exact treatment by the engine."""
+    """A differentiable potential ``R(x) = -log p(y | x)``."""
 
     def potential(self, x: Tensor) -> Tensor:
-        """``R`` of images (batch, channel, *space), one float64 value each, up to a constant."""
+        """``R`` of images (batch, channel, *space) up to a constant, (batch,) float64."""
         ...
 
     def gradient(self, x: Tensor) -> Tensor:
-        """Gradient of ``R`` at ``x``, same shape."""
+        """Gradient of ``R``, shaped as ``x``."""
         ...
 
     def chi2(self, x: Tensor) -> Tensor:
-        """Squared residual over noise variance per measured real component, one value each.
+        """Squared residual over noise variance per measured real component, (batch,).
 
         Its expected value at the true image is 1.
         """
@@ -36,16 +36,16 @@ class Likelihood(Protocol):
 
 @runtime_checkable
 class Approximable(Likelihood, Protocol):
-    """A likelihood with a Gaussian near it, so that weighted samplers can start from that one."""
+    """A likelihood with a Gaussian approximation, which `walmc` needs."""
 
     def approximation(self) -> GaussianLikelihood:
-        """A linear-Gaussian likelihood ``R~`` near this one, made from the data alone."""
+        """A linear-Gaussian likelihood with a potential ``R~`` near ``R``, from the data alone."""
         ...
 
 
 @runtime_checkable
 class Softenable(Approximable, Protocol):
-    """A likelihood that knows what it is where ``A x`` carries noise: it is sampled best.
+    """A likelihood that can be adapted to noise in ``A x``: best for the levels of a noise ladder.
 
     Attributes:
         operator: The linear forward operator ``A``.
@@ -54,12 +54,12 @@ class Softenable(Approximable, Protocol):
     operator: Operator
 
     def softened(self, variance: float) -> Approximable:
-        """Its potential where the noise of ``A x`` has a variance: smoother, less curved."""
+        """The likelihood for noise in ``A x`` of a variance: smoother, with smaller curvature."""
         ...
 
 
 def linear_gaussian(likelihood: Likelihood) -> GaussianLikelihood | None:
-    """The likelihood itself where it is linear-Gaussian, its approximation, or None."""
+    """The likelihood where it is linear-Gaussian, else its approximation, else None."""
     if isinstance(likelihood, GaussianLikelihood):
         return likelihood
     return likelihood.approximation() if isinstance(likelihood, Approximable) else None

@@ -1,4 +1,4 @@
-"""Absorbed radiation: Poisson counts behind an object (Beer and Lambert)."""
+"""Transmission: Poisson counts behind an absorbing object (Beer-Lambert law)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TransmissionPoissonLikelihood"]
 
+# Newton steps of the proximal map. Chosen by hand: enough for float64 in the tests.
 NEWTON_STEPS = 12
 
 
@@ -25,20 +26,25 @@ NEWTON_STEPS = 12
 class TransmissionPoissonLikelihood(CountLikelihood):
     """``y ~ Poisson(I0 exp(-A x) + background)``.
 
-    ``f = rate - y log rate`` is convex in ``A x`` without background. With one it is convex where
-    ``rate^2 >= y background`` and concave where the object is all but opaque: there ``almc`` and
-    its theory give no guarantee. ``f`` grows exponentially towards negative ``A x``: from where
-    more than ``steepest * max(y, 1)`` counts would pass it continues as a parabola of the value,
-    slope and curvature there. So its gradient is finite and Lipschitz for all ``x``; the mass
-    beyond is below exp(-6) even for y = 1.
+    Without background ``f = rate - y log rate`` is convex in ``A x``. With background it is convex
+    where ``rate^2 >= y background`` and concave where the object is nearly opaque; there the theory
+    of ``almc`` does not hold. Towards negative ``A x`` ``f`` grows exponentially. Beyond a
+    transmitted count of ``steepest * max(y, 1)`` it is continued by its second-order expansion, so
+    that the gradient is finite and Lipschitz for all ``x``. The mass beyond is below exp(-6) even
+    for ``y = 1``.
 
     Attributes:
         operator: Linear forward operator ``A``, real: line integrals of the attenuation.
         y: Counts (1, *data).
-        i0: Counts without the object (blank scan): a number or a tensor; 0 where a ray is dead.
+        i0: Counts without the object (blank scan, flat field): a number or a tensor; 0 for dead
+            detector pixels.
         background: Counts that do not come through the object: scatter, dark counts.
-        steepest: Where the parabola starts, as multiple of the counts.
-        softening: Of the noise ladder; see `CountLikelihood`.
+        steepest: Transmitted counts at which the parabola starts, over ``max(y, 1)``. 10 is chosen
+            by hand.
+        softening: Variance of the softening; see `CountLikelihood`.
+
+    Raises:
+        TiltkitError: Counts or parameters are negative, NaN or infinite, or no pixel is alive.
     """
 
     operator: LinearOperator
@@ -53,68 +59,71 @@ class TransmissionPoissonLikelihood(CountLikelihood):
 
     @cached_property
     def live(self) -> Tensor:
-        """Where there is a beam."""
+        """Mask of pixels with a positive blank scan, shaped as ``y``."""
         return self._i0 > 0
 
     def softened(self, variance: float) -> TransmissionPoissonLikelihood:
-        """See `CountLikelihood`; the part that is concave becomes a line."""
+        """See `CountLikelihood`; the concave part is replaced by a line."""
         return replace(self, softening=variance)
 
     def _normal(self) -> tuple[Tensor, Tensor]:
-        """``-log((y - background) / I0)``, precision ``(y - background)^2 / y``.
+        """Mean ``-log((y - background) / I0)`` and precision ``(y - background)^2 / y``.
 
-        Rays with no more counts than the background are treated as if half a count had passed,
-        which gives them hardly any weight: their upper bound on the transmission is no Gaussian.
+        Rays with no more counts than the background are taken to transmit half a count. Their
+        precision is then nearly 0: an upper bound on the transmission is not Gaussian.
         """
         passed = (self.counts - self._background).clamp_min(0.5)
         precision = passed.square() / self.counts.clamp_min(1.0)
         return self._log_i0 - passed.log(), torch.where(self.live, precision, 0.0)
 
     def _prox(self, t: Tensor) -> Tensor:
-        """By Newton's method from the left, where the slope, concave, lets it not overshoot."""
+        """See `CountLikelihood`; by Newton's method from the left.
+
+        The slope is concave, so that iterates do not overshoot.
+        """
         v = self.softening
-        reach = t - v * self._slope(t)
-        left, right = t.minimum(reach), t.maximum(reach)
+        explicit = t - v * self._slope(t)
+        left, right = t.minimum(explicit), t.maximum(explicit)  # they bracket the solution
         u = left
         for _ in range(NEWTON_STEPS):
-            kept, beyond = self._split(u)
-            slope, curvature = self._derivatives(kept)
+            clamped, rest = self._split(u)
+            slope, curvature = self._derivatives(clamped)
             curvature = curvature.where(u < self._end, 0.0)
-            excess = u - t + v * (slope + beyond * curvature)
+            excess = u - t + v * (slope + rest * curvature)
             u = (u - excess / (1 + v * curvature)).clamp(left, right)
         return u
 
     def _rate(self, t: Tensor) -> Tensor:
         # Line integrals below the start of the parabola would overflow.
-        kept = t.maximum(self._start - math.log(1e3))
-        return (self._log_i0 - kept).exp() + self._background
+        clamped = t.maximum(self._start - math.log(1e3))
+        return (self._log_i0 - clamped).exp() + self._background
 
     def _value(self, t: Tensor) -> Tensor:
-        kept, beyond = self._split(t)
-        log_rate = torch.logaddexp(self._log_i0 - kept, self._background.log())
-        slope, curvature = self._derivatives(kept)
+        clamped, rest = self._split(t)
+        log_rate = torch.logaddexp(self._log_i0 - clamped, self._background.log())
+        slope, curvature = self._derivatives(clamped)
         curvature = curvature.where(t < self._end, 0.0)
-        parabola = beyond * (slope + beyond * curvature / 2)
+        parabola = rest * (slope + rest * curvature / 2)
         return poisson_deviance(self.counts, log_rate) + parabola
 
     def _slope(self, t: Tensor) -> Tensor:
-        kept, beyond = self._split(t)
-        slope, curvature = self._derivatives(kept)
-        return slope + beyond * curvature.where(t < self._end, 0.0)
+        clamped, rest = self._split(t)
+        slope, curvature = self._derivatives(clamped)
+        return slope + rest * curvature.where(t < self._end, 0.0)
 
     def _derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Slope and curvature of ``rate - y log rate``."""
+        """First and second derivative of ``rate - y log rate`` at line integrals ``t``."""
         passed = (self._log_i0 - t).exp()
         rate = passed + self._background
-        # y passed / rate, also where both are too small to be told from 0
+        # y passed / rate, also where both underflow
         share = torch.sigmoid(self._log_i0 - t - self._background.log())
         slope = self.counts * share - passed
         return slope, passed - self.counts * share * self._background / rate.clamp_min(1e-300)
 
     def _split(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The line integral where ``f`` is itself, and how far beyond that ``t`` lies."""
-        kept = t.clamp(self._start, self._end)
-        return kept, t - kept
+        """``t`` clamped to where ``f`` is not continued, and the remainder."""
+        clamped = t.clamp(self._start, self._end)
+        return clamped, t - clamped
 
     @cached_property
     def _start(self) -> Tensor:
@@ -122,7 +131,10 @@ class TransmissionPoissonLikelihood(CountLikelihood):
 
     @cached_property
     def _end(self) -> Tensor:
-        """Where ``f`` turns concave, if it is to be softened: envelopes need it convex."""
+        """Line integral from which ``f`` is concave; infinite without softening.
+
+        The Moreau envelope needs a convex ``f``.
+        """
         concave_from = (self.counts * self._background).sqrt() - self._background
         if self.softening == 0:
             return torch.full_like(concave_from, math.inf)

@@ -50,7 +50,7 @@ SSIM = (
 
 @hookimpl
 def tiltkit_samplers() -> list[Entry]:
-    """Annealed Langevin samplers: weighted, twisted, and as published."""
+    """Annealed Langevin as published and with weights, and the twisted diffusion sampler."""
     return [
         Entry(
             name="walmc",
@@ -61,7 +61,7 @@ def tiltkit_samplers() -> list[Entry]:
         Entry(
             name="twisted",
             target="tiltkit.sampling.samplers.twisted:Twisted",
-            summary="weighted particles that see the data through the denoiser: right mode weights",
+            summary="weighted particles, likelihood at the denoised image: right mode weights",
             cite=(TDS, ALMC),
         ),
         Entry(

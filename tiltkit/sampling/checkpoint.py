@@ -96,11 +96,11 @@ def save(path: Path, progress: Progress, digest: ProblemDigest) -> None:
             "last_noise.spread": state.last_noise.spread,
             "last_noise.xi": state.last_noise.xi,
         }
-        notes["kernel"] = state.last_noise.kernel
+        notes["kernel"] = state.last_noise.kernel_variance
     if state.likelihood_term is not None:
         tensors |= {
             "likelihood_term.potential": state.likelihood_term.potential,
-            "likelihood_term.score": state.likelihood_term.likelihood_score,
+            "likelihood_term.score": state.likelihood_term.score,
         }
         notes["likelihood_term"] = list(state.likelihood_term.variance)
     for name, part in progress.statistics().items():

@@ -1,4 +1,4 @@
-"""Ratios of sums over all particles: how much a network bends, measured on the way."""
+"""Running estimate of the diagonal of a denoiser's Jacobian, per band of coordinates."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ __all__ = ["JacobianDiagonal", "inner"]
 
 
 class JacobianDiagonal:
-    """``sum <a, b> / (scale sum <a, a>)`` over all particles, in each band, clamped to [0, 1].
+    """Estimate of ``diag(J)`` per band from products ``J v``: ``<v, J v> / <v, v>`` in [0, 1].
 
-    With ``b = J a`` for a Jacobian of a denoiser that is its mean diagonal, weighted by ``a^2``.
-    The sums of particles are added in the same order for any chunk size.
+    For white noise ``v`` this is Hutchinson's estimator of ``tr J / dim``. The Jacobian of an exact
+    denoiser at noise level a is ``Cov[x0 | x_a] / a^2``, so its eigenvalues are not negative. The
+    sums are kept per particle, so that the estimate does not depend on the chunk size.
 
     Args:
-        target: Whose particles they are.
-        bands: Of the coordinates of ``a`` and ``b``.
+        target: The problem; gives the number of particles and the device.
+        bands: Bands of the coordinates of ``v``; one band for all coordinates without it.
     """
 
     def __init__(self, target: Target, bands: Bands | None = None) -> None:
@@ -32,33 +33,44 @@ class JacobianDiagonal:
         shape = (2, target.n, self._bands.count)
         self._sums = torch.zeros(shape, dtype=torch.float64, device=target.device)
 
-    def add(self, rows: slice, a: Tensor, b: Tensor, scale: float = 1.0) -> None:
-        """Take in a chunk of particles."""
-        self._sums[0, rows] = self._bands.inner(a, b) / scale
-        self._sums[1, rows] = self._bands.inner(a, a)
+    def add(self, rows: slice, v: Tensor, jv: Tensor, scale: float = 1.0) -> None:
+        """Set the sums of a chunk of particles.
 
-    @property
-    def values(self) -> list[float]:
-        """The ratio in each band; 0 where nothing was taken in."""
-        top, bottom = self._sums.sum(1)
-        ratios: list[float] = torch.where(bottom > 0, top / bottom, 0.0).clamp(0, 1).tolist()
-        return ratios
-
-    @property
-    def typical(self) -> list[float]:
-        """The median over particles of the ratio of each, in each band.
-
-        Particles between two modes bend by much, and would outweigh all that have found theirs.
+        Args:
+            rows: The particles of the chunk.
+            v: Directions (particle, ...).
+            jv: ``scale J v``, shaped as ``v``.
+            scale: Length of the difference that ``jv`` was measured with.
         """
-        top, bottom = self._sums
-        ratios = torch.where(bottom > 0, top / bottom, 0.0).clamp(0, 1)
-        medians: list[float] = ratios.median(0).values.tolist()
+        self._sums[0, rows] = self._bands.inner(v, jv) / scale
+        self._sums[1, rows] = self._bands.inner(v, v)
+
+    @property
+    def means(self) -> list[float]:
+        """The estimate from the sums over all particles, per band; 0 for a band without sums."""
+        products, squares = self._sums.sum(1)
+        means: list[float] = _quotient(products, squares).tolist()
+        return means
+
+    @property
+    def medians(self) -> list[float]:
+        """The median over particles of the estimate from each particle, per band.
+
+        A particle between two modes has a far larger Jacobian than one inside a mode, and would
+        dominate the mean.
+        """
+        products, squares = self._sums
+        medians: list[float] = _quotient(products, squares).median(0).values.tolist()
         return medians
 
     @property
-    def value(self) -> float:
-        """The ratio of all where there is one band."""
-        return self.values[0]
+    def mean(self) -> float:
+        """The estimate of the only band: ``tr J / dim``."""
+        return self.means[0]
+
+
+def _quotient(products: Tensor, squares: Tensor) -> Tensor:
+    return torch.where(squares > 0, products / squares, 0.0).clamp(0, 1)
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

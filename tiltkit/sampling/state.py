@@ -1,8 +1,8 @@
-"""What a sampler hands from level to level, and what it tells about each level."""
+"""The contract of a sampler: the state that it passes from level to level, and its methods."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from tiltkit.priors.score import reverse_variance
@@ -24,37 +24,42 @@ __all__ = ["Sampler", "State", "LikelihoodTerm", "planned"]
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodTerm:
-    """The data seen from denoised particles: ``h(x) = N(y; A D(x), noise + A C A^H)``.
+    """Likelihood at the denoised images: ``h(x) = N(y; A D(x), noise_var I + A C A^H)``.
 
     Attributes:
-        potential: (particle,) float64, ``-log h``, up to a shared constant.
-        likelihood_score: (particle, ...), gradient of ``log h`` by the denoised image, in the
-            coordinates of `Conditioning`.
-        variance: Assumed error variance of ``D(x)``: the diagonal of ``C``, one value per band.
+        potential: ``-log h`` up to a constant that all particles share, (particle,) float64.
+        score: Likelihood score ``A^H (noise_var I + A C A^H)^-1 (y - A D(x))``: the gradient of
+            ``log h`` with respect to ``D(x)``, (particle, ...), in the coordinates of
+            `Conditioning`.
+        variance: Assumed error covariance ``C`` of ``D(x)``: its diagonal, one value per band.
     """
 
     potential: Tensor
-    likelihood_score: Tensor
+    score: Tensor
     variance: Sequence[float]
+
+    def at(self, rows: Tensor) -> LikelihoodTerm:
+        """The term of the particles ``rows``."""
+        return replace(self, potential=self.potential[rows], score=self.score[rows])
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Particles on their way down the noise ladder.
+    """Weighted particles at one level of the noise ladder.
 
     Attributes:
         c: Particles in the sampler's coordinates (particle, ...).
-        score: Score of the prior at the particles, in the same coordinates.
-        log_weight: (particle,) float64, up to a shared constant.
-        level: Noise level of the targets that the particles follow.
-        last_noise: The last injected Gaussian noise, where the sampler uses it.
-        likelihood_term: Likelihood at the denoised images; None where the target has it at ``x``.
-        mean_jacobian: Mean diagonal of the denoiser's Jacobian, ``tr J / dim``; 0 where it was not
-            measured. The prior's reverse kernel from this level a to b has the variance
-            ``(b^2 + gap mean_jacobian) gap / a^2``, ``gap = a^2 - b^2``: exact for Gaussian priors.
-        shared_ancestry: Share of the pairs of particles that resampling gave a common ancestor.
-        denoised_mean: ``E[x0 | x_a, y]``, averaged over the particles of the level before; None
-            where it was not computed.
+        score: Score of the noised prior at the particles, shaped as ``c``.
+        log_weight: Log weights up to a shared constant, (particle,) float64.
+        level: The level: a noise level, or what else the sampler's `levels` count.
+        last_noise: The last injected Gaussian noise; None where the sampler does not use it.
+        likelihood_term: Likelihood at the denoised images; None where the target has the likelihood
+            at ``x`` itself.
+        mean_jacobian: Mean diagonal of the denoiser's Jacobian, ``tr J / dim`` in [0, 1]; 0 where
+            it was not measured.
+        shared_ancestry: Share of pairs of particles with a common ancestor, in [0, 1].
+        denoised_mean: ``E[x0 | x_a, y]`` averaged over the particles of the level before, in the
+            user's units; None where it was not computed.
     """
 
     c: Tensor
@@ -67,18 +72,27 @@ class State:
     shared_ancestry: float = 0.0
     denoised_mean: Average | None = None
 
-    def kernel(self, level: float) -> float:
-        """Variance of the prior's reverse kernel from here to a lower level."""
+    def kernel_variance(self, level: float) -> float:
+        """Variance ``v`` of the prior's reverse kernel from this level a to a lower level b.
+
+        ``v = (b^2 + gap j) gap / a^2`` with ``gap = a^2 - b^2`` and ``j = tr J / dim``. This is
+        exact for white Gaussian priors. With ``j = 0`` it is the variance of the DDPM step.
+        """
         return reverse_variance(self.level, level, self.mean_jacobian)
 
 
 def planned(levels: Sequence[float], infos: Sequence[Info]) -> float | None:
-    """The next of the planned levels; None at the end."""
+    """The next of the planned levels, after one level for each of ``infos``; None at the end."""
     return levels[len(infos)] if len(infos) < len(levels) else None
 
 
 class Sampler(Protocol):
-    """A posterior sampler: start, one step per level, and the way back to images."""
+    """A posterior sampler: a first state, a step per level, and the state's images.
+
+    Attributes:
+        Options: Model of the settings; an instance of it is the only argument of the constructor.
+        weighted: True where particles carry weights, which the certificate then reports.
+    """
 
     Options: ClassVar[type[BaseModel]]
     weighted: ClassVar[bool]
@@ -86,40 +100,44 @@ class Sampler(Protocol):
     def __init__(self, options: Any) -> None: ...
 
     def levels(self, target: Target) -> Sequence[float]:
-        """The levels as planned, first one for `init`; repeated last ones collect samples.
+        """The planned levels: one for `init`, then one for each `step`.
 
-        How many rounds collect, the option ``collect`` says where there is one: R-hat splits them.
+        A last level that is repeated collects samples. The option ``collect``, where there is one,
+        is the number of these rounds; the split R-hat compares their first and second half.
         """
         ...
 
     def next_level(
         self, target: Target, state: State | None, infos: Sequence[Info]
     ) -> float | None:
-        """The level to visit next; None at the end.
+        """The next level; None at the end of the run.
 
-        Samplers that follow their plan to the letter return `planned`.
+        Samplers without an adaptive ladder return `planned`.
 
         Args:
             target: The problem.
-            state: After the last level; None before the first.
-            infos: Of all levels so far.
+            state: State after the last level; None before the first.
+            infos: Reports of all levels so far.
         """
         ...
 
     def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
-        """Particles at the first level."""
+        """The state at the first level, and its report."""
         ...
 
     def step(
         self, target: Target, state: State, level: float, rng: ParticleRng
     ) -> tuple[State, Info]:
-        """From the state's level to ``level``."""
+        """The state at ``level``, from that at the level before, and its report."""
         ...
 
     def images(self, target: Target, state: State) -> Tensor:
-        """Particles as images (particle, channel, *space)."""
+        """Particles as images (particle, channel, *space), in the prior's value range."""
         ...
 
     def scores(self, target: Target, state: State) -> Tensor | None:
-        """The state's score of the prior as images; None for samplers that follow no score."""
+        """Scores of the prior at the particles, shaped as `images`.
+
+        None for samplers without a last target.
+        """
         ...

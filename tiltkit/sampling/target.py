@@ -1,4 +1,4 @@
-"""A problem made ready for sampling: chunks of particles, a counted score, the tilt's algebra."""
+"""A problem prepared for sampling: chunks of particles, counted scores, Gaussian conditioning."""
 
 from __future__ import annotations
 
@@ -11,43 +11,50 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.likelihoods import GaussianLikelihood, linear_gaussian
 from tiltkit.operators.adjoint import check_adjoint
 from tiltkit.priors.score import score_of
 from tiltkit.protocols import SpectralOperator
-from tiltkit.sampling.gaussian.conditioning import Conditioning, LastNoise
+from tiltkit.sampling.gaussian.conditioning import Conditioning, LastNoise, Step
 from tiltkit.sampling.gaussian.correction import Correction
 from tiltkit.sampling.gaussian.diagonal import DiagonalConditioning
 from tiltkit.sampling.gaussian.iterative import IterativeConditioning
 
 if TYPE_CHECKING:
     from tiltkit.problem import Problem
+    from tiltkit.sampling.particles.rng import ParticleRng
 
 __all__ = ["Target", "chunk_size"]
 
-# Network activations and temporaries of one particle, in tensors of the size of its image:
-# measured for the default network on the CPU at 256x256.
+# Memory of one particle in float32 images: network activations and temporaries. Measured with the
+# shipped network on the CPU at 256x256.
 TENSORS_PER_PARTICLE = 64
 
 
 def chunk_size(shape: tuple[int, ...], n: int, memory_gb: float) -> int:
-    """Particles that fit side by side into ``memory_gb``, at least one and at most ``n``."""
+    """Number of particles that fit into ``memory_gb`` gigabytes, from 1 to ``n``.
+
+    Args:
+        shape: Shape of one image (channel, *space).
+        n: Number of particles.
+        memory_gb: Memory for one chunk in 10^9 bytes.
+    """
     one = prod(shape) * 4 * TENSORS_PER_PARTICLE
     return max(1, min(n, int(memory_gb * 1e9 / one)))
 
 
 @dataclass
 class Target:
-    """What samplers work on.
+    """A problem with the number, device and type of its particles.
 
     Attributes:
         problem: Prior, likelihood and image shape.
         n: Number of particles.
-        chunk: Particles handled side by side.
-        device: Where particles live.
+        chunk: Largest number of particles in one batch.
+        device: Device of the particles.
         dtype: Real type of the particles.
-        network_calls: Score evaluations so far, in calls for all particles.
+        network_calls: Score evaluations per particle so far.
     """
 
     problem: Problem
@@ -58,63 +65,106 @@ class Target:
     network_calls: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse a prior of other images.
+        """Check that the prior fits the images.
 
         Raises:
-            TiltkitError: It has another number of channels, or knows no range of noise.
+            TiltkitError: Its number of channels differs, or its noise range is empty.
         """
         prior, channels = self.problem.prior, self.problem.shape[0]
         if prior.channels not in (0, channels):
             raise TiltkitError(
-                f"The prior is one of images with {prior.channels} channels, and the images here"
-                f" have {channels}.",
-                f"choose or train one for {channels}; complex images have two, re and im.",
+                f"The prior is for images with {prior.channels} channels, but these images have"
+                f" {channels}.",
+                f"choose or train a prior for {channels}; complex images have two, re and im.",
             )
         low, high = prior.sigma_range
         if not 0 < low < high:
             raise TiltkitError(
-                f"The prior knows noise levels from {low:g} to {high:g}, which is no range.",
+                f"The noise range of the prior, {low:g} to {high:g}, is empty.",
                 "correct its sigma_range: smallest first, both above 0.",
             )
 
     def chunks(self) -> Iterator[slice]:
-        """Slices of particles, in order."""
+        """Slices of at most ``chunk`` particles, in order."""
         for first in range(0, self.n, self.chunk):
             yield slice(first, min(first + self.chunk, self.n))
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
-        """The prior's score of a chunk of images, counted."""
+        """Score of the prior at a chunk of images (particle, channel, *space); counts the call."""
         self.network_calls += len(x) / self.n
         return score_of(self.problem.prior, x, sigma)
 
+    def score_at(self, c: Tensor, level: float) -> Tensor:
+        """Score of the prior at a chunk of particles, both in coordinates; counts the call."""
+        conditioning = self.conditioning
+        return conditioning.coordinates(self.score(conditioning.image(c), level))
+
+    def images(self, c: Tensor) -> Tensor:
+        """Images (particle, channel, *space) of all particles, given in coordinates."""
+        return torch.cat([self.conditioning.image(c[rows]) for rows in self.chunks()])
+
     def prior_mean(self, level: float) -> Tensor:
-        """Mean of the prior (1, channel, *space), as a high noise level shows it."""
+        """Estimate ``D(0)`` of the prior's mean at a high noise level, (1, channel, *space)."""
         zero = torch.zeros((1, *self.problem.shape), dtype=self.dtype, device=self.device)
         return level**2 * score_of(self.problem.prior, zero, level)
 
+    def conditioned_gaussian(
+        self, step: Step, rng: ParticleRng
+    ) -> Iterator[tuple[slice, Tensor, LastNoise | None]]:
+        """Samples of the noised prior, taken as Gaussian, given the data: a sampler's start.
+
+        The distribution is ``N(prior mean, v I) exp(-R_s)``. The cost is one network call for one
+        image, which is not counted.
+
+        Args:
+            step: Variance ``v`` of the noised prior and level ``s`` of the potential.
+            rng: Randomness.
+
+        Yields:
+            Per chunk its rows, its particles in coordinates, and the noise in them.
+        """
+        mean = self.conditioning.coordinates(self.prior_mean(step.v**0.5))
+        for rows in self.chunks():
+            m = mean.expand(rows.stop - rows.start, *mean.shape[1:])
+            c, last_noise, _ = self.conditioning.predict(m, step, rng, rows)
+            yield rows, *self.constrain(c, last_noise)
+
     @cached_property
     def linear(self) -> GaussianLikelihood:
-        """The linear-Gaussian likelihood, or the one that approximates the problem's own.
+        """The problem's likelihood where it is linear-Gaussian, its approximation elsewhere.
 
         Raises:
-            TiltkitError: There is none.
+            TiltkitError: The likelihood has no approximation.
         """
         likelihood = self.problem.likelihood
         linear = linear_gaussian(likelihood)
         if linear is None:
             raise TiltkitError(
                 f"The sampler needs a Gaussian likelihood, not {type(likelihood).__name__}.",
-                "give it an approximation(), or use --sampler almc, which takes any"
+                "give it a method approximation(), or use --sampler almc, which takes any"
                 " differentiable likelihood.",
             )
         return linear
 
-    @cached_property
-    def conditioning(self) -> Conditioning:
-        """Linear-Gaussian algebra of the likelihood or its approximation.
+    def require_gaussian(self) -> None:
+        """Check that the likelihood is Gaussian, for samplers that have no correction.
 
         Raises:
-            TiltkitError: As `check_measurement`.
+            UsageError: The likelihood is not Gaussian.
+        """
+        if self.correction is not None:
+            raise UsageError(
+                f"This sampler needs a Gaussian likelihood, not"
+                f" {type(self.problem.likelihood).__name__}.",
+                "use --sampler walmc or almc.",
+            )
+
+    @cached_property
+    def conditioning(self) -> Conditioning:
+        """Gaussian conditioning on the data, with the likelihood or its approximation.
+
+        Raises:
+            TiltkitError: See `check_measurement`.
         """
         self.check_measurement()
         diagonalised = isinstance(self.linear.operator, SpectralOperator)
@@ -122,11 +172,11 @@ class Target:
         return algebra(self.linear, self.problem.shape, self.dtype)
 
     def check_measurement(self) -> None:
-        """Refuse operator and measurement that do not fit each other or the images.
+        """Check that operator, measurement and images fit each other.
 
         Raises:
-            TiltkitError: The measurement has another type or shape than the operator's, or the
-                adjoint is none: samples would be wrong without a word.
+            TiltkitError: The type or shape of the measurement is not that of the operator's output,
+                or the operator's adjoint is wrong.
         """
         operator, y = self.linear.operator, self.linear.y
         if y.real.dtype != self.dtype:
@@ -148,21 +198,21 @@ class Target:
 
     @cached_property
     def correction(self) -> Correction | None:
-        """From the approximation to the likelihood; None where the likelihood is Gaussian."""
+        """Correction from the approximation to the exact likelihood; None where it is Gaussian."""
         likelihood = self.problem.likelihood
         if likelihood is self.linear:
             return None
-        return Correction.of(likelihood, self.linear, self.problem.shape, self.dtype, self.device)
+        return Correction.between(
+            likelihood, self.linear, self.problem.shape, self.dtype, self.device
+        )
 
-    def bounded(self, x: Tensor) -> Tensor:
-        """Images within the constraint."""
+    def constrain_images(self, x: Tensor) -> Tensor:
+        """Images (particle, channel, *space) that meet the problem's constraint."""
         constraint = self.problem.constraint
         return x if constraint is None else constraint.apply(x)
 
-    def constrained(
-        self, c: Tensor, last_noise: LastNoise | None
-    ) -> tuple[Tensor, LastNoise | None]:
-        """Particles in the tilt's coordinates, and the noise in them, within the constraint."""
+    def constrain(self, c: Tensor, last_noise: LastNoise | None) -> tuple[Tensor, LastNoise | None]:
+        """Particles in coordinates that meet the problem's constraint, and the noise in them."""
         constraint = self.problem.constraint
         if constraint is None:
             return c, last_noise

@@ -1,1 +1,1 @@
-"""Helpers for tests of samplers, priors and operators, those of plugins too."""
+"""Helpers for tests of samplers, priors and operators, for tiltkit and its plugins."""

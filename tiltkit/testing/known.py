@@ -1,4 +1,4 @@
-"""Small problems whose posterior is known exactly."""
+"""Small problems with a posterior in closed form: Gaussian mixture priors, linear measurements."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Known:
 
     Attributes:
         problem: The problem.
-        weights: (component,) float64.
-        means: (component, pixel) float64.
-        covariance: (pixel, pixel) float64, the same for all components.
+        weights: Posterior weights of the components, (component,) float64.
+        means: Posterior means of the components, (component, pixel) float64.
+        covariance: Posterior covariance of each component, (pixel, pixel) float64.
     """
 
     problem: Problem
@@ -38,12 +38,12 @@ class Known:
 
     @property
     def mean(self) -> Tensor:
-        """Exact posterior mean (pixel)."""
+        """Exact posterior mean (pixel,)."""
         return self.weights @ self.means
 
 
 class Plain:
-    """A linear operator without a known spectrum: the engine has to solve by iteration."""
+    """A linear operator without its singular value decomposition, so that solves are iterative."""
 
     def __init__(self, operator: LinearOperator) -> None:
         self.forward, self.adjoint = operator.forward, operator.adjoint
@@ -53,7 +53,7 @@ class Plain:
         return self.adjoint(self.forward(x))
 
     def solve(self, alpha: float, beta: float, b: Tensor) -> Tensor:
-        """Not there: the engine brings its own iteration."""
+        """Not implemented; samplers use their own conjugate gradients."""
         raise NotImplementedError
 
 
@@ -67,16 +67,16 @@ def make_known(
     sigma_range: tuple[float, float],
     plain: bool = False,
 ) -> Known:
-    """A mixture of equal Gaussians around given means, measured by a random matrix with noise.
+    """A mixture of isotropic Gaussians with equal weights, measured by a random matrix with noise.
 
     Args:
-        means: Of the components (component, pixel); their type is that of the problem.
-        variance: Of every pixel within a component.
+        means: Means of the components (component, pixel); their dtype is that of the problem.
+        variance: Variance of each pixel within a component.
         data: Number of measurements.
-        noise: Standard deviation of the noise.
-        seed: Of the matrix, the truth (from the first component) and the noise.
-        sigma_range: Noise levels of the prior.
-        plain: Hide the singular value decomposition of the matrix, so that solves are iterative.
+        noise: Standard deviation of the measurement noise.
+        seed: Seed of the matrix, the truth (from the first component) and the noise.
+        sigma_range: Noise range of the prior.
+        plain: Hide the singular value decomposition of the matrix (`Plain`).
     """
     g = torch.Generator().manual_seed(seed)
     k, d = means.shape

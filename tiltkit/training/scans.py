@@ -200,6 +200,6 @@ def draw(
             pass
         x = group.samples()
         level = group.progress.infos[-1].noise_level
-        clean = target.bounded(x + level**2 * problem.prior.score(x, level))
+        clean = target.constrain_images(x + level**2 * problem.prior.score(x, level))
     image: NDArray[np.float32] = clean[0].float().cpu().numpy()
     return image

@@ -107,7 +107,7 @@ def test_network_calls_are_counted_per_sample(kind, calls):
 
 
 @pytest.mark.parametrize("kind", ["dps", "diffpir", "ula"])
-def test_operators_without_a_spectrum_will_do(kind):
+def test_operators_without_a_spectrum_are_supported(kind):
     case = known(plain=True)
     operator = case.problem.likelihood.operator
     dense = known().problem.likelihood.operator
@@ -116,7 +116,7 @@ def test_operators_without_a_spectrum_will_do(kind):
     assert torch.isfinite(x).all()
 
 
-def test_ddrm_says_that_it_needs_a_spectrum():
+def test_ddrm_without_a_diagonalised_operator_is_an_error():
     with pytest.raises(UsageError, match="DDRM needs an operator that is diagonalised") as caught:
         finished(known(plain=True), make("ddrm"))
     assert "diffpir" in caught.value.hint
@@ -176,7 +176,7 @@ def test_complex_images_and_data_come_out_near_the_truth(kind):
     assert case.problem.likelihood.chi2(x).mean() < 30
 
 
-def test_beyond_the_noise_range_of_the_prior_the_denoiser_does_the_next_best():
+def test_beyond_the_noise_range_of_the_prior_the_nearest_level_is_used():
     case = known()
     object.__setattr__(case.problem.prior, "sigma_range", (0.01, 5.0))
     target = Target(case.problem, 1, 1, dtype=torch.float64)
@@ -204,13 +204,13 @@ def test_dps_differentiates_through_the_network_as_it_is_loaded():
     assert torch.isfinite(x).all()
 
 
-def test_dps_says_which_priors_it_cannot_use():
+def test_dps_with_a_prior_without_gradients_is_an_error():
     case = network_problem(lambda x, sigma: x.detach())
     with pytest.raises(TiltkitError, match="DPS differentiates through the prior"):
         finished(case, make("dps"), n=1, dtype=torch.float32)
 
 
-def test_a_likelihood_that_is_not_gaussian_is_refused():
+def test_a_likelihood_that_is_not_gaussian_is_an_error():
     case = known()
     with pytest.raises(UsageError, match="Gaussian likelihood, not object"):
         finished(replace(case, problem=replace(case.problem, likelihood=object())), make("ula"))

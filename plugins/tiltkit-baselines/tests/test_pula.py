@@ -36,8 +36,10 @@ def test_small_steps_give_the_mean_and_spread_of_a_gaussian_posterior(plain):
 
 
 @pytest.mark.parametrize("gamma", [0.25, 0.5])
-def test_where_the_preconditioner_fits_the_variance_is_too_large_by_what_the_class_says(gamma):
-    """A prior that is all noise: the step is an AR(1) process with a known variance."""
+def test_the_variance_of_a_matched_gaussian_target_is_too_large_by_the_documented_factor(
+    gamma,
+):
+    """With a prior of variance 0 the step is an AR(1) process of known variance."""
     point = torch.zeros(1, 6, dtype=torch.float64)
     known = make_known(point, 0.0, data=3, noise=0.2, seed=3, sigma_range=(0.5, 0.6))
     x, _ = sample(known, n=4000, levels=30, gamma=gamma)
@@ -48,7 +50,7 @@ def test_where_the_preconditioner_fits_the_variance_is_too_large_by_what_the_cla
 
 
 def _posterior_draw(target, seed):
-    """A draw from ``N(0, 0.5^2 I) exp(-R)``."""
+    """A sample of ``N(0, 0.5^2 I) exp(-R)``."""
     zero = torch.zeros(1, 6, dtype=torch.float64)
     rng = ParticleRng([seed], 1, target.device)
     c, _, _ = target.conditioning.predict(
@@ -76,7 +78,7 @@ def test_levels_have_a_constant_ratio_and_the_range_of_the_prior():
     torch.testing.assert_close(ratios, ratios[0].expand_as(ratios))
 
 
-def test_a_likelihood_that_is_not_gaussian_is_refused(monkeypatch):
+def test_a_likelihood_that_is_not_gaussian_is_an_error(monkeypatch):
     monkeypatch.setattr(Target, "correction", object())
     with pytest.raises(UsageError, match="needs a Gaussian likelihood"):
         sample(gaussian(), n=2)

@@ -1,4 +1,4 @@
-"""Replica exchange: exact where it should be, and the mode weights that annealing gets wrong."""
+"""Replica exchange: exact Gaussian posteriors, and the mode weights that annealing gets wrong."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from tiltkit_baselines.exchange import Chain, swapped_by_line
+from tiltkit_baselines.exchange import Chain, swap_by_line
 from tiltkit_baselines.pula import Pula, PulaOptions
 from tiltkit_baselines.replica import Replica, ReplicaOptions
 
@@ -86,7 +86,7 @@ def test_exchange_gives_the_modes_that_annealing_got_wrong_their_exact_weights(o
 
 
 def test_line_integrals_give_the_exact_density_ratio_of_gaussians():
-    """Simpson's rule is exact there, so that who swaps follows the closed form."""
+    """Simpson's rule is exact for Gaussians, so that accepted swaps follow the closed form."""
     known, n = gaussian(), 4000
     target = Target(known.problem, n, n, dtype=torch.float64)
     rng, rows = ParticleRng([0], n, target.device), slice(0, n)
@@ -99,7 +99,7 @@ def test_line_integrals_give_the_exact_density_ratio_of_gaussians():
         ).expand(n, 4)
         return Chain(c, score, level, level / 2)
 
-    _, accepted = swapped_by_line(target, chain(x_hot, a), chain(x_cold, b), 3, rng, rows)
+    _, accepted = swap_by_line(target, chain(x_hot, a), chain(x_cold, b), 3, rng, rows)
     matrix, mean = known.problem.likelihood.operator.matrix, known.problem.prior.means[0]
 
     def log_density(x, level):

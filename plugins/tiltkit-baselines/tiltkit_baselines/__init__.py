@@ -1,3 +1,3 @@
-"""Baselines for tiltkit: other posterior samplers, to compare with on one's own data."""
+"""Baselines for tiltkit: published posterior samplers to compare with."""
 
 __version__ = "0.1.0"

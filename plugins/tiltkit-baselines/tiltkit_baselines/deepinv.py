@@ -1,10 +1,10 @@
 """deepinv's DPS, DiffPIR, DDRM and ULA as samplers of tiltkit, to compare with.
 
-deepinv works on images between 0 and 1. Images ``x`` of the prior become ``(x - low) / (high -
-low)``, and the problem ``y = A x + noise`` its equal for these: ``A`` stays, data and noise are
-shifted and scaled. Traps of deepinv 0.5 that are dealt with here: a sample depends on its batch
-and ``seed=0`` is ignored (particles run one at a time, each with its own generator, inside a fork
-of the global random state); default denoisers are downloads (the prior is the denoiser).
+deepinv expects images between 0 and 1. Images ``x`` of the prior become
+``(x - low) / (high - low)``; data and noise are shifted and scaled accordingly, and ``A`` is kept.
+Two properties of deepinv 0.5 are worked around. Its samples depend on their batch, and ``seed=0``
+is ignored: particles run one at a time, each with its own seed, in a fork of the global random
+state. Its default denoisers are downloaded: here the prior is the denoiser.
 """
 
 from __future__ import annotations
@@ -38,45 +38,48 @@ __all__ = [
 
 
 class DeepinvOptions(BaseModel):
-    """Settings that all of deepinv's samplers share."""
+    """Options of all of deepinv's samplers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    low: float = Field(-1.0, description="image value that deepinv takes for 0")
-    high: float = Field(1.0, description="image value that deepinv takes for 1")
+    low: float = Field(-1.0, description="image value that becomes 0 for deepinv")
+    high: float = Field(1.0, description="image value that becomes 1 for deepinv")
 
 
 class DpsOptions(DeepinvOptions):
-    """Settings of `Dps`, with deepinv's names and defaults."""
+    """Options of `Dps`, with deepinv's names and defaults."""
 
     steps: int = Field(1000, ge=2, description="time steps")
     guidance: Literal["norm", "annealed"] = Field(
-        "norm", description="norm: as published; annealed: by the variance of data and noise level"
+        "norm",
+        description="norm: as published; annealed: scaled by the noise variance",
     )
     weight: float = Field(
-        1.0, gt=0, description="of the data; about 1 with annealed, often hundreds with norm"
+        1.0,
+        gt=0,
+        description="weight of the data; about 1 with annealed, often hundreds with norm",
     )
     schedule: Literal["vp", "ve"] = Field("vp", description="variance preserving or exploding")
 
 
 class DiffPirOptions(DeepinvOptions):
-    """Settings of `DiffPir`, with deepinv's names and defaults."""
+    """Options of `DiffPir`, with deepinv's names and defaults."""
 
     steps: int = Field(100, ge=2, le=1000, description="iterations")
-    zeta: float = Field(0.1, ge=0, le=1, description="share of fresh noise in a step")
+    zeta: float = Field(0.1, ge=0, le=1, description="share of new noise in a step")
     lambda_: float = Field(7.0, gt=0, description="weight of the prior against the data")
 
 
 class DdrmOptions(DeepinvOptions):
-    """Settings of `Ddrm`, with deepinv's names and defaults."""
+    """Options of `Ddrm`, with deepinv's names and defaults."""
 
     steps: int = Field(100, ge=2, description="noise levels, evenly spaced from 1 to 0")
-    eta: float = Field(0.85, ge=0, le=1, description="share of fresh noise where nothing is known")
-    etab: float = Field(1.0, ge=0, le=1, description="weight of the data where they are known")
+    eta: float = Field(0.85, ge=0, le=1, description="share of new noise in unmeasured coordinates")
+    etab: float = Field(1.0, ge=0, le=1, description="weight of the data in measured coordinates")
 
 
 class UlaOptions(DeepinvOptions):
-    """Settings of `Ula`, with deepinv's names and defaults, except for the step."""
+    """Options of `Ula`, with deepinv's names and defaults, except for the step."""
 
     steps: int = Field(1000, ge=1, description="steps of the chain")
     sigma: float = Field(0.05, gt=0, description="noise level of the prior, images between 0 and 1")
@@ -86,10 +89,11 @@ class UlaOptions(DeepinvOptions):
 
 
 class DeepinvSampler(ABC):
-    """One of deepinv's samplers, particle by particle; levels count the particles left to do.
+    """Base class: runs one of deepinv's samplers once per particle.
 
-    There are no weights and no scores of a target, so the certificate has no Fisher divergence.
-    Constraints of the problem are applied to finished samples only.
+    Levels count the remaining particles. There are no weights and no scores of a last target, so
+    that the certificate has no Fisher divergence. The problem's constraint is applied to finished
+    samples only.
     """
 
     Options: ClassVar[type[BaseModel]]
@@ -104,7 +108,7 @@ class DeepinvSampler(ABC):
             )
 
     def levels(self, target: Target) -> list[float]:
-        """The particles left to do, first all of them."""
+        """Numbers of remaining particles, from all to 0."""
         return [float(left) for left in range(target.n, -1, -1)]
 
     def next_level(
@@ -114,7 +118,7 @@ class DeepinvSampler(ABC):
         return planned(self.levels(target), infos)
 
     def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
-        """Check that the sampler can do this problem; nothing is computed yet."""
+        """Zeros, after a check that the sampler supports the problem."""
         with torch.inference_mode(mode=False):
             self._check(self._scaled(target))
         shape = (target.n, *target.problem.shape)
@@ -124,7 +128,7 @@ class DeepinvSampler(ABC):
     def step(
         self, target: Target, state: State, level: float, rng: ParticleRng
     ) -> tuple[State, Info]:
-        """Run deepinv for the next particle."""
+        """The state with one more sample."""
         particle = target.n - int(state.level)
         rows = slice(particle, particle + 1)
         seed = int(rng.normal(rows, (), torch.float64).view(torch.int64)) & (2**63 - 1)
@@ -141,15 +145,19 @@ class DeepinvSampler(ABC):
         return state.c
 
     def scores(self, target: Target, state: State) -> None:
-        """None: these samplers have no last target whose score they could give."""
+        """None: these samplers have no last target."""
         return
 
     @abstractmethod
     def _sample(self, scaled: Scaled, denoiser: Denoiser) -> Tensor:
-        """One sample between 0 and 1, (1, channel, *space); global random state is ours."""
+        """One sample between 0 and 1, (1, channel, *space); may use the global random state."""
 
     def _check(self, scaled: Scaled) -> None:
-        """Raise a `TiltkitError` for problems that the sampler cannot do."""
+        """Check that the sampler supports the problem.
+
+        Raises:
+            TiltkitError: It does not.
+        """
         return
 
     def _scaled(self, target: Target) -> Scaled:
@@ -163,7 +171,7 @@ class DeepinvSampler(ABC):
 
     def _state(self, target: Target, x: Tensor, level: float) -> tuple[State, Info]:
         zero = torch.zeros(target.n, dtype=torch.float64, device=target.device)
-        # Finished samples carry no noise: the last thing that each of them saw is a denoiser.
+        # Finished samples have no noise: the last operation of each is a denoiser.
         done = level == 0
         sigma = 0.0 if done else target.problem.prior.sigma_range[0]
         info = Info(noise_level=sigma, ess=float(target.n), final=done)
@@ -173,10 +181,10 @@ class DeepinvSampler(ABC):
 class Dps(DeepinvSampler):
     """Diffusion posterior sampling through deepinv.
 
-    Targets the posterior with ``p(y | x_t)`` replaced by ``p(y | D(x_t))``: no exact target at any
-    level. Costs ``steps - 1`` network calls per sample, and as many gradients through the network,
-    each of them worth about 1.4 calls, which are not counted. deepinv's defaults give the data
-    little weight: try ``guidance=annealed``.
+    It replaces ``p(y | x_t)`` by ``p(y | D(x_t))``, so that no level has an exact target. It costs
+    ``steps - 1`` network calls per sample, and as many gradients through the network. A gradient
+    costs about 1.4 calls and is not counted. deepinv's defaults give the data a small weight: try
+    ``guidance=annealed``.
 
     Needs a prior that can be differentiated. Cite Chung et al., ICLR 2023, arXiv:2209.14687.
     """
@@ -187,14 +195,14 @@ class Dps(DeepinvSampler):
         prior, target = scaled.target.problem.prior, scaled.target
         x = torch.zeros((1, *target.problem.shape), dtype=target.dtype, device=target.device)
         with torch.enable_grad():
-            # The score of a denoiser depends on x in any case; what counts is the denoiser.
+            # A score (D(x) - x) / sigma^2 has a gradient even where D has none, so test D itself.
             denoise = getattr(prior, "denoise", prior.score)
             clean = denoise(x.requires_grad_(), prior.sigma_range[1])
         if not clean.requires_grad:
             raise TiltkitError(
                 f"DPS differentiates through the prior, which {type(prior).__name__} does not"
                 " allow.",
-                "use a network or closed-form prior, or a sampler without gradients such as walmc.",
+                "use a network or closed-form prior, or --sampler walmc.",
             )
 
     def _sample(self, scaled: Scaled, denoiser: Denoiser) -> Tensor:
@@ -213,9 +221,9 @@ class Dps(DeepinvSampler):
 class DiffPir(DeepinvSampler):
     """Diffusion plug-and-play restoration through deepinv.
 
-    Targets no distribution: it alternates denoising, a proximal step on the data and fresh noise.
-    Costs ``steps`` network calls per sample. Denoised images are clamped to between ``low`` and
-    ``high`` in each step, so these must hold all values of the prior.
+    It has no target distribution: it alternates denoising, a proximal step on the data and new
+    noise. It costs ``steps`` network calls per sample. Denoised images are clamped between ``low``
+    and ``high`` in each step; this range must include all image values of the prior.
 
     Cite Zhu et al., CVPRW 2023, arXiv:2305.08995.
     """
@@ -238,12 +246,11 @@ class DiffPir(DeepinvSampler):
 class Ddrm(DeepinvSampler):
     """Denoising diffusion restoration models through deepinv.
 
-    Targets the posterior in the basis where ``A^H A`` is diagonal, with each coordinate treated by
-    itself. Costs ``steps`` network calls per sample. deepinv 0.5 draws its noise with half of the
-    variance (it divides by the square root of 2), so that samples spread too little; that is left
-    as it is.
+    It treats each coordinate in which ``A^H A`` is diagonal independently. It costs ``steps``
+    network calls per sample. deepinv 0.5 draws noise with half of the variance (it divides by the
+    square root of 2), so that the spread of samples is too small; this is not corrected.
 
-    Needs an operator that is diagonalised. Cite Kawar et al., NeurIPS 2022, arXiv:2201.11793.
+    Needs a diagonalised operator. Cite Kawar et al., NeurIPS 2022, arXiv:2201.11793.
     """
 
     Options = DdrmOptions
@@ -252,8 +259,7 @@ class Ddrm(DeepinvSampler):
         operator = scaled.likelihood.operator
         if not isinstance(operator, SpectralOperator):
             raise UsageError(
-                f"DDRM needs an operator that is diagonalised, which {type(operator).__name__} is"
-                " not.",
+                f"DDRM needs a diagonalised operator, and {type(operator).__name__} is none.",
                 "use --sampler diffpir, dps or walmc.",
             )
 
@@ -264,31 +270,31 @@ class Ddrm(DeepinvSampler):
         target, operator, o = scaled.target, scaled.likelihood.operator, self.options
         assert isinstance(operator, SpectralOperator)  # noqa: S101  (checked at the start)
         back, gains = operator.to_spectral(operator.adjoint(scaled.y)), operator.eigenvalues.sqrt()
-        if back.is_complex():  # deepinv gets the real components, as the tilt has them
+        if back.is_complex():  # deepinv gets real components, as `Conditioning.coordinates` returns
             back, gains = torch.view_as_real(back), gains[..., None]
         gains = gains.to(target.dtype).expand_as(back)
-        likelihood_term_at = gains > gains.max() * torch.finfo(gains.dtype).eps ** 0.5 * 10
+        measured = gains > gains.max() * torch.finfo(gains.dtype).eps ** 0.5 * 10
         physics = DecomposablePhysics(
             V_adjoint=target.conditioning.coordinates,
             V=target.conditioning.image,
-            mask=torch.where(likelihood_term_at, gains, 0.0),
+            mask=torch.where(measured, gains, 0.0),
             noise_model=GaussianNoise(scaled.sigma),
             device=target.device,
         )
         levels = torch.linspace(1, 0, o.steps, dtype=torch.float64).tolist()
         sampler = DDRM(denoiser, sigmas=levels, eta=o.eta, etab=o.etab)
-        # White noise in these coordinates, as that of the data.
-        y = torch.where(likelihood_term_at, back / gains, 0.0)
+        # Data whose noise is white in these coordinates.
+        y = torch.where(measured, back / gains, 0.0)
         sample: Tensor = sampler(y, physics)
         return sample
 
 
 class Ula(DeepinvSampler):
-    """The plug-and-play unadjusted Langevin algorithm through deepinv; each sample ends a chain.
+    """The plug-and-play unadjusted Langevin algorithm through deepinv; one chain per sample.
 
-    Targets ``p_sigma^alpha exp(-R)`` at one noise level; without a ladder it finds no other modes,
-    and it needs many steps where the data fix some directions far better than others. Costs
-    ``steps`` network calls per sample.
+    The target is ``p_sigma^alpha exp(-R)`` at one noise level. Without a ladder a chain stays in
+    one mode. It needs many steps where the data determine some directions far better than others.
+    It costs ``steps`` network calls per sample.
 
     Cite Laumont et al., SIAM J. Imaging Sci. 15 (2022), arXiv:2103.04715.
     """
@@ -317,7 +323,7 @@ class Ula(DeepinvSampler):
         return sample
 
     def _step_size(self, scaled: Scaled) -> float:
-        """That of the user, or half of ``1 / (alpha / sigma^2 + |A|^2 / noise_var)``."""
+        """The option, or half of ``1 / (alpha / sigma^2 + |A|^2 / noise_var)``."""
         o = self.options
         if o.step_size is not None:
             return float(o.step_size)
@@ -332,7 +338,7 @@ class Ula(DeepinvSampler):
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """The global random state, set to a seed inside, and as it was outside."""
+    """Seed the global random state inside of the context, and restore it at the end."""
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What this plugin adds to tiltkit; imports nothing heavy."""
+"""Entries of this plugin; imports neither torch nor deepinv."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ ULA = (
 
 @hookimpl
 def tiltkit_samplers() -> list[Entry]:
-    """Samplers to compare with."""
+    """Published samplers to compare with."""
 
-    def of_deepinv(name: str, attribute: str, summary: str, cite: str) -> Entry:
+    def deepinv_entry(name: str, attribute: str, summary: str, cite: str) -> Entry:
         target = f"tiltkit_baselines.deepinv:{attribute}"
         return Entry(
             name=f"baselines.{name}",
@@ -52,17 +52,22 @@ def tiltkit_samplers() -> list[Entry]:
         Entry(
             name="baselines.pula",
             target="tiltkit_baselines.pula:Pula",
-            summary="preconditioned Langevin with the exact likelihood, as in BART's sample",
+            summary="preconditioned unadjusted Langevin, exact likelihood, as in BART's sample",
             cite=(PULA,),
         ),
         Entry(
             name="baselines.replica",
             target="tiltkit_baselines.replica:Replica",
-            summary="replica exchange across noise levels: repairs mode weights, small problems",
+            summary="replica exchange across noise levels: right mode weights in small problems",
             cite=(REPLICA, TEMPERING),
         ),
-        of_deepinv("dps", "Dps", "deepinv's DPS: needs gradients through the prior", DPS),
-        of_deepinv("diffpir", "DiffPir", "deepinv's DiffPIR: plug-and-play, no target", DIFFPIR),
-        of_deepinv("ddrm", "Ddrm", "deepinv's DDRM: operators that are diagonalised", DDRM),
-        of_deepinv("ula", "Ula", "deepinv's ULA: one noise level, many steps", ULA),
+        deepinv_entry("dps", "Dps", "deepinv's DPS: gradients through the prior", DPS),
+        deepinv_entry(
+            "diffpir",
+            "DiffPir",
+            "deepinv's DiffPIR: plug-and-play, no target distribution",
+            DIFFPIR,
+        ),
+        deepinv_entry("ddrm", "Ddrm", "deepinv's DDRM: diagonalised operators only", DDRM),
+        deepinv_entry("ula", "Ula", "deepinv's ULA: one noise level, many steps", ULA),
     ]

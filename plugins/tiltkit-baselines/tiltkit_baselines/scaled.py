@@ -1,4 +1,4 @@
-"""One image between 0 and 1, as deepinv's samplers want it: the problem and its prior, scaled."""
+"""A problem and its prior rescaled to image values between 0 and 1, for deepinv's samplers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["Denoiser", "Scaled"]
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """A problem for one image between 0 and 1.
+    """A problem for one image ``z = (x - low) / width``, ``x`` an image of the prior.
 
     Attributes:
-        target: The problem as it is.
+        target: The problem for ``x``.
         likelihood: Its likelihood.
-        low: Image value that becomes 0.
-        width: How much becomes 1.
+        low: Image value of the prior that becomes 0.
+        width: Difference of the image values that become 1 and 0.
     """
 
     target: Target
@@ -33,19 +33,19 @@ class Scaled:
 
     @property
     def sigma(self) -> float:
-        """Standard deviation of the noise."""
+        """Standard deviation of the noise of the scaled measurement."""
         return float(self.likelihood.noise_var**0.5 / self.width)
 
     @property
     def y(self) -> Tensor:
-        """The measurement, without the share of ``low``."""
-        y = self.likelihood.y.clone()  # of this moment, so that autograd may use it
+        """Measurement ``(y - A low) / width`` (1, *data) of ``z``."""
+        y = self.likelihood.y.clone()  # a tensor outside of inference mode, for autograd
         offset = torch.full((1, *self.target.problem.shape), self.low, **self._kind())
         return (y - self.likelihood.operator.forward(offset)) / self.width
 
     @property
     def start(self) -> Tensor:
-        """Least squares with the identity as prior covariance, (1, channel, *space)."""
+        """Least-squares solution with the identity as prior covariance, (1, channel, *space)."""
         back = self.likelihood.operator.adjoint(self.y)
         solved = self.likelihood.operator.solve(self.sigma**2, 1.0, back)
         return torch.as_tensor(solved).clone()
@@ -67,20 +67,20 @@ class Scaled:
         return physics.to(self.target.device)
 
     def image(self, z: Tensor) -> Tensor:
-        """Back to the prior's values."""
+        """Images ``x`` of the prior from ``z``."""
         return (self.low + self.width * z).to(self.target.dtype)
 
     def denoised(self, z: Tensor, sigma: float) -> Tensor:
-        """The prior's denoiser. Outside of its noise range it does the next best.
+        """The prior's denoiser for ``z`` with noise of standard deviation ``sigma``.
 
-        Above, the image is shrunk together with the noise, which is exact where noise is all that
-        is seen; below, the smallest level that it knows is used.
+        Above the prior's noise range the noisy image is scaled down to the largest noise level,
+        which is right where noise dominates. Below it the smallest level is used.
         """
         low, high = self.target.problem.prior.sigma_range
         level = self.width * sigma
-        known = min(max(level, low), high)
-        x = self.image(z) * (known / max(level, known))
-        clean = x + known**2 * self.target.score(x, known)
+        nearest = min(max(level, low), high)
+        x = self.image(z) * (nearest / max(level, nearest))
+        clean = x + nearest**2 * self.target.score(x, nearest)
         return ((clean - self.low) / self.width).to(z.dtype)
 
     def _kind(self) -> dict[str, Any]:
@@ -88,13 +88,18 @@ class Scaled:
 
 
 class Denoiser(torch.nn.Module):
-    """What deepinv asks of a denoiser: images and one noise level, as a number or a tensor."""
+    """The prior's denoiser with deepinv's interface: images, and a noise level."""
 
     def __init__(self, scaled: Scaled) -> None:
         super().__init__()
         self._scaled = scaled
 
     def forward(self, x: Tensor, sigma: Tensor | float, **_: Any) -> Tensor:
-        """The posterior mean of clean images between 0 and 1."""
+        """Denoised images ``E[z | noisy]``.
+
+        Args:
+            x: Noisy images (batch, channel, *space).
+            sigma: Noise level: a number, or a tensor of equal numbers.
+        """
         level = float(sigma.flatten()[0]) if isinstance(sigma, Tensor) else float(sigma)
         return self._scaled.denoised(x, level)

@@ -1,1 +1,1 @@
-"""Conditioning on linear-Gaussian data: diagonal and iterative algebra, other likelihoods."""
+"""Gaussian conditioning: the linear-Gaussian algebra, and corrections for other likelihoods."""

@@ -1,9 +1,15 @@
-"""The linear-Gaussian algebra of one noise level: tilted prediction, its weight, Langevin moves.
+"""Gaussian conditioning: the linear-Gaussian algebra of one noise level.
 
-Names follow the mathematics: ``N = A^H A``, potentials ``R_s`` with covariance
-``S_s = noise_var I + s^2 A A^H``; ``b`` is the noise level of the prior. Particles are held in
-the tilt's own coordinates: spectral where ``N`` is diagonalised (then everything is elementwise),
-plain images elsewhere.
+Symbols, here and in the implementations `DiagonalConditioning` and `IterativeConditioning`:
+
+    y = A x + noise, noise_var     the measurement and its noise variance per real component
+    N = A^H A
+    S_s = noise_var I + s^2 A A^H  covariance of the data given an image with noise of level s
+    R_s(x) = 1/2 (y - A x)^H S_s^-1 (y - A x)           potential of level s; R_0 = -log p(y | x)
+    P = (I / v + A^H S_s^-1 A)^-1  covariance of ``N(m, v I) exp(-R_s)``; preconditioner of moves
+
+Particles are held in the coordinates of the implementation: spectral ones where ``N`` is
+diagonalised, so that all operations are elementwise, and images elsewhere.
 """
 
 from __future__ import annotations
@@ -19,37 +25,37 @@ if TYPE_CHECKING:
     from tiltkit.operators.bands import Bands
     from tiltkit.sampling.particles.rng import ParticleRng
 
-__all__ = ["LastNoise", "Step", "Conditioning"]
+__all__ = ["Conditioning", "LastNoise", "Step"]
 
 
 @dataclass(frozen=True, slots=True)
 class LastNoise:
-    """The newest noise in particles, independent of all that was there before: ``spread * xi``.
+    """The last injected Gaussian noise ``spread * xi``, independent of the particles before it.
 
     Attributes:
-        spread: Standard deviation, of a shape that broadcasts against the particles.
-        xi: White noise (particle, ...); coloured by `IterativeConditioning`, with a spread of 1.
-        kernel: Variance ``v`` of the prediction that it comes from.
+        spread: Standard deviation; broadcasts against the particles.
+        xi: White noise (particle, ...); in `IterativeConditioning` coloured, with ``spread`` 1.
+        kernel_variance: Variance ``v`` of the kernel ``N(m, v I)`` that was conditioned.
     """
 
     spread: Tensor
     xi: Tensor
-    kernel: float
+    kernel_variance: float
 
     def at(self, rows: slice | Tensor) -> LastNoise:
-        """That of some particles."""
+        """The noise of the particles ``rows``."""
         return replace(self, xi=self.xi[rows])
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The Gaussian of one step: ``N(m, v I) exp(-R_s)``, normalised.
+    """Parameters of the Gaussian ``N(m, v I) exp(-R_s)`` of one step.
 
     Attributes:
         v: Variance of the prior's kernel; ``b^2`` for Langevin moves at noise level ``b``.
-        s: Level of the potential.
-        length: Of a Langevin move, in relaxation times of a Gaussian with the covariance
-            ``P = (I / v + A^H S_s^-1 A)^-1``.
+        s: Noise level of the potential ``R_s``.
+        length: Length of a Langevin move in relaxation times of a Gaussian with covariance ``P``;
+            0 for predictions.
     """
 
     v: float
@@ -58,58 +64,78 @@ class Step:
 
 
 class Conditioning(Protocol):
-    """What samplers need of a linear-Gaussian likelihood."""
+    """Linear-Gaussian algebra of one likelihood.
+
+    Attributes:
+        iterations: Solver iterations so far; 0 without a solver.
+        normalised: True where potentials include ``1/2 log det S_s``, so that their constant is the
+            same at all levels.
+        bands: Groups of coordinates with one error variance each.
+    """
 
     iterations: int
     normalised: ClassVar[bool]
+    bands: Bands
 
     def coordinates(self, x: Tensor) -> Tensor:
-        """Images (particle, channel, *space) in the tilt's coordinates."""
+        """Coordinates (particle, ...) of images (particle, channel, *space)."""
         ...
 
     def image(self, c: Tensor) -> Tensor:
-        """Coordinates back to images."""
+        """Images (particle, channel, *space) of coordinates (particle, ...)."""
         ...
 
     def potential(self, c: Tensor, s: float) -> Tensor:
-        """``R_s`` up to a constant shared by all particles, float64 (particle,).
+        """``R_s`` up to a constant that all particles share, (particle,) float64.
 
-        Where `normalised`, the constant is shared by all levels too: ``-log N(y; A x, S_s)``.
+        Where `normalised` this is ``-log N(y; A x, S_s)`` up to a constant that all levels share.
         """
         ...
-
-    bands: Bands
 
     def likelihood_score(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
-        """``A^H S^-1 (y - A x)`` and the potential, with ``S = noise_var I + A C A^H``.
+        """Likelihood score ``A^H S^-1 (y - A x)`` and potential for ``S = noise_var I + A C A^H``.
 
         Args:
-            c: Particles.
-            variance: The diagonal of ``C``, one value for each of the `bands`.
+            c: Particles (particle, ...).
+            variance: Diagonal of the error covariance ``C``, one value for each of the `bands`.
+
+        Returns:
+            The score, shaped as ``c``, and the potential, (particle,) float64.
         """
         ...
 
-    def weighted_residual(self, c: Tensor, variance: Sequence[float]) -> Tensor:
-        """``r^H S^-1 r`` of the residual, ``S`` as in `likelihood_score`, float64 (particle,)."""
-        ...
+    def residual_ratio(self, c: Tensor, variance: Sequence[float]) -> Tensor:
+        """``r^H S^-1 r`` of ``r = y - A x`` over its expected value, (particle,) float64.
 
-    def line_search(self, c: Tensor, direction: Tensor) -> Tensor:
-        """The multiple (particle,) of a direction that brings ``c`` nearest to the data.
-
-        ``(A d)^H (y - A c) / |A d|^2``, float64.
+        The expected value is for residuals with the covariance ``S`` of `likelihood_score`.
         """
         ...
 
-    def white(self, rng: ParticleRng, rows: slice) -> Tensor:
-        """White noise."""
+    def step_length(self, c: Tensor, direction: Tensor) -> Tensor:
+        """Multiple of ``direction`` that minimises ``|y - A x|^2``, (particle,) float64.
+
+        This is the least-squares step length ``(A d)^H (y - A x) / |A d|^2``.
+        """
+        ...
+
+    def white_noise(self, rng: ParticleRng, rows: slice) -> Tensor:
+        """Coordinates of white noise images of variance 1, for the particles ``rows``."""
         ...
 
     def predict(
         self, m: Tensor, step: Step, rng: ParticleRng, rows: slice
     ) -> tuple[Tensor, LastNoise, Tensor]:
-        """A draw from ``N(m, v I) exp(-R_s)``, the noise in it, and the log of its normaliser.
+        """Samples of ``N(m, v I) exp(-R_s) / Z(m)``, their noise, and ``log Z(m)``.
 
-        The logarithm is float64 (particle,), up to the constant of `potential`.
+        Args:
+            m: Mean of the prior's kernel (particle, ...).
+            step: ``v`` and ``s``.
+            rng: Randomness.
+            rows: The particles of this chunk.
+
+        Returns:
+            Samples shaped as ``m``; the noise in them; ``log Z``, (particle,) float64, up to the
+            constant of `potential`.
         """
         ...
 
@@ -122,12 +148,21 @@ class Conditioning(Protocol):
         rng: ParticleRng,
         rows: slice,
     ) -> tuple[Tensor, LastNoise | None]:
-        """One preconditioned Langevin step towards ``p_b exp(-R_s)``, and its newest noise.
+        """One preconditioned Langevin move towards ``p_b exp(-R_s)``, and its noise.
 
-        ``x + e P grad + K n + rest``, where ``n`` is the newest noise in ``x`` and ``K n`` has
-        the covariance ``e P / 2`` with it: then the variance of the target is kept in every
-        direction of a Gaussian, however much wider than ``P`` it is, and not only where ``P``
-        fits, as without ``n``. This is Leimkuhler and Matthews' scheme (Appl. Math. Res. Express
-        2013) for any ``n``.
+        ``x + e P g + K n + rest``, with ``e = 1 - exp(-length)``, ``g`` the gradient of the log of
+        the target and ``n`` the last noise in ``x``. ``K n`` has the covariance ``e P / 2`` with
+        ``n``. The move then keeps the variance of a Gaussian target in every direction, also where
+        the target is much wider than ``P``. Without ``n`` it does so only where the target's
+        covariance is ``P``. This generalises the scheme of Leimkuhler and Matthews (Appl. Math.
+        Res. Express 2013).
+
+        Args:
+            c: Particles (particle, ...).
+            score: Score of the noised prior at ``c``, shaped as ``c``.
+            step: ``v = b^2``, ``s`` and the length.
+            last_noise: Last noise in ``c``; None where it is not known.
+            rng: Randomness.
+            rows: The particles of this chunk.
         """
         ...

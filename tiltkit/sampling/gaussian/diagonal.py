@@ -1,4 +1,7 @@
-"""Gaussian conditioning where ``A^H A`` is diagonal: elementwise. Names as in `Conditioning`."""
+"""Gaussian conditioning where ``A^H A`` is diagonalised, elementwise.
+
+Symbols: `tiltkit.sampling.gaussian.conditioning`.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,11 @@ __all__ = ["DiagonalConditioning"]
 
 
 class DiagonalConditioning:
-    """Algebra for a diagonalised ``N = U diag(eig) U^H``: elementwise, exact, no iterations.
+    """Elementwise algebra for ``N = U diag(eig) U^H``: exact, without iterations.
 
-    Along the range of ``A`` the residual energy is ``|z - eig c|^2 / (eig (noise_var + s^2 eig))``
-    with ``z = U^H A^H y``; across it the energy does not depend on ``x`` and is left out.
+    With ``z = U^H A^H y`` and ``c = U^H x``, ``r^H S_s^-1 r`` is the sum of
+    ``|z - eig c|^2 / (eig (noise_var + s^2 eig))`` over coordinates with ``eig > 0``. The part of
+    the residual outside the range of ``A`` does not depend on ``x`` and is left out.
     """
 
     iterations = 0
@@ -46,17 +50,21 @@ class DiagonalConditioning:
         eig = operator.eigenvalues.to(dtype)
         # One value per real component, so that all arithmetic is plain real arithmetic.
         eig = eig[..., None].expand(*eig.shape, 2).contiguous() if self._complex else eig
-        # Directions that A hardly sees carry only rounding errors, of eigenvalues and of z.
-        self._weigh_prediction = eig > eig.max() * torch.finfo(eig.dtype).eps * 10
-        self._eig = torch.where(self._weigh_prediction, eig, 0.0)
-        self._z = torch.where(self._weigh_prediction, self._z, 0.0)
+        # Coordinates with a tiny eigenvalue hold only rounding errors of eig and z. The factor 10
+        # is chosen by hand.
+        self._measured = eig > eig.max() * torch.finfo(eig.dtype).eps * 10
+        self._eig = torch.where(self._measured, eig, 0.0)
+        self._z = torch.where(self._measured, self._z, 0.0)
         self._noise_var = likelihood.noise_var
-        # Complex coordinates of real images come in pairs that say the same.
-        self._freedom = math.prod(shape) / self._z[0].numel()
+        # Real degrees of freedom per stored component: 1/2 for the conjugate pairs of real images.
+        self._dof = math.prod(shape) / self._z[0].numel()
         self.bands = self._bands()
 
     def _bands(self) -> Bands:
-        """By frequency where coordinates have one: it tells more of a prior than eigenvalues."""
+        """Bands of spatial frequency where coordinates have one, of eigenvalues elsewhere.
+
+        The error variance of a denoised image depends on the frequency more than on the eigenvalue.
+        """
         if not isinstance(self._operator, FourierOperator):
             return Bands.of(self._eig)
         bands = Bands.octaves(self._operator.frequency)
@@ -65,7 +73,7 @@ class DiagonalConditioning:
         return replace(bands, labels=bands.labels[..., None])
 
     def coordinates(self, x: Tensor) -> Tensor:
-        """``U^H x``."""
+        """``U^H x``, complex values as a last axis of two real ones."""
         c = self._operator.to_spectral(x)
         return torch.view_as_real(c) if self._complex else c
 
@@ -81,18 +89,18 @@ class DiagonalConditioning:
     def likelihood_score(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
         """See `Conditioning`."""
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
-        spread = self._spread(variance)
-        return residual / spread, self._energy(residual, spread)
+        variances = self._residual_variance(variance)
+        return residual / variances, self._energy(residual, variances)
 
     def predict(
         self, m: Tensor, step: Step, rng: ParticleRng, rows: slice
     ) -> tuple[Tensor, LastNoise, Tensor]:
-        """See `Conditioning`; the normaliser is the potential of ``m`` at noise plus ``v``."""
+        """See `Conditioning`; ``log Z(m)`` is minus the potential at ``sqrt(s^2 + v)``."""
         noise_var, eig, v, s = self._noise_var, self._eig, step.v, step.s
         c = noise_var + (s**2 + v) * eig
         log_z = -self.potential(m, math.sqrt(s**2 + v))
         spread = torch.sqrt(v * (noise_var + s**2 * eig) / c)
-        last_noise = LastNoise(spread, self.white(rng, rows), v)
+        last_noise = LastNoise(spread, self.white_noise(rng, rows), v)
         x = torch.addcmul(v * self._z / c, 1 - v * eig / c, m)
         return x.addcmul_(last_noise.spread, last_noise.xi), last_noise, log_z
 
@@ -108,33 +116,29 @@ class DiagonalConditioning:
         """See `Conditioning`."""
         eig = self._eig
         s_s = self._noise_var + step.s**2 * eig
-        p = step.v * s_s / (s_s + step.v * eig)
+        p = step.v * s_s / (s_s + step.v * eig)  # eigenvalues of P
         e = torch.full_like(p, -math.expm1(-step.length))
         if last_noise is None:
             keep, rest = torch.zeros_like(p), 2 * e - e**2
         else:
-            v = last_noise.spread**2 / p
-            e = torch.minimum(e, 2 * v)
-            keep, rest = e / (2 * v) * last_noise.spread, e - e**2 / (4 * v)
+            ratio = last_noise.spread**2 / p  # variance of the last noise in units of P
+            e = torch.minimum(e, 2 * ratio)  # so that K is at most the identity
+            keep, rest = e / (2 * ratio) * last_noise.spread, e - e**2 / (4 * ratio)
         drift = e * p
         x = torch.addcmul(drift * self._z / s_s, 1 - drift * eig / s_s, c)
         x.addcmul_(drift, score)
         if last_noise is not None:
             x.addcmul_(keep, last_noise.xi)
-        newest = LastNoise((rest * p).clamp_min_(0).sqrt_(), self.white(rng, rows), step.v)
-        return x.addcmul_(newest.spread, newest.xi), newest
+        noise = LastNoise((rest * p).clamp_min_(0).sqrt_(), self.white_noise(rng, rows), step.v)
+        return x.addcmul_(noise.spread, noise.xi), noise
 
-    def weighted_residual(self, c: Tensor, variance: Sequence[float]) -> Tensor:
+    def residual_ratio(self, c: Tensor, variance: Sequence[float]) -> Tensor:
         """See `Conditioning`."""
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
-        likelihood_term_at = (
-            self._weigh_prediction.expand_as(self._z[0]).count_nonzero().clamp_min(1)
-        )
-        return self._squares(residual, self._spread(variance)) / (
-            self._freedom * likelihood_term_at
-        )
+        measured = self._measured.expand_as(self._z[0]).count_nonzero().clamp_min(1)
+        return self._squares(residual, self._residual_variance(variance)) / (self._dof * measured)
 
-    def line_search(self, c: Tensor, direction: Tensor) -> Tensor:
+    def step_length(self, c: Tensor, direction: Tensor) -> Tensor:
         """See `Conditioning`."""
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
         fit, energy = (
@@ -143,21 +147,21 @@ class DiagonalConditioning:
         )
         return fit / energy.clamp_min(1e-30)
 
-    def _spread(self, variance: Sequence[float]) -> Tensor:
-        """``noise_var + variance eig``, the variance of a residual ``z - eig c`` over ``eig``."""
+    def _residual_variance(self, variance: Sequence[float]) -> Tensor:
+        """``noise_var + variance eig``: variance of the residual ``z - eig c``, over ``eig``."""
         return self._noise_var + self.bands.spread_out(variance) * self._eig
 
-    def _energy(self, residual: Tensor, spread: Tensor) -> Tensor:
-        """The potential of particles with the residual ``z - eig c``."""
-        determinant = spread[self._weigh_prediction].log().sum(dtype=torch.float64)
-        return 0.5 * (self._squares(residual, spread) + self._freedom * determinant)
+    def _energy(self, residual: Tensor, variances: Tensor) -> Tensor:
+        """Potential with ``1/2 log det S`` for the residual ``z - eig c``, (particle,) float64."""
+        log_det = variances[self._measured].log().sum(dtype=torch.float64)
+        return 0.5 * (self._squares(residual, variances) + self._dof * log_det)
 
-    def _squares(self, residual: Tensor, spread: Tensor) -> Tensor:
-        """``|z - eig c|^2 / (eig spread)``, summed over all that is seen."""
-        precision = torch.where(self._weigh_prediction, 1 / (self._eig * spread), 0.0)
+    def _squares(self, residual: Tensor, variances: Tensor) -> Tensor:
+        """``|z - eig c|^2 / (eig variances)``, summed over measured coordinates, (particle,)."""
+        precision = torch.where(self._measured, 1 / (self._eig * variances), 0.0)
         return residual.square().mul_(precision).flatten(1).sum(1, dtype=torch.float64)
 
-    def white(self, rng: ParticleRng, rows: slice) -> Tensor:
+    def white_noise(self, rng: ParticleRng, rows: slice) -> Tensor:
         """See `Conditioning`."""
         xi = self._operator.spectral_white(rng.normal(rows, self._shape, self._dtype))
         return torch.view_as_real(xi) if self._complex else xi

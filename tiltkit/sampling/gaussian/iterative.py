@@ -1,4 +1,7 @@
-"""The algebra of a level for any linear operator: iterative solves. Names as in `Conditioning`."""
+"""Gaussian conditioning for any linear operator, by iterative solves.
+
+Symbols: `tiltkit.sampling.gaussian.conditioning`.
+"""
 
 from __future__ import annotations
 
@@ -23,50 +26,58 @@ if TYPE_CHECKING:
 
 __all__ = ["IterativeConditioning"]
 
-# Error of a misfit that solves may leave.
-_JUDGING = 0.01
-# Largest over smallest eigenvalue of a covariance of the data that solves still have to do with.
-_CONDITION = 1e4
+# Error of a residual ratio that solves may leave. Chosen by hand: far below the limit of 1.2 that
+# it is compared with.
+RATIO_ERROR = 0.01
+# Largest condition number of a data covariance that is solved with. Chosen by hand: conjugate
+# gradients in single precision still converge there.
+MAX_CONDITION = 1e4
 
 
 class IterativeConditioning:
-    """Algebra for any linear operator, through batched solves with ``noise_var I + c A A^H``.
+    """Algebra for any linear operator, by batched solves with ``noise_var I + c A A^H``.
 
-    Solves are those of measurements, not of images: what the data do not see is exact, however
-    small the noise, and potentials are plain inner products. Draws with covariance
-    ``(I / v + A^H S_s^-1 A)^-1`` are ``P`` applied to noise of its inverse: white noise, and noise
-    of covariance ``S_s`` in data space pulled back by ``A^H S_s^-1``.
+    Solves are in data space. Directions that are not measured are therefore exact, however small
+    the noise, and potentials are inner products. Noise of covariance ``P`` is ``P`` applied to
+    noise of covariance ``P^-1``: white noise of variance ``1 / v``, and ``A^H S_s^-1`` applied to
+    noise of covariance ``S_s``.
 
-    Solves stop where what is left out is too small to matter: ``weighing`` nats of a potential
-    for each measured value, and ``drawing`` standard deviations of a pixel (root mean square).
+    Coordinates are images. Bands are shells of spatial frequency.
 
-    Bands are shells of spatial frequency, which most operators see in the order of their radius.
+    Where the noise of the image is far above that of the data, ``S_s`` is nearly singular, and
+    conjugate gradients do not converge in single precision. There the noise variance in ``S_s`` is
+    raised until its condition number is `MAX_CONDITION`. This is allowed because potentials with
+    ``s > 0`` are free to choose; only ``R_0`` must be exact.
 
-    Noise of the image far above that of the data makes ``S_s`` nearly singular: iterations grow
-    without end, and single precision cannot tell the two apart. There ``S_s`` has more noise than
-    the data, as much as keeps its condition number at ``_CONDITION``: potentials at high noise are
-    free to choose, only the last, at s = 0, is that of the data.
+    Args:
+        likelihood: The linear-Gaussian likelihood.
+        shape: Shape of an image (channel, *space).
+        dtype: Real type of the particles.
+        potential_error: Error of a potential that solves may leave, in nats per measured value.
+        sample_error: Error of a sample that solves may leave, in posterior standard deviations of a
+            pixel (root mean square).
     """
 
-    normalised: ClassVar[bool] = False  # determinants are out of reach of iterative solves
+    normalised: ClassVar[bool] = False  # iterative solves give no determinant
 
     def __init__(
         self,
         likelihood: GaussianLikelihood,
         shape: tuple[int, ...],
         dtype: torch.dtype,
-        weighing: float = 3e-3,
-        drawing: float = 0.01,
+        potential_error: float = 3e-3,
+        sample_error: float = 0.01,
     ) -> None:
         self._operator = likelihood.operator
         self._y, self._noise_var = likelihood.y, likelihood.noise_var
         self._shape, self._dtype = shape, dtype
         self._measured = likelihood.measured
-        self._weighing = 2 * weighing * self._measured
-        self._drawing = drawing**2 * math.prod(shape)
-        self._judging = _JUDGING * self._measured
+        # Squared errors in units of the system, see `conjugate_gradient`.
+        self._potential_error = 2 * potential_error * self._measured
+        self._sample_error = sample_error**2 * math.prod(shape)
+        self._ratio_error = RATIO_ERROR * self._measured
         self.bands = Bands.shells(shape, likelihood.y.device)
-        self._expected = lru_cache(maxsize=1)(self._expected_energy)  # the same for all chunks
+        self._expected = lru_cache(maxsize=1)(self._expected_square)  # the same for all chunks
         self.iterations = 0
 
     def coordinates(self, x: Tensor) -> Tensor:
@@ -84,77 +95,65 @@ class IterativeConditioning:
     def likelihood_score(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
         """See `Conditioning`; one solve for both."""
         r = self._y - self._operator.forward(c)
-        solved = self._solve(*self._spread(variance), r, self._weighing)
+        solved = self._solve(*self._covariance(variance), r, self._potential_error)
         return self._operator.adjoint(solved), _energy(r, solved)
 
-    def weighted_residual(self, c: Tensor, variance: Sequence[float]) -> Tensor:
-        """See `Conditioning`; another solve."""
+    def residual_ratio(self, c: Tensor, variance: Sequence[float]) -> Tensor:
+        """See `Conditioning`; one more solve."""
         r = self._y - self._operator.forward(c)
-        solved = self._solve(*self._spread(variance), r, self._judging)
+        solved = self._solve(*self._covariance(variance), r, self._ratio_error)
         return 2 * _energy(r, solved) / self._expected(tuple(variance))
 
-    def _expected_energy(self, variance: tuple[float, ...]) -> float:
-        """Of ``r^H S^-1 r``, for residuals whose covariance is S less what `_noise_at` adds.
+    def _expected_square(self, variance: tuple[float, ...]) -> float:
+        """``E[r^H S^-1 r]`` for residuals whose covariance is ``S`` without the raised noise.
 
-        Without that it is the number of measured values, with it another solve.
+        This is the number of measured values where `_noise_at` adds nothing. Otherwise it is a
+        trace, estimated by one solve with random signs (Hutchinson).
         """
-        spread, noise_var = self._spread(variance)
+        covariance, noise_var = self._covariance(variance)
         excess = noise_var - self._noise_var
         if excess <= 0:
             return float(self._measured)
-        difference_step = self._probe
-        answer = self._solve(spread, noise_var, difference_step, self._judging)
-        alive = float(2 * _energy(difference_step, difference_step))
-        blind = (self._measured - alive) * self._noise_var / noise_var
-        return blind + alive - excess * float(2 * _energy(difference_step, answer))
+        signs = self._random_signs
+        solved = self._solve(covariance, noise_var, signs, self._ratio_error)
+        dependent = float(2 * _energy(signs, signs))
+        independent = (self._measured - dependent) * self._noise_var / noise_var
+        return independent + dependent - excess * float(2 * _energy(signs, solved))
 
-    def line_search(self, c: Tensor, direction: Tensor) -> Tensor:
+    def step_length(self, c: Tensor, direction: Tensor) -> Tensor:
         """See `Conditioning`."""
-        r, likelihood_term_at = (
-            self._y - self._operator.forward(c),
-            self._operator.forward(direction),
-        )
-        return _energy(r, likelihood_term_at) / _energy(
-            likelihood_term_at, likelihood_term_at
-        ).clamp_min(1e-30)
+        r, ad = self._y - self._operator.forward(c), self._operator.forward(direction)
+        return _energy(r, ad) / _energy(ad, ad).clamp_min(1e-30)
 
-    def _spread(self, variance: Sequence[float]) -> tuple[Tensor | float, float]:
-        """``C`` and the white part of ``S`` of variances by band."""
+    def _covariance(self, variance: Sequence[float]) -> tuple[Tensor | float, float]:
+        """``C`` of the variances per band, and the noise variance in ``S``, as `_solve` needs."""
         largest = max(variance)
-        spread = self.bands.spread_out(variance) if min(variance) < largest else largest
-        return spread, self._noise_at(largest)
+        c = self.bands.spread_out(variance) if min(variance) < largest else largest
+        return c, self._noise_at(largest)
 
     @cached_property
-    def _probe(self) -> Tensor:
-        """Random signs (1, *data) where the data depend on the image at all, zero elsewhere."""
+    def _random_signs(self) -> Tensor:
+        """Random signs (1, *data); 0 for data that do not depend on the image."""
         g = torch.Generator().manual_seed(0)
         image = torch.randn((1, *self._shape), generator=g, dtype=self._dtype).to(self._y.device)
-        likelihood_term_at = self._operator.forward(image)
-        parts = (
-            torch.view_as_real(likelihood_term_at)
-            if likelihood_term_at.is_complex()
-            else likelihood_term_at
-        )
+        data = self._operator.forward(image)
+        parts = torch.view_as_real(data) if data.is_complex() else data
         signs = torch.randn(parts.shape, generator=g, dtype=self._dtype).sign().to(parts.device)
-        difference_step = torch.where(parts == 0, 0.0, signs)
-        return (
-            torch.view_as_complex(difference_step)
-            if likelihood_term_at.is_complex()
-            else difference_step
-        )
+        signs = torch.where(parts == 0, 0.0, signs)
+        return torch.view_as_complex(signs) if data.is_complex() else signs
 
-    def white(self, rng: ParticleRng, rows: slice) -> Tensor:
+    def white_noise(self, rng: ParticleRng, rows: slice) -> Tensor:
         """See `Conditioning`."""
         return rng.normal(rows, self._shape, self._dtype)
 
     def predict(
         self, m: Tensor, step: Step, rng: ParticleRng, rows: slice
     ) -> tuple[Tensor, LastNoise, Tensor]:
-        """See `Conditioning`; one solve for mean and normaliser."""
+        """See `Conditioning`; one solve for mean and ``log Z``, one for the noise."""
         v, s2 = step.v, step.s**2
         r = self._y - self._operator.forward(m)
-        energy = min(self._weighing, self._drawing * s2 / v)
-        solved = self._solve(s2 + v, self._noise_at(s2), r, energy)
+        error = min(self._potential_error, self._sample_error * s2 / v)
+        solved = self._solve(s2 + v, self._noise_at(s2), r, error)
         one = torch.ones((), dtype=m.dtype, device=m.device)
         last_noise = LastNoise(one, self._noise(v, step.s, rng, rows), v)
         mean = m + v * self._operator.adjoint(solved)
@@ -171,44 +170,45 @@ class IterativeConditioning:
     ) -> tuple[Tensor, None]:
         """See `Conditioning`.
 
-        With ``n ~ N(0, Q^-1)``, ``Q = I / kernel + A^H S_s^-1 A``, ``K`` is ``e/2 P Q`` and the
-        rest has the covariance ``e P - e^2/4 P Q P``. It is not known apart from the drift, so
-        that a second move has no noise to reuse.
+        With ``n ~ N(0, Q^-1)``, ``Q = I / kernel_variance + A^H S_s^-1 A``, ``K`` is ``e/2 P Q``
+        and the rest has the covariance ``e P - e^2/4 P Q P``. One solve serves drift and noise, so
+        that the noise alone is not known and the move returns None for it.
         """
         v, s2 = step.v, step.s**2
         e = -math.expm1(-step.length)
         if last_noise is not None:
-            e = min(e, 2 * last_noise.kernel / v)
+            e = min(e, 2 * last_noise.kernel_variance / v)
         q, kept = e * score, torch.zeros_like(c)
-        likelihood_score = e * (self._y - self._operator.forward(c))
+        d = e * (self._y - self._operator.forward(c))
         if last_noise is None:
-            prior, data = (2 * e - e**2) / v, 2 * e - e**2
+            image_part, data_part = (2 * e - e**2) / v, 2 * e - e**2
         else:
             kept = e / 2 * last_noise.xi
-            q = q + e / 2 * (1 / last_noise.kernel - 1 / v) * last_noise.xi
-            prior, data = e / v - e**2 / (4 * last_noise.kernel), e - e**2 / 4
-        q = q + math.sqrt(prior) * rng.normal(rows, self._shape, self._dtype)
-        likelihood_score = likelihood_score + math.sqrt(data) * self._data(step.s, rng, rows)
-        return c + kept + self._smooth(v, s2, q, likelihood_score), None
+            q = q + e / 2 * (1 / last_noise.kernel_variance - 1 / v) * last_noise.xi
+            image_part = e / v - e**2 / (4 * last_noise.kernel_variance)
+            data_part = e - e**2 / 4
+        q = q + math.sqrt(image_part) * rng.normal(rows, self._shape, self._dtype)
+        d = d + math.sqrt(data_part) * self._data_noise(step.s, rng, rows)
+        return c + kept + self._precondition(v, s2, q, d), None
 
     def _noise(self, v: float, s: float, rng: ParticleRng, rows: slice) -> Tensor:
-        """Noise of covariance ``(I / v + A^H S_s^-1 A)^-1``."""
-        data = self._data(s, rng, rows)
+        """Noise of covariance ``P``, shaped as a chunk of images."""
+        d = self._data_noise(s, rng, rows)
         q = rng.normal(rows, self._shape, self._dtype) / math.sqrt(v)
-        return self._smooth(v, s**2, q, data)
+        return self._precondition(v, s**2, q, d)
 
-    def _smooth(self, v: float, s2: float, q: Tensor, d: Tensor) -> Tensor:
-        """``P q + P A^H S_s^-1 d``.
+    def _precondition(self, v: float, s2: float, q: Tensor, d: Tensor) -> Tensor:
+        """``P q + P A^H S_s^-1 d`` of images ``q`` and data ``d``, by one solve.
 
-        It is ``v q + v A^H (noise_var I + (v + s^2) A A^H)^-1 (d - v A q)``.
-        An error of the solve is smaller by ``v / (noise_var / |A|^2 + s^2)``, in units of ``P``.
+        It equals ``v q + v A^H (noise_var I + (v + s^2) A A^H)^-1 (d - v A q)``. In units of ``P``
+        the error is ``v / (noise_var / |A|^2 + s^2)`` times that of the solve.
         """
         d = d - v * self._operator.forward(q)
-        solved = self._solve(s2 + v, self._noise_at(s2), d, self._drawing * s2 / v)
+        solved = self._solve(s2 + v, self._noise_at(s2), d, self._sample_error * s2 / v)
         return v * (q + self._operator.adjoint(solved))
 
-    def _data(self, s: float, rng: ParticleRng, rows: slice) -> Tensor:
-        """Noise of covariance ``S_s`` in data space."""
+    def _data_noise(self, s: float, rng: ParticleRng, rows: slice) -> Tensor:
+        """Noise of covariance ``S_s`` (particle, *data)."""
         shape = tuple(self._y.shape[1:])
         if self._y.is_complex():
             xi = torch.view_as_complex(rng.normal(rows, (*shape, 2), self._dtype))
@@ -220,8 +220,8 @@ class IterativeConditioning:
         return noise + s * self._operator.forward(rng.normal(rows, self._shape, self._dtype))
 
     def _noise_at(self, s2: float) -> float:
-        """Variance of the white part of ``S_s``: that of the data, or what keeps it regular."""
-        return max(self._noise_var, s2 * self._norm / _CONDITION) if s2 > 0 else self._noise_var
+        """Noise variance in ``S_s``: that of the data, or what `MAX_CONDITION` needs."""
+        return max(self._noise_var, s2 * self._norm / MAX_CONDITION) if s2 > 0 else self._noise_var
 
     @cached_property
     def _norm(self) -> float:
@@ -230,32 +230,36 @@ class IterativeConditioning:
         start = torch.randn((1, *self._shape), generator=g, dtype=self._dtype)
         return norm_squared(self._operator, start.to(self._y.device))
 
-    def _solve(self, c: float | Tensor, noise_var: float, r: Tensor, energy: float) -> Tensor:
-        """``(noise_var I + A C A^H)^-1 r``, up to an error of a size in units of the system.
+    def _solve(self, c: float | Tensor, noise_var: float, r: Tensor, error: float) -> Tensor:
+        """``(noise_var I + A C A^H)^-1 r`` by preconditioned conjugate gradients.
 
-        ``C`` is a number, or one for each Hartley coefficient.
+        Args:
+            c: Diagonal of ``C``: a number, or one for each Hartley coefficient.
+            noise_var: Noise variance in the system.
+            r: Right-hand sides (particle, *data).
+            error: Squared error of the solution in the norm of the system, per particle.
         """
         operator = self._operator
         precondition = None
-        likelihood_term_at = isinstance(c, torch.Tensor) or c > 0
-        if likelihood_term_at and isinstance(operator, PreconditionedOperator):
+        has_image_part = isinstance(c, torch.Tensor) or c > 0
+        if has_image_part and isinstance(operator, PreconditionedOperator):
             variance = torch.full_like(self._y.real, noise_var)
             precondition = operator.data_preconditioner(variance, c)
         x, iterations = conjugate_gradient(
             lambda u: operator.forward(self.bands.scale(operator.adjoint(u), c)),
             r,
             noise_var,
-            float(likelihood_term_at),
+            float(has_image_part),
             rtol=4 * torch.finfo(r.dtype).eps,
             max_iter=2000,
             precondition=precondition or (lambda u: u / noise_var),
-            energy=energy,
+            energy=error,
         )
         self.iterations += iterations
         return x
 
 
 def _energy(r: Tensor, solved: Tensor) -> Tensor:
-    """``r^H solved / 2``, float64 (particle,)."""
+    """``Re(r^H solved) / 2``, (particle,) float64."""
     product = (r.conj() * solved).real if r.is_complex() else r * solved
     return product.flatten(1).sum(1, dtype=torch.float64) / 2

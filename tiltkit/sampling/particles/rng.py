@@ -1,4 +1,4 @@
-"""Random numbers: one generator per particle, so answers do not depend on how work is chunked."""
+"""Random numbers: one generator per particle, so that samples do not depend on the chunk size."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["ParticleRng"]
 
 
 class ParticleRng:
-    """The randomness of one run.
+    """Random generators of one run: one per particle, and one that all particles share.
 
     Args:
-        seed: Any nonnegative integers; ``(seed, slice)`` gives slices their own stream, and
-            ``(seed, slice, group)`` independent groups of particles.
+        seed: Nonnegative integers, at least one. ``(seed, slice)`` gives each slice its own stream,
+            ``(seed, slice, group)`` each independent group of particles.
         n: Number of particles.
-        device: Where normal numbers are drawn.
+        device: Device of the normal numbers; a CPU and a GPU give different ones.
     """
 
     def __init__(self, seed: Sequence[int], n: int, device: torch.device) -> None:
@@ -31,7 +31,7 @@ class ParticleRng:
         self.device = device
 
     def normal(self, rows: slice, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Standard normal (particle, *shape), real, for the particles ``rows``."""
+        """Real standard normal numbers (particle, *shape) for the particles ``rows``."""
         own = self._own[rows]
         xi = torch.empty((len(own), *shape), dtype=dtype, device=self.device)
         for item, generator in zip(xi, own, strict=True):
@@ -39,19 +39,19 @@ class ParticleRng:
         return xi
 
     def dump(self) -> Tensor:
-        """The state of all generators (particle + 1, bytes), to go on with the same numbers."""
+        """States of all generators (particle + 1, bytes) uint8, for `restore`."""
         states = [g.get_state() for g in (self._shared, *self._own)]
         width = max(len(state) for state in states)
-        # The shared generator lives on the CPU, whose state is longer than that of a GPU.
+        # The shared generator is a CPU one, whose state is longer than that of a GPU.
         padded = [torch.nn.functional.pad(state, (0, width - len(state))) for state in states]
         return torch.stack(padded)
 
     def restore(self, states: Tensor) -> None:
-        """Put back what `dump` gave."""
-        # A copy: torch wants the state aligned, and that of a file may not be.
+        """Set all generators to the states that `dump` returned."""
+        # A copy, since torch needs aligned memory and tensors of a file may not be aligned.
         for generator, state in zip((self._shared, *self._own), states, strict=True):
             generator.set_state(state[: len(generator.get_state())].cpu().clone())
 
     def uniform(self) -> float:
-        """One number in [0, 1), shared by all particles."""
+        """One uniform number in [0, 1) for all particles."""
         return float(torch.rand((), generator=self._shared, dtype=torch.float64))

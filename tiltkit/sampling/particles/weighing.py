@@ -1,4 +1,4 @@
-"""From the weights of one level to those of the next: flattening, when to resample, the report."""
+"""Weighting and resampling of one level: flattened weights, systematic resampling, its report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import torch
 from pydantic import Field
 
 from tiltkit.posterior.level import Info
-from tiltkit.sampling.particles.weights import along_widest, ess, flatten, path_kl, systematic
+from tiltkit.sampling.particles.weights import (
+    effective_power,
+    ess,
+    path_kl,
+    principal_order,
+    systematic_resampling,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,92 +23,87 @@ if TYPE_CHECKING:
     from tiltkit.sampling.particles.rng import ParticleRng
     from tiltkit.sampling.state import State
 
-__all__ = ["MOST_SHARED_ANCESTRY", "MinEss", "MostSharedAncestry", "resampled", "uneven", "weigh"]
+__all__ = ["MOST_SHARED_ANCESTRY", "MinEss", "MostSharedAncestry", "resample", "uneven", "weigh"]
 
 
-# Pairs of particles are as alike as their last common ancestor made them, and the spread of all is
-# too small by their share: weights that would cost more than this say less than they take, unless
-# clearly different images fit the data.
+# Particles with a common ancestor are correlated, so that the sample variance is biased low by the
+# share of such pairs. Chosen by hand: a fifth of the variance.
 MOST_SHARED_ANCESTRY = 0.2
 
-# Settings that weighted samplers share.
+# Options of all weighted samplers.
 MinEss = Annotated[float, Field(
-    ge=0, description="weights are flattened, or left out, where they would leave fewer effective "
-    "particles than this (or half of all, if that is less)")]  # fmt: skip
+    ge=0, description="flatten the weights of a level, or skip them, where they would leave a "
+    "smaller effective sample size than this (or than half of the samples)")]  # fmt: skip
 MostSharedAncestry = Annotated[float, Field(
-    ge=0, le=1, description="share of pairs of particles with a common ancestor beyond which "
-    "weights are left out; with 1, and 50 or more samples, weights alone choose between different "
-    "images")]  # fmt: skip
+    ge=0, le=1, description="skip the weights of a level where more than this share of pairs of "
+    "samples would have a common ancestor; 1 never skips them, for 50 or more samples of images "
+    "with clearly different explanations")]  # fmt: skip
 
 
 def weigh(
-    level: float,
+    state: State,
     increment: Tensor,
-    log_weight: Tensor,
+    rng: ParticleRng,
     *,
-    shared_ancestry: float,
     min_ess: float,
     resample_below: float,
     most_shared_ancestry: float,
-) -> tuple[Tensor, Info]:
-    """New log weights, and what happened; the caller resamples where `Info` says so.
+) -> tuple[State, Info]:
+    """The state with the weights of its level, resampled where they are uneven, and the report.
 
     Args:
-        level: Noise level of the prior that the particles reach.
-        increment: (particle,) log of the exact weights of the level.
-        log_weight: (particle,) before it.
-        shared_ancestry: See `State`.
-        min_ess: Weights are flattened, or left out, where they would leave fewer effective
-            particles than this, or than half of all.
-        resample_below: Resample when the ESS falls below this share.
-        most_shared_ancestry: Weights are left out where they would raise the kinship beyond this.
+        state: Particles at the new level, with the weights of the level before.
+        increment: Log of the exact weights of the level, (particle,) float64.
+        rng: Randomness of resampling.
+        min_ess: Effective sample size to keep, at most half of the particles; weights are
+            flattened or skipped for it.
+        resample_below: Resample where the ESS is below this share of the particles.
+        most_shared_ancestry: Weights are skipped where resampling by them would raise
+            `State.shared_ancestry` beyond this.
     """
-    n = len(log_weight)
-    power = flatten(increment, log_weight, min(min_ess, n / 2))
-    if shared_ancestry_after(shared_ancestry, log_weight + power * increment) > max(
-        most_shared_ancestry, shared_ancestry
+    log_weight, n = state.log_weight, len(increment)
+    power = effective_power(increment, log_weight, min(min_ess, n / 2))
+    if _shared_ancestry(state.shared_ancestry, log_weight + power * increment) > max(
+        most_shared_ancestry, state.shared_ancestry
     ):
         power = 0.0
     new = log_weight + power * increment
     info = Info(
-        noise_level=level,
+        noise_level=state.level,
         ess=ess(log_weight + increment),
         log_evidence=float(torch.logsumexp(increment + torch.log_softmax(log_weight, 0), 0)),
         kl=path_kl(increment, log_weight),
         weight_power=power,
         resampled=uneven(new) and ess(new) < resample_below * n,
     )
-    return new, info
+    state = replace(state, log_weight=new)
+    return (resample(state, rng) if info.resampled else state), info
 
 
-def shared_ancestry_after(before: float, log_weight: Tensor) -> float:
-    """Share of pairs of particles with a common ancestor, once these weights are resampled."""
+def _shared_ancestry(before: float, log_weight: Tensor) -> float:
+    """Share of pairs of particles with a common ancestor after resampling by these weights.
+
+    Two resampled particles have the same parent with probability ``(n / ess - 1) / (n - 1)``.
+    """
     n = len(log_weight)
     return before + (1 - before) * max((n / ess(log_weight) - 1) / (n - 1), 0.0) if n > 1 else 0.0
 
 
 def uneven(log_weight: Tensor) -> bool:
-    """Whether particles count differently, so that resampling has something to do."""
+    """True where weights differ between particles."""
     return bool((log_weight != log_weight[0]).any())
 
 
-def resampled(state: State, rng: ParticleRng) -> State:
-    """Particles that count equally, with all that belongs to them, by systematic resampling."""
-    order = along_widest(state.c)
-    rows = order[systematic(state.log_weight[order], rng.uniform())]
-    likelihood_term = state.likelihood_term
-    if likelihood_term is not None:
-        likelihood_term = replace(
-            likelihood_term,
-            potential=likelihood_term.potential[rows],
-            likelihood_score=likelihood_term.likelihood_score[rows],
-        )
+def resample(state: State, rng: ParticleRng) -> State:
+    """Equally weighted particles by systematic resampling along their principal component."""
+    order = principal_order(state.c)
+    rows = order[systematic_resampling(state.log_weight[order], rng.uniform())]
     return replace(
         state,
         c=state.c[rows],
         score=state.score[rows],
         log_weight=torch.zeros_like(state.log_weight),
         last_noise=state.last_noise and state.last_noise.at(rows),
-        likelihood_term=likelihood_term,
-        shared_ancestry=shared_ancestry_after(state.shared_ancestry, state.log_weight),
+        likelihood_term=state.likelihood_term and state.likelihood_term.at(rows),
+        shared_ancestry=_shared_ancestry(state.shared_ancestry, state.log_weight),
     )

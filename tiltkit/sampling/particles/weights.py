@@ -1,19 +1,24 @@
-"""Particle weights: effective sample size, systematic resampling, and flattening."""
+"""Particle weights: effective sample size, flattening, and systematic resampling.
+
+All weights are natural logarithms, float64, one per particle, up to a constant that all share.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-__all__ = ["along_widest", "ess", "flatten", "normalised", "path_kl", "systematic"]
+__all__ = [
+    "effective_power", "ess", "normalised", "path_kl", "principal_order", "systematic_resampling",
+]  # fmt: skip
 
-LEAST_POWER = 0.5
-
-# All weights are natural logarithms, float64, one per particle, up to a shared constant.
+# Smallest power of the weights that is used. Chosen by hand: at less than half of its log weight a
+# particle is chosen by the noise in the weights rather than by its fit.
+MIN_POWER = 0.5
 
 
 def normalised(log_weight: Tensor) -> Tensor:
-    """Weights that sum to one."""
+    """Weights (particle,) that sum to one."""
     return torch.softmax(log_weight, dim=0)
 
 
@@ -23,31 +28,36 @@ def ess(log_weight: Tensor) -> float:
 
 
 def path_kl(log_increment: Tensor, log_weight: Tensor) -> float:
-    """``log E[w] - E[log w]``: what one level adds to the KL bound of unweighted particles.
+    """``log E[w] - E[log w]`` in nats: the contribution of one level to the path's KL divergence.
 
-    Expectations are over particles weighted by ``log_weight`` before the level. Exact in
-    expectation, noisy for few particles, never negative.
+    Expectations are over particles weighted by ``log_weight``, the weights before the level. The
+    estimate is never negative. It is biased low for few particles, so that it is no bound.
     """
     w = normalised(log_weight)
     log_of_mean = torch.logsumexp(log_increment + torch.log_softmax(log_weight, 0), dim=0)
     return float(log_of_mean - (w * log_increment).sum())
 
 
-def flatten(log_increment: Tensor, log_weight: Tensor, floor: float) -> float:
+def effective_power(log_increment: Tensor, log_weight: Tensor, floor: float) -> float:
     """The largest power ``alpha <= 1`` of the new weights that keeps the ESS above ``floor``.
 
-    0 where that would be below 1/2: in very high dimension nearly all of the spread of the
-    weights is noise, so that flattened ones would choose at random, level after level, until all
-    particles have one ancestor. Below 1 the weighting is no longer exact, and the certificate
-    says so.
+    It is 0 where that power is below `MIN_POWER`. In very high dimension nearly all of the
+    variance of the weights is noise: flattened weights would choose at random at each level, until
+    all particles have one ancestor. With a power below 1 weighting is no longer exact; the
+    certificate reports the power.
+
+    Args:
+        log_increment: Log weights of the level (particle,).
+        log_weight: Log weights before it (particle,).
+        floor: Effective number of particles to keep; capped just below the ESS before the level.
     """
     floor = min(floor, 0.999 * ess(log_weight))
     if ess(log_weight + log_increment) >= floor:
         return 1.0
-    low, high = LEAST_POWER, 1.0
+    low, high = MIN_POWER, 1.0
     if ess(log_weight + low * log_increment) < floor:
         return 0.0
-    for _ in range(40):
+    for _ in range(40):  # bisection, down to 2^-41
         middle = (low + high) / 2
         if ess(log_weight + middle * log_increment) >= floor:
             low = middle
@@ -56,17 +66,17 @@ def flatten(log_increment: Tensor, log_weight: Tensor, floor: float) -> float:
     return low
 
 
-def along_widest(c: Tensor) -> Tensor:
-    """Order of particles (particle, ...) along the direction in which they spread most.
+def principal_order(c: Tensor) -> Tensor:
+    """Indices that sort particles (particle, ...) along their first principal component.
 
-    Systematic resampling in this order keeps the share of either end, and of what lies between,
-    to within one particle: what it adds to the error of mode weights all but vanishes (sorting
+    Systematic resampling in this order keeps the weight of every interval along that direction to
+    within one particle, which nearly removes its contribution to the error of mode weights (sorting
     before resampling: Gerber, Chopin and Whiteley, Ann. Stat. 2019).
     """
     flat = c.flatten(1)
     flat = flat - flat.mean(0)
     if flat.shape[0] <= flat.shape[1]:
-        # The eigenvector of the Gram matrix is the coordinate along the direction itself.
+        # The eigenvector of the Gram matrix is the coordinate along the principal component.
         along: Tensor = torch.linalg.eigh((flat @ flat.T).double())[1][:, -1]
     else:
         direction = torch.linalg.eigh((flat.T @ flat).double())[1][:, -1]
@@ -74,11 +84,11 @@ def along_widest(c: Tensor) -> Tensor:
     return along.argsort()
 
 
-def systematic(log_weight: Tensor, u: float) -> Tensor:
-    """Indices of the particles that survive, by systematic resampling.
+def systematic_resampling(log_weight: Tensor, u: float) -> Tensor:
+    """Indices (particle,) of the ancestors of the resampled particles.
 
     Args:
-        log_weight: (particle,).
+        log_weight: Log weights (particle,).
         u: One uniform number in [0, 1).
     """
     n = len(log_weight)

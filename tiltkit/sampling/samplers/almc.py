@@ -1,9 +1,17 @@
-"""Annealed Langevin Monte Carlo as published (Parulekar et al., ICLR 2026, arXiv:2508.07631).
+"""Annealed Langevin Monte Carlo as published (`almc`).
 
-Ornstein-Uhlenbeck path ``X_t = e^-t X_0 + sqrt(1 - e^-2t) Z`` with density ``p_t``; the posterior
-path is ``mu_t ~ p_t exp(-R)`` with the exact potential ``R`` at every time. A warm start samples
-``mu_inf ~ N(0, I) exp(-R)``, then t falls from ``T`` to ``tau``. Works for any differentiable
-``R``; there is no weighting, so mode weights can freeze at wrong values.
+Parulekar, Rout, Shanmugam and Shakkottai, ICLR 2026, arXiv:2508.07631. Ornstein-Uhlenbeck path
+``X_t = e^-t X_0 + sqrt(1 - e^-2t) Z`` with density ``p_t``, potential ``R(x) = -log p(y | x)``,
+posterior path ``mu_t ~ p_t exp(-R)``:
+
+    x ~ N(0, I)
+    warm start   x <- x + delta (-x - grad R(x)) + sqrt(2 delta) xi       for N(0, I) exp(-R)
+    anneal       x <- x + delta (score_t(x) - grad R(x)) + sqrt(2 delta) xi
+                 with t = i delta / kappa falling from T to tau
+
+Score networks use the variance-exploding form: ``x_ve = e^t x``, ``sigma^2 = e^2t - 1``. Any
+differentiable ``R`` will do. There are no weights, so that mode weights can freeze at wrong values
+as the modes separate.
 """
 
 from __future__ import annotations
@@ -32,43 +40,46 @@ if TYPE_CHECKING:
 __all__ = ["Almc", "AlmcOptions", "noise_level", "time_of"]
 
 
-# Time at which paths start, where the prior knows that much noise.
+# Time at which paths start, if the prior's noise range allows. Chosen by hand: the prior's part of
+# ``X_2`` has e^-4 of its variance.
 _LATEST = 2.0
-# A noise level and the level of its time differ by this at most.
+# Rounding error of `noise_level` after `time_of`.
 _ROUNDING = 1 + 1e-9
 
 
 class AlmcOptions(BaseModel):
-    """Settings of `Almc`, with the names of the paper."""
+    """Options of `Almc`, with the names of the paper."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     T: float | None = Field(
-        None, gt=0, le=20, description="time at which the path starts; 2 when not given, or earlier"
-        " where the prior knows no more noise"
+        None, gt=0, le=20, description="time at which the path starts; when not given 2, or less"
+        " where the prior's noise range ends earlier"
     )  # fmt: skip
     tau: float = Field(0.01, gt=0, description="time at which the path stops early")
-    kappa: float = Field(1.0, gt=0, description="slowness of the path; t = i delta / kappa")
+    kappa: float = Field(
+        1.0, gt=0, description="slowness of the path: after i steps t has fallen by i delta / kappa"
+    )
     delta: float | None = Field(
         None, gt=0, description="step size; half of the stability limit when not given"
     )
     warm_steps: int = Field(200, ge=0, description="Langevin steps of the warm start")
-    reports: int = Field(50, ge=1, description="pieces into which the path is cut for reporting")
-    collect: int = Field(4, ge=0, description="further pieces at tau that count as samples")
+    reports: int = Field(50, ge=1, description="number of reports along the path")
+    collect: int = Field(4, ge=0, description="further rounds at tau that count as samples")
 
 
 def noise_level(t: float) -> float:
-    """Variance-exploding noise level of time ``t``: ``sqrt(e^2t - 1)``."""
+    """Noise level ``sqrt(e^2t - 1)`` of time ``t`` in variance-exploding form."""
     return math.sqrt(math.expm1(2 * t))
 
 
 def time_of(level: float) -> float:
-    """The time of a noise level, the inverse of `noise_level`."""
+    """Time ``t`` of a noise level; the inverse of `noise_level`."""
     return math.log1p(level**2) / 2
 
 
 class Almc:
-    """The sampler; its levels are times ``t``, its cost one network call per Langevin step."""
+    """The sampler. Its levels are times ``t``. It costs one network call per Langevin step."""
 
     Options = AlmcOptions
     weighted: ClassVar[bool] = False
@@ -77,18 +88,23 @@ class Almc:
         self.options = options
 
     def _start(self, target: Target) -> float:
-        """The time at which the path starts."""
+        """Time ``T`` at which the path starts."""
         _, high = target.problem.prior.sigma_range
         return self.options.T or min(_LATEST, time_of(high))
 
     def levels(self, target: Target) -> list[float]:
-        """Times from ``T`` to ``tau`` at which the run reports; the last ones collect samples."""
+        """Times of the reports from ``T`` to ``tau``, which is repeated to collect samples.
+
+        Raises:
+            UsageError: The times are outside the prior's noise range.
+        """
         o, start = self.options, self._start(target)
         low, high = target.problem.prior.sigma_range
         if not low <= noise_level(o.tau) < noise_level(start) <= high * _ROUNDING:
             raise UsageError(
                 f"Times {start:g} to {o.tau:g} are noise levels {noise_level(start):.3g} to"
-                f" {noise_level(o.tau):.3g}, but the prior knows {high:g} to {low:g}.",
+                f" {noise_level(o.tau):.3g}, but the noise range of the prior is {high:g} to"
+                f" {low:g}.",
                 "set sampler.T and sampler.tau so that sqrt(exp(2 t) - 1) lies in that range.",
             )
         times = np.linspace(start, o.tau, o.reports + 1)
@@ -101,7 +117,7 @@ class Almc:
         return planned(self.levels(target), infos)
 
     def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
-        """Warm start: Langevin on ``N(0, I) exp(-R)``, strongly log-concave for convex ``R``."""
+        """Warm start: Langevin steps for ``N(0, I) exp(-R)``, log-concave for convex ``R``."""
         delta = self._step_size(target)
         likelihood, shape = target.problem.likelihood, target.problem.shape
         x = torch.empty((target.n, *shape), dtype=target.dtype, device=target.device)
@@ -133,7 +149,7 @@ class Almc:
         return self._state(target, x, level), _info(target, level, final=final)
 
     def images(self, target: Target, state: State) -> Tensor:
-        """See `Sampler`; the particles live on the OU path, where the paper stops."""
+        """See `Sampler`; particles of the Ornstein-Uhlenbeck path at ``tau``, as in the paper."""
         return state.c
 
     def scores(self, target: Target, state: State) -> Tensor:
@@ -145,14 +161,21 @@ class Almc:
         return State(x, torch.zeros_like(x), zero, level)
 
     def _step_size(self, target: Target) -> float:
-        """``delta``, or half of the limit ``2 / (L_prior(tau) + ||A||^2 / noise_var)``."""
+        """``delta``, or half of the limit ``2 / (L_prior(tau) + |A|^2 / noise_var)``.
+
+        ``L_prior(tau) = 1 / (1 - e^-2tau)`` bounds the curvature of ``log p_tau``.
+
+        Raises:
+            UsageError: The likelihood has no Gaussian approximation to take ``A`` from.
+        """
         if self.options.delta is not None:
             return self.options.delta
         linear = linear_gaussian(target.problem.likelihood)
         if linear is None:
+            name = type(target.problem.likelihood).__name__
             raise UsageError(
-                "The step size cannot be derived for this likelihood.",
-                "give it: -s sampler.delta=1e-4.",
+                f"No step size is known for the likelihood {name}.",
+                "give one: -s sampler.delta=1e-4.",
             )
         prior = 1 / -math.expm1(-2 * self.options.tau)
         image = torch.ones((1, *target.problem.shape), dtype=target.dtype, device=target.device)
@@ -160,7 +183,7 @@ class Almc:
 
 
 def _score(target: Target, x: Tensor, t: float) -> Tensor:
-    """Score of ``p_t``: ``e^t`` times that of the variance-exploding path at ``e^t x``."""
+    """Score of ``p_t`` at ``x``: ``e^t`` times the variance-exploding score at ``e^t x``."""
     scale = math.exp(t)
     return scale * target.score(scale * x, noise_level(t))
 
@@ -168,6 +191,7 @@ def _score(target: Target, x: Tensor, t: float) -> Tensor:
 def _langevin(
     target: Target, x: Tensor, drift: Tensor, delta: float, rng: ParticleRng, rows: slice
 ) -> Tensor:
+    """``x + delta drift + sqrt(2 delta) xi``, then the problem's constraint."""
     xi = rng.normal(rows, tuple(x.shape[1:]), x.dtype)
     x = x + delta * drift + math.sqrt(2 * delta) * xi
     constraint = target.problem.constraint

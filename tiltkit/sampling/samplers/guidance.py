@@ -1,22 +1,25 @@
-"""One level of twisted diffusion: where particles go, and what the data make of them there.
+"""Predictions of the twisted diffusion sampler: guidance, likelihood term, error covariance.
 
-Names as in `tiltkit.sampling.samplers.twisted`. The best guidance ``g`` is the gradient of
-``log h_a``, ``J^H u`` with ``u = A^H S_a^-1 (y - A D_a(x))`` and ``J`` the Jacobian of ``D_a``.
-That of a posterior mean is symmetric (it is its covariance over a^2), so that one more forward
-call stands in for back-propagation: ``J u ~ (D_a(x + delta u / |u|) - D_a(x)) |u| / delta``. For a
-network whose Jacobian is not symmetric, or where the difference is coarse, guidance is not the
-best, and the weights, which use the density of what was really drawn, are as exact as before.
+Symbols as in `tiltkit.sampling.samplers.twisted`. The optimal guidance ``g`` is the gradient of
+``log h_a(x)``, ``J^H u``, with the likelihood score ``u = A^H S_a^-1 (y - A D_a(x))`` and the
+Jacobian ``J`` of ``D_a``. The Jacobian of an exact denoiser is symmetric, ``Cov[x0 | x_a] / a^2``.
+One more forward call therefore replaces back-propagation:
 
-Numbers that all particles of the level before agree on, fixed before any weight of their level is
-computed: ``C_b``, diagonal with one value for each of the tilt's `Bands`, from the curvature
-``u^H J u / u^H u`` of the prior along the residual within the band, of the median particle; and,
-from averages over all of them, the breadth
-``j`` in ``v = (b^2 + gap j) gap / a^2``, the part of the reverse kernel's variance that comes from
-what ``D_a(x)`` leaves open, measured by the newest noise without another call.
+    J^H u = J u ~ (D_a(x + d u / |u|) - D_a(x)) |u| / d
 
-Where ``J`` differs within a band, ``C`` is too small for some directions, and guidance would throw
-particles beyond the data along them, ever further from level to level. The guidance of such a
-particle is shortened to twice what fits the data best; what is drawn is what is weighed.
+Weights use the density of the guidance that was applied. They stay exact for networks whose
+Jacobian is not symmetric and for coarse differences; only their variance grows.
+
+Scalars that all particles share are estimated before the weights of their level:
+
+* ``C_b``, the error covariance of ``D_b``: one value per band, from the curvature
+  ``u^H J u / u^H u`` of the median particle.
+* ``j = tr J / dim`` in the kernel variance ``v``: from the change of the denoised image with the
+  injected noise, without another network call.
+
+Within a band ``J`` may vary. ``C`` is then too small for some directions, and full guidance would
+move particles beyond the data along them, further at each level. The guidance of such a particle is
+shortened to `OVERSHOOT` times the least-squares step length.
 """
 
 from __future__ import annotations
@@ -43,26 +46,29 @@ if TYPE_CHECKING:
     from tiltkit.sampling.state import State
     from tiltkit.sampling.target import Target
 
-__all__ = ["Prediction", "from_prior", "predict", "likelihood_term_at", "require_likelihood_term"]
+__all__ = ["Prediction", "denoised_likelihood", "predict", "predict_first"]
 
-# Coordinates, and particles, that averages over bands are taken from, at least.
-_COORDINATES, _PARTICLES = 2**16, 4
-# Guidance along which residuals cannot grow: at most twice what fits the data best.
-_OVERSHOOT = 2.0
+# Coordinates, and particles, that suffice for an average over a band. Chosen by hand: the estimate
+# is then known to a few per cent.
+MIN_COORDINATES, MIN_PARTICLES = 2**16, 4
+# Longest guidance over the least-squares step length. Beyond 2 the residual would grow.
+OVERSHOOT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Particles at a new level, before the data are seen from there.
+    """Particles at a new level b, before the likelihood term of that level.
 
     Attributes:
-        c: Particles.
-        score: Of the prior at the new level.
-        log_ratio: (particle,) float64, prior's kernel over proposal, over the old ``h``.
-        variance: ``c_b`` of the new ``h``, for each of the tilt's bands.
-        mean_jacobian: See `State`.
-        jacobian: The mean diagonal of the denoiser's Jacobian in each band.
-        denoised_mean: See `State`.
+        c: Particles (particle, channel, *space), as images.
+        score: Score of the prior at level b, shaped as ``c``.
+        log_ratio: ``log N(x'; m, v I) - log N(x'; m + gap g, v I) - log h_a(x)``, (particle,)
+            float64.
+        variance: Diagonal of ``C_b``, one value per band.
+        mean_jacobian: Mean diagonal of the denoiser's Jacobian, ``tr J / dim`` in [0, 1].
+        band_jacobian: Mean diagonal of the denoiser's Jacobian in each band.
+        denoised_mean: ``E[x0 | x_a, y]`` averaged over the particles of level a; None at the first
+            level.
     """
 
     c: Tensor
@@ -70,170 +76,167 @@ class Prediction:
     log_ratio: Tensor
     variance: Sequence[float]
     mean_jacobian: float
-    jacobian: Sequence[float]
+    band_jacobian: Sequence[float]
     denoised_mean: Average | None = None
 
 
-def from_prior(target: Target, level: float, rng: ParticleRng) -> Prediction:
-    """Draws from the prior at the first level, where it is all but Gaussian."""
+def predict_first(target: Target, level: float, rng: ParticleRng) -> Prediction:
+    """Samples of the prior at the first level, where it is nearly Gaussian."""
     mean = target.prior_mean(level)
     bands = target.conditioning.bands
-    parts, mean_jacobian, jacobian = [], JacobianDiagonal(target), JacobianDiagonal(target, bands)
+    parts, jacobian, by_band = [], JacobianDiagonal(target), JacobianDiagonal(target, bands)
     for rows in target.chunks():
         xi = rng.normal(rows, target.problem.shape, target.dtype)
-        c = target.bounded(mean + level * xi)
+        c = target.constrain_images(mean + level * xi)
         score = target.score(c, level)
-        shown = c + level**2 * score - mean
-        mean_jacobian.add(rows, xi, shown, level)
-        _sample(jacobian, target, rows, xi, shown, level)
+        change = c + level**2 * score - mean  # of the denoised image with the noise
+        jacobian.add(rows, xi, change, level)
+        _add_first(by_band, target, rows, xi, change, level)
         parts.append((c, score))
     c, score = (torch.cat(both) for both in zip(*parts, strict=True))
-    log_weight = torch.zeros(target.n, dtype=torch.float64, device=target.device)
-    wide = [level**2] * bands.count
-    return Prediction(c, score, log_weight, wide, mean_jacobian.value, jacobian.values)
+    log_ratio = torch.zeros(target.n, dtype=torch.float64, device=target.device)
+    variance = [level**2] * bands.count  # the upper bound
+    return Prediction(c, score, log_ratio, variance, jacobian.mean, by_band.means)
 
 
 def predict(
     target: Target, state: State, level: float, rng: ParticleRng, difference_step: float
 ) -> Prediction:
-    """Predictions shifted towards the data, their densities, and the score there.
+    """One guided reverse step of all particles: ``x' = m + gap g + sqrt(v) xi``.
 
     Args:
         target: The problem.
-        state: Particles at the level before.
-        level: The new, lower one.
+        state: Particles at level a, with their likelihood term.
+        level: The new level b < a.
         rng: Randomness.
-        difference_step: Length of the finite difference, in spreads of what a particle leaves open.
+        difference_step: Length of the finite difference in standard deviations of the denoised
+            image.
     """
-    a, b, likelihood_term = state.level, level, require_likelihood_term(state)
-    gap = a**2 - b**2
-    v = state.kernel(b)
-    log_ratio = likelihood_term.potential.clone()
-    conditioning = target.conditioning
-    curvature, mean_jacobian = (
-        JacobianDiagonal(target, conditioning.bands),
-        JacobianDiagonal(target),
-    )
-    jacobian = JacobianDiagonal(target, conditioning.bands)
+    a, b, term = state.level, level, state.likelihood_term
+    assert term is not None  # noqa: S101  (states above tau have one)
+    gap, v = a**2 - b**2, state.kernel_variance(b)
+    conditioning, root_v = target.conditioning, math.sqrt(v)
+    log_ratio = term.potential.clone()  # -log h_a(x)
+    curvature = JacobianDiagonal(target, conditioning.bands)
+    jacobian, by_band = JacobianDiagonal(target), JacobianDiagonal(target, conditioning.bands)
     denoised_mean, weights = Averaging(), normalised(state.log_weight)
     parts = []
     for rows in target.chunks():
-        x, score, likelihood_score = (
-            state.c[rows],
-            state.score[rows],
-            likelihood_term.likelihood_score[rows],
-        )
-        denoised = torch.add(x, score, alpha=a**2)
-        ju = _jacobian(
-            target, x, denoised, conditioning.image(likelihood_score), state, difference_step
-        )
-        bent = conditioning.coordinates(ju)
-        curvature.add(rows, likelihood_score, bent)
-        share = _share(
-            conditioning, conditioning.coordinates(denoised), bent, likelihood_score, gap
-        )
-        guidance = share.to(ju.dtype).view(-1, *[1] * (ju.ndim - 1)) * ju
-        # Tweedie's formula for the posterior: the denoiser plus a^2 times the gradient of h.
-        image = target.problem.to_image(torch.add(denoised, guidance, alpha=a**2))
+        x, score, u = state.c[rows], state.score[rows], term.score[rows]
+        denoised = torch.add(x, score, alpha=a**2)  # D_a(x)
+        ju = _jacobian_product(target, x, denoised, conditioning.image(u), state, difference_step)
+        ju_coordinates = conditioning.coordinates(ju)
+        curvature.add(rows, u, ju_coordinates)
+        length = _guidance_length(conditioning, denoised, u, ju_coordinates, gap)
+        g = _per_image(length.to(ju.dtype), ju) * ju
+        # Tweedie's formula for p_a h_a: E[x0 | x_a, y] = D_a(x) + a^2 g
+        image = target.problem.to_image(torch.add(denoised, g, alpha=a**2))
         denoised_mean.add(image, weights[rows])
-        shift = gap * guidance
+        shift = gap * g
         xi = rng.normal(rows, target.problem.shape, target.dtype)
         # log N(x'; m, v I) - log N(x'; m + shift, v I)
-        log_ratio[rows] -= inner(shift, xi / math.sqrt(v) + shift / (2 * v))
-        new = torch.add(x, score, alpha=gap).add_(shift).add_(xi, alpha=math.sqrt(v))
-        c = target.bounded(new)
+        log_ratio[rows] -= inner(shift, xi / root_v + shift / (2 * v))
+        new = torch.add(x, score, alpha=gap).add_(shift).add_(xi, alpha=root_v)
+        c = target.constrain_images(new)
         score = target.score(c, b)
-        shown = torch.add(c, score, alpha=b**2) - denoised
-        mean_jacobian.add(rows, xi, shown, math.sqrt(v))
-        _sample(jacobian, target, rows, xi, shown, math.sqrt(v))
+        change = torch.add(c, score, alpha=b**2) - denoised  # D_b(x') - D_a(x)
+        jacobian.add(rows, xi, change, root_v)
+        _add_first(by_band, target, rows, xi, change, root_v)
         parts.append((c, score))
     c, score = (torch.cat(both) for both in zip(*parts, strict=True))
-    variance = [_left_open(j, a, b) for j in curvature.typical]
     return Prediction(
-        c, score, log_ratio, variance, mean_jacobian.value, jacobian.values, denoised_mean.result()
-    )
+        c, score, log_ratio, [_error_variance(j, a, b) for j in curvature.medians],
+        jacobian.mean, by_band.means, denoised_mean.result(),
+    )  # fmt: skip
 
 
-def likelihood_term_at(
+def denoised_likelihood(
     target: Target, prediction: Prediction, level: float
 ) -> tuple[LikelihoodTerm, float]:
-    """Likelihood at the denoised images, and the mean residual ratio of the level."""
+    """The likelihood term ``h_b`` at the denoised images, and the level's mean residual ratio.
+
+    The residual ratio is ``r^H (noise_var I + b^2 A J A^H)^-1 r`` over its expected value, with
+    ``r = y - A D_b(x)``. It is 1 on average where the prior is right.
+    """
     c, score, conditioning = prediction.c, prediction.score, target.conditioning
-    potential, residual_ratio = (torch.empty_like(prediction.log_ratio) for _ in range(2))
-    pulls = []
+    potential, ratio = (torch.empty_like(prediction.log_ratio) for _ in range(2))
+    covariance = [level**2 * j for j in prediction.band_jacobian]
+    scores = []
     for rows in target.chunks():
         denoised = conditioning.coordinates(torch.add(c[rows], score[rows], alpha=level**2))
-        likelihood_score, potential[rows] = conditioning.likelihood_score(
-            denoised, prediction.variance
-        )
-        pulls.append(likelihood_score)
-        residual_ratio[rows] = conditioning.weighted_residual(
-            denoised, [level**2 * j for j in prediction.jacobian]
-        )
-    return LikelihoodTerm(potential, torch.cat(pulls), prediction.variance), float(
-        residual_ratio.mean()
-    )
+        u, potential[rows] = conditioning.likelihood_score(denoised, prediction.variance)
+        scores.append(u)
+        ratio[rows] = conditioning.residual_ratio(denoised, covariance)
+    term = LikelihoodTerm(potential, torch.cat(scores), prediction.variance)
+    return term, float(ratio.mean())
 
 
-def require_likelihood_term(state: State) -> LikelihoodTerm:
-    """The likelihood term of a state; states of all levels but the last have one."""
-    assert state.likelihood_term is not None  # noqa: S101  (all levels but the last have one)
-    return state.likelihood_term
-
-
-def _jacobian(
+def _jacobian_product(
     target: Target, x: Tensor, denoised: Tensor, u: Tensor, state: State, difference_step: float
 ) -> Tensor:
-    """``J u``, by a finite difference of the denoiser along ``u``.
+    """``J u`` by a finite difference of the denoiser along ``u``, as images; one network call.
 
-    Its length is measured by ``a sqrt(j dim)``, the spread of the prior given a particle: over
-    that ``D`` bends. A fixed share of ``a`` alone, though fine in few dimensions, would be
-    lost in the rounding of networks at low precision in many.
+    The length of the difference is a multiple of ``a sqrt(tr J)``, the standard deviation of ``x0``
+    given ``x_a``. A fixed multiple of ``a`` would be lost in the rounding errors of networks at low
+    precision in high dimension.
     """
     a = state.level
-    # Where the data ask for nothing, u and with it the difference are zero.
-    length = u.flatten(1).norm(dim=1).clamp_min(1e-20)
-    length = length.view(-1, *[1] * (u.ndim - 1))
-    delta = difference_step * a * math.sqrt(max(state.mean_jacobian * u[0].numel(), 1.0))
-    moved = torch.addcmul(x, u, delta / length)
+    # A zero residual gives u = 0 and with it a product of 0.
+    norm = _per_image(u.flatten(1).norm(dim=1).clamp_min(1e-20), u)
+    d = difference_step * a * math.sqrt(max(state.mean_jacobian * u[0].numel(), 1.0))
+    moved = torch.addcmul(x, u, d / norm)
     difference: Tensor = torch.add(moved, target.score(moved, a), alpha=a**2) - denoised
-    difference *= length / delta
+    difference *= norm / d
     return difference
 
 
-def _sample(
-    ratio: JacobianDiagonal,
+def _add_first(
+    jacobian: JacobianDiagonal,
     target: Target,
     rows: slice,
-    noise: Tensor,
-    answer: Tensor,
+    xi: Tensor,
+    change: Tensor,
     scale: float,
 ) -> None:
-    """Take in the first particles only: so many that bands are known to a few per cent."""
-    enough = max(_PARTICLES, _COORDINATES // noise[0].numel())
-    few = slice(rows.start, min(rows.stop, enough))
-    if few.start < few.stop:
-        kept = few.stop - few.start
+    """Add the first particles only, as many as `MIN_COORDINATES` needs, to save transforms."""
+    enough = max(MIN_PARTICLES, MIN_COORDINATES // xi[0].numel())
+    first = slice(rows.start, min(rows.stop, enough))
+    if first.start < first.stop:
+        kept = first.stop - first.start
         coordinates = target.conditioning.coordinates
-        ratio.add(few, coordinates(noise[:kept]), coordinates(answer[:kept]), scale)
+        jacobian.add(first, coordinates(xi[:kept]), coordinates(change[:kept]), scale)
 
 
-def _share(
-    conditioning: Conditioning, denoised: Tensor, bent: Tensor, likelihood_score: Tensor, gap: float
+def _guidance_length(
+    conditioning: Conditioning, denoised: Tensor, u: Tensor, ju: Tensor, gap: float
 ) -> Tensor:
-    """How much of the guidance to use, 0 to 1 (particle,).
+    """Factor of the guidance ``J u`` in [0, 1], (particle,) float64.
 
-    It moves a denoised particle by about ``gap |J u|^2 / u^H J u`` times ``J u``. The same share
-    for all bands: along ``J u`` the prior also fills in what the data do not see.
+    A shift by ``gap J u`` moves the denoised image by about ``gap |J u|^2 / u^H J u`` times
+    ``J u``. The factor is the same for all bands, since ``J u`` also holds the prior's correlations
+    between measured and unmeasured directions.
+
+    Args:
+        conditioning: The linear-Gaussian algebra.
+        denoised: Denoised images ``D_a(x)``, as images.
+        u: Likelihood score, in coordinates.
+        ju: ``J u``, in coordinates.
+        gap: ``a^2 - b^2``.
     """
-    bend = inner(bent, likelihood_score) / inner(bent, bent).clamp_min(1e-30)
-    share: Tensor = _OVERSHOOT * conditioning.line_search(denoised, bent) * bend / gap
-    return share.clamp(0, 1)
+    inverse = inner(ju, u) / inner(ju, ju).clamp_min(1e-30)
+    best = conditioning.step_length(conditioning.coordinates(denoised), ju)
+    factor: Tensor = OVERSHOOT * best * inverse / gap
+    return factor.clamp(0, 1)
 
 
-def _left_open(j: float, a: float, b: float) -> float:
-    """Variance that a particle at level b leaves open, from ``j``, its share of ``a^2`` at a.
+def _error_variance(j: float, a: float, b: float) -> float:
+    """Error variance of ``D_b`` along a direction where that of ``D_a`` is ``a^2 j``.
 
-    For a Gaussian prior: it has the precision ``1 / (a^2 j) - 1 / a^2``.
+    For a Gaussian prior: its precision is ``1 / (a^2 j) - 1 / a^2`` in that direction.
     """
     return 1 / (1 / b**2 - 1 / a**2 + 1 / (a**2 * j)) if j > 0 else 0.0
+
+
+def _per_image(values: Tensor, images: Tensor) -> Tensor:
+    """Values (particle,) in a shape that broadcasts against images."""
+    return values.view(-1, *[1] * (images.ndim - 1))

@@ -1,40 +1,37 @@
-"""Twisted diffusion with potentials at the denoised particle, and no back-propagation.
+"""Twisted diffusion sampler (`twisted`): likelihood at the denoised image, no back-propagation.
 
-Weighted particles on a variance-exploding path (twisted diffusion sampler: Wu et al.,
-arXiv:2306.17775) towards the last target of annealed Langevin (Parulekar et al.,
-arXiv:2508.07631). Targets at noise level a > tau, with the denoiser ``D``:
+Weighted particles (Wu et al., arXiv:2306.17775, whose twisting function is ``h_a``) on a
+variance-exploding path to the last target of annealed Langevin (Parulekar et al.,
+arXiv:2508.07631). Targets at noise level a > tau, with the denoiser ``D_a``:
 
-    mu_a ~ p_a(x) h_a(x),   h_a(x) = N(y; A D_a(x), noise + A C_a A^H),   0 <= C_a <= a^2
-    mu_tau ~ p_tau(x) exp(-R(x)),  the last one, that of `Walmc`
+    mu_a ~ p_a(x) h_a(x),   h_a(x) = N(y; A D_a(x), S_a),   S_a = noise_var I + A C_a A^H
+    mu_tau ~ p_tau(x) exp(-R(x)),   the exact likelihood, as in `Walmc`
 
-The data see the particle through all that the prior knows, so that ``h_a`` decides between modes
-while they still overlap. Below, where ``R_s(x)`` would go on to weigh noise, weights stay flat.
-From a to b, with ``gap = a^2 - b^2`` and the prior's reverse kernel ``N(m, v I)``,
-``m = x + gap score_a(x)``:
+``C_a`` is the assumed error covariance of ``D_a(x)``, between 0 and ``a^2``. The denoised image
+decides between modes while they still overlap; with the likelihood at ``x`` itself weights would go
+on to depend on noise at low levels. One level, from a to b < a, with ``gap = a^2 - b^2`` and the
+prior's reverse kernel ``N(m, v I)``, ``m = x + gap score_a(x)``:
 
-    x' = m + gap g + sqrt(v) xi,   log w += log [h_b(x') N(x'; m, v I)]
-                                          - log [h_a(x) N(x'; m + gap g, v I)]
+    predict    x' = m + gap g + sqrt(v) xi                         guidance g ~ grad log h_a(x)
+    weigh      log w += log [h_b(x') N(x'; m, v I)] - log [h_a(x) N(x'; m + gap g, v I)]
+    resample   where the effective sample size is small
 
-Whatever ``g`` is, integrating out ``x`` leaves ``h_b(x') int p_a(x) N(x'; m(x), v I) dx``, which
-is ``mu_b`` as far as the kernel carries ``p_a`` to ``p_b``. How ``g`` is found, and ``C_a`` and
-``v`` from averages over all particles of the level before: `tiltkit.sampling.samplers.guidance`.
+For any ``g``, integrating out ``x`` leaves ``h_b(x') int p_a(x) N(x'; m(x), v I) dx``. This is
+``mu_b`` as far as the kernel carries ``p_a`` to ``p_b``. How ``g``, ``C_a`` and ``v`` are found:
+`tiltkit.sampling.samplers.guidance`.
 
-Given the data, a particle is exchangeable with the truth plus noise, if the prior is right: the
-residual of ``D_a(x)`` then has the covariance ``noise + a^2 A J A^H``. How much larger it is, with
-the mean diagonal of ``J`` in each band, is reported per level: it tells images that the prior does
-not know, and is too sure of. Where it is too large, a run without a ``tau`` of the user's ends at
-twice the smallest level that the prior knows: early stopping, which the theory of annealed Langevin
-has anyway, keeps noise in the samples where the prior would take out more than it knows.
+Reported per level:
 
-On the ladder particles are images, so that the tilt's coordinates are visited once per level; at
-``tau`` they are in these coordinates, as `Walmc` has them.
+* The residual ratio: the squared residual of ``D_a(x)`` over its expected value. If the prior is
+  right, the covariance of the residual is ``noise_var I + a^2 A J A^H``. A ratio above 1 shows
+  images unlike those of the prior. Where it exceeds `RESIDUAL_RATIO_LIMIT` and ``tau`` was not set,
+  the run stops at `EARLY_STOP` times the prior's smallest level: the early stopping of annealed
+  Langevin, which leaves noise where the prior's denoiser would remove too much.
+* ``E[x0 | x_a, y] = D_a(x) + a^2 g``: Tweedie's formula for ``p_a h_a``, for `PosteriorMean`. Its
+  mean over few particles has a smaller variance than that of their samples (Rao-Blackwell).
 
-What a particle leaves to expect, given the data, is ``D_a(x) + a^2 J u``, Tweedie's formula for
-``p_a h_a`` where ``g`` is exact. Its mean over particles, which are few, has less chance in it than
-that of their samples, and is handed on for `PosteriorMean`.
-
-Cost: two network calls per level (``J u`` before a step, the score after it) and one per collected
-round, which is a Langevin move of `Walmc` at ``tau``.
+Particles are images above ``tau``. At ``tau`` they are in the coordinates of `Conditioning`, as in
+`Walmc`, whose moves collect the samples.
 """
 
 from __future__ import annotations
@@ -48,18 +45,9 @@ from pydantic import Field
 from tiltkit.posterior.level import reliable_residual_ratio
 from tiltkit.sampling.gaussian.conditioning import Step
 from tiltkit.sampling.particles.ladder import adaptive_level, bounds
-from tiltkit.sampling.particles.weighing import (
-    resampled,
-    weigh,
-)
-from tiltkit.sampling.samplers.guidance import (
-    from_prior,
-    likelihood_term_at,
-    predict,
-    require_likelihood_term,
-)
+from tiltkit.sampling.particles.weighing import weigh
+from tiltkit.sampling.samplers.guidance import denoised_likelihood, predict, predict_first
 from tiltkit.sampling.samplers.options import LadderOptions, WeightOptions
-from tiltkit.sampling.samplers.start import images_of, refuse_corrections, score_at
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.state import State, planned
 
@@ -76,35 +64,35 @@ if TYPE_CHECKING:
 __all__ = ["Twisted", "TwistedOptions"]
 
 
-# Last level of a run whose prior is too sure, over the smallest that it knows: wider intervals for
-# a slightly blurred mean. Chosen by hand.
-EARLY = 2.0
-# Misfit from which on a run does so: less than what is worth a warning.
-TOO_SURE = 1.2
+# Last level after early stopping, over the prior's smallest. Chosen by hand: wider intervals for a
+# slightly blurred mean.
+EARLY_STOP = 2.0
+# Residual ratio above which a run stops early. Chosen by hand: below the limit of the warning, 1.4.
+RESIDUAL_RATIO_LIMIT = 1.2
 
 
 class TwistedOptions(WeightOptions):
-    """Settings of `Twisted`."""
+    """Options of `Twisted`; noise levels are in the prior's units."""
 
     renamed: ClassVar[dict[str, str]] = WeightOptions.renamed | {"probe": "difference_step"}
 
     step: float = Field(
-        0.5, gt=0, le=5, description="length of a collected move, in relaxation times"
+        0.5, gt=0, le=5, description="length of a collected Langevin move, in relaxation times"
     )
-    rho: float = Field(
-        20.0, ge=1, le=1000, description="shape of the ladder: larger gives a more constant ratio"
-    )
-    difference_step: float = Field(
-        0.3, gt=0, le=10, description="length of the finite difference, in posterior standard"
-        " deviations of the denoised image"
-    )  # fmt: skip
-    resample_below: float = Field(
-        1.0, gt=0, le=1, description="resample when the ESS falls below this share"
-    )
+    tau: float | None = Field(None, gt=0, description="last noise level; when not given the "
+                              "prior's smallest, or twice that for data unlike the "
+                              "prior")  # fmt: skip
+    rho: float = Field(20.0, ge=1, le=1000, description="exponent of the ladder: larger makes the "
+                       "ratio of neighbouring levels more constant")  # fmt: skip
+    difference_step: float = Field(0.3, gt=0, le=10, description="length of the finite difference "
+                                   "for the guidance, in posterior standard deviations of the "
+                                   "denoised image")  # fmt: skip
+    resample_below: float = Field(1.0, gt=0, le=1, description="resample where the effective "
+                                  "sample size is below this share of the samples")  # fmt: skip
 
 
 class Twisted:
-    """The sampler."""
+    """The sampler. It costs two network calls per level and one per collected round."""
 
     Options = TwistedOptions
     weighted: ClassVar[bool] = True
@@ -112,132 +100,132 @@ class Twisted:
 
     def __init__(self, options: TwistedOptions) -> None:
         self.options = options
-        # The ladder and its last level are those of annealed Langevin.
         shared = options.model_dump(include=set(LadderOptions.model_fields) - {"adapt"})
         self._langevin = Walmc(WalmcOptions.model_validate(shared))
 
     def levels(self, target: Target) -> list[float]:
-        """The ladder; its last level repeated to collect samples."""
-        refuse_corrections(target)
+        """The ladder; its last level is repeated to collect samples.
+
+        Raises:
+            UsageError: The likelihood is not Gaussian, or a level is outside the prior's range.
+        """
+        target.require_gaussian()
         return self._langevin.levels(target)
 
     def next_level(
         self, target: Target, state: State | None, infos: Sequence[Info]
     ) -> float | None:
-        """As planned, or so that all levels make the weights about equally uneven.
-
-        The level ahead is taken to be as uneven as the one before. Where the data show that the
-        prior is too sure, the last level is a higher one.
-        """
+        """The planned level, that of an adaptive ladder, or the early stop; see `Sampler`."""
         early = self._early_stop(target)
         if state is not None and state.level == early:
             return early if sum(info.final for info in infos) < self.options.collect else None
-        ahead = self._ahead(target, infos)
-        if state is None or ahead is None or early is None or not ahead < early < state.level:
-            return ahead
-        return early if (reliable_residual_ratio(infos) or 0.0) > TOO_SURE else ahead
+        level = self._ladder_level(target, infos)
+        if state is None or level is None or early is None or not level < early < state.level:
+            return level
+        stops = (reliable_residual_ratio(infos) or 0.0) > RESIDUAL_RATIO_LIMIT
+        return early if stops else level
 
     def _early_stop(self, target: Target) -> float | None:
-        """The last level of a run that is surprised by its data; None where the user chose one."""
+        """Last level of a run that stops early; None where ``tau`` was set or leaves no ladder."""
         low, high = target.problem.prior.sigma_range
         first, _ = bounds((low, high), self.options.sigma_max, self.options.tau)
-        early = EARLY * low
+        early = EARLY_STOP * low
         return early if self.options.tau is None and early < first else None
 
-    def _ahead(self, target: Target, infos: Sequence[Info]) -> float | None:
-        """The next level, if nothing is wrong."""
+    def _ladder_level(self, target: Target, infos: Sequence[Info]) -> float | None:
+        """The next level of the ladder without early stopping; None at its end.
+
+        An adaptive ladder takes the KL divergence of the next level to be that of the last one,
+        scaled with the square of its length.
+        """
         levels, rho = self.levels(target), self.options.rho
         plan = levels[: self.options.levels]
         if len(infos) < 2 or not self.options.adapt or len(infos) >= len(plan):
             return planned(levels, infos)
         path = [info.noise_level for info in infos]
-        done, step = (u ** (1 / rho) for u in path[-2:])
-        length = done - step
+        before, last = (u ** (1 / rho) for u in path[-2:])
 
-        def ahead(level: float) -> float:
-            share: float = (step - level ** (1 / rho)) / length
-            return infos[-1].kl * share**2
+        def predicted_kl(level: float) -> float:
+            ratio: float = (last - level ** (1 / rho)) / (before - last)
+            return infos[-1].kl * ratio**2
 
-        return adaptive_level(path, [info.kl for info in infos], ahead, plan, rho)
+        return adaptive_level(path, [info.kl for info in infos], predicted_kl, plan, rho)
 
     def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
-        """Draw from the prior, all but Gaussian at the first level, and weigh."""
-        prediction = from_prior(target, level, rng)
-        nothing = State(prediction.c, prediction.score, prediction.log_ratio, level)
-        return self._weigh_prediction(target, prediction, level, nothing, rng)
+        """Samples of the prior at the first level, weighted by ``h``."""
+        prediction = predict_first(target, level, rng)
+        # State before the first level: equal weights.
+        state = State(prediction.c, prediction.score, prediction.log_ratio, level)
+        return self._weigh_denoised(target, prediction, level, state, rng)
 
     def step(
         self, target: Target, state: State, level: float, rng: ParticleRng
     ) -> tuple[State, Info]:
-        """From noise level a to b < a: guided prediction, weights, resampling.
+        """From noise level a to b < a: predict, weigh, resample.
 
         ``b == a`` is a round of moves at the last level; its particles are samples.
         """
         if level == state.level:
-            ended = self._langevin.options.model_copy(update={"tau": level})
-            return Walmc(ended).step(target, state, level, rng)
+            langevin = self._langevin.options.model_copy(update={"tau": level})
+            return Walmc(langevin).step(target, state, level, rng)
         _, last = bounds(target.problem.prior.sigma_range, self.options.sigma_max, self.options.tau)
         if level in (last, self._early_stop(target)):
-            return self._arrive(target, state, level, rng)
+            return self._last_step(target, state, level, rng)
         prediction = predict(target, state, level, rng, self.options.difference_step)
-        return self._weigh_prediction(target, prediction, level, state, rng)
+        return self._weigh_denoised(target, prediction, level, state, rng)
 
     def images(self, target: Target, state: State) -> Tensor:
         """See `Sampler`."""
-        return state.c if state.likelihood_term else images_of(target, state.c)
+        return state.c if state.likelihood_term else target.images(state.c)
 
     def scores(self, target: Target, state: State) -> Tensor:
         """See `Sampler`."""
-        return state.score if state.likelihood_term else images_of(target, state.score)
+        return state.score if state.likelihood_term else target.images(state.score)
 
-    def _weigh_prediction(
+    def _weigh_denoised(
         self, target: Target, prediction: Prediction, level: float, before: State, rng: ParticleRng
     ) -> tuple[State, Info]:
-        """Weigh particles by the data as seen from the denoised ones; resample."""
-        likelihood_term, residual_ratio = likelihood_term_at(target, prediction, level)
-        new = replace(
-            before, c=prediction.c, score=prediction.score, level=level,
-            likelihood_term=likelihood_term, mean_jacobian=prediction.mean_jacobian,
-            denoised_mean=prediction.denoised_mean,
+        """Weights ``h_b(x') N(x'; m, v I) / (h_a(x) N(x'; m + gap g, v I))``, and resampling."""
+        term, residual_ratio = denoised_likelihood(target, prediction, level)
+        state = replace(
+            before, c=prediction.c, score=prediction.score, level=level, likelihood_term=term,
+            mean_jacobian=prediction.mean_jacobian, denoised_mean=prediction.denoised_mean,
         )  # fmt: skip
-        new, info = self._weighed(new, prediction.log_ratio - likelihood_term.potential, rng)
-        share = prediction.mean_jacobian
-        dof = share * prediction.c[0].numel()
-        return new, replace(info, residual_ratio=residual_ratio, dof=dof, dof_fraction=share)
+        state, info = self._weigh(state, prediction.log_ratio - term.potential, rng)
+        mean_jacobian = prediction.mean_jacobian
+        dof = mean_jacobian * prediction.c[0].numel()
+        info = replace(info, residual_ratio=residual_ratio, dof=dof, dof_fraction=mean_jacobian)
+        return state, info
 
-    def _arrive(
+    def _last_step(
         self, target: Target, state: State, level: float, rng: ParticleRng
     ) -> tuple[State, Info]:
-        """The last step, to the target with the data seen from the particle itself.
+        """The step to the last target ``p_tau exp(-R)``, with the likelihood at ``x`` itself.
 
-        Twisted by that target as in `Walmc`: a draw from ``N(m, v I) exp(-R)``, whose normaliser
-        over the old ``h`` is the weight.
+        ``x' ~ N(m, v I) exp(-R) / Z(m)`` as in `Walmc`; the weight is ``Z(m) / h_a(x)``.
         """
-        likelihood_term = require_likelihood_term(state)
-        gap = state.level**2 - level**2
-        step = Step(state.kernel(level), 0.0)
-        increment = likelihood_term.potential.clone()
+        term, gap = state.likelihood_term, state.level**2 - level**2
+        assert term is not None  # noqa: S101  (states above tau have one)
+        step = Step(state.kernel_variance(level), 0.0)
+        increment = term.potential.clone()  # -log h_a(x)
         parts = []
         for rows in target.chunks():
-            m = target.conditioning.coordinates(
-                torch.add(state.c[rows], state.score[rows], alpha=gap)
-            )
+            x, score = state.c[rows], state.score[rows]
+            m = target.conditioning.coordinates(torch.add(x, score, alpha=gap))
             predicted, noise, log_z = target.conditioning.predict(m, step, rng, rows)
-            c, last_noise = target.constrained(predicted, noise)
+            c, last_noise = target.constrain(predicted, noise)
             increment[rows] += log_z
-            parts.append((c, score_at(target, c, level), (last_noise or noise).xi))
+            parts.append((c, target.score_at(c, level), (last_noise or noise).xi))
         c, score, xi = (torch.cat(three) for three in zip(*parts, strict=True))
-        noise = replace(noise, xi=xi)
-        new = State(c, score, state.log_weight, level, noise, shared_ancestry=state.shared_ancestry)
-        return self._weighed(new, increment, rng)
+        new = State(
+            c, score, state.log_weight, level, replace(noise, xi=xi),
+            shared_ancestry=state.shared_ancestry,
+        )  # fmt: skip
+        return self._weigh(new, increment, rng)
 
-    def _weighed(self, state: State, increment: Tensor, rng: ParticleRng) -> tuple[State, Info]:
-        """New weights; equal ones after resampling."""
+    def _weigh(self, state: State, increment: Tensor, rng: ParticleRng) -> tuple[State, Info]:
         o = self.options
-        log_weight, info = weigh(
-            state.level, increment, state.log_weight, shared_ancestry=state.shared_ancestry,
-            min_ess=o.min_ess, resample_below=o.resample_below,
+        return weigh(
+            state, increment, rng, min_ess=o.min_ess, resample_below=o.resample_below,
             most_shared_ancestry=o.most_shared_ancestry,
         )  # fmt: skip
-        state = replace(state, log_weight=log_weight)
-        return (resampled(state, rng) if info.resampled else state), info

@@ -1,12 +1,22 @@
-"""Weighted annealed Langevin Monte Carlo.
+"""Weighted annealed Langevin Monte Carlo (`walmc`).
 
-Annealed Langevin (Parulekar et al., arXiv:2508.07631) on a variance-exploding path, with particle
-weights that are exact without any density of the prior, twisted predictions (Wu et al.,
-arXiv:2306.17775), systematic resampling, and Langevin moves preconditioned by the measurement.
-Targets at noise level b: ``mu_b ~ p_b exp(-R_s)``, ``R_s`` with covariance
-``noise_var I + s^2 A A^H`` and ``s^2 = b^2 - tau^2``, so that the last one, at ``tau``, has the
-measurement's own potential. Likelihoods that are not Gaussian bring a Gaussian approximation for
-``R_s``; what it misses is part of targets, weights and moves (`Correction`).
+The path of annealed Langevin (Parulekar et al., arXiv:2508.07631) in variance-exploding form, with
+exact particle weights (twisted diffusion sampler: Wu et al., arXiv:2306.17775), systematic
+resampling, and Langevin moves preconditioned by the measurement. Targets at noise level b:
+
+    mu_b ~ p_b exp(-R_s),  S_s = noise_var I + s^2 A A^H,  s^2 = b^2 - tau^2
+
+so that the last target, at ``tau``, has the exact likelihood. From level a to b < a, with
+``gap = a^2 - b^2`` and the prior's reverse kernel ``N(m, v I)``:
+
+    predict    m = x + gap score_a(x);  x' ~ N(m, v I) exp(-R_s) / Z(m)
+    weigh      log w += log Z(m) + R_s(x)             R_s of the level before
+    resample   where the effective sample size is small
+    move       x <- x + e P g + noise,  g = score_b(x) + A^H S_s^-1 (y - A x)
+
+No density of the prior is needed: integrating out ``x`` leaves ``p_b(x') exp(-R_s(x'))``. For other
+likelihoods ``R_s`` is that of a Gaussian approximation, and `Correction` adds what it lacks to
+targets, weights and moves.
 """
 
 from __future__ import annotations
@@ -22,14 +32,9 @@ from tiltkit.posterior.level import Info
 from tiltkit.sampling.gaussian.conditioning import LastNoise, Step
 from tiltkit.sampling.jacobian import JacobianDiagonal
 from tiltkit.sampling.particles.ladder import adaptive_level, bounds, ladder
-from tiltkit.sampling.particles.weighing import (
-    resampled,
-    uneven,
-    weigh,
-)
+from tiltkit.sampling.particles.weighing import resample, uneven, weigh
 from tiltkit.sampling.particles.weights import ess, path_kl
 from tiltkit.sampling.samplers.options import WeightOptions
-from tiltkit.sampling.samplers.start import conditioned_gaussian, images_of, score_at
 from tiltkit.sampling.state import State, planned
 
 if TYPE_CHECKING:
@@ -44,14 +49,14 @@ __all__ = ["Walmc", "WalmcOptions"]
 
 
 class WalmcOptions(WeightOptions):
-    """Settings of `Walmc`."""
+    """Options of `Walmc`; noise levels are in the prior's units."""
 
     moves: int = Field(1, ge=0, le=100, description="Langevin moves per level")
     start_moves: int = Field(3, ge=0, le=1000, description="Langevin moves at the first level")
 
 
 class Walmc:
-    """The sampler. Two network calls per level with one move: before the move, and after it."""
+    """The sampler. It costs ``moves + 1`` network calls per level and one per collected round."""
 
     Options = WalmcOptions
     weighted: ClassVar[bool] = True
@@ -64,7 +69,7 @@ class Walmc:
         self.options = options
 
     def levels(self, target: Target) -> list[float]:
-        """The ladder; its last level repeated to collect samples."""
+        """The ladder; its last level is repeated to collect samples."""
         o = self.options
         first, last = bounds(target.problem.prior.sigma_range, o.sigma_max, o.tau)
         return ladder(first, last, o.levels, o.rho) + [last] * o.collect
@@ -72,7 +77,10 @@ class Walmc:
     def next_level(
         self, target: Target, state: State | None, infos: Sequence[Info]
     ) -> float | None:
-        """As planned, or where weights are used, so that all levels make them equally uneven."""
+        """The planned level, or that of an adaptive ladder; see `Sampler`.
+
+        Adapting needs potentials that share one constant over all levels.
+        """
         levels = self.levels(target)
         plan = levels[: self.options.levels]
         if state is None or not self.options.adapt or not target.conditioning.normalised:
@@ -83,19 +91,19 @@ class Walmc:
         return adaptive_level(
             path,
             [info.kl for info in infos],
-            lambda level: self._kl(target, state, level),
+            lambda level: self._predicted_kl(target, state, level),
             plan,
             self.options.rho,
         )
 
     def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
-        """Draw from the tilted Gaussian around the prior's mean, then let the particles relax."""
+        """Samples of the noised prior, taken as Gaussian, given the data; then Langevin moves."""
         first = Step(level**2, self._potential_level(target, level))
-        start = conditioned_gaussian(target, first, rng)
-        c, noise = _joined([(c, last_noise) for _, c, last_noise in start])
+        start = target.conditioned_gaussian(first, rng)
+        c, noise = _concatenate([(c, last_noise) for _, c, last_noise in start])
         log_weight = torch.zeros(target.n, dtype=torch.float64, device=target.device)
         state = State(c, torch.empty_like(c), log_weight, level, noise)
-        state = self._relax(target, state, self.options.start_moves, rng)
+        state = self._move(target, state, self.options.start_moves, rng)
         return state, Info(noise_level=level, ess=float(target.n))
 
     def step(
@@ -107,126 +115,122 @@ class Walmc:
         """
         if level == state.level:
             return self._collect(target, state, rng)
+        o = self.options
         c, last_noise, increment = self._predict(target, state, level, rng)
-        log_weight, info = weigh(
-            level, increment, state.log_weight, shared_ancestry=state.shared_ancestry,
-            min_ess=self.options.min_ess, resample_below=self.options.resample_below,
-            most_shared_ancestry=self.options.most_shared_ancestry,
+        state = replace(state, c=c, level=level, last_noise=last_noise, likelihood_term=None)
+        state, info = weigh(
+            state, increment, rng, min_ess=o.min_ess, resample_below=o.resample_below,
+            most_shared_ancestry=o.most_shared_ancestry,
         )  # fmt: skip
-        state = replace(
-            state,
-            c=c,
-            log_weight=log_weight,
-            level=level,
-            last_noise=last_noise,
-            likelihood_term=None,
-        )
-        if info.resampled:
-            state = resampled(state, rng)
-        return self._relax(target, state, self.options.moves, rng), info
+        return self._move(target, state, o.moves, rng), info
 
     def images(self, target: Target, state: State) -> Tensor:
         """See `Sampler`."""
-        return images_of(target, state.c)
+        return target.images(state.c)
 
     def scores(self, target: Target, state: State) -> Tensor:
         """See `Sampler`."""
-        return images_of(target, state.score)
+        return target.images(state.score)
 
     def _potential_level(self, target: Target, level: float) -> float:
-        """``s`` of the potential that belongs to a noise level of the prior; 0 at the last one."""
+        """``s = sqrt(level^2 - tau^2)``, the level of the potential; 0 at the last level."""
         _, tau = bounds(target.problem.prior.sigma_range, self.options.sigma_max, self.options.tau)
-        return math.sqrt(level**2 - tau**2)
+        return math.sqrt(max(level**2 - tau**2, 0.0))  # rounding may put the last level below tau
 
     def _predict(
         self, target: Target, state: State, level: float, rng: ParticleRng
     ) -> tuple[Tensor, LastNoise | None, Tensor]:
-        """Twisted reverse step of every particle, and the log of its exact weight."""
+        """Samples of the conditioned reverse kernel, their noise, and the log of their weights."""
         a, b, conditioning = state.level, level, target.conditioning
         s = self._potential_level(target, a)
         gap = a**2 - b**2
-        step = Step(state.kernel(b), self._potential_level(target, b))
+        step = Step(state.kernel_variance(b), self._potential_level(target, b))
         increment = torch.empty_like(state.log_weight)
         parts = []
         for rows in target.chunks():
             x = state.c[rows]
             m = torch.add(x, state.score[rows], alpha=gap)
-            passage = None
+            linearised = None
             if target.correction is not None:
-                passage = target.correction.along(conditioning, x, m, s, step)
-                m = m + passage.shift
+                linearised = target.correction.linearise(conditioning, x, m, s, step)
+                m = m + linearised.shift
             predicted, noise, log_z = conditioning.predict(m, step, rng, rows)
-            new, last_noise = target.constrained(predicted, noise)
+            new, last_noise = target.constrain(predicted, noise)
             increment[rows] = log_z + conditioning.potential(x, s)
-            if passage is not None:
-                increment[rows] += passage.log_weight(new)
+            if linearised is not None:
+                increment[rows] += linearised.log_weight(new)
             parts.append((new, last_noise))
-        return *_joined(parts), increment
+        return *_concatenate(parts), increment
 
-    def _kl(self, target: Target, state: State, level: float) -> float:
-        """What a level would add to the KL bound, without a draw or a network call."""
+    def _predicted_kl(self, target: Target, state: State, level: float) -> float:
+        """The level's contribution to the path's KL divergence, without a random number or call."""
         gap = state.level**2 - level**2
         s, s_new = (self._potential_level(target, b) for b in (state.level, level))
-        spread = math.sqrt(s_new**2 + state.kernel(level))
+        s_m = math.sqrt(s_new**2 + state.kernel_variance(level))
         conditioning = target.conditioning
         increment = torch.cat([
             conditioning.potential(state.c[rows], s)
-            - conditioning.potential(state.c[rows] + gap * state.score[rows], spread)
+            - conditioning.potential(state.c[rows] + gap * state.score[rows], s_m)
             for rows in target.chunks()
         ])  # fmt: skip
         return path_kl(increment, state.log_weight)
 
-    def _relax(
-        self, target: Target, state: State, moves: int, rng: ParticleRng, *, known: bool = False
+    def _move(
+        self, target: Target, state: State, moves: int, rng: ParticleRng, *, scored: bool = False
     ) -> State:
         """Langevin moves that leave the level's target nearly invariant, and the new score.
 
-        ``known`` says that the state's score is that of its particles already.
+        Args:
+            target: The problem.
+            state: Particles at their level.
+            moves: Number of moves.
+            rng: Randomness.
+            scored: True where the state's score is already that of its particles at this level.
         """
         level = state.level
         step = Step(level**2, self._potential_level(target, level), self.options.step)
-        score, mean_jacobian = torch.empty_like(state.c), JacobianDiagonal(target)
+        score, jacobian = torch.empty_like(state.c), JacobianDiagonal(target)
         parts = []
         for rows in target.chunks():
             x, last_noise = state.c[rows], state.last_noise and state.last_noise.at(rows)
-            s = state.score[rows] if known else score_at(target, x, level)
+            s = state.score[rows] if scored else target.score_at(x, level)
             for _ in range(moves):
                 old, old_score = x, s
                 drift = self._drift(target, x, s, step)
                 x, last_noise = target.conditioning.move(x, drift, step, last_noise, rng, rows)
-                x, last_noise = target.constrained(x, last_noise)
-                s = score_at(target, x, level)
-            if moves and not known:
+                x, last_noise = target.constrain(x, last_noise)
+                s = target.score_at(x, level)
+            if moves and not scored:
                 moved = x - old
-                # Of the denoised particle, by as much as the particle moved.
-                mean_jacobian.add(rows, moved, torch.add(moved, s - old_score, alpha=level**2))
+                # The denoiser D = x + b^2 score changes by about J times the move.
+                jacobian.add(rows, moved, torch.add(moved, s - old_score, alpha=level**2))
             score[rows] = s
             parts.append((x, last_noise))
-        c, noise = _joined(parts)
-        return replace(state, c=c, score=score, last_noise=noise, mean_jacobian=mean_jacobian.value)
+        c, noise = _concatenate(parts)
+        return replace(state, c=c, score=score, last_noise=noise, mean_jacobian=jacobian.mean)
 
     def _drift(self, target: Target, c: Tensor, score: Tensor, step: Step) -> Tensor:
-        """The prior's score, plus the force of what a Gaussian likelihood misses."""
+        """The prior's score, plus the correction's force where the likelihood is not Gaussian."""
         if target.correction is None:
             return score
         force = target.correction.force(target.conditioning.image(c), math.sqrt(step.v), step.s)
         return score + target.conditioning.coordinates(force)
 
     def _collect(self, target: Target, state: State, rng: ParticleRng) -> tuple[State, Info]:
-        """A round of moves with equal weights at the last level."""
+        """One round of moves of equally weighted particles at the last level."""
         info = Info(noise_level=state.level, ess=ess(state.log_weight), final=True)
         if uneven(state.log_weight):
-            state = resampled(state, rng)
-        return self._relax(target, state, 1, rng, known=True), info
+            state = resample(state, rng)
+        return self._move(target, state, 1, rng, scored=True), info
 
 
-def _joined(parts: Sequence[tuple[Tensor, LastNoise | None]]) -> tuple[Tensor, LastNoise | None]:
-    """Chunks of particles and of their newest noise as one."""
+def _concatenate(
+    parts: Sequence[tuple[Tensor, LastNoise | None]],
+) -> tuple[Tensor, LastNoise | None]:
+    """All particles, and their last noise, from those of the chunks."""
     if len(parts) == 1:
         return parts[0]
-    first, noises = (
-        parts[0][1],
-        [last_noise.xi for _, last_noise in parts if last_noise is not None],
-    )
     c = torch.cat([x for x, _ in parts])
-    return c, replace(first, xi=torch.cat(noises)) if first is not None else None
+    first = parts[0][1]
+    xi = [noise.xi for _, noise in parts if noise is not None]
+    return c, replace(first, xi=torch.cat(xi)) if first is not None else None

@@ -1,4 +1,4 @@
-"""What the data say of the prior on the way: near 1 where it is right, large where it is not."""
+"""The residual ratio: near 1 where the prior is right, large where its variance is too small."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from tiltkit.testing.known import make_known
 PIXELS, N = 600, 8
 
 
-def infos(believed, *, plain=False):
-    """Levels of a run whose prior believes pixels to have a variance, where they have 1."""
+def infos(variance, *, plain=False):
+    """Reports of a run whose prior has a pixel variance of ``variance``; the truth has 1."""
     range_ = (0.02, 20.0)
     known = make_known(
         torch.zeros(1, PIXELS), 1.0, data=300, noise=0.3, seed=0, sigma_range=range_, plain=plain
     )
-    prior = Mixture(torch.zeros(1, PIXELS), believed, torch.ones(1), range_)
+    prior = Mixture(torch.zeros(1, PIXELS), variance, torch.ones(1), range_)
     target = Target(replace(known.problem, prior=prior), N, N)
     sampler = Twisted(TwistedOptions(levels=96, collect=1))
     return [info for _, info in run(target, sampler, ParticleRng([0], N, target.device))]
 
 
-def certain(levels):
+def reliable(levels):
     return [info.residual_ratio for info in levels if info.dof > 200]
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["spectral", "conjugate gradients"])
-def test_data_from_the_prior_itself_miss_denoised_images_by_as_much_as_it_expects(plain):
-    found = certain(infos(1.0, plain=plain))
+def test_the_residual_ratio_is_near_one_for_data_of_the_prior(plain):
+    found = reliable(infos(1.0, plain=plain))
     assert len(found) > 5
     assert max(found) < 1.2
     assert min(found) > 0.9
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["spectral", "conjugate gradients"])
-def test_a_prior_that_is_too_sure_is_found_out(plain):
-    assert max(certain(infos(0.2, plain=plain))) > 1.5
+def test_a_prior_with_too_small_a_variance_has_a_large_residual_ratio(plain):
+    assert max(reliable(infos(0.2, plain=plain))) > 1.5
 
 
 def test_only_levels_with_many_degrees_of_freedom_count():

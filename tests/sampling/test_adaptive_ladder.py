@@ -1,4 +1,4 @@
-"""Ladders that adapt: as many levels as planned, shorter where weights are uneven."""
+"""Adaptive ladders: as many levels as planned, shorter where weights are uneven."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bump(level):
     return 1.0 + 30.0 * math.exp(-4 * math.log(level) ** 2)
 
 
-def test_it_takes_as_many_levels_as_planned():
+def test_an_adaptive_ladder_has_as_many_levels_as_planned():
     assert abs(len(walk(bump)[0]) - 40) <= 2
 
 
