@@ -29,6 +29,7 @@ from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.compose import Pointwise
 from tiltkit.operators.spectral import Dense
 from tiltkit.plugins import load_plugins
+from tiltkit.plugins.isolate import isolated
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
 from tiltkit.recon.recipe import resolve
@@ -285,8 +286,15 @@ class TestReconstruct:
             )  # fmt: skip
 
         before = state()
-        reconstruct(scan)
+        reconstruct(scan, threads=2)
         assert state() == before
+
+    def test_threads_are_those_of_the_recipe_while_it_runs(self, scan: Path) -> None:
+        seen = set()
+        before = torch.get_num_threads()
+        reconstruct(scan, threads=3, progress=lambda _: seen.add(torch.get_num_threads()))
+        assert 3 in seen
+        assert torch.get_num_threads() == before
 
     def test_a_running_event_loop_is_no_hindrance(self, scan: Path) -> None:
         async def cell() -> tiltkit.Result:
@@ -301,6 +309,16 @@ class TestParallel:
             both = list(pool.map(lambda seed: reconstruct(scan, seed=seed), (1, 2)))
         for seed, result in zip((1, 2), both, strict=True):
             assert_same_images(result, reconstruct(scan, seed=seed))
+
+    def test_stdout_is_restored_after_plugins_ran_in_threads_that_overlap(self) -> None:
+        before = sys.stdout
+        first, second = isolated("a", "a"), isolated("b", "b")
+        first.__enter__()
+        second.__enter__()
+        assert sys.stdout is sys.stderr
+        first.__exit__(None, None, None)
+        second.__exit__(None, None, None)
+        assert sys.stdout is before
 
     @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
     @pytest.mark.parametrize("method", ["spawn", "fork"])

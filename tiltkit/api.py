@@ -50,6 +50,7 @@ def reconstruct(
     slices: str | int | Sequence[int] | None = None,
     device: str | torch.device | None = None,
     memory_gb: float | None = None,
+    threads: int | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: bool | Show = False,
     resume: bool = False,
@@ -73,6 +74,7 @@ def reconstruct(
         slices: Slices to do: a number, numbers, or a text such as ``"0,3,5:9"``; all when None.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, or several as ``"cuda:0,cuda:1"``.
         memory_gb: Memory for samples handled side by side; what does not fit is done in tiles.
+        threads: Threads of the CPU during the call; as many as torch uses otherwise when None.
         settings: Single settings by their keys: ``{"sampler.levels": 20, "task.crop": False}``.
         progress: True shows progress on standard error; a function is called with every event
             (`tiltkit.recon.scan.Event`).
@@ -88,7 +90,7 @@ def reconstruct(
     given = {
         "quality": quality, "samples": samples, "runs": runs, "seed": seed,
         "slices": _slices(slices), "device": None if device is None else str(device),
-        "memory_gb": memory_gb,
+        "memory_gb": memory_gb, "threads": threads,
     }  # fmt: skip
     parts = {"task": task, "prior": prior, "sampler": sampler}
     values = {name: as_table(part) for name, part in parts.items() if part is not None}

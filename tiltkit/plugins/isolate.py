@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
+from typing import TextIO
 
 from tiltkit.errors import PluginError, TiltkitError
 
@@ -28,7 +30,7 @@ def isolated(
         own_words: Whether the code may say what is wrong by a `TiltkitError`, which then stands.
     """
     try:
-        with redirect_stdout(sys.stderr):
+        with _stdout_aside():
             yield
     except KeyboardInterrupt:
         raise
@@ -38,6 +40,34 @@ def isolated(
         raise PluginError(
             f"{what}: {one_line(error)}", _hint(error, distribution, module)
         ) from error
+
+
+class _Aside:
+    """Standard output while foreign code runs, in any number of threads."""
+
+    lock = threading.Lock()
+    users = 0
+    stdout: TextIO | None = None
+
+
+@contextmanager
+def _stdout_aside() -> Iterator[None]:
+    """Send what is printed to stderr.
+
+    Standard output belongs to the whole process, so that the last of several threads restores it:
+    with `contextlib.redirect_stdout` one thread would save, and restore, the stderr of another.
+    """
+    with _Aside.lock:
+        if not _Aside.users:
+            _Aside.stdout, sys.stdout = sys.stdout, sys.stderr
+        _Aside.users += 1
+    try:
+        yield
+    finally:
+        with _Aside.lock:
+            _Aside.users -= 1
+            if not _Aside.users and _Aside.stdout is not None:
+                sys.stdout, _Aside.stdout = _Aside.stdout, None
 
 
 def one_line(error: BaseException) -> str:

@@ -113,8 +113,6 @@ def run_scan(
     """
     start = time.perf_counter()
     recipe = resolve(recipe.model_dump(), plugins)
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
     complete = resume and is_complete(output)
     check_output(output, overwrite=overwrite or complete, resume=resume, keep=[source])
     with _opened(recipe, plugins, source, command, checkpoint_path(output)) as job:
@@ -180,7 +178,12 @@ def _opened(
     """Open an input for a resolved recipe."""
     devices = _devices(recipe)
     task, priors, sampler = _parts(recipe, plugins, devices)
-    with known_errors(), watched(source) as before, _scan_of(task, source, recipe) as scan:
+    with (
+        _threads(recipe.threads),
+        known_errors(),
+        watched(source) as before,
+        _scan_of(task, source, recipe) as scan,
+    ):
         before = Stamp() if recipe.swmr else before  # it may change
         chosen = choose_slices(recipe.slices, scan.layout, source)
         origin = provenance(source, chosen, plugins, recipe, command)
@@ -188,6 +191,19 @@ def _opened(
         parts = Parts(scan, priors, sampler, devices, recipe, checkpoint)
         check = partial(check_unchanged, source, before, origin["raw_sha256"])
         yield _Job(parts, chosen, _only(scan.layout, chosen), origin, check)
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Let torch use a number of CPU threads, and afterwards as many as before."""
+    before = torch.get_num_threads()
+    if number:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        if number:
+            torch.set_num_threads(before)
 
 
 def _written(job: _Job, writer: ResultWriter) -> Iterator[Event]:
