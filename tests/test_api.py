@@ -7,6 +7,7 @@ import asyncio
 import multiprocessing
 import os
 import pickle
+import re
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -584,3 +585,21 @@ class TestProblem:
         assert np.corrcoef(base, back)[0, 1] == pytest.approx(1, abs=1e-5)
         left = (a @ truth).numpy() - a.numpy() @ base
         assert left @ (a.numpy() @ back) == pytest.approx(0, abs=1e-2)
+
+
+def test_the_page_about_python_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).parents[1] / "docs" / "python.md"
+    write_scan(tmp_path / "scan.h5", 2)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        exec(compile(block, page, "exec"), names)  # noqa: S102
+    share = re.search(r"(\d+)% of the pixels lie in their 90 % interval", capsys.readouterr().out)
+    assert share
+    assert 80 <= int(share[1]) <= 98
+    assert_same_images(*names["results"])
+    attributes = re.findall(r"`result\.(\w+)", page.read_text())
+    assert set(attributes) > {"mean", "quantiles"}
+    assert all(hasattr(names["result"], name) for name in attributes)

@@ -179,21 +179,3 @@ def test_the_python_example_of_the_readme_runs(
     assert capsys.readouterr().out.startswith("(1, 40, 36) ")
     assert (names["low"] <= names["high"]).all()
     assert [path.name for path in tmp_path.iterdir()] == ["scan.h5"]
-
-
-def test_the_page_about_python_runs_from_top_to_bottom(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("tiltkit_mri")
-    write_scan(tmp_path / "scan.h5")
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL)
-    for block in blocks:
-        exec(block, names)  # noqa: S102
-    posterior, measured = names["posterior"], names["measured"].numpy()
-    inside = np.abs(posterior.mean - 0.3)[measured > 0]
-    assert np.median(inside) < 0.05
-    assert posterior.std[measured > 0].mean() < posterior.std[measured == 0].mean()
-    attributes = re.findall(r"`result\.(\w+)", (ROOT / "docs/python.md").read_text())
-    assert all(hasattr(posterior, name) for name in attributes)
