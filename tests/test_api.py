@@ -288,6 +288,7 @@ class TestReconstruct:
 
         before = state()
         reconstruct(scan, threads=2)
+        reconstruct(scan, prior="mri.brain", slices=0)
         assert state() == before
 
     def test_threads_are_those_of_the_recipe_while_it_runs(self, scan: Path) -> None:

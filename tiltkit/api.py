@@ -23,7 +23,7 @@ from tiltkit.recon.provenance import software
 from tiltkit.recon.recipe import DEFAULT_SAMPLER, resolve
 from tiltkit.recon.result import Result
 from tiltkit.recon.scan import Event, SliceStarted, run_in_memory, run_scan
-from tiltkit.recon.solve import DEFAULT_MEMORY_GB, solve
+from tiltkit.recon.solve import DEFAULT_MEMORY_GB, cpu_threads, solve
 
 if TYPE_CHECKING:
     from tiltkit.plugins import Plugins
@@ -186,7 +186,7 @@ def sample(
         [problem], made, seed=(numbers.seed, 0), n=numbers.n, devices=[torch.device(place)],
         runs=numbers.runs, memory_gb=numbers.memory_gb, dtype=dtype or real,
     )  # fmt: skip
-    with closing(steps), _shown(progress, name) as show:
+    with cpu_threads(None), closing(steps), _shown(progress, name) as show:
         show(SliceStarted(0, 0, 1))
         for step in steps:
             if isinstance(step, Outcome):

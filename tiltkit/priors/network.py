@@ -24,7 +24,9 @@ class NoiseEmbedding(nn.Module):
     def __init__(self, width: int = EMBEDDING) -> None:
         super().__init__()
         # log(sigma)/4 spans about two units: from a slow wave over them to 16 radians per unit
-        self.register_buffer("frequencies", 2.0 ** torch.linspace(-1, 4, 16), persistent=False)
+        # On the CPU also where the weights are still to come (device "meta").
+        frequencies = 2.0 ** torch.linspace(-1, 4, 16, device="cpu")
+        self.register_buffer("frequencies", frequencies, persistent=False)
         self.mix = nn.Sequential(
             nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
         )

@@ -85,8 +85,11 @@ def load_network(path: str | Path, sha256: str | None = None) -> tuple[ScoreUNet
             "use weights that tiltkit wrote, or a tiltkit that knows this architecture.",
         )
     try:
-        net = ScoreUNet(**json.loads(notes["config"]))
-        net.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(_PROFILE)})
+        # Initial values would be drawn from the global random state, which is the caller's.
+        with torch.device("meta"):
+            net = ScoreUNet(**json.loads(notes["config"]))
+        weights = {k: v.float() for k, v in tensors.items() if not k.startswith(_PROFILE)}
+        net.load_state_dict(weights, assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TiltkitError(
             f"The weights in {path.name} do not fit the network that they describe.",

@@ -25,7 +25,7 @@ from tiltkit.recon.provenance import provenance
 from tiltkit.recon.recipe import resolve
 from tiltkit.recon.selection import choose_slices
 from tiltkit.recon.slice import Parts, Sink, sample_slice
-from tiltkit.recon.solve import LevelDone
+from tiltkit.recon.solve import LevelDone, cpu_threads
 from tiltkit.recon.summary import summarize
 from tiltkit.sampling.run import pick_devices
 from tiltkit.sampling.target import Target, chunk_size
@@ -176,14 +176,13 @@ def _opened(
     recipe: Recipe, plugins: Plugins, source: Path, command: str, checkpoint: Path | None
 ) -> Iterator[_Job]:
     """Open an input for a resolved recipe."""
-    devices = _devices(recipe)
-    task, priors, sampler = _parts(recipe, plugins, devices)
-    with (
-        _threads(recipe.threads),
-        known_errors(),
-        watched(source) as before,
-        _scan_of(task, source, recipe) as scan,
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(cpu_threads(recipe.threads))
+        devices = _devices(recipe)
+        task, priors, sampler = _parts(recipe, plugins, devices)
+        stack.enter_context(known_errors())
+        before = stack.enter_context(watched(source))
+        scan = stack.enter_context(_scan_of(task, source, recipe))
         before = Stamp() if recipe.swmr else before  # it may change
         chosen = choose_slices(recipe.slices, scan.layout, source)
         origin = provenance(source, chosen, plugins, recipe, command)
@@ -191,19 +190,6 @@ def _opened(
         parts = Parts(scan, priors, sampler, devices, recipe, checkpoint)
         check = partial(check_unchanged, source, before, origin["raw_sha256"])
         yield _Job(parts, chosen, _only(scan.layout, chosen), origin, check)
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """Let torch use a number of CPU threads, and afterwards as many as before."""
-    before = torch.get_num_threads()
-    if number:
-        torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        if number:
-            torch.set_num_threads(before)
 
 
 def _written(job: _Job, writer: ResultWriter) -> Iterator[Event]:

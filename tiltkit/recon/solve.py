@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from tiltkit.problem import Problem
     from tiltkit.sampling.state import Sampler, State
 
-__all__ = ["DEFAULT_MEMORY_GB", "LevelDone", "solve"]
+__all__ = ["DEFAULT_MEMORY_GB", "LevelDone", "cpu_threads", "solve"]
 
 DEFAULT_MEMORY_GB = 1.0
 
@@ -42,6 +44,31 @@ class LevelDone:
     noise_level: float
     ess: float
     seconds_left: float
+
+
+# The process that imported this module; others are its forks.
+_PROCESS = os.getpid()
+
+
+@contextmanager
+def cpu_threads(number: int | None) -> Iterator[None]:
+    """Let torch use a number of CPU threads, and afterwards as many as before.
+
+    A forked process computes with one: where its parent has computed with several, OpenMP would
+    wait in it for threads that it does not have.
+
+    Args:
+        number: Threads; as many as torch uses otherwise when None.
+    """
+    number = number if os.getpid() == _PROCESS else 1
+    before = torch.get_num_threads()
+    if number:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        if number:
+            torch.set_num_threads(before)
 
 
 def solve(
