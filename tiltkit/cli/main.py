@@ -110,8 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Codes: 0 done, 3 a --fail-if was met, and one for each kind of error: see `tiltkit.errors.Kind`.
     """
     args = list(sys.argv[1:] if arguments is None else arguments)
-    catch_stops()
     try:
+        catch_stops()
         _command(args)
     except KeyboardInterrupt:
         _fail(args, "Stopped.", 130, label="")
