@@ -150,7 +150,8 @@ def test_one_sample_has_no_spread_and_gives_a_warning():
     assert np.isnan(outcome.std).all()
     assert all(np.isnan(image).all() for image in outcome.quantiles.values())
     assert np.isfinite(outcome.mean).all()
-    assert "tells no spread" in outcome.diagnostics["verdict"]
+    codes = [warning.code for warning in outcome.diagnostics["warnings"]]
+    assert codes == ["few_independent_samples"]
 
 
 def test_merged_levels_of_several_runs_sum_their_effective_samples():

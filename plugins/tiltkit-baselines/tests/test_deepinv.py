@@ -235,7 +235,7 @@ def test_the_certificate_holds_and_has_no_fisher_divergence(kind):
     assert "fisher" not in report
     assert report["independent_samples"] == pytest.approx(2)
     assert report["chi2"] > 0
-    assert isinstance(report["verdict"], str)
+    assert isinstance(report["warnings"], tuple)
 
 
 def test_the_module_is_imported_without_deepinv():
