@@ -1,4 +1,4 @@
-"""Whether an operator's adjoint and normal operator belong to its forward."""
+"""Test that the adjoint and the normal operator belong to the forward operator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups of coordinates that a measurement sees about equally well, and averages over them."""
+"""Bands: groups of coordinates that a measurement determines about equally well, and averages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _INNERMOST = 64
 
 @dataclass(frozen=True, slots=True)
 class Bands:
-    """Which band each coordinate of a particle belongs to; one band for all without labels.
+    """Bands of the coordinates of a particle; one band for all without labels.
 
     What a prior leaves open differs between coarse and fine detail, and a blur sees the coarse
     better: one number for all would be wrong for both.
@@ -32,7 +32,7 @@ class Bands:
     Attributes:
         count: Number of bands.
         labels: (...) of the coordinates of a particle, or what broadcasts to it.
-        axes: Of images whose Hartley coefficients are labelled; empty where labels are those of
+        axes: Image axes whose Hartley coefficients are labelled; empty where labels are those of
             the coordinates themselves.
     """
 
@@ -54,7 +54,8 @@ class Bands:
     def shells(cls, shape: tuple[int, ...], device: torch.device) -> Bands:
         """Bands of images (channel, *space) by spatial frequency, see `octaves`.
 
-        For measurements that no transform makes diagonal: most see coarse detail better than fine.
+        For measurements that no transform makes diagonal: most determine
+        coarse detail better than fine.
         """
         space = shape[1:]
         if not space:

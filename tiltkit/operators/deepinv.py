@@ -30,8 +30,8 @@ class DeepinvOperator:
         physics: Any ``deepinv.physics.LinearPhysics``. It is copied: later changes to it, such as
             ``physics.update(mask=...)``, have no effect here.
         shape: Image shape ``(channel, *space)``; complex images have two channels, as in deepinv.
-        rtol: How far ``<A x, y>`` and ``<x, A^H y>`` may differ, relative to their typical size.
-        device: Where the copy lives.
+        rtol: Largest difference of ``<A x, y>`` and ``<x, A^H y>``, relative to their typical size.
+        device: Device of the copy.
 
     Raises:
         TiltkitError: No linear physics, the images do not fit, or the adjoint is none.

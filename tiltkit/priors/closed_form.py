@@ -25,10 +25,10 @@ class Mixture:
 
     Attributes:
         means: (component, channel, *space).
-        variance: Of every component, nonnegative; 0 puts all mass on the means.
+        variance: Variance of every component, nonnegative; 0 puts all mass on the means.
         weights: (component,), positive; need not be normalised.
         sigma_range: Noise levels to be used; any positive level is exact.
-        value_range: Where values lie, as text for people.
+        value_range: Range of image values, as text for people.
     """
 
     means: Tensor
@@ -70,10 +70,10 @@ class SmoothGaussian:
     Attributes:
         amplitude: Standard deviation of a pixel.
         corner: Frequency where the spectrum starts to fall, cycles per image.
-        exponent: How fast it falls; 2 to 3 for natural images (Field 1987).
+        exponent: Exponent of its fall; 2 to 3 for natural images (Field 1987).
         channels: Channels of the images; 0 for any number.
         sigma_range: Noise levels to be used.
-        value_range: Where values lie, as text for people.
+        value_range: Range of image values, as text for people.
     """
 
     amplitude: float

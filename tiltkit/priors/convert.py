@@ -60,9 +60,9 @@ def convert(
     """Write the weights of a checkpoint as a safetensors file.
 
     Args:
-        old: What `torch.save` wrote: .pt, .pth, .ckpt.
+        old: File of `torch.save`: .pt, .pth, .ckpt.
         new: The file to write; one that is there is replaced.
-        key: Where the weights are, such as ``state_dict`` or ``callbacks.ema``; looked for when
+        key: Key of the weights, such as ``state_dict`` or ``callbacks.ema``; looked for when
             None, smoothed weights first.
         prefixes: Taken off while every name begins with one of them.
         notes: Notes for the file, such as its licence.
@@ -125,7 +125,7 @@ def _culprit(error: BaseException) -> str:
 
 
 def _weights(content: Any, path: Path, key: str | None) -> tuple[str, Mapping[str, Any]]:
-    """Where the weights are, and the mapping that holds them."""
+    """Key of the weights, and the mapping that holds them."""
     if key:
         for part in key.split("."):
             if not isinstance(content, Mapping) or part not in content:

@@ -43,7 +43,7 @@ class DenoiserPrior:
             (batch, channel, *space) and one noise level.
         channels: Channels of the images; 0 when any number is fine.
         sigma_range: Smallest and largest noise level of the denoiser's training.
-        value_range: Where image values lie, as text for people.
+        value_range: Range of image values, as text for people.
         to_device: Makes the denoiser for another device; None when it follows its input.
         profile: Distance of images from the training images; None where there is no profile.
     """
@@ -169,7 +169,7 @@ def _inference(
 
 
 def is_low(precision: str, device: torch.device) -> bool:
-    """Whether a network computes in bfloat16 there; ``auto`` means where that is fast.
+    """True where a network computes in bfloat16; ``auto`` does so where that is fast.
 
     That is on CPUs with AMX or AVX512-BF16, and with CUDA since Ampere.
     """

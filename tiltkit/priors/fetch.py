@@ -58,7 +58,7 @@ def _checked(entry: PriorEntry, weights: Path) -> Path:
 
 
 def cache_path(entry: PriorEntry) -> Path:
-    """Where the weights of an entry lie once they are fetched.
+    """Path of the fetched weights of an entry in the cache.
 
     The digest is in the name: another version of a plugin finds its own weights.
 

@@ -196,10 +196,10 @@ def _middle(x: Tensor) -> Tensor:
 
 
 def _residual(error: Tensor, xi: Tensor, where: Tensor) -> Tensor:
-    """Of each image: log of the mean squared error, share of the noise that is left (batch, 2).
+    """Log of the mean squared error, and share of the noise that is left, by image (batch, 2).
 
     Both over the object, the error in noise levels. How the noise that is left is spread over
-    coarse and fine detail would tell more, but depends on contrast: it refused a real scan.
+    coarse and fine detail would discriminate more, but depends on contrast: it refused a real scan.
     """
     return torch.stack([
         _mean(error.square(), where).clamp_min(1e-9).log(),

@@ -99,7 +99,7 @@ def load_network(path: str | Path, sha256: str | None = None) -> tuple[ScoreUNet
 
 
 def load_profile(path: str | Path) -> Profile | None:
-    """What the training images looked like, from a file that `load_network` accepts.
+    """The profile of the training images, from a file that `load_network` accepts.
 
     None where the file does not say.
 

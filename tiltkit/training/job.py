@@ -53,7 +53,7 @@ class Job:
 
     @property
     def output(self) -> Path:
-        """Where the weights go."""
+        """Path of the weights."""
         return Path(self.recipe.output)
 
     @property

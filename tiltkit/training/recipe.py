@@ -24,7 +24,7 @@ _OF_THE_TASK = ("dataset", "axis", "channel_axis", "offset", "scale", "percentil
 
 
 class DataOptions(BaseModel):
-    """Where the images are and what their values mean."""
+    """Location of the images and meaning of their values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -82,7 +82,7 @@ class DataOptions(BaseModel):
 
 
 class ScansOptions(BaseModel):
-    """How measurements become images where the paths are scans, see `tiltkit.training.rounds`."""
+    """Reconstruction of images where the paths are scans, see `tiltkit.training.rounds`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -54,7 +54,7 @@ def plan(recipe: TrainRecipe) -> dict[str, str]:
 
 
 def folder_of(output: Path) -> Path:
-    """Where images and priors of the rounds lie until the training is done."""
+    """Folder of images and priors of the rounds until the training is done."""
     return output.with_name(f"{output.name}.rounds")
 
 
@@ -184,7 +184,7 @@ def _keep_settings(
 
 
 def _blank_job(recipe: TrainRecipe, slices: Sequence[Slice]) -> Job:
-    """What can be said and refused before there is any image."""
+    """The training with blank images, to check settings before any image is drawn."""
     return prepare(recipe, _subjects(slices, [np.full(s.shape, 0.1, np.float32) for s in slices]))
 
 

@@ -162,8 +162,8 @@ def draws(
         skip: Numbers of those that are not wanted.
         parts: Task and sampler.
         prior: On the device.
-        seed: Of the round; the number of the slice is added, so that none depends on others.
-        device: Where to compute.
+        seed: Seed of the round; the slice number is added, so that none depends on others.
+        device: Device to compute on.
 
     Yields:
         The number of a slice, and its image in the units of the prior.

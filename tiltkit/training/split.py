@@ -42,7 +42,7 @@ def split(subjects: Sequence[Subject], held_out: float | Sequence[str], seed: in
     Args:
         subjects: All of them; those without images are left out.
         held_out: Share of the subjects, at least one; or their names, also as patterns.
-        seed: Which subjects a share takes.
+        seed: Seed of the choice of subjects for a share.
 
     Raises:
         InputError: Too little to hold anything out, or something is on both sides.

@@ -1,4 +1,4 @@
-"""Where the rotation axis projects to on the detector, found from the projections."""
+"""Position of the rotation axis on the detector, estimated from the projections."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def find_axis(
 ) -> float:
     """Detector column (0 is the centre of the first pixel) of the rotation axis.
 
-    A scan of a full turn sees everything twice, mirrored: opposite projections are laid over each
+    A scan of a full turn has every view twice, mirrored: opposite projections are laid over each
     other, also where the axis is near the edge (half acquisition). Half a turn, continued by its
     own mirror image, must make a full turn, whose Fourier transform is zero outside of a double
     wedge (Vo et al., Opt. Express 22 (2014) 19078-19086): the axis is where there is least energy
@@ -67,7 +67,7 @@ def find_axis(
 
     Args:
         projections: A scan, after `tiltkit_ct.select.select`.
-        options: How to correct the projections.
+        options: Settings of the correction.
         rows: Detector rows that can be used, of which some are looked at; all when None.
 
     Raises:
@@ -121,7 +121,7 @@ def _sinograms(p: Projections, options: PrepareOptions, rows: Sequence[int] | No
 
 
 def _complete(sinograms: Rows) -> bool:
-    """Whether the sample ends before the detector does, at both sides and all angles."""
+    """True where the sample ends before the detector, at both sides and all angles."""
     sides = np.abs(_sides(sinograms))
     return bool(sides.mean() < _TRUNCATED * np.quantile(np.abs(sinograms), 0.999))
 

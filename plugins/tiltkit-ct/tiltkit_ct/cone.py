@@ -25,7 +25,7 @@ _AT_ONCE = 2**22
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """Where some voxel columns are in one projection.
+    """Positions of some voxel columns in one projection.
 
     Attributes:
         columns: Detector columns that they meet (k, pixel); the number of columns is none.
@@ -52,7 +52,7 @@ class ConeBeam:
     Args:
         angles: Angles of the projections (n_angles,) in radians, any spacing and range; device
             and number type of the operator are theirs.
-        shape: Of the volume (nz, ny, nx).
+        shape: Shape of the volume (nz, ny, nx).
         n_rows: Pixels of the detector along the rotation axis.
         n_columns: Pixels of the detector across it.
         source_distance: From source to rotation axis, the unit of ``pixel``.
@@ -62,7 +62,7 @@ class ConeBeam:
         plane: Plane of the volume level with the source; None for the middle.
         pixel: Side of a voxel, in the unit of length that volumes are densities in.
         pitch: Side of a detector pixel; None for the voxel's times the magnification of the axis.
-        memory_bytes: What may be kept.
+        memory_bytes: Memory for kept values, at most.
 
     Volumes are (n, 1, nz, ny, nx), projections (n, angle, row, column). Voxel (k, i, j) is at the
     height ``(k - plane) pixel`` over the plane of the source, and in it where pixel (i, j)

@@ -37,7 +37,7 @@ class ConeScan(CtScan):
 
     @property
     def unusable(self) -> Mapping[int, str]:
-        """No slice: rows that see nothing are masked."""
+        """No slice: unusable rows are masked."""
         return {}
 
     @cached_property
@@ -48,7 +48,7 @@ class ConeScan(CtScan):
 
     @cached_property
     def geometry(self) -> Geometry:
-        """That of a slice, with all rows."""
+        """Geometry of a slice, with all rows."""
         p, o = self.projections, self.options
         level = p.middle_row if o.source_row is None else o.source_row
         return replace(super().geometry, rows=p.n_rows, level=level)
@@ -85,7 +85,7 @@ class ConeScan(CtScan):
         return self._problem(self.shown, self._rough, slicewise(prior), device)
 
     def describe(self) -> Mapping[str, Any]:
-        """What was found in the file."""
+        """Facts about the file, by their names."""
         g = self.geometry
         facts = dict(super().describe())
         facts["image"] = f"{g.rows} x {facts['image']}"

@@ -44,7 +44,7 @@ def axis_picture(
         projections: A scan, after `tiltkit_ct.select.select`.
         candidates: Detector columns.
         path: The picture to write.
-        options: How to correct the projections.
+        options: Settings of the correction.
         row: Detector row; the middle one when None.
 
     Raises:
@@ -112,7 +112,7 @@ def _ramp(m: int) -> Image:
 
 
 def _share(s: Image, angles: NDArray[np.float64]) -> Image:
-    """Weight of each ray in a full turn, where it is seen twice or, beyond the overlap, once."""
+    """Weight of each ray in a full turn: measured twice or, beyond the overlap, once."""
     if np.ptp(angles) < 1.9 * np.pi:
         return np.full(len(s), 0.5)
     reach = max(min(-s[0], s[-1]), 1.0)

@@ -40,7 +40,7 @@ class DataExchange:
 
     @staticmethod
     def matches(path: Path) -> bool:
-        """Whether a group ``exchange`` holds a dataset ``data``."""
+        """True for a file with a group ``exchange`` that holds a dataset ``data``."""
         with hdf5_file(path) as file:
             return _exchange(file) is not None
 
@@ -122,7 +122,7 @@ def _checked(data: h5py.Dataset, path: Path) -> tuple[int, int, int]:
 
 
 def _order(data: h5py.Dataset) -> tuple[int, int, int]:
-    """Which axis is the angle, the row and the column: theta:y:x where the file does not tell."""
+    """Axes of angle, row and column; theta:y:x where the file states none."""
     names = _axis_names(data)
     if sorted(names) != ["theta", "x", "y"]:
         return 0, 1, 2
@@ -168,7 +168,7 @@ def _references(
 
 
 def _absent(item: h5py.Dataset) -> bool:
-    """Whether a set of frames stands for none: empty, or one frame of zeros."""
+    """True for a set of frames that stands for none: empty, or one frame of zeros."""
     if item.shape is None or not item.size:
         return True
     return item.shape[0] == 1 and not np.any(item[()])

@@ -82,7 +82,7 @@ class FanBeam(Projector):
 
     @property
     def magnification(self) -> float:
-        """How much larger what is at the rotation axis appears on the detector."""
+        """Magnification of the rotation axis on the detector."""
         return (self.source_distance + self.detector_distance) / self.source_distance
 
     @property
@@ -93,7 +93,7 @@ class FanBeam(Projector):
         return -torch.atan(column * self.pitch / reach)
 
     def place(self, angle: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """How far pixels are from the source along and across the ray through the axis, float64."""
+        """Distances of pixels from the source along and across the central ray, float64."""
         return self._seen_from(angle.double(), *self.centres(pixels))
 
     def _seen_from(self, angle: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ class Shadow:
     """Trapezoids on the detector, one for each image pixel, in units of detector pixels.
 
     Attributes:
-        corners: Where the trapezoids start, reach full height, leave it, end: (4, pixel), rising.
+        corners: Start, both ends of full height, and end of the trapezoids: (4, pixel), rising.
             Detector pixel k covers k - 1/2 to k + 1/2.
         height: Chord length on the plateau, in units of length: (pixel,) or one number.
     """

@@ -30,7 +30,7 @@ def stack(
 
     Args:
         item: The dataset.
-        order: Which axis of the dataset is the frame, the row and the column.
+        order: Axes of the dataset for frame, row and column.
         frames: Frame numbers.
         times: When they were taken, as fractional projection number.
     """
@@ -58,7 +58,7 @@ def stack(
 
 
 def frames_of(item: h5py.Dataset, order: Sequence[int]) -> tuple[int, int, int]:
-    """How many frames, rows and columns a dataset has."""
+    """Numbers of frames, rows and columns of a dataset."""
     count, rows, columns = (int(item.shape[axis]) for axis in order)
     return count, rows, columns
 

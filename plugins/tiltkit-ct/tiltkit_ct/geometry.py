@@ -1,4 +1,4 @@
-"""From a scan to its operator: where the axis is, how large the image is, which way rays run."""
+"""Geometry of a scan and its operator: axis, image size, direction of the rays."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SLACK = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How the slices of a scan are projected.
+    """Geometry of the projection of slices.
 
     Attributes:
         angles: Radians (angle,).
@@ -35,7 +35,7 @@ class Geometry:
         source: Distance from source to rotation axis in that unit; infinite for parallel rays.
         detector: Distance from rotation axis to detector.
         rows: Detector rows of a cone beam, all reconstructed together; None for single slices.
-        level: Which of them is level with the source; None for the middle.
+        level: Detector row level with the source; None for the middle.
     """
 
     angles: Tensor
@@ -71,6 +71,6 @@ class Geometry:
 
 
 def image_size(columns: int, axis: float) -> int:
-    """Side of the image that holds all that a detector sees in a turn around an axis."""
+    """Side of the image that holds all rays of a detector in a turn around an axis."""
     reach = math.ceil(2 * max(axis, columns - 1 - axis) + 1)
     return columns if reach <= (1 + _SLACK) * columns else reach + reach % 2

@@ -1,4 +1,4 @@
-"""What instruments write into HDF5 files beside images: texts, and numbers with units."""
+"""Texts, and numbers with units, that instruments write into HDF5 files beside images."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def quantity(
 
     Args:
         item: A scalar, or an array of which the first element counts.
-        table: Of `tiltkit_ct.units`.
-        default: Its unit where the file tells none.
+        table: Table of `tiltkit.io.units`.
+        default: Its unit where the file states none.
         path: The file, for messages.
 
     Raises:
@@ -109,7 +109,7 @@ def metadata(group: h5py.Group, skip: Callable[[str], bool]) -> dict[str, Any]:
     """Texts, numbers and short arrays of a group as nested mappings, with their units.
 
     Args:
-        group: What to copy; links are not followed.
+        group: Group to copy; links are not followed.
         skip: True for names of datasets to leave out.
     """
     found: dict[str, Any] = {}

@@ -25,12 +25,12 @@ _BYTES = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}  # of a value, by mode; complex ones ar
 
 
 def marked(header: bytes) -> bool:
-    """Whether a header has the mark of the format, which old writers leave out."""
+    """True for a header with the mark of the format, which old writers leave out."""
     return header[208:211] == b"MAP"
 
 
 def fits(header: bytes, size: int) -> bool:
-    """Whether a file of this size can hold what the header tells, in either byte order."""
+    """True where the file has the size that its header implies, in either byte order."""
     if len(header) < _HEADER:
         return False
     for order in "<>":

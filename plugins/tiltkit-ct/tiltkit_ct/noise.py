@@ -1,4 +1,4 @@
-"""How noisy the data are: the gain of the detector, and noise without flats to tell it."""
+"""Noise of the data: gain of the detector, and noise level where there are no flats."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def high_frequency_variance(sinogram: NDArray[np.float32]) -> float:
 
 
 def noise_variance(sinogram: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Variance of every value of a sinogram (angle, column) that tells its noise only itself.
+    """Variance of every value of a sinogram (angle, column), estimated from the sinogram alone.
 
     It depends on the value, as detectors of electrons have it: the finest detail is measured at
     different levels, and interpolated between them.

@@ -36,7 +36,7 @@ class Corrected:
     Attributes:
         counts: With sample, (angle, row, column).
         blank: Without sample, at the same times, (angle, row, column).
-        used_flats: How many flats a blank is a mean of, in effect, (angle,).
+        used_flats: Effective number of flats averaged for a blank, (angle,).
         dark_variance: Variance of a single value from reading out, in counts^2, 0 where unknown.
         usable: Pixels that work, (row, column).
     """
@@ -122,7 +122,7 @@ def drift(transmission: Frames, air: int) -> Frames:
 
     Args:
         transmission: (angle, row, column).
-        air: How many columns at either side see no sample.
+        air: Number of columns without sample at either side.
 
     Returns:
         What to divide by: linear from the left to the right side, (angle, row, column).
@@ -171,7 +171,7 @@ def _by_chance(band: Band, frames: float, pixels: int) -> float:
 
 
 def _usable(raw: Frames, blank: Frames, typical: float) -> NDArray[np.bool_]:
-    """Pixels that see the beam and react to it, (row, column)."""
+    """Pixels that the beam reaches and that react to it, (row, column)."""
     good = np.asarray(np.all(blank > _BLOCKED_SHARE * typical, axis=0), np.bool_)
     if len(raw) > 2:
         stuck = np.asarray(np.fmax.reduce(raw, axis=0) <= np.fmin.reduce(raw, axis=0))

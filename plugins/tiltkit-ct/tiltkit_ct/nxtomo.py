@@ -53,7 +53,7 @@ _PROJECTION, _FLAT, _DARK = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Where one scan may lie: its subentry first, then the entry around it."""
+    """Groups that may hold a scan: its subentry first, then the entry around it."""
 
     groups: tuple[h5py.Group, ...]
 
@@ -70,11 +70,11 @@ class _Places:
 
 
 class NxTomo:
-    """Reader of projections, flats and darks in one stack, told apart by an image key."""
+    """Reader of projections, flats and darks in one stack, distinguished by an image key."""
 
     @staticmethod
     def matches(path: Path) -> bool:
-        """Whether an entry has frames, angles and a key that tells frames apart."""
+        """True for a file with an entry that has frames, angles and an image key."""
         with hdf5_file(path) as file:
             return bool(_scans(file))
 

@@ -13,7 +13,7 @@ __all__ = ["PrepareOptions"]
 
 
 class PrepareOptions(BaseModel):
-    """Which part of a scan to use, and how to correct it; what is None comes from the data."""
+    """Part of a scan to use, and its correction; None is estimated from the data."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

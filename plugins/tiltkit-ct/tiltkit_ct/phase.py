@@ -35,8 +35,8 @@ def paganin(
 
     Args:
         transmission: (angle, row, column), finite.
-        variance: Of the transmission, independent noise, same shape.
-        length: Of `filter_length`, in pixels.
+        variance: Variance of the transmission, independent noise, same shape.
+        length: Length from `filter_length`, in pixels.
 
     Returns:
         Filtered transmission and the variance of its values, whose noise is no longer

@@ -44,14 +44,14 @@ class Sinogram:
     Attributes:
         line_integrals: float32 (angle, column), finite everywhere: masked values are filled in
             from their neighbours.
-        variance: Of the line integrals, float32 (angle, column); infinite where they are masked.
-        counts: Photons seen, float32 (angle, column); None where the data are no counts, or were
+        variance: Noise variance, float32 (angle, column); infinite where values are masked.
+        counts: Photon counts, float32 (angle, column); None where the data are no counts, or were
             filtered (phase retrieval).
         blank: Photons expected without sample, float32 (angle, column), 0 where the detector says
             nothing; None where ``counts`` is None.
         angles: Radians, (angle,).
-        facts: What was found on the way: gain, share of masked values, zingers.
-        notes: What was assumed, as sentences.
+        facts: Gain, share of masked values, zingers and the like, by name.
+        notes: Assumptions, as sentences.
     """
 
     line_integrals: Image
@@ -69,7 +69,7 @@ def prepare(projections: Projections, row: int, options: PrepareOptions) -> Sino
     Args:
         projections: A scan, after `select`.
         row: Detector row, after binning.
-        options: How to correct.
+        options: Settings of the correction.
 
     Raises:
         InputError: The row holds nothing usable; the message says why.
@@ -160,7 +160,7 @@ def _from_counts(p: Projections, row: int, options: PrepareOptions) -> Sinogram:
 
 
 def _borders(values: Image) -> NDArray[np.bool_]:
-    """What alignment filled the ends of rows (angle, column) with: the same number again and again.
+    """Ends of rows (angle, column) that alignment filled with a repeated number.
 
     Where it is a large part of the data it is no border, but data without any noise.
     """

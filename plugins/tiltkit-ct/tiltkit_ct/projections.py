@@ -1,4 +1,4 @@
-"""What readers of tomography files give: projections, flats and darks, read in parts."""
+"""Projections, flats and darks of a tomography file, read in parts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Stack:
     Attributes:
         load: Reads (frame numbers of the file, rows, columns) as float32 (frame, row, column),
             nothing else of the file.
-        frames: Which frames of the file these are, (n,).
+        frames: Numbers of the frames in the file, (n,).
         times: When they were taken, as fractional projection number, (n,).
         full_scale: Value at which the detector saturates; infinite where that is not known.
     """
@@ -95,13 +95,13 @@ class Projections:
         pixel_mm: Side of a (binned) detector pixel at the sample, or None.
         energy_kev: Photon energy, or None.
         distance_mm: Sample to detector, or None.
-        kind: Whether values are counts or line integrals already.
+        kind: Kind of values: counts, or line integrals.
         background: Value of line integrals where there is nothing.
-        axis_hint: Column of the rotation axis that the file tells, or None.
+        axis_hint: Column of the rotation axis in the file, or None.
         middle_row: Row level with the middle of the detector, after ranges and binning, or None.
         axis_along: Direction of the rotation axis in the images of the file.
-        metadata: What a result copies from the file.
-        notes: What was assumed on reading, as sentences.
+        metadata: Metadata that a result copies from the file.
+        notes: Assumptions on reading, as sentences.
         others: Further scans in the same file, by name.
     """
 

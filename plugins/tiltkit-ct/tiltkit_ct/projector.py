@@ -36,7 +36,7 @@ class Projector(ABC):
     Args:
         angles: Angles of the projections (n_angles,) in radians, any spacing and range; device
             and number type of the operator are theirs.
-        shape: Of the image (ny, nx).
+        shape: Shape of the image (ny, nx).
         n_columns: Pixels of the detector.
         axis: Detector column onto which the rotation axis projects, pixel centres at 0, 1, ...;
             anywhere, also outside of the detector; None for the middle.
@@ -228,7 +228,7 @@ class Projector(ABC):
             yield columns.masked_fill_(outside, self.n_columns), means.to(self.angles.dtype)
 
     def centres(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Where pixels are, counted along the rows of the image: x and y, float64."""
+        """Positions x and y of pixels, counted along the rows of the image, float64."""
         ny, nx = self.shape
         x, y = (pixels % nx).double() - (nx - 1) / 2, (pixels // nx).double() - (ny - 1) / 2
         return self.pixel * x, self.pixel * y

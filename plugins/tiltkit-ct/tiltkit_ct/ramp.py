@@ -29,7 +29,7 @@ def filtered_back_projection(
 
     Projections count by the range of directions that they stand for, so that spacing may be
     uneven, and opposite ones may be there or not. A scan around the full circle with its axis off
-    the middle of the detector (half acquisition) sees rays near the axis twice and others once:
+    the middle of the detector (half acquisition) measures rays near the axis twice and others once:
     a smooth weight over the overlap makes up for it. Directions that were never measured are
     taken as zero.
 
@@ -99,7 +99,7 @@ def angular_weights(angles: Tensor) -> Tensor:
 
 
 def _half_acquisition(operator: ParallelBeam) -> bool:
-    """Whether the axis is off the middle and nearly every direction was seen from behind."""
+    """True where the axis is off the middle and nearly every view has its opposite."""
     direction = operator.angles.double().remainder(2 * math.pi).sort().values
     gaps = torch.cat([direction, direction[:1] + 2 * math.pi]).diff()
     usual = float(gaps[gaps > 1e-6].median())
@@ -108,12 +108,12 @@ def _half_acquisition(operator: ParallelBeam) -> bool:
 
 
 def _offset(operator: ParallelBeam) -> float:
-    """How far the middle of the detector is behind the axis, in columns."""
+    """Offset of the middle of the detector from the axis, in columns."""
     return (operator.n_columns - 1) / 2 - operator.axis
 
 
 def _overlap_weights(operator: ParallelBeam) -> Tensor:
-    """How much each column counts (column,), float64: the two at s and -s together 2.
+    """Weights of the columns (column,), float64; those at s and -s sum to 2.
 
     1 in the overlap, 2 on the long side beyond it, 0 at the end of the short one.
     """

@@ -1,4 +1,4 @@
-"""Detector rows that see nothing: known before the first of them stops a long run."""
+"""Detector rows without beam or data, found before a run comes to them."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class CtScan:
 
     @cached_property
     def unusable(self) -> Mapping[int, str]:
-        """Rows that see nothing, and why."""
+        """Unusable rows, each with the reason."""
         return unusable_rows(self.projections, self.options)
 
     @cached_property
@@ -74,7 +74,7 @@ class CtScan:
 
     @property
     def middle(self) -> int:
-        """The row in the middle of those that see something."""
+        """The row in the middle of the usable ones."""
         return self.good[len(self.good) // 2]
 
     @cached_property
@@ -104,7 +104,7 @@ class CtScan:
         p, o = self.projections, self.options
         if o.source_mm is not None and not p.pixel_mm:
             raise InputError(
-                f"{p.path} does not tell its pixel size, without which distances mean nothing.",
+                f"{p.path} states no pixel size, which distances need.",
                 "give it with --pixel-mm: the detector's, divided by the magnification.",
             )
         axis = self._axis()
@@ -133,7 +133,7 @@ class CtScan:
 
     @cached_property
     def scale(self) -> float:
-        """Attenuation that the prior shall see as 1: the bright end of what is looked at first."""
+        """Attenuation that becomes 1 in the prior's units, from a few rough reconstructions."""
         if self.options.scale:
             return self.options.scale
         looks = self._first_looks()
@@ -185,7 +185,7 @@ class CtScan:
 
     @property
     def shown(self) -> Sinogram:
-        """What `describe` tells of: the middle row."""
+        """The middle row, which `describe` summarises."""
         return self.prepare(self.middle)
 
     def describe(self) -> Mapping[str, Any]:
@@ -243,7 +243,7 @@ class CtScan:
     def _likelihood(
         self, sinogram: Sinogram, operator: Projector | ConeBeam, scale: float, device: torch.device
     ) -> Likelihood:
-        """Of images that are 1 where the attenuation is ``scale``."""
+        """Likelihood of images that are 1 where the attenuation is ``scale``."""
 
         def on_device(values: Any, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.from_numpy(np.asarray(values)).to(device, dtype)[None]

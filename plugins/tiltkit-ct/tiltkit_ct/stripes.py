@@ -40,7 +40,7 @@ def remove_stripes(sinogram: Image, kind: Filter, width: int = 5) -> Image:
 def _sort(sinogram: Image, size: int) -> Image:
     """Sort each column by value, take the median across columns, sort back.
 
-    Neighbouring columns see nearly the same object, so their sorted values are alike unless the
+    Neighbouring columns measure nearly the same object, so their sorted values are alike unless the
     detector makes them differ. Vo, Atwood, Drakopoulos, Superior techniques for eliminating ring
     artifacts in X-ray micro-tomography, Opt. Express 26 (2018) 28396-28412, algorithm 3.
     """

@@ -43,7 +43,7 @@ class HyperSpy:
 
     @staticmethod
     def matches(path: Path) -> bool:
-        """Whether there is a group ``Experiments`` with a stack of images."""
+        """True for a file with a group ``Experiments`` that holds a stack of images."""
         with hdf5_file(path) as file:
             return bool(_experiments(file))
 
@@ -72,7 +72,7 @@ class Mrc:
 
     @staticmethod
     def matches(path: Path) -> bool:
-        """Whether the header is marked as MRC, or, as old ones, tells a size that the file has."""
+        """True for a header marked as MRC, or, in old files, one that fits the size of the file."""
         with path.open("rb") as file:
             header = file.read(1024)
         return marked(header) or fits(header, path.stat().st_size)
@@ -236,6 +236,6 @@ def _vacuum(frames: NDArray[np.float32]) -> float:
 
 
 def _change(sums: NDArray[np.float32]) -> float:
-    """How much sums (angle, position) change with the angle, relative to themselves."""
+    """Relative change of sums (angle, position) with the angle."""
     sums = sums / np.maximum(np.abs(sums).mean(axis=1, keepdims=True), 1e-30)
     return float(sums.std(axis=0).mean())

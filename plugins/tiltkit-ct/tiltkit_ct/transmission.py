@@ -50,12 +50,12 @@ class Transmission:
         values: Counts with sample over counts without; NaN where unusable. Not positive where noise
             has it so.
         expected: The same without most of the noise, from the neighbours.
-        variance: Of the values, from what is expected: that of counts from themselves would trust
+        variance: Variance of the values, from expected counts: that from the counts would trust
             those most that happen to be few.
-        unusable: Where the detector says nothing: dead, blocked, saturated, zinger.
+        unusable: Values that are dead, blocked, saturated or zingers.
         counts: With sample, without dark counts.
         blank: Without sample, at the same times, without dark counts.
-        zingers: How many were found.
+        zingers: Number of zingers.
     """
 
     values: Frames
@@ -76,7 +76,7 @@ def read_rows(
         p: A scan of counts.
         first: First detector row.
         last: One past the last.
-        options: How to correct.
+        options: Settings of the correction.
         gain: Detector counts per photon.
 
     Raises:
@@ -192,7 +192,7 @@ def fill(values: Frames, bad: NDArray[np.bool_]) -> Frames:
 
     Args:
         values: (n, column).
-        bad: Which to replace, same shape.
+        bad: Values to replace, same shape.
     """
     filled = values.copy()
     lost = bad.all(axis=1)

@@ -30,7 +30,7 @@ def find_zingers(
 
     Args:
         counts: (angle, row, column), NaN where unusable.
-        variance: Of the counts, same shape.
+        variance: Variance of the counts, same shape.
         threshold: In standard deviations of the counts; 0 finds nothing.
         step: Angle between projections in radians.
 
@@ -61,7 +61,7 @@ def find_zingers(
 
 
 def _bend(smooth: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
-    """How much counts without zingers curve in angle, nearby: a peak that is no zinger."""
+    """Curvature in angle of nearby counts without zingers: a peak that is no zinger."""
     padded = np.pad(smooth, [(1, 1), (0, 0), (0, 0)], mode="reflect")
     curved = np.abs(padded[:-2] - 2 * smooth + padded[2:])
     near: NDArray[np.float32] = maximum_filter1d(

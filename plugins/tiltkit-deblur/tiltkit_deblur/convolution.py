@@ -26,7 +26,7 @@ class Convolution(Diagonalised):
 
     Args:
         kernel: Odd sides, its middle element is where a point stays; (z, y, x) or (y, x).
-        shape: Of the images, ``space``; at least that of the kernel.
+        shape: Shape of the images, ``space``; at least that of the kernel.
 
     Images and measurements are (n, 1, *space), spectral coordinates (n, 1, *space).
     """

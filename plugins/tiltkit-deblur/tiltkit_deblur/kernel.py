@@ -1,4 +1,4 @@
-"""Which point spread function the options ask for."""
+"""The point spread function that the options choose."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def find_kernel(
     Args:
         o: Options of the task.
         voxel: Edges of a voxel of the data (z, y, x) in micrometres, where known.
-        shape: Of the data (z, y, x).
+        shape: Shape of the data (z, y, x).
 
     Raises:
         UsageError: No point spread function is named, or what a model needs is missing.

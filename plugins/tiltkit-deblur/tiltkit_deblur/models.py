@@ -67,14 +67,14 @@ def diffraction(
     is not sharp where it lies.
 
     Args:
-        model: Which of them.
+        model: Name of the model.
         na: Numerical aperture.
-        wavelength_um: Of the emission, in vacuum.
+        wavelength_um: Wavelength of the emission, in vacuum.
         immersion_index: Refractive index of the immersion.
-        sample_index: Of the sample.
-        depth_um: Of the point below the cover glass.
+        sample_index: Refractive index of the sample.
+        depth_um: Depth of the point below the cover glass.
         voxel_um: Edges of a voxel (z, y, x), y and x alike.
-        shape: Of the data (z, y, x), which bounds the kernel.
+        shape: Shape of the data (z, y, x), which bounds the kernel.
 
     Raises:
         UsageError: psfmodels is not installed, or pixels are not square.
@@ -116,7 +116,7 @@ def diffraction(
 def _focus(
     at: Callable[..., NDArray[np.float64]], depth: float, ratio: float, depth_of_field: float
 ) -> float:
-    """Where a point at a depth is brightest: near that depth, or near where paraxial rays meet."""
+    """Plane in which a point at a depth is brightest: near it, or near the paraxial focus."""
     last = 2 * depth * max(ratio, 1.0)
     steps = min(math.ceil(_FINE * last / depth_of_field), _MOST)
     z = np.linspace(0.0, last, steps + 1)

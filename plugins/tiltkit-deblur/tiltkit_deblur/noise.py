@@ -40,7 +40,7 @@ class Camera:
     read_noise: float
 
     def variance(self, reading: float) -> float:
-        """Of a pixel with a mean reading."""
+        """Noise variance of a pixel with a mean reading."""
         return self.gain * max(reading - self.offset, 0.0) + self.read_noise**2
 
 
@@ -51,12 +51,12 @@ def estimate_camera(
     offset: float | None = None,
     read_noise: float | None = None,
 ) -> Camera:
-    """What is not given of a camera, from the line through variance against brightness.
+    """Camera parameters that are not given, from the line of variance against brightness.
 
     The line has a slope, the gain, and one constant, ``read_noise^2 - gain offset``: of offset
-    and read noise one must be known to tell the other. Where neither is given a positive constant
-    is read noise of a camera without offset, and a negative one the offset of one without read
-    noise; both fit the data alike.
+    and read noise one must be given to estimate the other. Where neither is given a positive
+    constant is read noise of a camera without offset, and a negative one the offset of one without
+    read noise; both fit the data alike.
 
     Args:
         stack: Readings (z, y, x).

@@ -23,7 +23,7 @@ Triple = Annotated[tuple[Positive, Positive, Positive], BeforeValidator(_three)]
 
 
 class DeblurOptions(BaseModel):
-    """What is None is found from the data, or in the file."""
+    """None is estimated from the data, or read from the file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

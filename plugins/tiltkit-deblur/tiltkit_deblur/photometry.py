@@ -1,4 +1,4 @@
-"""What a few planes of a volume tell of its light: saturation, the camera, how bright it is."""
+"""Photometry on a few planes of a volume: saturation, camera, brightness."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Photometry:
 
     Attributes:
         volume: The open file.
-        options: Of the task.
+        options: Options of the task.
         channel: The channel.
         times: Times to do.
     """
@@ -95,14 +95,14 @@ class Photometry:
 
     @cached_property
     def variance(self) -> float:
-        """Of the noise of a pixel of typical brightness among those that hold light."""
+        """Noise variance of a pixel of typical brightness among those that hold light."""
         signal = self.signal.clip(0)
         level = float((signal**2).sum() / max(signal.sum(), 1e-30))
         return max(self.camera.variance(level + self.camera.offset), self.least_variance)
 
     @cached_property
     def least_variance(self) -> float:
-        """Of the noise of any pixel, as data without noise would leave no posterior."""
+        """Smallest noise variance: data without noise would leave no posterior."""
         bright = float(np.nanpercentile(self.planes, BRIGHTEST)) - self.camera.offset
         return (_LEAST_NOISE * bright) ** 2
 

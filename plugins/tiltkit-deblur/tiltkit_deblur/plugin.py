@@ -1,4 +1,4 @@
-"""What this plugin adds to tiltkit. Imports nothing heavy: targets load on first use."""
+"""Entries of this plugin. Imports nothing heavy: targets load on first use."""
 
 from __future__ import annotations
 

@@ -26,11 +26,11 @@ __all__ = ["Grid", "Prepared", "check_readings", "grid_of", "prepare"]
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Where the image is computed: the data and a border from which light falls into them.
+    """Grid of the image: the data and a border from which light falls into them.
 
     Attributes:
-        shape: Of the grid, ``space``; convenient for Fourier transforms.
-        inside: Where the data lie in it.
+        shape: Shape of the grid, ``space``; convenient for Fourier transforms.
+        inside: Position of the data in the grid.
     """
 
     shape: tuple[int, ...]
@@ -73,10 +73,10 @@ class Prepared:
 
     Attributes:
         operator: The blur.
-        grid: Of the tensors.
+        grid: Grid of the tensors.
         y: Readings without offset and background; filled in where not measured.
-        measured: Where they are measured.
-        variance: Of the noise of every pixel, from the brightness that is expected there.
+        measured: True where pixels are measured.
+        variance: Noise variance of every pixel, from the expected brightness.
         baseline: Richardson-Lucy.
     """
 
@@ -103,7 +103,7 @@ def prepare(
     """Put readings on their grid.
 
     The detector saw only the middle of what the solver computes on, and not what was too bright
-    for it. What it did not see is filled in with what Richardson-Lucy's image predicts there, an
+    for it. Unmeasured pixels are filled in with the prediction of Richardson-Lucy's image, an
     image that did without these pixels: so a solver that is diagonal on the whole grid is fed data
     that fit together across the borders, and nothing rings.
 
@@ -114,9 +114,9 @@ def prepare(
         camera: Gain, offset and read noise.
         background: Light that is no part of the image, in readings.
         saturation: Reading from which on pixels are not measured.
-        least_variance: Of the noise of a dark pixel.
-        iterations: Of Richardson-Lucy.
-        device: Where to compute.
+        least_variance: Smallest noise variance of a pixel.
+        iterations: Iterations of Richardson-Lucy.
+        device: Device to compute on.
     """
     operator = Convolution(_fitting(kernel, grid.shape, device), grid.shape)
     y = torch.zeros((1, 1, *grid.shape), device=device)

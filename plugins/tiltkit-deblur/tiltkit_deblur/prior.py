@@ -26,11 +26,11 @@ __all__ = ["Microscopy", "Nonnegative", "microscopy", "of_volumes"]
 
 @dataclass(frozen=True, slots=True)
 class Microscopy(PriorWrapper):
-    """Two networks: one knows images, the other stacks of neighbouring planes.
+    """Two networks: one for images, one for stacks of neighbouring planes.
 
     Attributes:
-        prior: Of images (batch, 1, h, w).
-        stacks: Of five planes (batch, 5, h, w).
+        prior: Prior for images (batch, 1, h, w).
+        stacks: Prior for stacks of five planes (batch, 5, h, w).
     """
 
     stacks: Prior
@@ -73,11 +73,11 @@ def microscopy(options: NetworkOptions, entry: PriorEntry) -> Microscopy:
 
 
 def of_volumes(prior: Prior, planes: Sequence[str]) -> Prior:
-    """Any prior as one for volumes: by stacks of planes if it knows them, else plane by plane.
+    """Any prior as one for volumes: by stacks of planes if it has them, else plane by plane.
 
     Args:
         prior: With one channel, or with planes for channels.
-        planes: Which planes a prior with one channel sees: ``xy``, ``xz``, ``yz``.
+        planes: Directions of planes for a prior with one channel: ``xy``, ``xz``, ``yz``.
     """
     stacks = getattr(prior, "stacks", prior)
     return stacked(stacks) if stacks.channels > 1 else slicewise(prior, planes)

@@ -127,7 +127,7 @@ def _averaged(stack: NDArray[np.float64], axis: int, width: float) -> NDArray[np
 
 
 def _brightest(psf: NDArray[np.float64]) -> list[float]:
-    """Where the smoothed PSF is brightest, to a fraction of a pixel."""
+    """Position of the maximum of the smoothed PSF, to a fraction of a pixel."""
     smooth = smoothed(psf)
     peak = [int(p) for p in np.unravel_index(int(smooth.argmax()), psf.shape)]
     place = []
@@ -138,7 +138,7 @@ def _brightest(psf: NDArray[np.float64]) -> list[float]:
 
 
 def _top(near: NDArray[np.float64]) -> float:
-    """Where the Gaussian through three pixels has its top, from the middle one."""
+    """Top of the Gaussian through three pixels, relative to the middle one."""
     if len(near) < 3:
         return 0.0
     before, here, after = np.log(near)

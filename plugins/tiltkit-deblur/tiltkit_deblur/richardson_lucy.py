@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["richardson_lucy"]
 
-# Of the largest: where less of a point's light is measured, its brightness is anybody's guess.
+# Share of the largest: where less of a point's light is measured, its brightness is undetermined.
 _SEEN = 0.02
 
 
@@ -29,9 +29,9 @@ def richardson_lucy(
     Args:
         operator: The blur, on a grid larger than the data.
         y: Counts (1, 1, *space), on the grid; anything where not measured.
-        measured: Where ``y`` is measured, shaped as it.
+        measured: True where ``y`` is measured, shaped as it.
         background: Counts that are there without an image.
-        iterations: How many.
+        iterations: Number of iterations.
 
     Returns:
         The image (1, 1, *space), nonnegative.

@@ -80,7 +80,7 @@ class DeblurScan:
 
     @property
     def deep(self) -> bool:
-        """Whether an image is a volume."""
+        """True where an image is a volume."""
         return self.kernel.ndim == 3
 
     @cached_property
@@ -92,7 +92,7 @@ class DeblurScan:
 
     @cached_property
     def faults(self) -> dict[int, str]:
-        """What is wrong with images that cannot be used, by their number."""
+        """Faults of unusable images, by their number."""
         return find_unusable(self.volume, self.channel, self.images)
 
     @property
@@ -102,12 +102,12 @@ class DeblurScan:
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """Of one image."""
+        """Shape of one image."""
         return self.volume.shape[2:] if self.deep else self.volume.shape[3:]
 
     @cached_property
     def grid(self) -> Grid:
-        """Of a whole image; checks that the PSF fits."""
+        """Grid of a whole image; checks that the PSF fits."""
         return grid_of(self.shape, self.kernel, self.options.boundary)
 
     @cached_property
@@ -137,7 +137,7 @@ class DeblurScan:
 
     @cached_property
     def scale(self) -> float:
-        """Image value that the prior shall see as 1: of the brightest block, deconvolved.
+        """Image value that becomes 1 in the prior's units, from the brightest block, deconvolved.
 
         Blurred data are too dark where they are brightest, by as much as on that block.
         """
@@ -276,7 +276,7 @@ class DeblurScan:
         )
 
     def _brightest_block(self) -> tuple[slice, slice, slice]:
-        """Where the first image is brightest, at most `_BLOCK` pixels of all its planes."""
+        """Brightest block of the first image, at most `_BLOCK` pixels of all its planes."""
         _, depth = self._first
         planes = depth.stop - depth.start
         side = max(int((_BLOCK / planes) ** 0.5), 2 * max(half_support(self.kernel)) + 1)

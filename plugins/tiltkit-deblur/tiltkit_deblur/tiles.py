@@ -1,4 +1,4 @@
-"""Windows that cover an image, and problems that see the same noise at the same place."""
+"""Tiles of an image, sampled with the same random numbers at the same pixel."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Tile:
     """A part of an image that is sampled by itself.
 
     Attributes:
-        window: Where its result belongs; the windows of all tiles partition the image.
-        seen: What it sees, its margins too; alike in size for all tiles of an image.
+        window: Part of the image that its result fills; all windows partition the image.
+        seen: The window and its margins; of equal size for all tiles of an image.
     """
 
     window: Window
@@ -39,9 +39,9 @@ def cover(shape: Sequence[int], margin: Sequence[int], pad: Sequence[int], most:
     """Tiles of an image, as few as possible.
 
     Args:
-        shape: Of the image.
-        margin: What a tile sees of its surroundings, per axis.
-        pad: What its grid has beyond that, per axis.
+        shape: Shape of the image.
+        margin: Margin of a tile, per axis.
+        pad: Pixels of the grid beyond the margin, per axis.
         most: Pixels that the grid of a tile may have.
 
     Raises:
@@ -118,7 +118,7 @@ class Rolled(PriorWrapper):
 
 
 def _seen(n: int, parts: int, margin: int) -> int:
-    """Pixels that each of the parts of an axis sees."""
+    """Pixels of each of the parts of an axis, margins included."""
     return min(n, -(-n // parts) + 2 * margin) if parts > 1 else n
 
 

@@ -25,7 +25,7 @@ _PIECE = 2**24
 def find_unusable(
     volume: Volume, channel: int, images: Sequence[tuple[int, slice]]
 ) -> dict[int, str]:
-    """What is wrong with images that are blank or broken, by their number.
+    """Faults of images that are blank or broken, by their number.
 
     Args:
         volume: The open file.

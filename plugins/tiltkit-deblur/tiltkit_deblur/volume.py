@@ -1,4 +1,4 @@
-"""What every reader of microscope files gives: stacks of planes, read piece by piece."""
+"""A volume of a microscope file: stacks of planes, read piece by piece."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Volume:
         path: The file.
         layout: Its layout, for people.
         shape: Numbers of times, channels, planes, rows and columns.
-        dtype: Of the stored values.
+        dtype: Type of the stored values.
         read_block: Stored values (z, y, x) of a time, a channel and a window.
-        voxel_um: Edges of a voxel (z, y, x) in micrometres; None where the file does not tell.
+        voxel_um: Edges of a voxel (z, y, x) in micrometres; None where the file states none.
         channels: Names of the channels, where there are any.
-        metadata: What a result shall carry on.
+        metadata: Metadata that a result copies.
     """
 
     path: Path
@@ -104,7 +104,7 @@ def read_axes(
 
     Args:
         axes: One letter of ``tczyx`` per axis of the array.
-        shape: Of the array.
+        shape: Shape of the array.
         read: Gives the part of the array at an index.
     """
     sizes = dict(zip(axes, shape, strict=True))

@@ -36,7 +36,7 @@ class FastMri:
 
     @staticmethod
     def matches(path: Path) -> bool:
-        """Whether there is a dataset ``kspace`` at the root."""
+        """True for a file with a dataset ``kspace`` at its root."""
         with hdf5_file(path) as file:
             return isinstance(file.get("kspace"), h5py.Dataset)
 

@@ -1,4 +1,4 @@
-"""What a reconstruction needs from an ISMRMRD XML header."""
+"""Values of an ISMRMRD XML header that a reconstruction needs."""
 
 from __future__ import annotations
 

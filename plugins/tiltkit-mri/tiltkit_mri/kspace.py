@@ -1,4 +1,4 @@
-"""What readers of Cartesian MRI give: the k-space of a scan, one slice at a time."""
+"""The k-space of a Cartesian MRI scan, read one slice at a time."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class KSpace:
         n_slices: Number of slices.
         n_coils: Number of coils.
         shape: Rows and columns of k-space, readout oversampling included.
-        columns: Which columns are measured, bool (slice, column); none of a slice that cannot be
+        columns: Measured columns, bool (slice, column); none of a slice that cannot be
             used.
         recon: Rows and columns of the reconstructed image, cut from the centre.
         read: Reads slice ``i`` as complex64 (coil, row, column); raises
             `tiltkit.errors.InputError` where it cannot be used.
         layout: Name of the file layout, for people.
         header: Geometry.
-        metadata: What a result copies from the file.
-        notes: What is unusual about the file, for people.
+        metadata: Metadata that a result copies from the file.
+        notes: Unusual properties of the file, as sentences.
         unusable: Slices that cannot be used, and why.
     """
 
@@ -70,7 +70,7 @@ class KSpace:
 
     @property
     def pixel_mm(self) -> tuple[float, float] | None:
-        """Height and width of a pixel, where the header tells."""
+        """Height and width of a pixel, where the header states them."""
         if self.header.encoded_fov is None:
             return None
         return (

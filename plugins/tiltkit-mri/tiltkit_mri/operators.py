@@ -31,7 +31,7 @@ class CartesianSense(Diagonalised):
 
     Args:
         maps: Coil sensitivities (coil, ny, nx), complex.
-        columns: Which columns of k-space are measured, bool (nx,).
+        columns: Measured columns of k-space, bool (nx,).
 
     Images are (n, 2, ny, nx), measurements complex (n, coil, ny, measured columns), spectral
     coordinates complex (n, ny, nx).
@@ -71,7 +71,7 @@ class CartesianSense(Diagonalised):
 
     @property
     def eigenvalues(self) -> Tensor:  # type: ignore[override]  # computed on first use
-        """Of the blocks (ny, nx), nonnegative."""
+        """Eigenvalues of the blocks (ny, nx), nonnegative."""
         return self._eigen[0]
 
     def to_spectral(self, x: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class Prepared:
     Attributes:
         y: Measured k-space (coil, row, measured column), readout oversampling removed.
         columns: Measured columns, bool (columns,).
-        whitening: How coils were mixed, and the noise level.
+        whitening: Matrix that mixes the coils, and the noise level.
         sensitivities: Coil maps of the mixed coils (coil, row, column).
         calibration_lines: Columns that the maps come from.
     """

@@ -1,4 +1,4 @@
-"""Which samples of a slice are data: values that can be used, no zeros that were never measured."""
+"""Selection of the samples of a slice that were measured and can be used."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def measured_columns(
 
     Args:
         read: Reads a slice, or refuses it.
-        n_slices: How many there are.
+        n_slices: Number of slices.
         allowed: Columns (column,) that may have data.
 
     Returns:
@@ -50,7 +50,7 @@ def measured_columns(
 
 
 def notes_on(columns: NDArray[np.bool_]) -> tuple[str, ...]:
-    """What is unusual about the measured columns (slice, column) of a scan, for people."""
+    """Unusual properties of the measured columns (slice, column) of a scan, as sentences."""
     differ = len({used.tobytes() for used in columns if used.any()}) > 1
     return ("measured columns differ from slice to slice",) if differ else ()
 

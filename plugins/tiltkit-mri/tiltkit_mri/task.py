@@ -71,7 +71,7 @@ class MriScan:
 
     @cached_property
     def layout(self) -> Layout:
-        """Slices, rows and columns, in mm where the header tells the field of view."""
+        """Slices, rows and columns, in mm where the header states the field of view."""
         ny, nx = self._output_shape
         mm = self.kspace.pixel_mm
         height, width = mm or (1.0, 1.0)
@@ -172,7 +172,7 @@ class MriScan:
         )
 
     def describe(self) -> Mapping[str, Any]:
-        """What was found in the file and in the first slice that can be used."""
+        """Facts about the file and the first usable slice, by their names."""
         k, index = self.kspace, self.first
         first = self.prepare(index)
         operator, y = _operator(first, torch.device("cpu"))
@@ -201,7 +201,7 @@ class MriScan:
         }  # fmt: skip
 
     def _remark(self, key: str) -> dict[str, str]:
-        """What is unusual about the file, if anything."""
+        """Notes on the file, if there are any."""
         return {key: "; ".join(self.kspace.notes)} if self.kspace.notes else {}
 
     @property
@@ -213,7 +213,7 @@ class MriScan:
     def _scale(
         self, operator: CartesianSense | MaskedFourier, zero_filled: Tensor, index: int
     ) -> float:
-        """Image value that the prior shall see as 1, from damped least squares.
+        """Image value that becomes 1 in the prior's units, from damped least squares.
 
         A zero-filled image is blurred and so too dark where it is brightest, by a fifth at 4x.
         """

@@ -30,7 +30,7 @@ _LADDER = 60
 
 
 def levels_of(prior: Prior, wanted: Sequence[float] | None = None) -> list[float]:
-    """Noise levels to test: those wanted, or the usual ones that the prior knows.
+    """Noise levels to test: those given, or the usual ones within the prior's range.
 
     Raises:
         TiltkitError: A wanted level is outside the prior's range.
@@ -64,15 +64,15 @@ def check_prior(
     """Measure a prior.
 
     Args:
-        name: Of the prior.
+        name: Name of the prior.
         prior: It, on the device.
         material: Clean images.
         sigmas: Noise levels.
-        facts: What is known about it, passed on.
-        samples: How many unconditional samples.
+        facts: Facts about the prior, for the report.
+        samples: Number of unconditional samples.
         seed: The same seed, the same figures.
-        device: Where to compute.
-        tell: Gets a line of progress before each step.
+        device: Device to compute on.
+        tell: Called with a line of progress before each step.
 
     Raises:
         TiltkitError: The prior gives values that are not finite.

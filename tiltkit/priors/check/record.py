@@ -1,4 +1,4 @@
-"""What a check of a prior found, as plain records."""
+"""Records of the check of a prior."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["Example", "Level", "Report"]
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What was found at one noise level.
+    """Figures at one noise level.
 
     Attributes:
         sigma: The noise level.
         noisy: PSNR of the noisy images in dB, for peak 1; errors of two channels are added.
         psnr: PSNR of the denoised images.
         baselines: PSNR of each baseline with its best weight in hindsight.
-        weights: Those weights, in units of the noise level.
+        weights: Best weights of the baselines, in units of the noise level.
         error_ratio: Squared error over the one that the denoiser expects of itself.
-        drift: Of denoised images on the prior's own way down; see `laws.drift`.
-        asymmetry: Of the denoiser's Jacobian; see `laws.asymmetry`.
+        drift: Drift of denoised images along the reverse process; see `laws.drift`.
+        asymmetry: Asymmetry of the denoiser's Jacobian; see `laws.asymmetry`.
     """
 
     sigma: float
@@ -51,15 +51,15 @@ class Report:
     """All that was measured.
 
     Attributes:
-        name: Of the prior.
-        facts: What the prior states about itself, and where its files come from.
-        origin: Of the clean images, in words.
-        real: Whether these are a user's.
+        name: Name of the prior.
+        facts: Properties of the prior, and origin of its files.
+        origin: Origin of the clean images, in words.
+        real: True for images of a user.
         levels: By rising noise level.
         ends: Noise range with the gain over the noisy image in dB at each end.
-        growth: By noise level, how far it goes beyond images that are too bright; see
+        growth: By noise level, gain on images that are too bright; see
             `laws.growth`.
-        takes_noise_level: Whether it makes a difference which noise level the denoiser is told.
+        takes_noise_level: True where the denoised image depends on the noise level.
         image_peak: 99.5th percentile of pixel lengths of the clean images.
         sample_peak: The same of the unconditional samples.
         example: One image, denoised.

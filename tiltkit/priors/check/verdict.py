@@ -28,7 +28,7 @@ class Finding:
     """One thing that was found.
 
     Attributes:
-        about: What it is about, one or two words.
+        about: Subject in one or two words.
         judgement: ``good``, ``care`` or ``bad``.
         text: One or two sentences.
     """

@@ -1,4 +1,4 @@
-"""Read ilastik's and plain HDF5: one array of images, its axes told by attributes or guessed."""
+"""Read ilastik's and plain HDF5: one array of images, its axes from attributes or guessed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PlainHdf5:
 
     @staticmethod
     def matches(path: Path) -> bool:
-        """Whether exactly one array could be meant, and it is no other layout's."""
+        """True for a file with exactly one possible array, and of no other layout."""
         with open_hdf5(path) as file:
             if _foreign(file):
                 return False

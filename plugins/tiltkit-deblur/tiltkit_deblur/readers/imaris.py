@@ -38,7 +38,7 @@ class Imaris:
         """Open the file read-only.
 
         Raises:
-            InputError: The file cannot be read, or lacks what the layout asks for.
+            InputError: The file cannot be read, or lacks a part of the layout.
         """
         with open_hdf5(path) as file:
             image = file.get("DataSetInfo/Image")
