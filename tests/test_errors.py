@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,6 +48,12 @@ def test_each_kind_has_an_exit_code_of_its_own_and_none_is_success_or_a_gate() -
     assert (codes[Kind.INTERNAL], codes[Kind.SETTINGS], codes[Kind.STOPPED]) == (1, 2, 130)
 
 
+def test_the_page_about_errors_has_every_kind_with_its_exit_code() -> None:
+    page = (Path(__file__).parents[1] / "docs/errors.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE))
+    assert rows == {str(kind): str(kind.exit_code) for kind in Kind}
+
+
 def test_only_what_may_pass_by_itself_is_worth_another_try() -> None:
     assert {kind for kind in Kind if kind.transient} == TRANSIENT
     assert MachineError("").transient
@@ -86,8 +94,8 @@ def test_an_error_of_tiltkit_is_known_as_itself() -> None:
     assert known_error(error) is error
 
 
-@pytest.mark.parametrize("error_class", [InputError, PluginError])
-def test_a_disk_that_fails_is_not_blamed_on_the_input_or_on_a_plugin(
+@pytest.mark.parametrize("error_class", [InputError, PluginError, TiltkitError])
+def test_a_disk_that_fails_is_blamed_on_nothing_else(
     error_class: type[TiltkitError],
 ) -> None:
     error = error_class("scan.tif is damaged.", "copy it again.")

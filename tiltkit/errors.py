@@ -128,14 +128,14 @@ def known_errors() -> Iterator[None]:
 def known_error(error: BaseException, name: str = "") -> TiltkitError | None:
     """The tiltkit error for any exception; None where its cause is not known.
 
-    Where an input or a plugin is blamed for a failure of the machine, such as a file that a reader
-    calls damaged because the disk failed, this is the failure of the machine.
+    Where an input, a plugin or a part of tiltkit is blamed for a failure of the machine, such as a
+    file that a reader calls damaged because the disk failed, this is the failure of the machine.
 
     Args:
         error: The exception.
         name: The file that it is about, where the exception does not say it.
     """
-    blamed = isinstance(error, TiltkitError) and error.kind in (Kind.INPUT, Kind.PLUGIN)
+    blamed = isinstance(error, TiltkitError) and error.kind in _BLAMED
     if blamed and error.__cause__:
         cause = known_error(error.__cause__, name)
         if isinstance(cause, MachineError):
@@ -145,6 +145,9 @@ def known_error(error: BaseException, name: str = "") -> TiltkitError | None:
     if isinstance(error, KeyboardInterrupt):
         return TiltkitError("Stopped.", kind=Kind.STOPPED)
     return _memory(error) or _disk(error, name) or _device(error)
+
+
+_BLAMED = (Kind.INPUT, Kind.PLUGIN, Kind.INTERNAL)
 
 
 # errno by name, since no system has all of them.

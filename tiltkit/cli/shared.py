@@ -8,6 +8,7 @@ import os
 import time
 import unicodedata
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -74,8 +75,9 @@ def _processors() -> int:
 
 
 def log(text: str) -> None:
-    """Print to standard error, behind the time of day."""
-    click.echo(f"{time.strftime('%H:%M:%S')} {printable(text)}", err=True)
+    """Print to standard error, behind the time of day; a run goes on where that cannot be written."""
+    with suppress(OSError):
+        click.echo(f"{time.strftime('%H:%M:%S')} {printable(text)}", err=True)
 
 
 def printable(text: str) -> str:

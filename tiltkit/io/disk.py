@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tiltkit.errors import MachineError, OutputLockedError, is_full
+from tiltkit.errors import MachineError, OutputLockedError, is_full, known_error
 from tiltkit.io.atomic import part_path
 
 try:
@@ -50,7 +50,8 @@ def explained(path: Path, size: int) -> Iterator[None]:
             ) from error
         if not isinstance(error, OSError):
             raise  # a mistake in the code, not on the disk
-        raise MachineError(
+        known = known_error(error, str(path))
+        raise known or MachineError(
             f"{path} could not be written: {str(error).splitlines()[0]}.",
             "check the disk, or choose another one with -o.",
         ) from error
