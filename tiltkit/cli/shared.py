@@ -75,7 +75,7 @@ def _processors() -> int:
 
 
 def log(text: str) -> None:
-    """Print to standard error, behind the time of day; a run goes on where that cannot be written."""
+    """Print to standard error, behind the time of day; a failure to write is ignored."""
     with suppress(OSError):
         click.echo(f"{time.strftime('%H:%M:%S')} {printable(text)}", err=True)
 
