@@ -141,7 +141,7 @@ def result(
 
 
 class FakePlugins:
-    """Just enough of a plugin host: entries of one kind, and what their targets load to."""
+    """A minimal plugin host: entries of one kind, and the objects that their targets name."""
 
     def __init__(self, kind: str, targets: dict[Entry, Any]) -> None:
         self.kind = kind
@@ -150,7 +150,7 @@ class FakePlugins:
     def entries(self, kind: str) -> list[Entry]:
         return list(self.targets) if kind == self.kind else []
 
-    def plugin_of(self, kind: str, name: str) -> Plugin:
+    def owner(self, kind: str, name: str) -> Plugin:
         return Plugin("lab", "lab-parts", "1.0", "lab_parts")
 
     def load(self, kind: str, name: str) -> Any:

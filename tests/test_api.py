@@ -30,7 +30,7 @@ from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.compose import Pointwise
 from tiltkit.operators.spectral import Dense
 from tiltkit.plugins import load_plugins
-from tiltkit.plugins.isolate import isolated
+from tiltkit.plugins.isolation import isolate
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
 from tiltkit.recon.recipe import resolve
@@ -314,7 +314,7 @@ class TestParallel:
 
     def test_stdout_is_restored_after_plugins_ran_in_threads_that_overlap(self) -> None:
         before = sys.stdout
-        first, second = isolated("a", "a"), isolated("b", "b")
+        first, second = isolate("a", "a"), isolate("b", "b")
         first.__enter__()
         second.__enter__()
         assert sys.stdout is sys.stderr
@@ -523,12 +523,12 @@ class TestSample:
         assert {type(event) for event in events[1:]} == {LevelDone}
 
     def test_a_slice_of_a_scan_gives_the_samples_of_the_scan(self, scan: Path) -> None:
-        from tiltkit.config import named
+        from tiltkit.config import split_table
 
         plugins = load_plugins()
         recipe = resolve({"task": "mri-recon", **FAST}, plugins)
-        task = plugins.create("task", *named(recipe.task))
-        prior = plugins.create("prior", *named(recipe.prior))
+        task = plugins.create("task", *split_table(recipe.task))
+        prior = plugins.create("prior", *split_table(recipe.prior))
         with task.open(scan) as opened:
             problem = opened.problem(0, prior, torch.device("cpu"))
         alone = tiltkit.sample(problem, n=3, options={"levels": 4, "collect": 1})

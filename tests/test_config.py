@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tiltkit.config import Recipe, nearest, read_toml, validated, with_setting
+from tiltkit.config import Recipe, read_toml, suggest, validate, with_setting
 from tiltkit.errors import UsageError
 from tiltkit.recon.recipe import resolve
 
@@ -33,7 +33,7 @@ class Plugins:
         )
 
     def options(self, kind: str, name: str, values: dict[str, Any]) -> BaseModel:
-        return validated(Options, values, kind)
+        return validate(Options, values, kind)
 
 
 def test_a_complete_recipe_has_every_option_filled_in() -> None:
@@ -93,7 +93,7 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(
 )
 def test_every_kind_of_rule_reads_as_a_sentence(values: dict[str, Any], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
-        validated(Choices, values, "x")
+        validate(Choices, values, "x")
 
 
 def test_one_slice_may_be_a_number() -> None:
@@ -143,9 +143,9 @@ def test_a_recipe_file_that_cannot_be_read_says_where(tmp_path: Path) -> None:
 
 
 def test_the_nearest_name_is_offered_only_when_there_is_one() -> None:
-    assert nearest("walnc", ["almc", "walmc"]) == "did you mean 'walmc'? There are: almc, walmc."
-    assert nearest("zzz", ["almc"]) == "there are: almc."
-    assert nearest("zzz", []) == ""
+    assert suggest("walnc", ["almc", "walmc"]) == "did you mean 'walmc'? There are: almc, walmc."
+    assert suggest("zzz", ["almc"]) == "there are: almc."
+    assert suggest("zzz", []) == ""
 
 
 def test_recipes_cannot_be_changed() -> None:
@@ -166,7 +166,7 @@ class Ordered(Options):
 
 def test_a_rule_between_options_says_which_part_it_belongs_to() -> None:
     with pytest.raises(UsageError, match="options of prior do not fit together: step must be at"):
-        validated(Ordered, {"step": 3.0}, "prior")
+        validate(Ordered, {"step": 3.0}, "prior")
 
 
 def test_no_more_runs_than_samples() -> None:

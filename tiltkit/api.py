@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from tiltkit.config import as_table, validated, with_value
+from tiltkit.config import as_table, validate, with_value
 from tiltkit.errors import UsageError
 from tiltkit.io.stored import StoredInFile, StoredInMemory
 from tiltkit.likelihoods import linear_gaussian
@@ -165,7 +165,7 @@ def sample(
         TiltkitError: Prior, operator and measurement do not fit each other.
     """
     given = {"n": n, "seed": seed, "runs": runs, "memory_gb": memory_gb}
-    numbers = validated(_Numbers, {name: _python(value) for name, value in given.items()}, "")
+    numbers = validate(_Numbers, {name: _python(value) for name, value in given.items()}, "")
     if runs > n:
         raise UsageError(f"{runs} runs cannot share {n} samples.", "ask for more samples.")
     plugins = plugins or load_plugins()

@@ -1,4 +1,4 @@
-"""Recipes: the settings of a run, from TOML and ``key=value``, checked with helpful errors."""
+"""Recipes: the settings of a run, read from TOML and ``key=value``, and their checks."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = [
     "Recipe",
     "Table",
     "as_table",
-    "named",
-    "nearest",
+    "split_table",
+    "suggest",
     "read_toml",
-    "validated",
+    "validate",
     "with_setting",
     "with_value",
 ]
@@ -32,24 +32,24 @@ __all__ = [
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def _table(value: Any) -> Any:
-    """``prior = "tv"`` is short for ``[prior]`` with ``name = "tv"``."""
+def _check_table(value: Any) -> Any:
+    """Check a table with a name; ``prior = "tv"`` is short for ``prior = {name = "tv"}``."""
     table = {"name": value} if isinstance(value, str) else value
     if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
         raise ValueError("must be a name, or a table with a name")
     return dict(table)
 
 
-def _text(value: Any) -> Any:
-    """One slice may be written as a number."""
+def _number_as_text(value: Any) -> Any:
+    """Convert a slice number to text, so that ``slices = 3`` is allowed."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Table = Annotated[dict[str, Any], BeforeValidator(_table)]
+Table = Annotated[dict[str, Any], BeforeValidator(_check_table)]
 
 
 class Recipe(BaseModel):
-    """All settings of a run; ``task``, ``prior`` and ``sampler`` hold a name and their options."""
+    """All settings of a run; ``task``, ``prior`` and ``sampler`` have a name and options."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,7 +57,7 @@ class Recipe(BaseModel):
     prior: Table
     sampler: Table
     quality: Literal["draft", "standard", "high"] = Field(
-        "standard", description="budget of the sampler, for what its options do not set"
+        "standard", description="preset of the sampler, for options that are not set"
     )
     samples: int = Field(
         16, ge=1, le=100_000, strict=True, description="posterior samples per slice"
@@ -69,7 +69,7 @@ class Recipe(BaseModel):
     seed: int = Field(
         0, ge=0, lt=2**63, strict=True, description="the same seed gives the same samples"
     )
-    slices: Annotated[str | None, BeforeValidator(_text)] = Field(
+    slices: Annotated[str | None, BeforeValidator(_number_as_text)] = Field(
         None, description="slices to do, such as 0,3,5:9; all when unset"
     )
     device: str = Field("auto", description="auto, cpu, cuda, or several as cuda:0,cuda:1")
@@ -87,7 +87,7 @@ class Recipe(BaseModel):
 
     @property
     def files(self) -> dict[str, dict[str, Path]]:
-        """Files that options name, by part of the recipe and option."""
+        """Paths among the options, by part of the recipe and option name."""
         parts = {"task": self.task, "prior": self.prior, "sampler": self.sampler}
         return {
             part: {name: value for name, value in options.items() if isinstance(value, Path)}
@@ -96,10 +96,10 @@ class Recipe(BaseModel):
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file.
+    """Read the settings of a TOML file.
 
     Raises:
-        UsageError: No such file, or no valid TOML.
+        UsageError: The file cannot be read, or is not valid TOML.
     """
     try:
         with path.open("rb") as file:
@@ -110,17 +110,17 @@ def read_toml(path: Path) -> dict[str, Any]:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"The recipe {path} is not valid TOML: {error}.", "correct it at that place."
+            f"The recipe {path} is not valid TOML: {error}.", "correct it there."
         ) from error
 
 
 def with_setting(values: Mapping[str, Any], setting: str) -> dict[str, Any]:
-    """Settings with one ``key=value`` or ``table.key=value`` changed.
+    """Return settings with one ``key=value`` or ``table.key=value`` changed.
 
-    The value is read as TOML (``60``, ``0.1``, ``true``, ``"text"``); what is no TOML is a text.
+    The value is read as TOML (``60``, ``0.1``, ``true``, ``"text"``), else as a plain text.
 
     Raises:
-        UsageError: Not of that form.
+        UsageError: ``setting`` is not of that form.
     """
     key, equals, text = setting.partition("=")
     parts = key.strip().split(".")
@@ -137,66 +137,70 @@ def with_setting(values: Mapping[str, Any], setting: str) -> dict[str, Any]:
 
 
 def with_value(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """Settings with that of one key, such as ``sampler.levels``, changed.
+    """Return settings with the value of one key, such as ``sampler.levels``, changed.
 
     Raises:
-        UsageError: The key is no name, or has an empty part.
+        UsageError: The key is empty or has an empty part.
     """
     parts = key.split(".")
     if not all(parts):
-        raise UsageError(f"The key {key!r} is no setting.", "write for example sampler.levels.")
+        raise UsageError(f"The key {key!r} has an empty part.", "write for example sampler.levels.")
     return _set(values, parts, value)
 
 
-def named(table: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Name and options of a table of a recipe."""
+def split_table(table: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Split a table of a recipe into name and options."""
     return table["name"], {key: value for key, value in table.items() if key != "name"}
 
 
-def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
-    """An options model from plain values.
+def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
+    """Create an options model from plain values.
 
     Args:
-        model: The model.
-        values: What the user gave.
-        where: Prefix of the names in messages, such as ``sampler``; empty at the top level.
+        model: Class of the model.
+        values: Options by name.
+        where: Prefix of option names in messages, such as ``sampler``; empty at the top level.
 
     Raises:
-        UsageError: An unknown option (names the nearest one) or a value that is not allowed.
+        UsageError: An unknown option (the hint has the nearest one), or a value that is not
+            allowed.
     """
     try:
-        return model.model_validate(_renamed(model, values))
+        return model.model_validate(_with_current_names(model, values))
     except ValidationError as error:
-        raise UsageError(*_explained(error.errors(), model, where)) from None
+        raise UsageError(*_explain(error.errors(), model, where)) from None
 
 
-def _renamed(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by their present names, with a warning for those under a former name.
+def _with_current_names(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace former names of options by the current ones, with a warning for each.
 
-    A model says which they were: ``renamed: ClassVar[dict[str, str]]``, old name to new one.
+    A model lists them as ``renamed: ClassVar[dict[str, str]]``, old name to new name.
     """
     names: Mapping[str, str] = getattr(model, "renamed", {})
     for old in names.keys() & values.keys():
-        text = f"The option {old} is now called {names[old]}; the old name goes with release 0.3."
+        text = f"The option {old} is now {names[old]}; release 0.3 will remove the old name."
         warnings.warn(text, FutureWarning, stacklevel=3)
     return {names.get(name, name): value for name, value in values.items()}
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """``did you mean ...? There are: ...`` for a name that does not exist; empty without names."""
+def suggest(name: str, names: Iterable[str]) -> str:
+    """Return a hint for an unknown name, ``did you mean ...? There are: ...``.
+
+    Args:
+        name: The unknown name.
+        names: All existing names; the hint is empty if there are none.
+    """
     known = sorted(names)
     close = difflib.get_close_matches(name, known, n=1)
     there = f"there are: {', '.join(known)}." if known else ""
     return f"did you mean {close[0]!r}? {there[0].upper()}{there[1:]}" if close else there
 
 
-def _explained(
-    errors: Sequence[ErrorDetails], model: type[BaseModel], where: str
-) -> tuple[str, str]:
-    """Message and hint of the first setting that is wrong."""
+def _explain(errors: Sequence[ErrorDetails], model: type[BaseModel], where: str) -> tuple[str, str]:
+    """Return message and hint for the first wrong setting."""
     error = errors[0]
     path = [str(part) for part in error["loc"]]
-    # Of a value that may be one of several things, every one of them has its own error.
+    # A field of several types has one error for each type.
     same = [
         one for one in errors
         if one["loc"][:1] == error["loc"][:1] and one["input"] is error["input"]
@@ -205,31 +209,31 @@ def _explained(
     name = ".".join([where, *path] if where else path)
     if error["type"] == "extra_forbidden":
         what = "option" if where else "setting"
-        return f"There is no {what} {name!r}.", nearest(path[-1], model.model_fields)
+        return f"There is no {what} {name!r}.", suggest(path[-1], model.model_fields)
     if error["type"] == "missing":
         return f"The setting {name!r} is missing.", f"set it with -s {name}=VALUE."
     if not path:  # a rule between several options
         text = error["msg"].removeprefix("Value error, ")
         return (
             f"The options of {where or 'the recipe'} do not fit together: {text}.",
-            "correct them.",
+            "change one of them.",
         )
-    must = " or ".join(dict.fromkeys(_must(one["msg"]) for one in same))
+    must = " or ".join(dict.fromkeys(_requirement(one["msg"]) for one in same))
     field = model.model_fields.get(path[0])
     about = f"{name}: {field.description}." if field and field.description else ""
     hint = about or "correct it in the recipe or with -s."
     return f"The setting {name} is {error['input']!r}, but must {must}.", hint
 
 
-def _must(text: str) -> str:
-    """What a value must do, from what pydantic says that it should."""
+def _requirement(text: str) -> str:
+    """Turn pydantic's ``Input should be ...`` into the end of ``must be ...``."""
     text = text.removeprefix("Value error, ").removeprefix("must ")
     _, should, rule = text.partition(" should ")
     return rule if should else text if text.startswith("be ") else f"be {text}"
 
 
 def as_table(value: Any) -> dict[str, Any]:
-    """A table of a recipe; a bare name is short for a table with that name."""
+    """Return a table of a recipe; a bare name becomes a table with that name."""
     if isinstance(value, str):
         return {"name": value}
     return dict(value) if isinstance(value, Mapping) else {"name": value}
@@ -238,7 +242,6 @@ def as_table(value: Any) -> dict[str, Any]:
 def _set(values: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
     first, *rest = path
     if not rest:
-        # A new name for a part keeps no options of the old one.
         return {**values, first: value}
     inner = as_table(values.get(first, {}))
     return {**values, first: _set(inner, rest, value)}

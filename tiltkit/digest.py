@@ -1,4 +1,4 @@
-"""The SHA-256 of files and folders, which identifies inputs and weights."""
+"""SHA-256 digests of files and folders, which identify inputs and weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["digest"]
 
 
 def digest(path: str | Path) -> str:
-    """SHA-256 of a file, or of the names and contents of all files in a folder."""
+    """Return the SHA-256 of a file, or of names and contents of all files in a folder, in hex."""
     path = Path(path)
     parts = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     total = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Real, if tiny, distributions in a folder: metadata and modules, as pip leaves them."""
+"""Small distributions in a folder: metadata and modules, as pip installs them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Install = Callable[..., str]
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with packages, on ``sys.path``; what was imported from it is forgotten after."""
+    """A folder with packages, on ``sys.path``; modules imported from it are removed at the end."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
@@ -91,7 +91,7 @@ def install(site: Path) -> Install:
 
 @pytest.fixture
 def good(install: Install) -> str:
-    """A healthy plugin with a task and a metric."""
+    """A working plugin with a task and a metric."""
     return install("good", GOOD, good_target=GOOD_TARGET)
 
 

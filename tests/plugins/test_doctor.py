@@ -1,4 +1,4 @@
-"""The doctor: finds what is wrong with plugins that load."""
+"""Examination of plugins: what is wrong with those that load."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tiltkit.plugins import load_plugins
-from tiltkit.plugins.doctor import Finding, doctor
+from tiltkit.plugins.doctor import Finding, examine_plugins
 
 Install = Callable[..., str]
 Code = Callable[..., str]
@@ -59,7 +59,7 @@ def test_targets_that_cannot_be_used_are_found(
     assert "forbid" in keys.hint
 
 
-def test_a_sampler_that_does_not_say_the_next_level_is_found(good: str, install: Install) -> None:
+def test_a_sampler_without_next_level_is_found(good: str, install: Install) -> None:
     hook = "@hookimpl\ndef tiltkit_samplers():\n    return [" + (
         "Entry(name='s.still', target='still_target:Still', summary='s')]"
     )
@@ -99,14 +99,18 @@ def run(): ...
 """
 
 
-def test_functions_that_cannot_be_called_as_they_are_and_hidden_commands_are_found(
+def test_functions_with_wrong_arguments_and_hidden_commands_are_found(
     good: str, install: Install
 ) -> None:
     install("odd", HOOKS, t=TARGETS)
-    found = {f.subject: f.message for f in doctor(load_plugins([]), ["run"]) if "odd" in f.plugin}
+    found = {
+        f.subject: f.message
+        for f in examine_plugins(load_plugins([]), ["run"])
+        if "odd" in f.plugin
+    }
     assert "cannot be called with (options, entry)" in found["prior p.one"]
     assert "cannot be called with (estimate, truth)" in found["metric p.metric"]
-    assert "is a function, no click.Command" in found["command plain"]
+    assert "is a function, not a click.Command" in found["command plain"]
     assert "cannot be reached" in found["command run"]
 
 
@@ -125,21 +129,23 @@ class Task:
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ("name: str = ''", "task odd has an option 'name', which in recipes"),
-        ("size: int = 'big'", "task odd has defaults that its own Options refuse (size: Input"),
+        ("size: int = 'big'", "task odd has default options that are not allowed (size: Input"),
         ("size: int = Field(0, gt=0)", "(size: Input should be greater than 0)"),
         ("size: int = Field(default_factory=lambda: 1 / 0)", "Options that fail: ZeroDivision"),
         ("size: int = 3\n    needed: float", ""),
     ],
 )
-def test_options_that_recipes_cannot_fill_are_found(
-    good: str, install: Install, task_plugin: Code, fields: str, said: str
+def test_options_that_recipes_cannot_set_are_found(
+    good: str, install: Install, task_plugin: Code, fields: str, message: str
 ) -> None:
     install("odd", task_plugin("odd", "o:Task"), o=OPTIONS.format(fields=fields))
     found = _found("odd")
-    assert [(f.level, said in f.message) for f in found] == ([("error", True)] if said else [])
+    assert [(f.level, message in f.message) for f in found] == (
+        [("error", True)] if message else []
+    )
 
 
 def test_names_that_two_plugins_use_are_found(
@@ -147,12 +153,12 @@ def test_names_that_two_plugins_use_are_found(
 ) -> None:
     install("other", task_plugin("good-task"))
     [finding] = _found("good")
-    assert "a name that other (other) uses, too" in finding.message
-    assert "say good:good-task" in finding.hint
+    assert "a name that other (other) uses too" in finding.message
+    assert "write good:good-task" in finding.hint
     assert _found("other")[0].level == "warning"
 
 
-def test_weights_must_be_there_and_have_the_digest_of_their_entry(
+def test_weights_that_are_missing_or_have_another_digest_are_found(
     good: str, install: Install, site: Path
 ) -> None:
     right = hashlib.sha256(b"net").hexdigest()
@@ -170,4 +176,4 @@ def test_weights_must_be_there_and_have_the_digest_of_their_entry(
 
 def _found(distribution: str, blocked: str = "") -> list[Finding]:
     plugins = load_plugins([blocked] if blocked else [])
-    return [f for f in doctor(plugins) if f.plugin == f"{distribution} ({distribution})"]
+    return [f for f in examine_plugins(plugins) if f.plugin == f"{distribution} ({distribution})"]

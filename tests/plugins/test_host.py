@@ -1,4 +1,4 @@
-"""The host: names, blocking, loading, and the plugin that is always there."""
+"""The plugin host: names, blocking, loading, and the built-in plugin."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ import pytest
 import tiltkit
 from tiltkit.errors import PluginError, UsageError
 from tiltkit.plugins import Plugin, Plugins, load_plugins
-from tiltkit.plugins.targets import missing
+from tiltkit.plugins.targets import missing_packages
 
 Install = Callable[..., str]
 Named = Callable[[Plugins, str], Plugin]
 Code = Callable[..., str]
 
 
-def test_built_in_things_are_there_and_come_first(good: str) -> None:
+def test_built_in_entries_come_first(good: str) -> None:
     plugins = load_plugins()
     assert plugins.plugins[0].label == "core (tiltkit)"
     assert {"almc", "walmc"} <= {entry.name for entry in plugins.entries("sampler")}
     assert {"gaussian", "tv"} <= {entry.name for entry in plugins.entries("prior")}
     names = [entry.name for entry in plugins.entries("metric")]
     assert names.index("spread_ratio") < names.index("good.metric")
-    assert plugins.plugin_of("metric", "good.metric").distribution == "good"
+    assert plugins.owner("metric", "good.metric").distribution == "good"
 
 
 @pytest.mark.parametrize("kind", ["sampler", "prior", "metric", "writer"])
-def test_every_built_in_thing_can_be_loaded(kind: str, site: Path) -> None:
+def test_every_built_in_entry_can_be_loaded(kind: str, site: Path) -> None:
     plugins = load_plugins(["*"])
     for entry in plugins.entries(kind):
-        if missing(entry):
+        if missing_packages(entry):
             continue
         part = plugins.load(kind, entry.name)
         assert callable(part)
@@ -44,7 +44,7 @@ def test_every_built_in_thing_can_be_loaded(kind: str, site: Path) -> None:
             assert plugins.create(kind, entry.name, {})
 
 
-def test_the_built_in_plugin_needs_no_metadata_and_is_never_there_twice(
+def test_the_built_in_plugin_needs_no_metadata_and_is_listed_once(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert [p.builtin for p in load_plugins().plugins].count(True) == 1
@@ -59,11 +59,11 @@ def test_two_distributions_with_one_entry_point_name_both_load(
     install("one", task_plugin("task-one"), entry="same = one")
     install("two", task_plugin("task-two"), entry="same = two")
     plugins = load_plugins()
-    assert plugins.plugin_of("task", "task-one").distribution == "one"
-    assert plugins.plugin_of("task", "task-two").distribution == "two"
+    assert plugins.owner("task", "task-one").distribution == "one"
+    assert plugins.owner("task", "task-two").distribution == "two"
 
 
-def test_a_name_that_two_plugins_use_is_an_error_only_when_it_is_asked_for(
+def test_a_name_that_two_plugins_use_is_an_error_only_when_it_is_used(
     good: str, install: Install, task_plugin: Code
 ) -> None:
     install("other", task_plugin("good-task", "other_target:x"), other_target="x = 'other'")
@@ -78,9 +78,7 @@ def test_a_name_that_two_plugins_use_is_an_error_only_when_it_is_asked_for(
     assert load_plugins(["good"]).load("task", "good-task") == "other"
 
 
-def test_everything_that_is_listed_can_be_asked_for(
-    good: str, install: Install, task_plugin: Code
-) -> None:
+def test_every_listed_name_can_be_looked_up(good: str, install: Install, task_plugin: Code) -> None:
     code = task_plugin("good-task")
     install("other", code, entry="x = other\ny = other_y", other_y=_with_imports(code))
     install("third", code, entry="good = third")
@@ -91,7 +89,7 @@ def test_everything_that_is_listed_can_be_asked_for(
         assert plugins.get("task", name).name == name
 
 
-def test_a_thing_can_always_be_named_with_its_distribution(good: str) -> None:
+def test_every_entry_can_be_named_with_its_distribution(good: str) -> None:
     plugins = load_plugins()
     assert plugins.get("task", "good:good-task") == plugins.get("task", "good-task")
     assert plugins.get("sampler", "tiltkit:walmc").name == "walmc"
@@ -99,7 +97,7 @@ def test_a_thing_can_always_be_named_with_its_distribution(good: str) -> None:
         plugins.get("task", "elsewhere:good-task")
 
 
-def test_a_wrong_name_gives_the_nearest_one_and_all_there_are(good: str) -> None:
+def test_the_error_for_a_wrong_name_has_the_nearest_name_and_all_names(good: str) -> None:
     with pytest.raises(UsageError) as caught:
         load_plugins(["*"]).get("sampler", "wlamc")
     assert caught.value.message.startswith("There is no sampler 'wlamc'.")
@@ -107,12 +105,12 @@ def test_a_wrong_name_gives_the_nearest_one_and_all_there_are(good: str) -> None
     assert "There are: almc, twisted, " in caught.value.hint
 
 
-def test_a_wrong_kind_gives_the_nearest_one(site: Path) -> None:
+def test_the_error_for_a_wrong_kind_has_the_nearest_kind(site: Path) -> None:
     with pytest.raises(UsageError, match="did you mean 'prior'"):
         load_plugins().entries("priors")
 
 
-def test_a_name_that_is_not_there_may_be_in_a_broken_or_blocked_plugin(
+def test_the_error_for_an_unknown_name_lists_broken_and_blocked_plugins(
     good: str, install: Install
 ) -> None:
     install("bad", "raise RuntimeError('no licence')")
@@ -145,7 +143,7 @@ def test_built_ins_cannot_be_blocked(site: Path) -> None:
     assert plugins.unknown_blocked == ("core", "tiltkit")
 
 
-def test_a_distribution_that_is_found_twice_counts_once(
+def test_a_distribution_with_two_versions_on_the_path_is_loaded_once(
     install: Install, named: Named, task_plugin: Code, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -158,7 +156,7 @@ def test_a_distribution_that_is_found_twice_counts_once(
 
 
 @pytest.mark.parametrize(
-    ("target", "said", "hint"),
+    ("target", "message", "hint"),
     [
         ("gone_module:Task", "No module named 'gone_module'", "--force-reinstall lazy"),
         ("good_target:Gone", "no attribute 'Gone'", "--upgrade lazy"),
@@ -167,7 +165,7 @@ def test_a_distribution_that_is_found_twice_counts_once(
     ],
 )
 def test_a_target_that_cannot_be_loaded_names_its_plugin(
-    good: str, install: Install, task_plugin: Code, target: str, said: str, hint: str
+    good: str, install: Install, task_plugin: Code, target: str, message: str, hint: str
 ) -> None:
     install(
         "lazy", task_plugin("lazy-task", target),
@@ -177,13 +175,13 @@ def test_a_target_that_cannot_be_loaded_names_its_plugin(
     with pytest.raises(PluginError) as caught:
         plugins.load("task", "lazy-task")
     assert caught.value.message.startswith("Plugin lazy (lazy) cannot load its task lazy-task: ")
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert hint in caught.value.hint
     assert plugins.create("task", "good-task", {})
 
 
 @pytest.mark.parametrize("package", ["no_such_package", "no_such_package.part"])
-def test_a_missing_requirement_says_what_to_install(
+def test_the_error_for_a_missing_requirement_has_the_package_to_install(
     good: str, install: Install, task_plugin: Code, package: str
 ) -> None:
     install("needy", task_plugin("needy-task", more=f"requires=('numpy', {package!r})"))
@@ -214,7 +212,7 @@ def test_options_are_checked_and_errors_name_the_nearest_key(good: str) -> None:
         plugins.options("sampler", "walmc", {"levels": -1})
 
 
-def test_a_target_without_options_is_its_plugins_fault(
+def test_a_target_without_options_is_an_error_of_its_plugin(
     good: str, install: Install, task_plugin: Code
 ) -> None:
     install("bare", task_plugin("bare-task", "good_target:metric"))
@@ -222,7 +220,7 @@ def test_a_target_without_options_is_its_plugins_fault(
         load_plugins().create("task", "bare-task", {})
 
 
-def test_a_constructor_that_fails_is_its_plugins_fault(
+def test_a_failing_constructor_is_an_error_of_its_plugin(
     good: str, install: Install, task_plugin: Code
 ) -> None:
     target = (
@@ -230,7 +228,7 @@ def test_a_constructor_that_fails_is_its_plugins_fault(
         "    def __init__(self, options): raise ValueError('no')"
     )
     install("fails", task_plugin("fails", "fails_target:Task"), fails_target=target)
-    with pytest.raises(PluginError, match=r"fails \(fails\) could not make .* ValueError: no"):
+    with pytest.raises(PluginError, match=r"fails \(fails\) could not create .* ValueError: no"):
         load_plugins().create("task", "fails", {})
 
 
@@ -273,34 +271,34 @@ for part in (nothing, half, leaves, one, two, any, Still):
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "said"),
+    ("kind", "name", "message"),
     [
         ("prior", "p.nothing", "is a NoneType without channels, sigma_range, value_range, score"),
         ("prior", "p.half", "is a SimpleNamespace without sigma_range, value_range."),
-        ("prior", "p.leaves", "could not make its prior p.leaves with these options: SystemExit"),
-        ("prior", "p.one", "has 1 channels, but its entry says 2"),
+        ("prior", "p.leaves", "could not create its prior p.leaves with these options: SystemExit"),
+        ("prior", "p.one", "has 1 channels, but its entry states 2"),
         ("sampler", "p.still", "is a Still without next_level"),
     ],
 )
-def test_a_part_that_is_none_or_not_as_declared_is_its_plugins_fault(
+def test_a_part_without_its_members_or_with_other_channels_is_an_error_of_its_plugin(
     good: str, install: Install, capsys: pytest.CaptureFixture[str],
-    kind: str, name: str, said: str,
+    kind: str, name: str, message: str,
 ) -> None:  # fmt: skip
     install("parts", PARTS, parts_target=PARTS_TARGET)
     plugins = load_plugins()
     with pytest.raises(PluginError) as caught:
         plugins.create(kind, name, {})
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert "parts (parts)" in caught.value.message
     assert not capsys.readouterr().out
     assert {plugins.create("prior", f"p.{n}", {}).channels for n in ("two", "any")} == {2, 0}
 
 
-def test_a_command_that_is_no_click_command_is_its_plugins_fault(
+def test_a_command_that_is_no_click_command_is_an_error_of_its_plugin(
     good: str, install: Install
 ) -> None:
     install("parts", PARTS, parts_target=PARTS_TARGET)
-    with pytest.raises(PluginError, match=r"plain of plugin parts \(parts\) is a function, no"):
+    with pytest.raises(PluginError, match=r"plain of plugin parts \(parts\) is a function, not a"):
         load_plugins().load("command", "plain")
 
 

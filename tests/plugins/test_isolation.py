@@ -1,4 +1,4 @@
-"""Broken plugins: each is told what is wrong with it, and all else works."""
+"""Broken plugins: each has a reason and a hint, and all other plugins work."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Install = Callable[..., str]
 Named = Callable[[Plugins, str], Plugin]
 
 HOOK = "@hookimpl\ndef tiltkit_tasks():\n    return "
-MADE = 'Entry(name="bad-task", target="bad:Task", summary="s")'
+ENTRY = 'Entry(name="bad-task", target="bad:Task", summary="s")'
 
 
 @pytest.fixture
 def broken(good: str, install: Install, named: Named) -> Callable[..., Plugin]:
-    """Installs ``bad`` next to a good plugin; checks what holds for every broken one."""
+    """Install ``bad`` beside a working plugin; check what holds for every broken plugin."""
 
     def make(code: str = "", **how: object) -> Plugin:
         install("bad", code, **how)
@@ -85,37 +85,37 @@ def test_ctrl_c_during_an_import_still_stops_the_program(good: str, install: Ins
 
 
 @pytest.mark.parametrize(
-    "body", ["1 / 0", "exit(3)", "[][1]", f"(x for x in [{MADE}, 1 / 0])", "(1 / x for x in [0])"]
+    "body", ["1 / 0", "exit(3)", "[][1]", f"(x for x in [{ENTRY}, 1 / 0])", "(1 / x for x in [0])"]
 )
 def test_a_plugin_whose_hook_raises_is_broken_and_all_else_works(broken: Broken, body: str) -> None:
     assert broken(HOOK + body).reason.startswith("tiltkit_tasks() failed: ")
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "reason"),
     [
         ("None", "returned a NoneType, not a list"),
         ("3", "returned a int, not a list"),
         ("'mri'", "returned a str, not a list"),
-        (MADE, "returned a Entry, not a list"),
-        ("['mri']", "returned a str where a Entry must be"),
-        ("[dict(name='a')]", "returned a dict where a Entry must be"),
-        ("[Entry]", "returned a type where a Entry must be"),
+        (ENTRY, "returned a Entry, not a list"),
+        ("['mri']", "returned a str instead of a Entry"),
+        ("[dict(name='a')]", "returned a dict instead of a Entry"),
+        ("[Entry]", "returned a type instead of a Entry"),
     ],
 )
-def test_a_hook_that_returns_junk_makes_its_plugin_broken(
-    broken: Broken, body: str, said: str
+def test_a_hook_that_returns_no_list_of_entries_makes_its_plugin_broken(
+    broken: Broken, body: str, reason: str
 ) -> None:
-    assert said in broken(HOOK + body).reason
+    assert reason in broken(HOOK + body).reason
 
 
 def test_a_record_of_the_wrong_kind_makes_its_plugin_broken(broken: Broken) -> None:
-    plugin = broken("@hookimpl\ndef tiltkit_priors():\n    return [" + MADE + "]")
-    assert "returned a Entry where a PriorEntry must be" in plugin.reason
+    plugin = broken("@hookimpl\ndef tiltkit_priors():\n    return [" + ENTRY + "]")
+    assert "returned a Entry instead of a PriorEntry" in plugin.reason
 
 
 @pytest.mark.parametrize(
-    ("hook", "record", "changes", "said"),
+    ("hook", "record", "changes", "reason"),
     [
         ("tasks", "Entry", {"name": "Bad Task"}, "'Bad Task' cannot be the name of a task"),
         ("tasks", "Entry", {"name": "bad.task"}, "cannot be the name"),
@@ -125,7 +125,7 @@ def test_a_record_of_the_wrong_kind_makes_its_plugin_broken(broken: Broken) -> N
         ("metrics", "Entry", {"name": "bad:psnr"}, "cannot be the name"),
         ("priors", "PriorEntry", {"name": "opt.BadDefault"}, "'opt.BadDefault' cannot be the name"),
         ("tasks", "Entry", {"target": "bad.Task"}, "the target 'bad.Task' of bad-task"),
-        ("tasks", "Entry", {"target": "bad:"}, "cannot be understood"),
+        ("tasks", "Entry", {"target": "bad:"}, "cannot be parsed"),
         ("tasks", "Entry", {"target": None}, "target of task 'bad-task' is None"),
         ("tasks", "Entry", {"requires": "numpy"}, "requires of task 'bad-task' is 'numpy'"),
         ("tasks", "Entry", {"cite": [1]}, "cite of task"),
@@ -137,26 +137,26 @@ def test_a_record_of_the_wrong_kind_makes_its_plugin_broken(broken: Broken) -> N
     ],
 )
 def test_an_entry_that_cannot_be_used_makes_its_plugin_broken(
-    broken: Broken, hook: str, record: str, changes: dict[str, object], said: str
+    broken: Broken, hook: str, record: str, changes: dict[str, object], reason: str
 ) -> None:
     values = {"name": "bad-task", "target": "bad:Task", "summary": "s"} | changes
     text = ", ".join(f"{key}={value!r}" for key, value in values.items())
     code = f"@hookimpl\ndef tiltkit_{hook}():\n    return [{record}({text})]"
-    assert said in broken(code).reason
+    assert reason in broken(code).reason
 
 
-def test_the_hint_for_a_name_tells_its_form_and_case(broken: Broken) -> None:
-    code = "@hookimpl\ndef tiltkit_metrics():\n    return [" + MADE.replace("bad-task", "lab.Big")
+def test_the_hint_for_a_name_states_its_form_and_case(broken: Broken) -> None:
+    code = "@hookimpl\ndef tiltkit_metrics():\n    return [" + ENTRY.replace("bad-task", "lab.Big")
     hint = broken(code + "]").hint
     assert hint == "it must be prefix.thing in lower case, such as mri.cartesian."
 
 
-def test_a_plugin_with_two_things_of_one_name_is_broken(broken: Broken) -> None:
-    assert "two tasks with the name bad-task" in broken(f"{HOOK}[{MADE}, {MADE}]").reason
+def test_a_plugin_with_two_entries_of_one_name_is_broken(broken: Broken) -> None:
+    assert "two tasks with the name bad-task" in broken(f"{HOOK}[{ENTRY}, {ENTRY}]").reason
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "reason"),
     [
         ("@hookimpl\ndef tiltkit_taks(): return []", "tiltkit_taks is no hook"),
         ("def tiltkit_sampler(): return []", "tiltkit_sampler is no hook"),
@@ -167,9 +167,9 @@ def test_a_plugin_with_two_things_of_one_name_is_broken(broken: Broken) -> None:
     ],
 )
 def test_a_hook_that_would_be_ignored_makes_its_plugin_broken(
-    broken: Broken, code: str, said: str
+    broken: Broken, code: str, reason: str
 ) -> None:
-    assert said in broken(code).reason
+    assert reason in broken(code).reason
 
 
 def test_a_hook_of_a_later_tiltkit_can_be_marked_as_optional(
@@ -190,7 +190,7 @@ def test_a_plugin_for_another_tiltkit_is_broken_and_never_imported(
     assert not trace.exists()
 
 
-def test_requirements_that_do_not_apply_are_no_reason(install: Install, named: Named) -> None:
+def test_requirements_that_do_not_apply_are_ignored(install: Install, named: Named) -> None:
     lines = (
         'tiltkit>=99; extra == "later"',
         'tiltkit>=99; python_version < "3"',
@@ -208,18 +208,18 @@ def test_an_entry_point_that_cannot_be_parsed_breaks_only_its_plugin(
 ) -> None:
     plugin = broken(entry=line)
     assert "entry point" in plugin.reason
-    assert "must read like" in plugin.hint
+    assert "write it as" in plugin.hint
 
 
-def test_what_pip_left_behind_is_a_broken_plugin(good: str, site: Path, named: Named) -> None:
+def test_a_package_without_metadata_is_a_broken_plugin(good: str, site: Path, named: Named) -> None:
     (site / "left-1.0.dist-info").mkdir()
     (site / "left-1.0.dist-info" / "entry_points.txt").write_text("[tiltkit]\nleft = left\n")
     plugins = load_plugins()
-    assert "no metadata" in named(plugins, "unknown").reason
+    assert "metadata of its package cannot be read" in named(plugins, "unknown").reason
     assert named(plugins, "good").status == "ok"
 
 
-def test_a_damaged_package_that_is_no_plugin_does_no_harm(
+def test_a_damaged_package_that_is_no_plugin_is_ignored(
     good: str, site: Path, named: Named
 ) -> None:
     (site / "other-1.0.dist-info").mkdir()
@@ -227,7 +227,7 @@ def test_a_damaged_package_that_is_no_plugin_does_no_harm(
     assert named(load_plugins(), "good").status == "ok"
 
 
-def test_what_a_plugin_prints_does_not_reach_stdout(
+def test_output_of_a_plugin_goes_to_stderr(
     install: Install, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install("chatty", "print('hello')")
@@ -237,6 +237,6 @@ def test_what_a_plugin_prints_does_not_reach_stdout(
     assert "hello" in errors
 
 
-def test_what_is_told_about_a_plugin_is_plain_data(broken: Broken) -> None:
+def test_name_reason_and_hint_of_a_broken_plugin_are_texts(broken: Broken) -> None:
     plugin = broken("1 / 0")
     assert json.dumps([plugin.name, plugin.reason, plugin.hint])

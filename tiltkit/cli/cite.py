@@ -45,5 +45,5 @@ def _part(kind: str, name: str) -> dict[str, Any]:
             "kind": kind, "name": name, "distribution": "a plugin that is not installed here",
             "cite": [],
         }  # fmt: skip
-    origin = plugins.plugin_of(kind, name).distribution
+    origin = plugins.owner(kind, name).distribution
     return {"kind": kind, "name": name, "distribution": origin, "cite": list(entry.cite)}

@@ -11,7 +11,7 @@ import click
 
 from tiltkit.cli.shared import call_plugins
 from tiltkit.errors import InputError, PluginError
-from tiltkit.plugins.isolate import isolated
+from tiltkit.plugins.isolation import isolate
 
 if TYPE_CHECKING:
     from tiltkit.hookspecs import WriterEntry
@@ -75,11 +75,11 @@ def _write_whole(name: str, result: Path, output: Path, size: int) -> None:
     from tiltkit.io.disk import explained
 
     write = call_plugins().load("writer", name)
-    plugin = call_plugins().plugin_of("writer", name).distribution
+    plugin = call_plugins().owner("writer", name).distribution
     with TemporaryDirectory(prefix=".tiltkit-", dir=output.absolute().parent) as folder:
         new = files_of(name, Path(folder) / output.name)
         with (
-            isolated(f"The writer {name} failed", plugin, own_words=True),
+            isolate(f"The writer {name} failed", plugin, own_words=True),
             explained(output, size),
         ):
             write(result, new[0])

@@ -41,10 +41,10 @@ def check_gates(conditions: Sequence[str], known: Collection[str]) -> None:
     """
     for name, _, _ in map(_gate, conditions):
         if name not in {*known, *CODES}:
-            from tiltkit.config import nearest
+            from tiltkit.config import suggest
 
             raise UsageError(
-                f"There is no figure or warning {name!r}.", nearest(name, [*known, *CODES])
+                f"There is no figure or warning {name!r}.", suggest(name, [*known, *CODES])
             )
 
 
@@ -79,9 +79,9 @@ def _gate(text: str) -> tuple[str, str, float]:
             return RENAMED.get(match[1], match[1]), match[2], float(match[3])
     except ValueError:
         pass
-    from tiltkit.config import nearest
+    from tiltkit.config import suggest
 
     raise UsageError(
         f"The condition {text!r} is not understood.",
-        f"write it like 'chi2>1.5', or give the code of a warning: {nearest(text, CODES)}",
+        f"write it like 'chi2>1.5', or give the code of a warning: {suggest(text, CODES)}",
     )

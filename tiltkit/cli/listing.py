@@ -29,9 +29,9 @@ def listing(kind: str | None, name: str | None, as_json: bool) -> None:
     """
     singular = kind.removesuffix("s") if kind else None
     if singular and singular not in KINDS:
-        from tiltkit.config import nearest
+        from tiltkit.config import suggest
 
-        raise UsageError(f"There is no kind {kind!r}.", nearest(singular, KINDS))
+        raise UsageError(f"There is no kind {kind!r}.", suggest(singular, KINDS))
     if singular and name:
         _one(singular, name, as_json=as_json)
         return
@@ -58,7 +58,7 @@ def _one(kind: str, name: str, *, as_json: bool) -> None:
         print_json({**_row(kind, entry), "cite": entry.cite, "options": options})
         return
     click.echo(f"{entry.name}: {entry.summary}")
-    click.echo(f"from {plugins.plugin_of(kind, name).distribution}")
+    click.echo(f"from {plugins.owner(kind, name).distribution}")
     for reference in entry.cite:
         click.echo(f"cite {reference}")
     width = max((len(option["name"]) for option in options), default=0)
@@ -70,7 +70,7 @@ def _one(kind: str, name: str, *, as_json: bool) -> None:
 
 
 def _row(kind: str, entry: Entry) -> dict[str, Any]:
-    distribution = call_plugins().plugin_of(kind, entry.name).distribution
+    distribution = call_plugins().owner(kind, entry.name).distribution
     return {"name": entry.name, "summary": entry.summary, "distribution": distribution}
 
 

@@ -61,10 +61,10 @@ class Commands(click.Group):
         """Like click's, but a wrong name gets the nearest one."""
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
-            from tiltkit.config import nearest
+            from tiltkit.config import suggest
             from tiltkit.errors import UsageError
 
-            hint = nearest(name, self.list_commands(ctx))
+            hint = suggest(name, self.list_commands(ctx))
             raise UsageError(f"There is no command {name!r}.", hint)
         return super().resolve_command(ctx, args)
 

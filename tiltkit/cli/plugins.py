@@ -41,11 +41,11 @@ def list_(as_json: bool) -> None:
 def show(name: str) -> None:
     """Show what the plugin NAME adds."""
     found = call_plugins().plugins
-    chosen = [p for p in found if p.called(name)]
+    chosen = [p for p in found if p.has_name(name)]
     if not chosen:
-        from tiltkit.config import nearest
+        from tiltkit.config import suggest
 
-        hint = nearest(name, [p.distribution for p in found])
+        hint = suggest(name, [p.distribution for p in found])
         raise UsageError(f"There is no plugin {name!r}.", hint)
     for plugin in chosen:
         click.echo(f"{plugin.distribution} {plugin.version}: {plugin.status} ({plugin.target})")
@@ -60,9 +60,9 @@ def show(name: str) -> None:
 def doctor(as_json: bool) -> int:
     """Load everything that plugins bring and say what is broken; exit code 1 for errors."""
     from tiltkit.cli.main import COMMANDS
-    from tiltkit.plugins.doctor import doctor as examine
+    from tiltkit.plugins.doctor import examine_plugins
 
-    findings = examine(call_plugins(), COMMANDS)
+    findings = examine_plugins(call_plugins(), COMMANDS)
     if as_json:
         print_json({"findings": [asdict(f) for f in findings]})
     for finding in findings if not as_json else ():

@@ -46,7 +46,7 @@ def facts_of(
     low, high = prior.sigma_range
     facts = {
         "is": entry.summary,
-        "from": plugins.plugin_of("prior", name).distribution,
+        "from": plugins.owner("prior", name).distribution,
         "channels": str(prior.channels or "any number"),
         "noise range": f"{low:.4g} to {high:.4g}",
         "value range": prior.value_range or "not stated",

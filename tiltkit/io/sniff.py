@@ -15,7 +15,7 @@ from tiltkit.hookspecs import ReaderEntry
 from tiltkit.io.reading import is_hdf5, open_hdf5
 from tiltkit.io.source import check_source
 from tiltkit.plugins import load_plugins
-from tiltkit.plugins.isolate import isolated
+from tiltkit.plugins.isolation import isolate
 
 if TYPE_CHECKING:
     from tiltkit.plugins import Plugins
@@ -99,9 +99,9 @@ def _answers(path: Path, plugins: Plugins, gives: str) -> dict[str, bool | Plugi
 
 def _recognises(path: Path, plugins: Plugins, entry: ReaderEntry) -> bool | PluginError:
     """One broken reader must not keep the others from reading their files."""
-    distribution = plugins.plugin_of("reader", entry.name).distribution
+    distribution = plugins.owner("reader", entry.name).distribution
     try:
-        with isolated(f"The reader {entry.name} failed", distribution, own_words=True):
+        with isolate(f"The reader {entry.name} failed", distribution, own_words=True):
             reader = cast("type[Reader]", plugins.load("reader", entry.name))
             return bool(reader.matches(path))
     except PluginError as error:

@@ -1,13 +1,14 @@
-"""Finds plugins, keeps broken ones from breaking others, and gives what they add by name.
+"""Plugins: discovery, isolation of broken ones, access to their entries by name.
 
-``discover`` reads metadata, ``gather`` imports a plugin's hook module and calls its hooks,
-``check`` judges the records, ``names`` tells equal names apart, ``targets`` imports code on first
-use, ``made`` judges what that code makes, ``host`` puts it together. Nothing here imports torch.
+`host` is the entrance. `discover` reads the metadata of packages; `hooks` imports a plugin's hook
+module and calls its hooks; `records` checks the entries that they return; `names` resolves equal
+names; `targets` imports the code of an entry on first use; `members` checks the objects that this
+code creates; `doctor` examines everything at once. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 from tiltkit.plugins.host import Plugins, load_plugins
-from tiltkit.plugins.record import Plugin
+from tiltkit.plugins.plugin import Plugin
 
 __all__ = ["Plugin", "Plugins", "load_plugins"]

@@ -1,4 +1,4 @@
-"""What tiltkit itself brings, through the same hooks as every plugin."""
+"""tiltkit's own samplers, priors, operators, metrics and writers, in the hooks of a plugin."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SSIM = (
 
 @hookimpl
 def tiltkit_samplers() -> list[Entry]:
-    """Annealed Langevin as published and with weights, and the twisted diffusion sampler."""
+    """Samplers with annealed noise levels, with and without importance weights."""
     return [
         Entry(
             name="walmc",
@@ -61,7 +61,7 @@ def tiltkit_samplers() -> list[Entry]:
         Entry(
             name="twisted",
             target="tiltkit.sampling.samplers.twisted:Twisted",
-            summary="weighted particles, likelihood at the denoised image: right mode weights",
+            summary="default: weighted particles, with the likelihood at the denoised image",
             cite=(TDS, ALMC),
         ),
         Entry(
@@ -75,7 +75,7 @@ def tiltkit_samplers() -> list[Entry]:
 
 @hookimpl
 def tiltkit_priors() -> list[PriorEntry]:
-    """Priors that need no training, and the user's own network."""
+    """Priors without training, and adapters for the user's own networks."""
     return [
         PriorEntry(
             name="network",
@@ -135,7 +135,7 @@ def tiltkit_priors() -> list[PriorEntry]:
 
 @hookimpl
 def tiltkit_operators() -> list[Entry]:
-    """A door to the forward models of deepinv."""
+    """Adapter for the forward models of deepinv."""
     return [
         Entry(
             name="deepinv",
@@ -149,7 +149,7 @@ def tiltkit_operators() -> list[Entry]:
 
 @hookimpl
 def tiltkit_metrics() -> list[Entry]:
-    """Distance to the truth, and honesty about it."""
+    """Metrics of error and of calibration."""
 
     def metric(name: str, summary: str, *cite: str) -> Entry:
         return Entry(name=name, target=f"tiltkit.report.metrics:{name}", summary=summary, cite=cite)
@@ -160,18 +160,21 @@ def tiltkit_metrics() -> list[Entry]:
         metric("nrmse", "relative error of the mean; less is better"),
         metric("chi2", "data residual per measurement over the noise; 1 is expected"),
         metric("coverage90", "share of pixels inside their 90 % interval; 0.9 is calibrated"),
-        metric("spread_ratio", "error over spread; 1 is calibrated, above 1 is overconfident"),
+        metric(
+            "spread_ratio",
+            "error over standard deviation; 1 is calibrated, more is too sure",
+        ),
     ]
 
 
 @hookimpl
 def tiltkit_writers() -> list[WriterEntry]:
-    """Stacks of images, and a picture."""
+    """Writers of image stacks and of one picture."""
     return [
         WriterEntry(
             name="png",
             target="tiltkit.report.picture:write_png",
-            summary="one picture: no prior, mean and spread of the middle slice, with colour bars",
+            summary="one picture: no prior, mean and standard deviation of the middle slice",
             suffix=".png",
         ),
         WriterEntry(

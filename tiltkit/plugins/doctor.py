@@ -1,4 +1,4 @@
-"""Examines every plugin closely: imports all that it adds, and tells what is wrong with it."""
+"""Examination of plugins: import everything that they add, and list what is wrong."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from tiltkit.digest import digest
 from tiltkit.errors import PluginError
 from tiltkit.hookspecs import KINDS, PriorEntry
-from tiltkit.plugins.isolate import isolated
-from tiltkit.plugins.made import lacking, needs
-from tiltkit.plugins.names import offers, plain, rivals
-from tiltkit.plugins.targets import import_target, missing, options_of
+from tiltkit.plugins.isolation import isolate
+from tiltkit.plugins.members import members_hint, missing_members
+from tiltkit.plugins.names import entries_named, list_entries, short_name
+from tiltkit.plugins.targets import import_target, missing_packages, options_model
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from tiltkit.hookspecs import Entry
     from tiltkit.plugins import Plugin, Plugins
 
-__all__ = ["Finding", "doctor"]
+__all__ = ["Finding", "examine_plugins"]
 
-# What targets that are functions are called with.
+# Arguments of targets that are functions.
 _ARGUMENTS = {
     "prior": ("options", "entry"),
     "metric": ("estimate", "truth"),
@@ -32,7 +32,7 @@ _ARGUMENTS = {
 }
 _WITH_OPTIONS = ("task", "sampler", "prior")
 
-# Level, what is wrong (after the name of the thing), what to do.
+# Level, what is wrong (text behind the name of the entry), what to do.
 Problem = tuple[Literal["warning", "error"], str, str]
 
 
@@ -43,9 +43,9 @@ class Finding:
     Attributes:
         plugin: The plugin, as ``name (distribution)``.
         level: ``error``: does not work; ``warning``: works, but not always or not safely.
-        subject: What it is about, such as ``task mri-recon``; empty for the plugin as a whole.
-        message: What is wrong, one line that tells the subject, too.
-        hint: What to do about it, one line.
+        subject: Kind and name of the entry, such as ``task mri-recon``; empty for the plugin.
+        message: What is wrong, with the subject, in one line.
+        hint: What to do about it, in one line.
     """
 
     plugin: str
@@ -55,14 +55,13 @@ class Finding:
     hint: str
 
 
-def doctor(plugins: Plugins, commands: Collection[str] = ()) -> list[Finding]:
-    """What is wrong with every plugin, in the order of ``plugins.plugins``; nothing when healthy.
+def examine_plugins(plugins: Plugins, commands: Collection[str] = ()) -> list[Finding]:
+    """List what is wrong with every plugin, in the order of ``plugins.plugins``.
 
-    Unlike all other commands it imports everything, so it takes as long as that takes. Blocked
-    plugins are not looked into.
+    It imports every target, which can take long. Blocked plugins are not examined.
 
     Args:
-        plugins: What is installed.
+        plugins: The installed plugins.
         commands: Names of tiltkit's own commands.
     """
     return [
@@ -73,8 +72,8 @@ def doctor(plugins: Plugins, commands: Collection[str] = ()) -> list[Finding]:
 
 
 def _hidden(plugin: Plugin, plugins: Plugins, commands: Collection[str]) -> Iterator[Finding]:
-    """Commands that tiltkit's own hide."""
-    for owner, entry in offers(plugins.plugins, "command"):
+    """Commands of a plugin that have the name of one of tiltkit's own."""
+    for owner, entry in list_entries(plugins.plugins, "command"):
         if owner is plugin and entry.name in commands:
             subject = f"command {entry.name}"
             message = f"{subject} has the name of one of tiltkit's own, and cannot be reached"
@@ -88,46 +87,46 @@ def _examine(plugin: Plugin, plugins: Plugins) -> Iterator[Finding]:
     for kind, entry in plugin.entries:
         subject = f"{kind} {entry.name}"
         try:
-            for level, problem, hint in _problems(plugin, kind, entry):
+            for level, problem, hint in _entry_problems(plugin, kind, entry):
                 yield Finding(plugin.label, level, subject, f"{subject} {problem}", hint)
         except PluginError as error:
             yield Finding(plugin.label, "error", subject, error.message, error.hint)
     yield from _collisions(plugin, plugins)
 
 
-def _problems(plugin: Plugin, kind: str, entry: Entry) -> Iterator[Problem]:
-    """What is wrong with one thing.
+def _entry_problems(plugin: Plugin, kind: str, entry: Entry) -> Iterator[Problem]:
+    """Problems of one entry.
 
     Raises:
-        PluginError: It cannot be loaded.
+        PluginError: Its target cannot be imported.
     """
-    absent = " ".join(missing(entry))
+    absent = " ".join(missing_packages(entry))
     if absent:
         yield "warning", f"needs {absent}, which is not installed", f"pip install {absent}"
         return
     target = import_target(plugin, kind, entry)
-    yield from _shape(kind, entry, target)
+    yield from _target_problems(kind, entry, target)
     if kind in _WITH_OPTIONS:
-        with isolated(f"{kind} {entry.name} has Options that fail", plugin.distribution,
+        with isolate(f"{kind} {entry.name} has Options that fail", plugin.distribution,
                       own_words=True):  # fmt: skip
-            yield from list(_options(options_of(plugin, kind, entry, target)))
+            yield from list(_options_problems(options_model(plugin, kind, entry, target)))
     if isinstance(entry, PriorEntry) and entry.weights:
-        yield from _weights(plugin, entry)
+        yield from _weights_problems(plugin, entry)
 
 
-def _options(options: type[BaseModel]) -> Iterator[Problem]:
-    """What recipes cannot do with the options of a part."""
+def _options_problems(options: type[BaseModel]) -> Iterator[Problem]:
+    """Options that a recipe cannot set, or that are not checked."""
     from pydantic import ValidationError, create_model
 
     if options.model_config.get("extra") != "forbid":
         yield (
             "warning",
-            "has Options that take any key, so that typing errors vanish",
+            "has Options that accept any key, so that misspelt options are ignored",
             'its authors must set model_config = ConfigDict(extra="forbid").',
         )
     if "name" in options.model_fields:
         hint = "its authors must give it another name."
-        yield "error", "has an option 'name', which in recipes is the part's own name", hint
+        yield "error", "has an option 'name', which in recipes is the name of the part", hint
     kwargs = {"validate_default": True}
     try:
         create_model("Checked", __base__=options, __cls_kwargs__=kwargs).model_validate({})
@@ -135,41 +134,41 @@ def _options(options: type[BaseModel]) -> Iterator[Problem]:
         for one in error.errors():
             if one["type"] != "missing":
                 where = ".".join(map(str, one["loc"])) or "together"
-                text = f"has defaults that its own Options refuse ({where}: {one['msg']})"
+                text = f"has default options that are not allowed ({where}: {one['msg']})"
                 yield "error", text, "its authors must correct the defaults or their types."
 
 
-def _shape(kind: str, entry: Entry, target: Any) -> Iterator[Problem]:
-    """What a protocol asks for and the target lacks."""
-    hint = needs(kind)
-    lacks = [] if kind in _ARGUMENTS else lacking(kind, target)
+def _target_problems(kind: str, entry: Entry, target: Any) -> Iterator[Problem]:
+    """Members and arguments that a protocol requires and the target lacks."""
+    hint = members_hint(kind)
+    lacks = [] if kind in _ARGUMENTS else missing_members(kind, target)
     if lacks:
         yield "error", f"lacks {', '.join(lacks)} ({entry.target})", hint
     if not callable(target):
-        yield "error", f"is a {type(target).__name__}, no class or function", hint
-    elif kind in _ARGUMENTS and not _takes(target, len(_ARGUMENTS[kind])):
+        yield "error", f"is a {type(target).__name__}, not a class or function", hint
+    elif kind in _ARGUMENTS and not _is_callable_with(target, len(_ARGUMENTS[kind])):
         call = f"({', '.join(_ARGUMENTS[kind])})"
-        yield "error", f"cannot be called with {call}, as it must ({entry.target})", hint
+        yield "error", f"cannot be called with {call} ({entry.target})", hint
 
 
-def _takes(target: Any, count: int) -> bool:
-    """Whether a function can be called with that many arguments; yes where nothing tells."""
+def _is_callable_with(target: Any, count: int) -> bool:
+    """Return whether a function takes ``count`` arguments; true for an unknown signature."""
     try:
         inspect.signature(target).bind(*range(count))
     except TypeError:
         return False
-    except ValueError:  # of some built-in functions
+    except ValueError:  # some built-in functions have no signature
         return True
     return True
 
 
-def _weights(plugin: Plugin, entry: PriorEntry) -> Iterator[Problem]:
-    """Whether the file is there, and is the one that the plugin means."""
+def _weights_problems(plugin: Plugin, entry: PriorEntry) -> Iterator[Problem]:
+    """Weights that cannot be read, or whose SHA-256 is missing or wrong."""
     package, _, path = entry.weights.partition(":")
     again = f"install it again: pip install --force-reinstall {plugin.distribution}"
     try:
         with (
-            isolated(f"has weights that cannot be read ({entry.weights})", plugin.distribution),
+            isolate(f"has weights that cannot be read ({entry.weights})", plugin.distribution),
             as_file(files(package).joinpath(path)) as weights,
         ):
             found = digest(weights)
@@ -178,24 +177,24 @@ def _weights(plugin: Plugin, entry: PriorEntry) -> Iterator[Problem]:
         return
     if not entry.sha256:
         hint = f'its authors must set sha256="{found}".'
-        yield "warning", "has weights without a digest to check them against", hint
+        yield "warning", "has weights without a sha256 to check them", hint
     elif found != entry.sha256.lower():
-        yield "error", "has weights of another sha256 than it states", again
+        yield "error", "has weights with another sha256 than its entry states", again
 
 
 def _collisions(plugin: Plugin, plugins: Plugins) -> Iterator[Finding]:
-    """Names that another plugin uses, too."""
+    """Names that another plugin uses too."""
     for kind in KINDS:
-        there = offers(plugins.plugins, kind)
-        for owner, entry in there:
+        entries = list_entries(plugins.plugins, kind)
+        for owner, entry in entries:
             if owner is not plugin or ":" not in entry.name:
                 continue
-            name = plain(entry.name)
-            others = ", ".join(p.label for p, _ in rivals(there, name) if p is not plugin)
+            name = short_name(entry.name)
+            others = ", ".join(p.label for p, _ in entries_named(entries, name) if p is not plugin)
             yield Finding(
                 plugin.label,
                 "warning",
                 f"{kind} {name}",
-                f"{kind} {name} has a name that {others} uses, too",
-                f"say {entry.name}, or block one with --no-plugins=NAME.",
+                f"{kind} {name} has a name that {others} uses too",
+                f"write {entry.name}, or block one with --no-plugins=NAME.",
             )

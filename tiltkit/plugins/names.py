@@ -1,7 +1,7 @@
-"""Which plugin's thing a name means, also when two plugins use the same name.
+"""Entries by name, also where several plugins use the same name.
 
-A name that is used once stands for itself. Otherwise ``distribution:name`` says which; a built-in
-keeps its plain name, so nothing can take its place.
+A name that one plugin uses is unique. A name that several plugins use must be written as
+``distribution:name``; a built-in entry keeps its short name, so no plugin can replace it.
 """
 
 from __future__ import annotations
@@ -12,84 +12,87 @@ from dataclasses import replace
 
 from tiltkit.errors import UsageError
 from tiltkit.hookspecs import KINDS
-from tiltkit.plugins.record import Offer, Plugin, same_name
+from tiltkit.plugins.plugin import OwnedEntry, Plugin, same_name
 
-__all__ = ["find", "offers", "plain", "rivals"]
+__all__ = ["entries_named", "find_entry", "list_entries", "short_name"]
 
-# Samplers by their names in release 0.1, where tiltkit itself brought them.
+# Samplers by their names in release 0.1, in which tiltkit itself contained them.
 MOVED = {name: f"baselines.{name}" for name in ("ddrm", "diffpir", "dps", "pula", "replica", "ula")}
 
 
-def offers(plugins: Iterable[Plugin], kind: str) -> list[Offer]:
-    """What there is of a kind, built-ins first, then by name; every name is there once."""
+def list_entries(plugins: Iterable[Plugin], kind: str) -> list[OwnedEntry]:
+    """List the entries of one kind, built-in ones first, then by name; all names differ."""
     if kind not in KINDS:
-        raise UsageError(f"There is no kind {kind!r}.", _nearest(kind, KINDS))
-    every = [(p, entry) for p in plugins for k, entry in p.entries if k == kind]
-    named = [_told_apart(offer, rivals(every, offer[1].name)) for offer in every]
-    return sorted(named, key=lambda offer: (not offer[0].builtin, offer[1].name))
+        raise UsageError(f"There is no kind {kind!r}.", _suggestion(kind, KINDS))
+    found = [(plugin, entry) for plugin in plugins for k, entry in plugin.entries if k == kind]
+    unique = [_with_unique_name(pair, entries_named(found, pair[1].name)) for pair in found]
+    return sorted(unique, key=lambda pair: (not pair[0].builtin, pair[1].name))
 
 
-def find(plugins: Sequence[Plugin], kind: str, name: str) -> Offer:
-    """The one thing of that name: ``name``, ``distribution:name`` or ``entry-point:name``.
+def find_entry(plugins: Sequence[Plugin], kind: str, name: str) -> OwnedEntry:
+    """Find the entry called ``name``, ``distribution:name`` or ``entry-point:name``.
 
     Raises:
         UsageError: There is none, or more than one.
     """
-    name = _moved(kind, name)
-    there = offers(plugins, kind)
-    exact = [offer for offer in there if offer[1].name == name]
-    owner, colon, word = name.rpartition(":")
-    same = [o for o in rivals(there, word) if not colon or o[0].called(owner)]
+    name = _current_name(kind, name)
+    entries = list_entries(plugins, kind)
+    exact = [pair for pair in entries if pair[1].name == name]
+    owner, colon, short = name.rpartition(":")
+    same = [pair for pair in entries_named(entries, short) if not colon or pair[0].has_name(owner)]
     match exact or same:
-        case [offer]:
-            return offer
+        case [pair]:
+            return pair
         case []:
-            raise _unknown(plugins, kind, name, there)
+            raise _unknown(plugins, kind, name, entries)
         case several:
-            raise _ambiguous(kind, word, several)
+            raise _ambiguous(kind, short, several)
 
 
-def _moved(kind: str, name: str) -> str:
-    """The present name of a thing that moved to another package, with a warning."""
+def entries_named(entries: Iterable[OwnedEntry], name: str) -> list[OwnedEntry]:
+    """Select the entries of one kind that have a short name."""
+    return [pair for pair in entries if short_name(pair[1].name) == name]
+
+
+def short_name(name: str) -> str:
+    """Return a name without the distribution in front of it."""
+    return name.rpartition(":")[2]
+
+
+def _current_name(kind: str, name: str) -> str:
+    """Name of a sampler that moved to another package, with a warning; others unchanged."""
     if kind != "sampler" or name not in MOVED:
         return name
     package, _, _ = MOVED[name].partition(".")
-    text = f"The sampler {name} is now {MOVED[name]}, of the package tiltkit-{package}."
+    text = f"The sampler {name} is now {MOVED[name]}, in the package tiltkit-{package}."
     warnings.warn(text, FutureWarning, stacklevel=2)
     return MOVED[name]
 
 
-def rivals(there: Iterable[Offer], name: str) -> list[Offer]:
-    """All things of one kind that their plugins call by that name."""
-    return [offer for offer in there if plain(offer[1].name) == name]
-
-
-def plain(name: str) -> str:
-    """The name as its plugin wrote it."""
-    return name.rpartition(":")[2]
-
-
-def _told_apart(offer: Offer, same: Sequence[Offer]) -> Offer:
-    plugin, entry = offer
+def _with_unique_name(pair: OwnedEntry, same: Sequence[OwnedEntry]) -> OwnedEntry:
+    """Put distribution or entry point in front of a name that several plugins use."""
+    plugin, entry = pair
     if plugin.builtin or len(same) == 1:
-        return offer
-    twins = [p for p, _ in same if same_name(p.distribution, plugin.distribution)]
-    owner = plugin.distribution if len(twins) == 1 else plugin.name
+        return pair
+    siblings = [p for p, _ in same if same_name(p.distribution, plugin.distribution)]
+    owner = plugin.distribution if len(siblings) == 1 else plugin.name
     return plugin, replace(entry, name=f"{owner}:{entry.name}")
 
 
-def _ambiguous(kind: str, name: str, several: Sequence[Offer]) -> UsageError:
+def _ambiguous(kind: str, name: str, several: Sequence[OwnedEntry]) -> UsageError:
     owners = " and ".join(plugin.label for plugin, _ in several)
-    ways = " or ".join(entry.name for _, entry in several)
+    names = " or ".join(entry.name for _, entry in several)
     blocks = " or ".join(f"--no-plugins={plugin.distribution}" for plugin, _ in several)
     return UsageError(
         f"The {kind} {name!r} is in more than one plugin: {owners}.",
-        f"say which: {ways}; or block one: {blocks}.",
+        f"write {names}; or block one: {blocks}.",
     )
 
 
-def _unknown(plugins: Sequence[Plugin], kind: str, name: str, there: Sequence[Offer]) -> UsageError:
-    """What was wanted may be in a plugin that is broken or blocked: these are named, too."""
+def _unknown(
+    plugins: Sequence[Plugin], kind: str, name: str, entries: Sequence[OwnedEntry]
+) -> UsageError:
+    """The error for an unknown name; it lists broken and blocked plugins, which may have it."""
     parts = [f"There is no {kind} {name!r}."]
     parts += [
         f"Plugin {p.label} is broken: {p.reason}; see 'tiltkit plugins doctor'."
@@ -98,12 +101,12 @@ def _unknown(plugins: Sequence[Plugin], kind: str, name: str, there: Sequence[Of
         for p in plugins
         if p.status != "ok"
     ]
-    hint = _nearest(name, [entry.name for _, entry in there])
-    return UsageError(" ".join(parts), hint or f"install a plugin that brings a {kind}.")
+    hint = _suggestion(name, [entry.name for _, entry in entries])
+    return UsageError(" ".join(parts), hint or f"install a plugin with a {kind}.")
 
 
-def _nearest(name: str, names: Iterable[str]) -> str:
-    # Imported on errors only: it brings pydantic.
-    from tiltkit.config import nearest
+def _suggestion(name: str, names: Iterable[str]) -> str:
+    # Imported on errors only: it imports pydantic, and start-up time counts.
+    from tiltkit.config import suggest
 
-    return nearest(name, names)
+    return suggest(name, names)

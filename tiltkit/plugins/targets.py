@@ -1,4 +1,4 @@
-"""Imports the code that an entry names, on first use, with errors that say whose fault it is."""
+"""Import of the code that an entry names; errors name the plugin and the remedy."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from tiltkit.errors import PluginError
-from tiltkit.plugins.isolate import isolated
-from tiltkit.plugins.names import plain
+from tiltkit.plugins.isolation import isolate
+from tiltkit.plugins.names import short_name
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from tiltkit.hookspecs import Entry
-    from tiltkit.plugins.record import Plugin
+    from tiltkit.plugins.plugin import Plugin
 
-__all__ = ["import_target", "missing", "options_of"]
+__all__ = ["import_target", "missing_packages", "options_model"]
 
 
 def import_target(plugin: Plugin, kind: str, entry: Entry) -> Any:
-    """The object that ``entry.target`` names.
+    """Import the object that ``entry.target`` names.
 
     Raises:
-        PluginError: A required package is missing, the import fails, or a command is none.
+        PluginError: A required package is missing, the import fails, or a command is not a
+            ``click.Command``.
     """
-    absent = missing(entry)
+    absent = missing_packages(entry)
     if absent:
         raise PluginError(
             f"The {kind} {entry.name} needs {' and '.join(absent)}, which"
@@ -34,8 +35,8 @@ def import_target(plugin: Plugin, kind: str, entry: Entry) -> Any:
             f"pip install {' '.join(absent)}",
         )
     module, _, attribute = entry.target.partition(":")
-    what = f"Plugin {plugin.label} cannot load its {kind} {plain(entry.name)}"
-    with isolated(what, plugin.distribution, module):
+    what = f"Plugin {plugin.label} cannot load its {kind} {short_name(entry.name)}"
+    with isolate(what, plugin.distribution, module):
         target = reduce(getattr, attribute.split("."), importlib.import_module(module))
     if kind == "command":
         _check_command(plugin, entry, target)
@@ -47,19 +48,19 @@ def _check_command(plugin: Plugin, entry: Entry, target: Any) -> None:
 
     if not isinstance(target, Command):
         raise PluginError(
-            f"The command {plain(entry.name)} of plugin {plugin.label} is a"
-            f" {type(target).__name__}, no click.Command ({entry.target}).",
+            f"The command {short_name(entry.name)} of plugin {plugin.label} is a"
+            f" {type(target).__name__}, not a click.Command ({entry.target}).",
             "its authors must put @click.command() above it.",
         )
 
 
-def missing(entry: Entry) -> list[str]:
-    """Packages that the entry requires and that are not installed."""
+def missing_packages(entry: Entry) -> list[str]:
+    """Return the packages that an entry requires and that are not installed."""
     return [name for name in entry.requires if not _installed(name)]
 
 
-def options_of(plugin: Plugin, kind: str, entry: Entry, target: Any) -> type[BaseModel]:
-    """The options model of a task, a sampler or a prior.
+def options_model(plugin: Plugin, kind: str, entry: Entry, target: Any) -> type[BaseModel]:
+    """Return the options model of a task, a sampler or a prior.
 
     Raises:
         PluginError: It has none.
@@ -78,5 +79,5 @@ def options_of(plugin: Plugin, kind: str, entry: Entry, target: Any) -> type[Bas
 def _installed(name: str) -> bool:
     try:
         return find_spec(name) is not None
-    except (ImportError, ValueError):  # of a part of a missing package; of a damaged one
+    except (ImportError, ValueError):  # a module of a missing package; a damaged package
         return False

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from tiltkit.config import nearest
+from tiltkit.config import suggest
 from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.priors.external import ExternalOptions, external_prior, load_weights
 
@@ -79,7 +79,7 @@ def _model(options: DeepinvOptions) -> nn.Module:
         if inspect.isclass(value) and issubclass(value, models.Denoiser)
     ]
     if name not in known:
-        raise UsageError(f"deepinv has no denoiser {name!r}.", nearest(name, known))
+        raise UsageError(f"deepinv has no denoiser {name!r}.", suggest(name, known))
     kind = getattr(models, name)
     arguments = dict(options.arguments)
     if "pretrained" in inspect.signature(kind.__init__).parameters:

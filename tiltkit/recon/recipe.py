@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from tiltkit.config import Recipe, Table, as_table, named, validated
+from tiltkit.config import Recipe, Table, as_table, split_table, validate
 from tiltkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def resolve(values: Mapping[str, Any], plugins: Plugins) -> Recipe:
     filled = dict(values)
     filled["sampler"] = {"name": DEFAULT_SAMPLER, **as_table(filled.get("sampler", {}))}
     if "name" not in as_table(filled.get("prior", {})):
-        task = plugins.load("task", validated(_Task, {"task": filled["task"]}, "").task["name"])
+        task = plugins.load("task", validate(_Task, {"task": filled["task"]}, "").task["name"])
         filled["prior"] = {"name": task.default_prior, **as_table(filled.get("prior", {}))}
     _refuse_lost(filled, plugins)
-    recipe = validated(Recipe, filled, "")
+    recipe = validate(Recipe, filled, "")
     if recipe.runs > recipe.samples:
         raise UsageError(
             f"{recipe.runs} runs cannot share {recipe.samples} samples.",
@@ -47,7 +47,7 @@ def resolve(values: Mapping[str, Any], plugins: Plugins) -> Recipe:
         )
     complete = {}
     for kind in ("task", "prior", "sampler"):
-        name, options = named(getattr(recipe, kind))
+        name, options = split_table(getattr(recipe, kind))
         if kind == "sampler":
             options = {**_preset(plugins.load(kind, name), name, recipe.quality), **options}
         checked = plugins.options(kind, name, options)

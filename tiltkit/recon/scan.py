@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tiltkit.config import named
+from tiltkit.config import split_table
 from tiltkit.errors import InputError, UsageError, known_error, known_errors
 from tiltkit.io.atomic import checkpoint_path, clear_checkpoints, is_complete
 from tiltkit.io.opening import swmr_reading
@@ -285,9 +285,9 @@ def _parts(
     recipe: Recipe, plugins: Plugins, devices: Sequence[torch.device]
 ) -> tuple[Task, list[Prior], Sampler]:
     """Task, sampler, and the prior on every device, made by the plugins that bring them."""
-    task = plugins.create("task", *named(recipe.task))
-    priors = [plugins.create("prior", *named(recipe.prior)).to(device) for device in devices]
-    sampler = plugins.create("sampler", *named(recipe.sampler))
+    task = plugins.create("task", *split_table(recipe.task))
+    priors = [plugins.create("prior", *split_table(recipe.prior)).to(device) for device in devices]
+    sampler = plugins.create("sampler", *split_table(recipe.sampler))
     return task, priors, sampler
 
 

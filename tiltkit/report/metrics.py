@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tiltkit.errors import InputError, PluginError, TiltkitError
 from tiltkit.io.reading import open_hdf5, read_estimate, read_provenance, result_shape
 from tiltkit.io.sniff import datasets
-from tiltkit.plugins.isolate import isolated
+from tiltkit.plugins.isolation import isolate
 from tiltkit.protocols import Estimate
 
 if TYPE_CHECKING:
@@ -222,8 +222,8 @@ def _truth_name(file: h5py.File, dataset: str | None) -> str:
 
 def _score(name: str, plugins: Plugins, estimate: Estimate, truth: Image) -> float:
     metric = cast("Metric", plugins.load("metric", name))
-    distribution = plugins.plugin_of("metric", name).distribution
-    with isolated(f"The metric {name} failed", distribution, own_words=True):
+    distribution = plugins.owner("metric", name).distribution
+    with isolate(f"The metric {name} failed", distribution, own_words=True):
         return float(metric(estimate, truth))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from tiltkit.config import Table, validated
+from tiltkit.config import Table, validate
 from tiltkit.errors import UsageError
 
 __all__ = [
@@ -180,11 +180,11 @@ def resolve(values: Mapping[str, Any]) -> TrainRecipe:
         UsageError: A setting that does not exist, is missing, or does not fit the others.
     """
     tables = {
-        name: validated(model, _table(values, name), name)
+        name: validate(model, _table(values, name), name)
         for name, model in TABLES.items()
         if name != "scans" or name in values
     }
-    recipe = validated(TrainRecipe, {**values, **tables}, "")
+    recipe = validate(TrainRecipe, {**values, **tables}, "")
     data, network, training = recipe.data, recipe.network, recipe.training
     if (training.steps is None) == (training.minutes is None):
         raise UsageError(

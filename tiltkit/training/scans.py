@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tiltkit.config import named
+from tiltkit.config import split_table
 from tiltkit.errors import InputError, TiltkitError, UsageError
 from tiltkit.likelihoods import linear_gaussian
 from tiltkit.plugins import load_plugins
@@ -72,13 +72,13 @@ class Parts:
 def parts_of(scans: ScansOptions) -> Parts:
     """The parts that a recipe names, from their plugins."""
     plugins = load_plugins()
-    name, options = named(scans.sampler)
+    name, options = split_table(scans.sampler)
     draft: Mapping[str, Any] = getattr(plugins.load("sampler", name), "presets", {}).get(
         "draft", {}
     )
     return Parts(
-        plugins.create("task", *named(scans.task)),
-        plugins.create("prior", *named(scans.first)),
+        plugins.create("task", *split_table(scans.task)),
+        plugins.create("prior", *split_table(scans.first)),
         plugins.create("sampler", name, {**draft, **options}),
     )
 

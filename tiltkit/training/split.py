@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 
 import numpy as np
 
-from tiltkit.config import nearest
+from tiltkit.config import suggest
 from tiltkit.errors import InputError, UsageError
 from tiltkit.training.images import Subject
 
@@ -80,7 +80,7 @@ def _names(subjects: Sequence[Subject], held_out: float | Sequence[str], seed: i
     for wanted in held_out:
         matching = {name for name in known if name == wanted or fnmatch(name, wanted)}
         if not matching:
-            raise UsageError(f"There is no subject {wanted!r} to hold out.", nearest(wanted, known))
+            raise UsageError(f"There is no subject {wanted!r} to hold out.", suggest(wanted, known))
         names |= matching
     return names
 

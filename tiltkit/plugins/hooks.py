@@ -1,4 +1,4 @@
-"""From an entry point to what the plugin adds: version, import, hooks, records."""
+"""Loading of one plugin: check its version, import its hook module, call its hooks."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ import tiltkit
 from tiltkit import hookspecs
 from tiltkit.errors import PluginError
 from tiltkit.hookspecs import KINDS, Entry
-from tiltkit.plugins.check import check_entry
-from tiltkit.plugins.isolate import isolated
-from tiltkit.plugins.record import Plugin, same_name
+from tiltkit.plugins.isolation import isolate
+from tiltkit.plugins.plugin import Plugin, same_name
+from tiltkit.plugins.records import check_record
 
-__all__ = ["gather"]
+__all__ = ["load_entries"]
 
 HOOKS = {f"tiltkit_{kind}s": kind for kind in KINDS}
 _TARGET = re.compile(r"(?P<module>\w+(?:\.\w+)*)\s*(?::\s*(?P<attr>\w+(?:\.\w+)*))?\s*(?:\[.*\])?")
 _NO_ARGUMENTS = "hooks take no arguments and return a list of entries (tiltkit.hookspecs)."
 
 
-def gather(plugin: Plugin) -> Plugin:
-    """The plugin with its entries, or marked as broken; raises nothing."""
+def load_entries(plugin: Plugin) -> Plugin:
+    """Return the plugin with its entries, or marked as broken; raises nothing."""
     if plugin.status != "ok":
         return plugin
     try:
         _check_version(plugin)
         hooks = _import(plugin)
-        with isolated("its hooks cannot be read", plugin.distribution):
+        with isolate("its hooks cannot be read", plugin.distribution):
             problem = next(_name_problems(hooks), None)
         if problem:
             raise PluginError(*problem)
@@ -46,7 +46,11 @@ def gather(plugin: Plugin) -> Plugin:
 
 
 def _check_version(plugin: Plugin) -> None:
-    """Before anything is imported: what was written for another tiltkit may do anything."""
+    """Check the plugin's requirement on tiltkit, before anything of it is imported.
+
+    Raises:
+        PluginError: It needs another version.
+    """
     lines = [line for line in plugin.requires if re.match(r"tiltkit(?![-.\w])", line, re.I)]
     if not lines:
         return
@@ -58,11 +62,11 @@ def _check_version(plugin: Plugin) -> None:
             requirement = Requirement(line)
         except InvalidRequirement:
             raise PluginError(
-                f"it asks for a version of tiltkit that cannot be understood: {line!r}",
+                f"its requirement on tiltkit cannot be parsed: {line!r}",
                 f"update it: pip install --upgrade {plugin.distribution}",
             ) from None
         here = tiltkit.__version__
-        # The empty extra: requirements of extras that nobody asked for do not count.
+        # The empty extra: requirements of extras that are not installed do not count.
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if (
             applies
@@ -76,22 +80,22 @@ def _check_version(plugin: Plugin) -> None:
 
 
 def _import(plugin: Plugin) -> Any:
-    """The module (or object in it) that has the hooks."""
+    """Import the module, or the object in it, that has the hooks."""
     match = _TARGET.fullmatch(plugin.target)
     if not match:
         line = f"{plugin.name} = {plugin.target}" if plugin.target else plugin.name
         raise PluginError(
-            f"its entry point {line!r} cannot be understood",
-            'it must read like: myplugin = "my_package.plugin".',
+            f"its entry point {line!r} cannot be parsed",
+            'write it as: myplugin = "my_package.plugin".',
         )
     name, attr = match["module"], match["attr"]
-    with isolated(f"importing {name} failed", plugin.distribution, name):
+    with isolate(f"importing {name} failed", plugin.distribution, name):
         module = importlib.import_module(name)
         return reduce(getattr, attr.split(".") if attr else [], module)
 
 
 def _name_problems(hooks: Any) -> Iterator[tuple[str, str]]:
-    """Hooks that pluggy would ignore without a word, as (reason, hint)."""
+    """Hooks that pluggy would ignore silently, as (reason, hint)."""
     for name in dir(hooks):
         value = getattr(hooks, name, None)
         routine = inspect.isroutine(value)
@@ -111,22 +115,22 @@ def _known_hooks() -> str:
 
 
 def _entries(plugin: Plugin, hooks: Any) -> Iterator[tuple[str, Entry]]:
-    """Call every hook of one plugin; a manager of its own keeps plugins apart."""
+    """Call every hook of one plugin, through a pluggy manager of its own."""
     manager = pluggy.PluginManager("tiltkit")
     manager.add_hookspecs(hookspecs)
     try:
-        with isolated("its hooks cannot be registered", plugin.distribution):
+        with isolate("its hooks cannot be registered", plugin.distribution):
             manager.register(hooks)
     except PluginError as error:
         raise PluginError(_wrong_arguments(error) or error.message, _NO_ARGUMENTS) from error
     for hook, kind in HOOKS.items():
         for implementation in getattr(manager.hook, hook).get_hookimpls():
             for entry in _call(plugin, hook, implementation.function):
-                yield kind, check_entry(kind, hook, entry, builtin=plugin.builtin)
+                yield kind, check_record(kind, hook, entry, builtin=plugin.builtin)
 
 
 def _call(plugin: Plugin, hook: str, function: Any) -> list[Any]:
-    with isolated(f"{hook}() failed", plugin.distribution):
+    with isolate(f"{hook}() failed", plugin.distribution):
         answer = function()
         if isinstance(answer, Iterable) and not isinstance(answer, str | bytes):
             return list(answer)
@@ -136,7 +140,7 @@ def _call(plugin: Plugin, hook: str, function: Any) -> list[Any]:
 
 
 def _wrong_arguments(error: PluginError) -> str:
-    """Pluggy says it in three lines, the first of which tells little."""
+    """Shorten pluggy's message about a hook with arguments; empty for other errors."""
     cause = error.__cause__
     if not isinstance(cause, pluggy.PluginValidationError):
         return ""

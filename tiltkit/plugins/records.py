@@ -1,4 +1,4 @@
-"""Whether a record that a plugin returned can be used; messages are for plugin authors."""
+"""Checks of the records that plugins return; messages are for plugin authors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from tiltkit.errors import PluginError
 from tiltkit.hookspecs import Entry, PriorEntry, ReaderEntry, WriterEntry
 
-__all__ = ["check_entry"]
+__all__ = ["check_record"]
 
 _RECORDS: dict[str, type[Entry]] = {
     "prior": PriorEntry,
@@ -32,16 +32,16 @@ _TARGET = re.compile(rf"{_DOTTED}:{_DOTTED}")
 _WEIGHTS = re.compile(rf"{_DOTTED}:[^/\\:][^\\:]*")
 
 
-def check_entry(kind: str, hook: str, entry: Any, *, builtin: bool) -> Entry:
-    """The entry, when it is as it must be.
+def check_record(kind: str, hook: str, entry: Any, *, builtin: bool) -> Entry:
+    """Return the entry if it is valid.
 
     Raises:
-        PluginError: What is wrong with it, and how it must be.
+        PluginError: It is not a record of its kind, or a field has a wrong value.
     """
     record = _RECORDS.get(kind, Entry)
     if not isinstance(entry, record):
         raise PluginError(
-            f"{hook}() returned a {type(entry).__name__} where a {record.__name__} must be",
+            f"{hook}() returned a {type(entry).__name__} instead of a {record.__name__}",
             f"return a list of tiltkit.hookspecs.{record.__name__} records.",
         )
     problem = next(_problems(kind, entry, builtin=builtin), None)
@@ -58,8 +58,8 @@ def _problems(kind: str, entry: Entry, *, builtin: bool) -> Iterator[tuple[str, 
         yield f"{entry.name!r} cannot be the name of a {kind}", f"it must be {example}"
     if not _TARGET.fullmatch(entry.target):
         yield (
-            f"the target {entry.target!r} of {entry.name} cannot be understood",
-            "it must be of the form package.module:attribute",
+            f"the target {entry.target!r} of {entry.name} cannot be parsed",
+            "write it as package.module:attribute",
         )
     if isinstance(entry, PriorEntry):
         yield from _weights(entry)
@@ -70,7 +70,7 @@ def _problems(kind: str, entry: Entry, *, builtin: bool) -> Iterator[tuple[str, 
 
 
 def _types(kind: str, entry: Entry) -> Iterator[tuple[str, str]]:
-    """Dataclasses do not check types, and ``requires=("a")`` is a text, not a tuple."""
+    """Fields of the wrong type: dataclasses do not check, and ``("a")`` is a text, no tuple."""
     for field in fields(_RECORDS.get(kind, Entry)):
         value = getattr(entry, field.name)
         name = f"{field.name} of {kind} {entry.name!r}"
@@ -87,13 +87,16 @@ def _types(kind: str, entry: Entry) -> Iterator[tuple[str, str]]:
 def _weights(entry: PriorEntry) -> Iterator[tuple[str, str]]:
     if entry.weights and not _WEIGHTS.fullmatch(entry.weights):
         yield (
-            f"the weights {entry.weights!r} of {entry.name} cannot be understood",
-            "they must be of the form package:path/inside.safetensors",
+            f"the weights {entry.weights!r} of {entry.name} cannot be parsed",
+            "write them as package:path/inside.safetensors",
         )
     if entry.sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", entry.sha256):
-        yield f"the sha256 of {entry.name} is not one", "it must have 64 hexadecimal digits"
+        yield (
+            f"the sha256 of {entry.name} is {entry.sha256!r}",
+            "it must have 64 hexadecimal digits",
+        )
     if entry.url and (entry.weights or not entry.sha256):
         yield (
-            f"{entry.name} names a url, with weights of its own or without a sha256",
-            "weights to be fetched need a sha256, and no shipped file beside them",
+            f"{entry.name} has a url together with weights, or without a sha256",
+            "weights to download need a sha256, and the field weights must be empty",
         )
