@@ -64,7 +64,7 @@ def patches_of(images: Sequence[Tensor], side: int, count: int, generator: Gener
 def fit_patches(
     patches: Tensor, *, channels: int, side: int, components: int, steps: int, generator: Generator
 ) -> Iterator[Fit]:
-    """Expectation and maximisation, begun from randomly chosen patches as means.
+    """Expectation and maximisation, begun from the clusters of k-means.
 
     Args:
         patches: (n, channels * side^2).
@@ -72,7 +72,7 @@ def fit_patches(
         side: Side of a patch in pixels.
         components: Gaussians of the mixture; at most half as many as patches.
         steps: Steps of expectation and maximisation.
-        generator: Chooses the patches to begin with.
+        generator: Draws the seed of k-means.
 
     Yields:
         The mixture after every five steps, and after the last.
@@ -111,7 +111,7 @@ def _gaussian_mixture(components: int, seed: int) -> Any:
         components,
         tol=0.0,
         reg_covar=_FLOOR,
-        init_params="random_from_data",
+        init_params="kmeans",
         random_state=seed,
         warm_start=True,
     )
