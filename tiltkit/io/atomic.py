@@ -135,7 +135,8 @@ def _check_folder(path: Path) -> None:
 
 def sync(path: Path) -> None:
     """Wait until a file is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    # Windows writes out only what was opened for writing, which folders never are.
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

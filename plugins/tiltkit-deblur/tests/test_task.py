@@ -126,7 +126,8 @@ def test_tiles_agree_with_the_whole(
     assert f"1, each in {tiles} tiles" in capsys.readouterr().out
     whole, tiled = (20 * np.log10(error(image, plane.truth)) for image in results)
     assert not np.array_equal(*results)
-    assert abs(whole - tiled) < 0.05
+    # Chance moves both means: 0.05 dB with 64 samples, and as the inverse square root of samples.
+    assert abs(whole - tiled) < 0.05 * (64 / samples) ** 0.5
 
 
 def test_an_ome_zarr_folder_runs_from_the_command_line(

@@ -1,8 +1,8 @@
 """The shipped prior on a head that it was not trained on, and on what is no head at all.
 
 Bounds hold on any processor: the network computes in float32, and the ladder has the default
-length. Measured with seeds 0 to 4 on two kinds of rounding (``ATEN_CPU_CAPABILITY``): the head's
-largest residual ratio is 0.90 to 1.01, where 1.4 is the limit. On half the levels a sample of the
+length. Measured with seeds 0 to 4, and with seed 0 and ``ATEN_CPU_CAPABILITY=default``: the head's
+largest residual ratio is 0.90 to 1.01 (0.94 with the other rounding), where 1.4 is the limit. On half the levels a sample of the
 head runs away in three of five runs, and the ratio is 1.1 to 31; the run then warns.
 """
 
@@ -100,9 +100,12 @@ def ct_slice() -> np.ndarray:
 def test_a_smooth_image_that_is_no_head_is_a_reason_for_care(
     picture: Callable[[], np.ndarray],
 ) -> None:
-    diagnostics = outcome(picture()).diagnostics
-    assert diagnostics["prior_distance"] > 1
-    assert "far_from_training" in {one.code for one in diagnostics["warnings"]}
+    """The CT slice itself is at 0.80 times the largest usual distance, samples at 1.02 to 1.23.
+
+    Where a sample runs away they are nearer, and the run warns of its residuals instead.
+    """
+    codes = {one.code for one in outcome(picture()).diagnostics["warnings"]}
+    assert codes & {"far_from_training", "residual_ratio_high"}
 
 
 @pytest.mark.skipif(not MACAQUE.exists(), reason="needs the macaque in datasets/")
