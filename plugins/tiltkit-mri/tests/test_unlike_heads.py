@@ -1,9 +1,9 @@
 """The shipped prior on a head that it was not trained on, and on what is no head at all.
 
 Bounds hold on any processor: the network computes in float32, and the ladder has the default
-length. Measured with seeds 0 to 4, and with seed 0 and ``ATEN_CPU_CAPABILITY=default``: the head's
-largest residual ratio is 0.90 to 1.01 (0.94 with the other rounding), where 1.4 is the limit. On half the levels a sample of the
-head runs away in three of five runs, and the ratio is 1.1 to 31; the run then warns.
+length. The head's largest residual ratio, for which 1.4 is the limit, was then 0.90 to 1.01 with
+five seeds, and 0.94 with other rounding (``ATEN_CPU_CAPABILITY=default``). On half the levels a
+sample of the head runs away in three of five runs, and it is 1.1 to 31; the run then warns.
 """
 
 from __future__ import annotations
