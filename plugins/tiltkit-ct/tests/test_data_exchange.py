@@ -39,7 +39,7 @@ def test_a_whole_file_gives_its_projections_flats_darks_and_angles(write: Write)
         np.testing.assert_array_equal(band.counts, DATA[:, 1:3])
         np.testing.assert_array_equal(band.flats, FLATS[:, 1:3])
         np.testing.assert_array_equal(band.darks, DARKS[:, 1:3])
-        assert scan.notes == ()
+        assert [note.code for note in scan.notes] == ["angle_unit_default"]
 
 
 @pytest.mark.parametrize(
@@ -88,13 +88,13 @@ def test_without_angles_start_and_step_of_the_rotation_count(write: Write, one: 
                 "process__acquisition__rotation__rotation_step": np.array([2.0])}  # fmt: skip
     with DataExchange.open(write(**changed(exchange__theta=None, **rotation))) as scan:
         np.testing.assert_allclose(np.degrees(scan.angles), 10 + 2 * np.arange(7))
-        assert "start and step" in scan.notes[0]
+        assert "start and step" in scan.notes[0].text
 
 
 def test_without_angles_and_steps_half_a_turn_is_assumed_and_said(write: Write) -> None:
     with DataExchange.open(write(**changed(exchange__theta=None))) as scan:
         np.testing.assert_allclose(np.degrees(scan.angles), np.linspace(0, 180, 7))
-        assert "assumed" in scan.notes[0]
+        assert scan.notes[0].assumed
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_a_tilt_axis_along_the_rows_is_noticed_and_may_be_overruled(
     path = hspy(tmp_path / "series.hspy", frames.swapaxes(1, 2))
     with HyperSpy.open(path) as scan:
         assert scan.axis_along == "x"
-        assert "along x" in scan.notes[-1]
+        assert "along x" in scan.notes[-1].text
         check(scan, frames)
         kept = select(scan, PrepareOptions(tilt_axis="y"))
         assert (kept.n_rows, kept.n_columns) == (64, 20)
@@ -191,7 +191,7 @@ def test_an_mrc_stack_has_its_angles_beside_it(
     with Mrc.open(path) as scan:
         check(scan, values)
         assert scan.pixel_mm == pytest.approx(7.88e-7)
-        assert f"series{end}" in scan.notes[0]
+        assert f"series{end}" in scan.notes[0].text
 
 
 @pytest.mark.parametrize("name", ["series.mdoc", "series.mrc.mdoc"])

@@ -12,6 +12,7 @@ import torch
 
 from tiltkit.errors import InputError
 from tiltkit.priors.slicewise import slicewise
+from tiltkit.problem import Note
 from tiltkit.protocols import Axis, Layout
 from tiltkit_ct.prepare import Sinogram
 from tiltkit_ct.scan import CtScan
@@ -111,7 +112,8 @@ def _stacked(good: Mapping[int, Sinogram], n_rows: int) -> Sinogram:
     missing = [str(row) for row in range(n_rows) if row not in good]
     notes = [note for row in good.values() for note in row.notes]
     if missing:
-        notes.append(f"Detector rows that cannot be used: {', '.join(missing)}.")
+        words = f"Detector rows that cannot be used: {', '.join(missing)}."
+        notes.append(Note("rows_left_out", words))
     facts = dict(first.facts)
     lines, variance = together("line_integrals", 0.0), together("variance", np.inf)
     assert lines is not None and variance is not None  # noqa: S101, PT018  (every row has them)

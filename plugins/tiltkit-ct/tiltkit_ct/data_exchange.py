@@ -18,6 +18,7 @@ import numpy as np
 from tiltkit.errors import InputError
 from tiltkit.io.opening import hdf5_file
 from tiltkit.io.units import ENERGIES, LENGTHS
+from tiltkit.problem import Note
 from tiltkit_ct.frames import check_sources, frames_of, stack
 from tiltkit_ct.hdf5 import dataset, metadata, numbers, open_scan, quantity, text
 from tiltkit_ct.projections import Projections, Stack
@@ -65,7 +66,7 @@ def _scan(file: h5py.File, path: Path) -> Projections:
     data = group["data"]
     order = _checked(data, path)
     n, rows, columns = frames_of(data, order)
-    notes: list[str] = []
+    notes: list[Note] = []
     angles, unit = _angles(file, group, n, path, notes)
     shape = (rows, columns)
     return Projections(
@@ -196,7 +197,7 @@ def _constant(value: float) -> Stack:
 
 
 def _angles(
-    file: h5py.File, group: h5py.Group, n: int, path: Path, notes: list[str]
+    file: h5py.File, group: h5py.Group, n: int, path: Path, notes: list[Note]
 ) -> tuple[NDArray[np.float64], str]:
     """Angles and their unit: stored, or from start and step, or half a turn, ends included."""
     theta = dataset(group, "theta")
@@ -207,15 +208,21 @@ def _angles(
                 f"{path} has {n} projections, but {len(angles)} angles in {theta.name}.",
                 "store one angle per projection.",
             )
-        return angles, text(theta.attrs.get("units", "")) or "deg"
+        unit = text(theta.attrs.get("units", ""))
+        if not unit:
+            words = "The angles have no unit: degrees are taken, as the format defines."
+            notes.append(Note("angle_unit_default", words))
+        return angles, unit or "deg"
     start = dataset(file, f"{_ROTATION}/rotation_start")
     step = dataset(file, f"{_ROTATION}/rotation_step")
     if step is not None:
         first = float(numbers(start, path)[0]) if start is not None else 0.0
-        notes.append("There are no angles: start and step of the rotation are used.")
+        words = "There are no angles: start and step of the rotation are used."
+        notes.append(Note("angles_from_step", words))
         angles = first + float(numbers(step, path)[0]) * np.arange(n, dtype=np.float64)
         return angles, text(step.attrs.get("units", "")) or "deg"
-    notes.append("There are no angles: 0 to 180 degrees, both included, are assumed.")
+    words = "There are no angles: 0 to 180 degrees, both included, are assumed."
+    notes.append(Note("angles_assumed", words, assumed=True))
     return np.linspace(0.0, 180.0, n), "deg"
 
 

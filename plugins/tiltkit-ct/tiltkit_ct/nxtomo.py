@@ -20,6 +20,7 @@ import numpy as np
 from tiltkit.errors import InputError
 from tiltkit.io.opening import hdf5_file
 from tiltkit.io.units import ENERGIES, LENGTHS
+from tiltkit.problem import Note
 from tiltkit_ct.frames import check_sources, stack
 from tiltkit_ct.hdf5 import dataset, metadata, numbers, open_scan, quantity, text
 from tiltkit_ct.projections import Projections, Stack
@@ -132,10 +133,11 @@ def _scan(places: _Places, others: list[_Places], path: Path) -> Projections:
         return stack(data, (0, 1, 2), which, taken[which] - 0.5) if len(which) else None
 
     projections = stack(data, (0, 1, 2), chosen, np.arange(len(chosen), dtype=np.float64))
-    notes: list[str] = []
+    notes: list[Note] = []
     if others:
         names = ", ".join(other.name for other in others)
-        notes.append(f"{places.name} is read; the file also has {names}.")
+        words = f"{places.name} is read; the file also has {names}."
+        notes.append(Note("entry_chosen", words, assumed=True))
     return Projections(
         path=path,
         layout="NXtomo",
@@ -205,15 +207,16 @@ def _frames(
     return keys, angles, text(turned.attrs.get("units", "")) or "deg"
 
 
-def _pixel(item: h5py.Dataset | None, path: Path, notes: list[str]) -> float | None:
+def _pixel(item: h5py.Dataset | None, path: Path, notes: list[Note]) -> float | None:
     """Pixel size in mm; without a unit it is in m, unless that makes no pixel."""
     found = quantity(item, LENGTHS, "m", path)
     if item is None or found is None or found < _LARGEST or text(item.attrs.get("units", "")):
         return found
-    notes.append(
+    words = (
         f"The pixel size {found / 1e3:g} has no unit and is not used, as pixels are not that many"
         " m: give it with --pixel-mm."
     )
+    notes.append(Note("pixel_left_out", words))
     return None
 
 

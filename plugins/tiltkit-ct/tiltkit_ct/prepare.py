@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiltkit.errors import InputError
+from tiltkit.problem import Note
 from tiltkit_ct import noise
 from tiltkit_ct.normalise import drift
 from tiltkit_ct.options import PrepareOptions
@@ -60,7 +61,7 @@ class Sinogram:
     blank: Image | None
     angles: NDArray[np.float64]
     facts: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def prepare(projections: Projections, row: int, options: PrepareOptions) -> Sinogram:
@@ -180,7 +181,8 @@ def _check_share(share: float, p: Projections, row: int) -> None:
         )
 
 
-def _notes(p: Projections, options: PrepareOptions) -> tuple[str, ...]:
+def _notes(p: Projections, options: PrepareOptions) -> tuple[Note, ...]:
     if p.darks is None and options.dark_value is None:
-        return (*p.notes, "There are no darks: dark counts of 0 are assumed.")
+        text = "There are no darks: dark counts of 0 are assumed."
+        return (*p.notes, Note("darks_assumed", text, assumed=True))
     return p.notes

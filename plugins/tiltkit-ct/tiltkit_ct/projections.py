@@ -12,6 +12,7 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.io.units import ANGLES, unit_names, unit_size
+from tiltkit.problem import Note
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -125,7 +126,7 @@ class Projections:
     middle_row: float | None = None
     axis_along: Literal["x", "y"] = "y"
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     others: Mapping[str, Callable[[], Projections]] = field(default_factory=dict)
 
     @property

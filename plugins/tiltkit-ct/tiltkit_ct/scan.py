@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from tiltkit.likelihoods import TransmissionPoissonLikelihood, gaussian
 from tiltkit.operators.cg import conjugate_gradient
 from tiltkit.operators.compose import Weighted
 from tiltkit.priors.scale import image_scale
-from tiltkit.problem import Constraint, Problem
+from tiltkit.problem import Constraint, Note, Problem
 from tiltkit.protocols import Axis, Layout
 from tiltkit_ct.axis import check_axis, find_axis
 from tiltkit_ct.geometry import Geometry, image_size
@@ -28,7 +28,7 @@ from tiltkit_ct.ramp import filtered_back_projection
 from tiltkit_ct.rows import unusable_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from torch import Tensor
 
@@ -180,8 +180,28 @@ class CtScan:
                 "data_noise_level": float(np.sqrt(np.median(variance[seen]))),
                 **sinogram.facts,
             },
+            notes=sinogram.notes,
             constraint=Constraint(nonnegative=True) if self.options.nonnegative else None,
         )
+
+    @cached_property
+    def notes(self) -> Sequence[Note]:
+        """What was chosen, found, left out or assumed when the file was read."""
+        return tuple(dict.fromkeys(self._notes()))
+
+    def _notes(self) -> Iterator[Note]:
+        p, axis = self.projections, self.geometry.axis
+        yield from p.notes
+        if self.options.axis == "auto":
+            text = f"The rotation axis is column {axis:.2f}, found from the projections."
+            yield Note("axis_found", text)
+        if not p.pixel_mm:
+            yield Note("pixel_unknown", "The pixel size is unknown: axes are in pixels.")
+        if self.unusable:
+            text = f"{len(self.unusable)} of {p.n_rows} rows cannot be used and are left out."
+            yield Note("rows_left_out", text)
+        yield from self.shown.notes
+        yield from self._few_photons()
 
     @property
     def shown(self) -> Sinogram:
@@ -194,7 +214,6 @@ class CtScan:
         measured = np.isfinite(sinogram.variance)
         lines = sinogram.line_integrals[measured]
         name, factor = display_length(p.pixel_mm)
-        notes = dict.fromkeys([*p.notes, *sinogram.notes, *self._few_photons()])
         empty = f", of which {len(self.unusable)} are unusable" if self.unusable else ""
         return {
             "layout": p.layout + (f", scan {p.name}" if p.name else ""),
@@ -210,17 +229,17 @@ class CtScan:
             "noise level": f"{np.sqrt(np.median(sinogram.variance[measured])):.3g} (median)",
             **{name.replace("_", " "): _as_text(value) for name, value in sinogram.facts.items()},
             "the prior's 1": f"{self.scale:.4g}",
-            **{f"note {i + 1}": note for i, note in enumerate(notes)},
         }
 
-    def _few_photons(self) -> Iterator[str]:
+    def _few_photons(self) -> Iterator[Note]:
         photons, counted = self.shown.facts.get("photons", math.inf), self.shown.counts is not None
         if self.options.likelihood == "gaussian" and counted and photons < _FEW_PHOTONS:
-            yield (
-                f"Half of the rays have less than {photons:.3g} photons, whose noise is gaussian"
-                " roughly: compare with --likelihood poisson --sampler walmc, unless reading out is"
-                " as noisy."
+            text = (
+                f"Half of the rays have less than {photons:.3g} photons, for which Gaussian noise"
+                " is a rough approximation: compare with --likelihood poisson --sampler walmc,"
+                " unless the readout noise is as large."
             )
+            yield Note("few_photons", text, assumed=True)
 
     @property
     def units(self) -> str:

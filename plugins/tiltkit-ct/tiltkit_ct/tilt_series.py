@@ -19,6 +19,7 @@ import numpy as np
 from tiltkit.errors import InputError
 from tiltkit.io.opening import hdf5_file
 from tiltkit.io.units import ANGLES, LENGTHS, unit_size
+from tiltkit.problem import Note
 from tiltkit_ct.frames import stack
 from tiltkit_ct.hdf5 import dataset, metadata, numbers, open_scan, text
 from tiltkit_ct.mrc import fits, marked, tilt_angles
@@ -201,7 +202,7 @@ def _series(mrc: Any, path: Path) -> Projections:
             pixel_mm=angstrom * LENGTHS["angstrom"] if known else None,
             kind="line_integrals",
             metadata={"mrc_labels": "\n".join(mrc.get_labels())},
-            notes=(f"The angles come from {told}.",),
+            notes=(Note("angles_source", f"The angles are read from {told}."),),
         )
     )
 
@@ -221,7 +222,8 @@ def _oriented(p: Projections) -> Projections:
     p = replace(p, background=vacuum)
     if changes[0] <= changes[1]:
         return p
-    note = "The tilt axis runs along x of the images: their sums along y stay the same."
+    words = "The tilt axis runs along x of the images: their sums along y stay the same."
+    note = Note("tilt_axis_along_x", words, assumed=True)
     return replace(p.transposed(), notes=(*p.notes, note))
 
 

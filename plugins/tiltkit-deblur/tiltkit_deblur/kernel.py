@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from tiltkit.errors import UsageError
 from tiltkit.io.sniff import find_reader
+from tiltkit.problem import Note
 from tiltkit_deblur.beads import bead_average
 from tiltkit_deblur.models import diffraction, gaussian, gaussian_widths
-from tiltkit_deblur.psf import cropped, kernel_of
+from tiltkit_deblur.psf import Voxel, cropped, kernel_of
 from tiltkit_deblur.volume import full_scale
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ __all__ = ["find_kernel"]
 
 def find_kernel(
     o: DeblurOptions, voxel: tuple[float, float, float] | None, shape: Sequence[int]
-) -> NDArray[np.float64]:
-    """The kernel of a file, of beads, or of a model.
+) -> tuple[NDArray[np.float64], tuple[Note, ...]]:
+    """The kernel of a file, of beads, or of a model, and what was assumed about it.
 
     Args:
         o: Options of the task.
@@ -38,18 +39,27 @@ def find_kernel(
     """
     if o.psf is not None:
         stack, own, _ = _read(o.psf, o.psf_channel)
-        return kernel_of(stack, str(o.psf), voxel=o.psf_voxel_um or own, wanted=voxel)
+        kernel = kernel_of(stack, str(o.psf), voxel=o.psf_voxel_um or own, wanted=voxel)
+        return kernel, _voxel_note(o, own, voxel)
     if o.beads is not None:
         stack, own, saturation = _read(o.beads, o.psf_channel)
         bead, _ = bead_average(stack, o.bead_half, saturation, str(o.beads))
-        return kernel_of(bead, str(o.beads), voxel=o.psf_voxel_um or own, wanted=voxel)
+        kernel = kernel_of(bead, str(o.beads), voxel=o.psf_voxel_um or own, wanted=voxel)
+        return kernel, _voxel_note(o, own, voxel)
     if o.psf_model is None:
         raise UsageError(
             "No point spread function is named.",
             "give -s task.psf=FILE, -s task.beads=FILE, or -s task.psf_model=gaussian with"
             " -s task.na and -s task.wavelength_um.",
         )
-    return _model(o, voxel, shape)
+    return _model(o, voxel, shape), ()
+
+
+def _voxel_note(o: DeblurOptions, own: Voxel, voxel: Voxel) -> tuple[Note, ...]:
+    """A note where the voxel of a measured PSF is not known, and that of the data is used."""
+    text = "The PSF has no voxel size: that of the data is assumed; else give psf_voxel_um."
+    known = o.psf_voxel_um or own or not voxel
+    return () if known else (Note("psf_voxel_assumed", text, assumed=True),)
 
 
 def _model(

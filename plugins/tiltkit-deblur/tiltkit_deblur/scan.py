@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tiltkit.errors import InputError, UsageError
-from tiltkit.problem import Problem
+from tiltkit.problem import Note, Problem
 from tiltkit.protocols import Axis, Layout
 from tiltkit_deblur.kernel import find_kernel
 from tiltkit_deblur.likelihood import likelihood_of
@@ -65,9 +65,13 @@ class DeblurScan:
         return self.options.voxel_um or self.volume.voxel_um
 
     @cached_property
+    def _found_kernel(self) -> tuple[NDArray[np.float64], tuple[Note, ...]]:
+        return find_kernel(self.options, self.voxel, self.volume.shape[2:])
+
+    @cached_property
     def kernel(self) -> NDArray[np.float64]:
         """The point spread function, (z, y, x) or (y, x)."""
-        kernel = find_kernel(self.options, self.voxel, self.volume.shape[2:])
+        kernel, _ = self._found_kernel
         if self.options.dimensions == 2 and kernel.ndim == 3:
             plane: NDArray[np.float64] = kernel[len(kernel) // 2]
             return np.asarray(plane / plane.sum())
@@ -214,6 +218,34 @@ class DeblurScan:
             baseline=prepared.baseline[at].cpu(),
             facts=self._facts(prepared),
         )
+
+    @cached_property
+    def notes(self) -> Sequence[Note]:
+        """What was estimated, left out or assumed when the file was read."""
+        return (*self._found_kernel[1], *self._notes())
+
+    def _notes(self) -> Iterator[Note]:
+        o, camera = self.options, self.photometry.camera
+        estimated = [
+            f"{name} {value:.4g}"
+            for name, value, given in (
+                ("gain", camera.gain, o.gain),
+                ("offset", camera.offset, o.offset),
+                ("read noise", camera.read_noise, o.read_noise),
+            )
+            if given is None
+        ]
+        if estimated:
+            text = f"Estimated from the images: {', '.join(estimated)}."
+            yield Note("camera_estimated", text)
+        if self.voxel is None:
+            yield Note("voxel_unknown", "The voxel size is unknown: axes are in pixels.")
+        if saturated := float(np.isnan(self.photometry.planes).mean()):
+            text = f"{saturated:.2%} of the pixels are saturated and left out."
+            yield Note("saturation_left_out", text)
+        if unusable := self.layout.unusable:
+            text = f"{len(unusable)} of {len(self.images)} images cannot be used and are left out."
+            yield Note("images_left_out", text)
 
     def describe(self) -> Mapping[str, Any]:
         """Facts about the file, by their names, for `tiltkit check`."""

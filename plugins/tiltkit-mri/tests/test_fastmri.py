@@ -72,7 +72,7 @@ def test_every_slice_has_its_own_columns(write: Write, sampling: Any) -> None:
         np.testing.assert_array_equal(scan.columns, masks)
         assert scan.acceleration(1) == 31 / masks[1].sum()
         assert scan.calibration(1) == range(12, 22)
-        assert "differ from slice to slice" in scan.notes[0]
+        assert scan.notes[0].code == "columns_differ"
 
 
 @pytest.mark.parametrize("kind", [np.bool_, np.uint8, np.float32])
@@ -128,7 +128,7 @@ def test_a_header_of_another_scan_is_ignored_with_a_note(write: Write, header: A
         assert scan.pixel_mm is None
         assert scan.recon == (24, 20)
         assert scan.columns.all()
-        assert "48 x 20, this one is 24 x 20" in scan.notes[0]
+        assert "48 x 20, this one is 24 x 20" in scan.notes[0].text
 
 
 @pytest.mark.parametrize("image", [3.0, np.ones(4), np.ones((1, 0, 5))])

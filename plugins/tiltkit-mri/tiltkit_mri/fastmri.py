@@ -12,6 +12,7 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.io.opening import hdf5_file, open_hdf5
+from tiltkit.problem import Note
 from tiltkit_mri.header import Header, parse_header
 from tiltkit_mri.kspace import KSpace
 from tiltkit_mri.samples import check_samples, measured_columns, notes_on
@@ -56,7 +57,8 @@ def _scan(file: h5py.File, path: Path) -> KSpace:
     dataset = _kspace(file, path)
     shape = dataset.shape[-2:]
     header, notes = _header(file, shape)
-    allowed = _mask(file, path, shape[1]) & _within(header.measured_columns, path, shape[1])
+    marked = _mask(file, path, shape[1])
+    allowed = marked & _within(header.measured_columns, path, shape[1])
 
     def read(index: int) -> NDArray[np.complex64]:
         data = dataset[index] if dataset.ndim == 4 else dataset[index][None]
@@ -74,7 +76,7 @@ def _scan(file: h5py.File, path: Path) -> KSpace:
         read=read,
         header=header,
         metadata=_metadata(file),
-        notes=notes + notes_on(measured),
+        notes=notes + _left_out(marked & ~allowed) + notes_on(measured),
         unusable=unusable,
     )
 
@@ -172,13 +174,23 @@ def _within(limits: tuple[int, int] | None, path: Path, columns: int) -> NDArray
     return inside
 
 
-def _header(file: h5py.File, shape: tuple[int, int]) -> tuple[Header, tuple[str, ...]]:
+def _header(file: h5py.File, shape: tuple[int, int]) -> tuple[Header, tuple[Note, ...]]:
     """Geometry, and a note where it is left out because it is of another scan."""
     header = parse_header(_text(file.get("ismrmrd_header")))
     if header.encoded in (None, shape):
         return header, ()
     theirs, ours = (" x ".join(map(str, size)) for size in (header.encoded, shape))
-    return Header(), (f"header ignored: it is of a k-space of {theirs}, this one is {ours}",)
+    text = (
+        f"The header is ignored, as it describes a k-space of {theirs}, this one is {ours}: pixel"
+        " size and measured columns are not taken from it."
+    )
+    return Header(), (Note("header_ignored", text, assumed=True),)
+
+
+def _left_out(columns: NDArray[np.bool_]) -> tuple[Note, ...]:
+    """A note on columns that the mask has and the header does not."""
+    text = f"{columns.sum()} columns are left out: the header says that they are zero filling."
+    return (Note("columns_left_out", text),) if columns.any() else ()
 
 
 def _recon(file: h5py.File, header: Header, shape: tuple[int, int]) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiltkit.problem import Note
 from tiltkit_mri.header import Header
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class KSpace:
     layout: str = "fastMRI"
     header: Header = field(default_factory=Header)
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     unusable: Mapping[int, str] = field(default_factory=dict)
 
     def calibration(self, index: int) -> range:

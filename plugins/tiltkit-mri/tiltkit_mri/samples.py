@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiltkit.errors import InputError
+from tiltkit.problem import Note
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,10 +50,11 @@ def measured_columns(
     return columns, {index: fault.message for index, fault in faults.items()}
 
 
-def notes_on(columns: NDArray[np.bool_]) -> tuple[str, ...]:
-    """Unusual properties of the measured columns (slice, column) of a scan, as sentences."""
+def notes_on(columns: NDArray[np.bool_]) -> tuple[Note, ...]:
+    """What is unusual about the measured columns (slice, column) of a scan."""
     differ = len({used.tobytes() for used in columns if used.any()}) > 1
-    return ("measured columns differ from slice to slice",) if differ else ()
+    text = "The measured columns differ from slice to slice."
+    return (Note("columns_differ", text),) if differ else ()
 
 
 def check_samples(data: NDArray[Any], allowed: NDArray[np.bool_], path: Path, index: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -15,7 +15,7 @@ from tiltkit.errors import InputError
 from tiltkit.io.sniff import find_reader
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.priors.scale import image_scale
-from tiltkit.problem import Problem
+from tiltkit.problem import Note, Problem
 from tiltkit.protocols import Axis, Layout
 from tiltkit_mri.fastmri import FastMri
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
@@ -84,7 +84,7 @@ class MriScan:
             ),
             long_name="magnitude",
             title=f"MRI reconstruction of {self.kspace.path.name}",
-            metadata={**self.kspace.metadata, **self._remark("tiltkit_note")},
+            metadata=self.kspace.metadata,
             unusable=self.kspace.unusable,
         )
 
@@ -182,7 +182,6 @@ class MriScan:
         blocks = k.recon[0] * columns**2 * 8 / 1e6 if k.n_coils > 1 else 0.0
         return {
             "layout": k.layout,
-            **self._remark("note"),
             "slices": k.n_slices,
             "coils": k.n_coils,
             "k-space": f"{rows} x {columns}",
@@ -200,9 +199,19 @@ class MriScan:
             "memory for the operator": f"{blocks:.0f} MB",
         }  # fmt: skip
 
-    def _remark(self, key: str) -> dict[str, str]:
-        """Notes on the file, if there are any."""
-        return {key: "; ".join(self.kspace.notes)} if self.kspace.notes else {}
+    @cached_property
+    def notes(self) -> Sequence[Note]:
+        """What was left out or estimated, and what is unusual about the file."""
+        k, notes = self.kspace, list(self.kspace.notes)
+        if self.options.noise_level is None:
+            text = "The noise level is estimated from rows of air, in each slice."
+            notes.append(Note("noise_estimated", text))
+        if k.pixel_mm is None:
+            notes.append(Note("pixel_unknown", "The pixel size is unknown: axes are in pixels."))
+        if k.unusable:
+            numbers = ", ".join(map(str, k.unusable))
+            notes.append(Note("slices_left_out", f"Slices that cannot be used: {numbers}."))
+        return tuple(notes)
 
     @property
     def _output_shape(self) -> tuple[int, int]:
