@@ -62,9 +62,15 @@ def test_check_tells_what_would_be_done_and_writes_nothing(
     assert done.code == 0, done.err
     for part in ("coils", "noise level", "measured columns", "twisted", "time per network call"):
         assert part in done.out
+    assert "note 1" in done.out
+    assert done.out.splitlines()[-1].startswith("estimate ")
     assert [p.name for p in tmp_path.iterdir()] == ["scan.h5"]
     found = json.loads(tilt("check", "mri-recon", scan, "--prior", "gaussian", "--json").out)
     assert found["coils"] == 3
+    assert found["estimated_seconds"] > 0
+    assert found["estimated_memory_gb"] > 0.05
+    assert found["result_mb"] > 0
+    assert {"code", "text", "assumed"} == found["notes"][0].keys()
 
 
 def test_show_tells_a_scan_from_a_result(tilt: Tilt, scan: Path, tmp_path: Path) -> None:

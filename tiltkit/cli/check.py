@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -30,7 +31,18 @@ def check(words: tuple[str, ...], as_json: bool, **options: Any) -> None:
     with failures_as_json(files[0], as_json=as_json):
         recipe = resolved(values)
         set_threads(recipe.threads)
-        from tiltkit.recon.scan import check_scan
+        from tiltkit.recon.check import check_scan
 
         found = check_scan(recipe, call_plugins(), files[0])
-    print_json(found) if as_json else print_tree(found)
+    print_json(found) if as_json else print_tree(_shown(found))
+
+
+def _shown(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures in reading order, with a line per note and the cost in words only."""
+    lines = {
+        f"{'assumed' if note['assumed'] else 'note'} {number}": note["text"]
+        for number, note in enumerate(found["notes"], start=1)
+    }
+    left_out = ("notes", "estimated_seconds", "estimated_memory_gb", "result_mb", "estimate")
+    kept = {name: value for name, value in found.items() if name not in left_out}
+    return kept | lines | {"estimate": found["estimate"]}

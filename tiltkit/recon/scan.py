@@ -28,7 +28,6 @@ from tiltkit.recon.slice import Parts, Sink, sample_slice
 from tiltkit.recon.solve import LevelDone, cpu_threads
 from tiltkit.recon.summary import summarize
 from tiltkit.sampling.run import pick_devices
-from tiltkit.sampling.target import Target, chunk_size
 
 if TYPE_CHECKING:
     from tiltkit.config import Recipe
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
     from tiltkit.sampling.state import Sampler
 
 __all__ = [
-    "Event", "LevelDone", "ScanDone", "SliceDone", "SliceStarted", "check_scan",
-    "run_in_memory", "run_scan",
+    "Event", "LevelDone", "ScanDone", "SliceDone", "SliceStarted", "choose_devices",
+    "make_parts", "open_scan", "run_in_memory", "run_scan",
 ]  # fmt: skip
 
 
@@ -178,11 +177,11 @@ def _opened(
     """Open an input for a resolved recipe."""
     with ExitStack() as stack:
         stack.enter_context(cpu_threads(recipe.threads))
-        devices = _devices(recipe)
-        task, priors, sampler = _parts(recipe, plugins, devices)
+        devices = choose_devices(recipe)
+        task, priors, sampler = make_parts(recipe, plugins, devices)
         stack.enter_context(known_errors())
         before = stack.enter_context(watched(source))
-        scan = stack.enter_context(_scan_of(task, source, recipe))
+        scan = stack.enter_context(open_scan(task, source, recipe))
         before = Stamp() if recipe.swmr else before  # it may change
         chosen = choose_slices(recipe.slices, scan.layout, source)
         origin = provenance(source, chosen, plugins, recipe, command)
@@ -230,34 +229,8 @@ def _cleared_on_error(output: Path) -> Iterator[None]:
         raise
 
 
-def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]:
-    """What a run would do, without sampling: the scan's own facts, then the engine's."""
-    recipe = resolve(recipe.model_dump(), plugins)
-    device = _devices(recipe)[0]
-    task, (prior,), sampler = _parts(recipe, plugins, [device])
-    with known_errors(), watched(source), _scan_of(task, source, recipe) as scan:
-        chosen = choose_slices(recipe.slices, scan.layout, source)
-        parts = Parts(scan, [prior], sampler, [device], recipe, checkpoint_path(source))
-        problem, tiles, memory = parts.first_problem(chosen[0])
-        chunk = chunk_size(problem.shape, recipe.samples, memory)
-        target = Target(problem, recipe.samples, chunk, device)
-        seconds = _seconds_of_call(target, sampler)
-        levels = sampler.levels(target)
-        return dict(scan.describe()) | {
-            "prior": f"{recipe.prior['name']}, noise {prior.sigma_range[0]:g} to"
-            f" {prior.sigma_range[1]:g}, {prior.value_range}",
-            "sampler": f"{recipe.sampler['name']}, {len(levels)} levels, {recipe.samples} samples"
-            + (f" in {recipe.runs} independent runs" if recipe.runs > 1 else ""),
-            "slices to do": f"{len(chosen)}, each in {tiles} tiles" if tiles > 1 else len(chosen),
-            "device": str(device),
-            "CPU threads": torch.get_num_threads(),
-            "memory for particles": f"{chunk} side by side",
-            "time per network call": f"{seconds:.2f} s for all samples",
-        }
-
-
 @contextmanager
-def _scan_of(task: Task, source: Path, recipe: Recipe) -> Iterator[Scan]:
+def open_scan(task: Task, source: Path, recipe: Recipe) -> Iterator[Scan]:
     """A scan through its task, in the mode of the recipe."""
     with ExitStack() as stack:
         with swmr_reading(recipe.swmr):
@@ -265,7 +238,7 @@ def _scan_of(task: Task, source: Path, recipe: Recipe) -> Iterator[Scan]:
         yield scan
 
 
-def _devices(recipe: Recipe) -> list[torch.device]:
+def choose_devices(recipe: Recipe) -> list[torch.device]:
     """Where to compute.
 
     Raises:
@@ -281,7 +254,7 @@ def _devices(recipe: Recipe) -> list[torch.device]:
 
 
 @known_errors()
-def _parts(
+def make_parts(
     recipe: Recipe, plugins: Plugins, devices: Sequence[torch.device]
 ) -> tuple[Task, list[Prior], Sampler]:
     """Task, sampler, and the prior on every device, made by the plugins that bring them."""
@@ -296,14 +269,3 @@ def _only(layout: Layout, chosen: Sequence[int]) -> Layout:
     slices = layout.axes[0]
     kept = replace(slices, coordinates=[slices.coordinates[i] for i in chosen])
     return replace(layout, axes=(kept, *layout.axes[1:]), unusable={})
-
-
-def _seconds_of_call(target: Target, sampler: Sampler) -> float:
-    """Time of one network call for all particles, measured on one chunk."""
-    rows = next(target.chunks())
-    x = torch.zeros((rows.stop - rows.start, *target.problem.shape), device=target.device)
-    sigma = target.problem.prior.sigma_range[1]
-    target.score(x, sigma)  # the first call also warms caches up
-    start = time.perf_counter()
-    target.score(x, sigma)
-    return (time.perf_counter() - start) * target.n / len(x)

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tiltkit.problem import Problem
     from tiltkit.sampling.state import Sampler, State
 
-__all__ = ["DEFAULT_MEMORY_GB", "LevelDone", "cpu_threads", "solve"]
+__all__ = ["DEFAULT_MEMORY_GB", "LevelDone", "cpu_threads", "peak_memory_mb", "solve"]
 
 DEFAULT_MEMORY_GB = 1.0
 
@@ -148,7 +148,7 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
         | diagnostics
         | {
             "seconds": _seconds(groups, start),
-            "peak_memory_mb": _peak_memory_mb(groups),
+            "peak_memory_mb": peak_memory_mb({group.target.device for group in groups}),
             "device": ", ".join(dict.fromkeys(str(group.target.device) for group in groups)),
             "seed": seed[0],
             "notes": problem.notes,
@@ -242,12 +242,11 @@ def _seconds(groups: Sequence[Group], start: float) -> float:
     return max(here, sum(group.progress.seconds for group in groups) / lanes)
 
 
-def _peak_memory_mb(groups: Sequence[Group]) -> float:
+def peak_memory_mb(devices: Collection[torch.device]) -> float:
     """Peak memory of the process so far: on the GPUs where they are used, of the host elsewhere.
 
     NaN on systems that do not keep count of it, such as Windows.
     """
-    devices = {group.target.device for group in groups}
     if all(device.type == "cuda" for device in devices):
         return sum(torch.cuda.max_memory_allocated(device) for device in devices) / 1e6
     try:

@@ -13,11 +13,11 @@ import torch
 
 from tiltkit.posterior.warnings import Caution, group_warnings
 
-__all__ = ["combined", "memory_of", "values_at_once"]
+__all__ = ["TENSORS_KEPT", "combined", "memory_of", "values_at_once"]
 
 # Tensors of the size of the image that a particle lives in from start to end: itself, its score
 # and its successor, collected samples, statistics in double precision.
-_TENSORS_PER_PARTICLE = 20
+TENSORS_KEPT = 20
 # Share of the memory of a machine that is used where no other is named.
 _SHARE = 0.5
 
@@ -27,7 +27,7 @@ def values_at_once(samples: int, memory_gb: float) -> int:
 
     The other half is for the samples that are handled side by side.
     """
-    return max(1, int(memory_gb / 2 * 1e9 / (4 * _TENSORS_PER_PARTICLE * samples)))
+    return max(1, int(memory_gb / 2 * 1e9 / (4 * TENSORS_KEPT * samples)))
 
 
 def memory_of(device: torch.device) -> float:
