@@ -115,9 +115,7 @@ def measured(one: Diagnostics, samples: int) -> list[Statement]:
         one: Diagnostics of a slice.
         samples: Its number of samples.
     """
-    warnings: dict[str, Caution] = {
-        warning.code: warning for warning in one.get("warnings", ()) if warning.code != LEGACY
-    }
+    warnings: dict[str, Caution] = {warning.code: warning for warning in one.get("warnings", ())}
     found = [
         _fit(one, warnings), _fit_of_mean(one), _residual_ratio(one, warnings),
         _training_distance(one, warnings), _agreement(one, warnings),
@@ -133,9 +131,14 @@ def _pick(warnings: Mapping[str, Caution], *codes: str) -> Caution | None:
     return next((warnings[code] for code in codes if code in warnings), None)
 
 
-def _meaning(warning: Caution | None, fine: str) -> str:
-    """Text of a warning, or what the figure means where it raised none."""
-    return fine if warning is None else str(warning)
+def _meaning(warnings: Mapping[str, Caution], warning: Caution | None, fine: str) -> str:
+    """Text of a warning, or what the figure means where it raised none.
+
+    Nothing for old results with warnings, whose text does not show which figure raised them.
+    """
+    if warning is None:
+        return "" if LEGACY in warnings else fine
+    return str(warning)
 
 
 def _fit(one: Diagnostics, warnings: Mapping[str, Caution]) -> Statement | None:
@@ -146,7 +149,7 @@ def _fit(one: Diagnostics, warnings: Mapping[str, Caution]) -> Statement | None:
     return Statement(
         f"Chi-squared per measured value of the samples: {one['chi2']:.2f}, expected"
         f" {one.get('chi2_expected', 1.0):.2f}",
-        f"Mean squared residual over the noise variance. {_meaning(warning, fine)}",
+        f"Mean squared residual over the noise variance. {_meaning(warnings, warning, fine)}",
         warning,
     )
 
@@ -171,7 +174,9 @@ def _residual_ratio(one: Diagnostics, warnings: Mapping[str, Caution]) -> Statem
         f" limit {RESIDUAL_RATIO:g}",
         "Squared residual of the data at the prior's denoised images over the value that the prior"
         " predicts, largest over the noise levels. "
-        + _meaning(warning, "The data show no sign that the prior is wrong for this image."),
+        + _meaning(
+            warnings, warning, "The data show no sign that the prior is wrong for this image."
+        ),
         warning,
     )
 
@@ -185,7 +190,7 @@ def _training_distance(one: Diagnostics, warnings: Mapping[str, Caution]) -> Sta
         f"Distance from the training images: {one['prior_distance']:.2f}, limit"
         f" {TRAINING_DISTANCE:g}",
         "Compares the network's denoising errors on the samples with those on its training images;"
-        f" 98 % of unseen images of the same kind are within 1. {_meaning(warning, fine)}",
+        f" 98 % of unseen images of the same kind are within 1. {_meaning(warnings, warning, fine)}",
         warning,
     )
 
@@ -199,6 +204,7 @@ def _agreement(one: Diagnostics, warnings: Mapping[str, Caution]) -> Statement |
         f" {one['rhat_limit']:.2f}",
         "Spread of all samples over the spread within single runs (split R-hat). "
         + _meaning(
+            warnings,
             warning,
             "The runs agree. They can still share an error of the prior or of the measurement"
             " model.",
@@ -219,7 +225,7 @@ def _independent(
         fine = "The mean image is as certain as that of so many independent samples."
     return Statement(
         f"The {samples} samples are worth {number(round(worth, 1))} independent ones",
-        _meaning(warning, fine),
+        _meaning(warnings, warning, fine),
         warning,
     )
 
