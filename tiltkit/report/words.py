@@ -190,7 +190,8 @@ def _training_distance(one: Diagnostics, warnings: Mapping[str, Caution]) -> Sta
         f"Distance from the training images: {one['prior_distance']:.2f}, limit"
         f" {TRAINING_DISTANCE:g}",
         "Compares the network's denoising errors on the samples with those on its training images;"
-        f" 98 % of unseen images of the same kind are within 1. {_meaning(warnings, warning, fine)}",
+        " 98 % of unseen images of the same kind are within 1. "
+        + _meaning(warnings, warning, fine),
         warning,
     )
 
