@@ -65,7 +65,7 @@ def test_a_picture_alone_is_a_png(tilt: Tilt, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [(("gausian",), "did you mean 'gaussian'?"), (("tv", "-s", "strenght=1"), "'prior.strenght'"),
-     (("tv", "--levels", "a"), "no list of numbers"), (("tv", "--levels", "99"), "noise 99"),
+     (("tv", "--levels", "a"), "no list of numbers"), (("tv", "--levels", "99"), "level 99"),
      (("tv", "--scale", "-1"), "no positive number"), (("tv", "--scale", "inf"), "no positive"),
      (("tv", "--seed", "-1"), "--seed"), (("tv", "-o", "x.pdf"), "neither .png"),
      (("tv", "--images", "nowhere.npz"), "no file nowhere.npz")],

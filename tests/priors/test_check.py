@@ -267,7 +267,7 @@ def test_levels_outside_the_noise_range_are_refused(gaussian):
     assert levels_of(gaussian) == [0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
     assert levels_of(replace(gaussian, sigma_range=(0.04, 0.3))) == [0.05, 0.1, 0.2]
     assert len(levels_of(replace(gaussian, sigma_range=(5.0, 300.0)))) == 6
-    with pytest.raises(TiltkitError, match="does not know noise 9"):
+    with pytest.raises(TiltkitError, match="Noise level 9 is outside"):
         levels_of(gaussian, [0.1, 9.0])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.priors.check import laws
 from tiltkit.priors.check.ancestral import ancestral, denoised
 from tiltkit.priors.check.baselines import BASELINES, best_weight
@@ -33,14 +33,14 @@ def levels_of(prior: Prior, wanted: Sequence[float] | None = None) -> list[float
     """Noise levels to test: those given, or the usual ones within the prior's range.
 
     Raises:
-        TiltkitError: A wanted level is outside the prior's range.
+        UsageError: A wanted level is outside the prior's range.
     """
     low, high = prior.sigma_range
     known = [s for s in wanted or LEVELS if low * 0.999 <= s <= high * 1.001]
     if wanted and len(known) < len(wanted):
         outside = next(s for s in wanted if s not in known)
-        raise TiltkitError(
-            f"The prior does not know noise {outside:g}.",
+        raise UsageError(
+            f"Noise level {outside:g} is outside of the prior's range.",
             f"choose levels from {low:g} to {high:g}.",
         )
     if len(known) < 3 and not wanted:
