@@ -87,7 +87,7 @@ def test_the_page_has_a_short_example_of_every_kind() -> None:
 def test_every_example_loads(tilt: Tilt) -> None:
     shown = tilt("plugins", "show", "tiltkit-mylab")
     assert all(kind in shown for kind in KINDS)
-    assert "nothing is wrong" in tilt("plugins", "doctor")
+    assert "no problems found" in tilt("plugins", "doctor")
 
 
 def test_the_examples_draw_from_the_posterior(tilt: Tilt, frames: Path, tmp_path: Path) -> None:

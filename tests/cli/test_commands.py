@@ -168,6 +168,6 @@ def test_plugins_are_listed_shown_and_examined(tilt: Tilt) -> None:
     # Adapters to libraries that are not installed here may say so, and nothing else.
     assert all("which is not installed" in line for line in found), doctor.out
     assert doctor.code == 0
-    assert found or "nothing is wrong" in doctor.out
+    assert found or "no problems found" in doctor.out
     wrong = tilt("plugins", "show", "tiltkit-mir")
     assert (wrong.code, "did you mean 'tiltkit-mri'" in wrong.err) == (2, True)

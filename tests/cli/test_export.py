@@ -59,8 +59,8 @@ def test_a_writer_that_fails_or_writes_less_than_it_says_replaces_nothing(
     for writer, complaint in (
         (broken, "ZeroDivisionError"),
         (full, f"not enough disk space for {stack}"),
-        (lambda _result, output: None, "wrote nothing where it should write out.std.tif, out.tif"),
-        (lambda _result, output: output.write_bytes(b""), "wrote out.tif where it should write"),
+        (lambda _result, output: None, "wrote nothing, but its entry states out.std.tif, out.tif"),
+        (lambda _result, output: output.write_bytes(b""), "wrote out.tif, but its entry states"),
     ):
         monkeypatch.setattr("tiltkit.io.tiff.write_tiff", writer)
         for command in (("export", out, "--overwrite"), run):

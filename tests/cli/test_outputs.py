@@ -242,7 +242,7 @@ def test_a_gate_on_a_warning_holds_where_a_slice_has_it(
     few = ("--samples", "1", "--fail-if", "runs_disagree", "--fail-if", "few_independent_samples")
     done = tilt(*run, *few)
     assert done.code == 3
-    assert "Not good enough: few_independent_samples in" in done.err
+    assert "--fail-if holds: few_independent_samples in" in done.err
     assert "runs_disagree" not in done.err
     found = {one["code"]: one for one in json.loads(done.out.splitlines()[0])["warnings"]}
     assert found["few_independent_samples"] == {

@@ -236,14 +236,14 @@ def test_a_metric_that_fails_is_named_and_left_out(
     bad, good, absent = (
         Entry(name=f"lab.{name}", target="m:a", summary="") for name in ("bad", "good", "absent")
     )
-    told: list[str] = []
+    reasons: list[str] = []
     targets = {bad: lambda e, t: 1 / 0, good: metrics.psnr, absent: PluginError("needs more")}
     found = metrics.evaluate(
-        result, truth_of(), None, fake_plugins("metric", targets), tell=told.append
+        result, truth_of(), None, fake_plugins("metric", targets), notify=reasons.append
     )
     assert set(found) == {"lab.good", "lab.good_baseline"}
-    assert "lab.bad failed: ZeroDivisionError" in told[0]
-    assert told[1] == "needs more"
+    assert "lab.bad failed: ZeroDivisionError" in reasons[0]
+    assert reasons[1] == "needs more"
     with pytest.raises(PluginError, match=r"lab\.bad failed: ZeroDivisionError"):
         metrics.evaluate(result, truth_of(), None, fake_plugins("metric", {bad: targets[bad]}))
 
@@ -259,12 +259,12 @@ def test_a_metric_that_changes_its_arrays_is_left_out_and_spoils_no_other(
         return 1.0
 
     bad, good = (Entry(name=f"lab.{name}", target="m:a", summary="") for name in ("bad", "good"))
-    told: list[str] = []
+    reasons: list[str] = []
     plugins = fake_plugins("metric", {bad: spoil, good: metrics.nrmse})
-    found = metrics.evaluate(result, truth_of(), None, plugins, tell=told.append)
+    found = metrics.evaluate(result, truth_of(), None, plugins, notify=reasons.append)
     assert found["lab.good"] == pytest.approx(0.01 / 1.01, rel=1e-3)
-    assert "lab.bad failed: ValueError" in told[0]
-    assert "read-only" in told[0]
+    assert "lab.bad failed: ValueError" in reasons[0]
+    assert "read-only" in reasons[0]
 
 
 def test_a_metric_that_knows_no_number_says_so_instead_of_vanishing(
@@ -288,9 +288,9 @@ def test_a_metric_that_ends_the_program_is_left_out(
         raise SystemExit
 
     bad, good = (Entry(name=f"lab.{name}", target="m:a", summary="") for name in ("bad", "good"))
-    told: list[str] = []
+    reasons: list[str] = []
     plugins = fake_plugins("metric", {bad: leave, good: metrics.nrmse})
-    found = metrics.evaluate(result, truth_of(), None, plugins, tell=told.append)
+    found = metrics.evaluate(result, truth_of(), None, plugins, notify=reasons.append)
     assert "lab.good" in found
-    assert "lab.bad failed: SystemExit" in told[0]
+    assert "lab.bad failed: SystemExit" in reasons[0]
     assert not capsys.readouterr().out

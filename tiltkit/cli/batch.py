@@ -84,7 +84,7 @@ class Lines:
         elif one.summary:
             click.echo(printable(last_line(dict(one.summary))))
         if one.status == "gate":
-            log(f"Not good enough: {one.reason} in {one.output}.")
+            log(f"--fail-if holds: {one.reason} in {one.output}.")
         elif one.status == "skipped" and not one.summary:
             log(f"Skipped: {one.source}: {one.reason}.")
         elif one.error is not None and self._several:

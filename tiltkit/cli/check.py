@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from tiltkit.cli.faults import failures_as_json
-from tiltkit.cli.recipe import RecipeCommand, recipe_options, recipe_values, resolved
+from tiltkit.cli.recipe import RecipeCommand, recipe_options, recipe_values, resolve_recipe
 from tiltkit.cli.shared import call_plugins, json_option, print_json, print_tree, set_threads
 from tiltkit.errors import UsageError
 
 __all__ = ["check"]
 
 
-@click.command(cls=RecipeCommand, short_help="Say what a run would do, without sampling.")
+@click.command(cls=RecipeCommand, short_help="Show what a run would do, without sampling.")
 @click.argument("words", nargs=-1, metavar="TASK FILE")
 @recipe_options
 @json_option
@@ -29,7 +29,7 @@ def check(words: tuple[str, ...], as_json: bool, **options: Any) -> None:
     if len(files) != 1:
         raise UsageError(f"{len(files)} input files are named.", "give one: check TASK FILE.")
     with failures_as_json(files[0], as_json=as_json):
-        recipe = resolved(values)
+        recipe = resolve_recipe(values)
         set_threads(recipe.threads)
         from tiltkit.recon.check import check_scan
 

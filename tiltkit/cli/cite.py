@@ -1,4 +1,4 @@
-"""``tiltkit cite``: what to cite when a result is published."""
+"""``tiltkit cite``: the references of a result."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tiltkit.errors import UsageError
 __all__ = ["cite"]
 
 
-@click.command(short_help="Say what to cite for a result.")
+@click.command(short_help="List what to cite for a result.")
 @click.argument("result", type=click.Path(path_type=Path))
 @json_option
 def cite(result: Path, as_json: bool) -> None:
-    """List the papers behind the task, the prior and the sampler that made RESULT."""
+    """List the papers of the task, the prior and the sampler of RESULT."""
     from tiltkit.io.reading import read_provenance, read_recipe
 
     recipe, versions = read_recipe(result), read_provenance(result).get("versions", {})
@@ -26,17 +26,17 @@ def cite(result: Path, as_json: bool) -> None:
         print_json({"result": str(result), "versions": versions, "parts": parts})
         return
     click.echo(f"made with tiltkit {versions.get('tiltkit', '')}".rstrip())
-    seen: set[str] = set()
+    printed: set[str] = set()
     for part in parts:
-        new = [reference for reference in part["cite"] if reference not in seen]
-        seen.update(new)
+        new = [reference for reference in part["cite"] if reference not in printed]
+        printed.update(new)
         click.echo(f"{part['kind']} {part['name']}, from {part['distribution']}")
         for reference in new or ["nothing more to cite" if part["cite"] else "nothing to cite"]:
             click.echo(f"  {reference}")
 
 
 def _part(kind: str, name: str) -> dict[str, Any]:
-    """A part that a result used; one whose plugin is not installed any more says so."""
+    """Name, distribution and references of one part, which may no longer be installed."""
     plugins = call_plugins()
     try:
         entry = plugins.get(kind, name)

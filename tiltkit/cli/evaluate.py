@@ -1,4 +1,4 @@
-"""``tiltkit evaluate``: compare a result with the truth."""
+"""``tiltkit evaluate``: metrics of a result against the true images."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ __all__ = ["evaluate"]
     metavar="FILE",
     help="HDF5 file with the true images, in the units of the scan.",
 )
-@click.option("--dataset", metavar="PATH", help="Where they are in it; usual names when not given.")
+@click.option(
+    "--dataset",
+    metavar="PATH",
+    help="Dataset with the true images; found by its usual names when not given.",
+)
 @fail_if_option
 @json_option
 def evaluate(
     result: Path, truth: Path, dataset: str | None, fail_if: tuple[str, ...], as_json: bool
 ) -> int:
-    """Score the posterior mean and the intervals of RESULT, beside those of no prior.
+    """Compare RESULT and its reconstruction without a prior with the true images.
 
     \b
     tiltkit evaluate out.h5 --truth truth.h5 --fail-if 'psnr<30'
@@ -39,19 +43,20 @@ def evaluate(
     check_gates(fail_if, [*metrics, *(f"{name}_baseline" for name in metrics)])
     figures = measure(
         result, truth, dataset, call_plugins(),
-        tell=lambda text: click.echo(f"Left out: {text}", err=True),
+        notify=lambda text: click.echo(f"Left out: {text}", err=True),
     )  # fmt: skip
     if as_json:
         print_json(figures)
     else:
         _print_table(figures)
-    missed = gates_met(fail_if, figures)
-    for condition in missed:
-        click.echo(f"Not good enough: {condition}.", err=True)
-    return 3 if missed else 0
+    met = gates_met(fail_if, figures)
+    for condition in met:
+        click.echo(f"--fail-if holds: {condition}.", err=True)
+    return 3 if met else 0
 
 
 def _print_table(figures: Mapping[str, float]) -> None:
+    """Print one row per metric: posterior, and reconstruction without a prior."""
     names = [name for name in figures if not name.endswith("_baseline")]
     width = max(map(len, names), default=0)
     click.echo(f"{'':<{width}}  {'posterior':>10}  {'no prior':>10}")

@@ -1,4 +1,4 @@
-"""``tiltkit list``: what there is of each kind, and the options of one part."""
+"""``tiltkit list``: the parts of each kind, and the options of one part."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["listing"]
 @click.argument("name", required=False, metavar="[NAME]")
 @json_option
 def listing(kind: str | None, name: str | None, as_json: bool) -> None:
-    """List all parts, those of one KIND, or the options of the one called NAME.
+    """List all parts, the parts of one KIND, or the options of one part.
 
     \b
     tiltkit list sampler
@@ -33,7 +33,7 @@ def listing(kind: str | None, name: str | None, as_json: bool) -> None:
 
         raise UsageError(f"There is no kind {kind!r}.", suggest(singular, KINDS))
     if singular and name:
-        _one(singular, name, as_json=as_json)
+        _print_part(singular, name, as_json=as_json)
         return
     kinds = (singular,) if singular else KINDS
     found = {k: call_plugins().entries(k) for k in kinds}
@@ -48,8 +48,8 @@ def listing(kind: str | None, name: str | None, as_json: bool) -> None:
             click.echo(f"  {entry.name:<{width}}  {entry.summary}")
 
 
-def _one(kind: str, name: str, *, as_json: bool) -> None:
-    """Everything about one part: summary, origin, citations, options."""
+def _print_part(kind: str, name: str, *, as_json: bool) -> None:
+    """Print one part: summary, origin, references, options."""
     plugins = call_plugins()
     entry = plugins.get(kind, name)
     model = getattr(plugins.load(kind, name), "Options", None)

@@ -24,14 +24,14 @@ __all__ = ["cli", "main"]
 # Name, where the command is, one line of help. Kept here so that --help imports no command.
 COMMANDS = {
     "run": ("tiltkit.cli.run:run", "Sample the posterior of a scan into a result file."),
-    "check": ("tiltkit.cli.check:check", "Say what a run would do, without sampling."),
-    "show": ("tiltkit.cli.show:show", "Say what is in a scan or a result."),
+    "check": ("tiltkit.cli.check:check", "Show what a run would do, without sampling."),
+    "show": ("tiltkit.cli.show:show", "Show the content of a scan or a result."),
     "evaluate": ("tiltkit.cli.evaluate:evaluate", "Compare a result with the truth."),
     "report": ("tiltkit.cli.report:report", "Write a result's HTML page."),
     "export": ("tiltkit.cli.export:export", "Write a result in another format, such as TIFF."),
-    "cite": ("tiltkit.cli.cite:cite", "Say what to cite for a result."),
+    "cite": ("tiltkit.cli.cite:cite", "List what to cite for a result."),
     "train": ("tiltkit.cli.train:train", "Train a prior on your own images."),
-    "prior": ("tiltkit.cli.prior:prior", "Judge, convert, fetch and fit priors."),
+    "prior": ("tiltkit.cli.prior:prior", "Check priors; convert, fetch and fit their weights."),
     "list": ("tiltkit.cli.listing:listing", "List tasks, priors, samplers and other parts."),
     "plugins": ("tiltkit.cli.plugins:plugins", "List and examine plugins."),
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from tiltkit.cli.export import files_of, suffix_of
+from tiltkit.cli.export import writer_files, writer_suffix
 from tiltkit.cli.shared import call_plugins
 from tiltkit.errors import UsageError
 
@@ -34,7 +34,7 @@ class Job:
     @property
     def beside(self) -> list[list[Path]]:
         """All files but the result, those that are written together in one list."""
-        exported = [files_of(name, path) for name, path in self.exports.items()]
+        exported = [writer_files(name, path) for name, path in self.exports.items()]
         return [[self.page], *exported] if self.page else exported
 
     def has_made(self, files: Sequence[Path]) -> bool:
@@ -62,7 +62,7 @@ def planned_jobs(
         call_plugins().load("writer", name)  # what is wrong with it shows before the work
     jobs = []
     for source, result in zip(files, _results(files, output), strict=True):
-        exports = {name: result.with_suffix(suffix_of(name)) for name in formats}
+        exports = {name: result.with_suffix(writer_suffix(name)) for name in formats}
         jobs.append(Job(source, result, result.with_suffix(".html") if report else None, exports))
     outputs = [path for job in jobs for path in (job.result, *chain(*job.beside))]
     twice = next((path for path in outputs if outputs.count(path) > 1), None)

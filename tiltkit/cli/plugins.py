@@ -1,4 +1,4 @@
-"""``tiltkit plugins``: which plugins there are, what each adds, and what is wrong with them."""
+"""``tiltkit plugins``: installed plugins, their entries, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def show(name: str) -> None:
 @plugins.command()
 @json_option
 def doctor(as_json: bool) -> int:
-    """Load everything that plugins bring and say what is broken; exit code 1 for errors."""
+    """Import everything that plugins add and list what is broken; exit code 1 for errors."""
     from tiltkit.cli.main import COMMANDS
     from tiltkit.plugins.doctor import examine_plugins
 
@@ -69,5 +69,5 @@ def doctor(as_json: bool) -> int:
         click.echo(f"{finding.plugin}, {finding.level}: {finding.message}")
         click.echo(f"  Try: {finding.hint}")
     if not findings and not as_json:
-        click.echo(f"{len(call_plugins().plugins)} plugins, nothing is wrong.")
+        click.echo(f"{len(call_plugins().plugins)} plugins, no problems found.")
     return 1 if any(finding.level == "error" for finding in findings) else 0

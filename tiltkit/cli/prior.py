@@ -1,4 +1,4 @@
-"""``tiltkit prior``: judge a prior, convert, fetch and fit the files that priors are made of."""
+"""``tiltkit prior``: check priors; convert, download and fit their weights."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ __all__ = ["prior"]
 _FILE = click.Path(path_type=Path)
 
 
-@click.group(short_help="Judge, convert, fetch and fit priors.")
+@click.group(short_help="Check priors; convert, fetch and fit their weights.")
 def prior() -> None:
-    """Judge, convert, fetch and fit priors."""
+    """Check priors; convert, download and fit their weights."""
 
 
 @prior.command()
 @click.argument("name")
 @click.option("--images", multiple=True, type=_FILE, metavar="FILE",
               help="Held-out images: npz, npy, HDF5, TIFF, PNG; repeatable. Without them the prior"
-              " is judged on draws from itself.")  # fmt: skip
+              " is checked on its own samples.")  # fmt: skip
 @click.option("-s", "--set", "settings", multiple=True, metavar="KEY=VALUE",
               help="Option of the prior, such as strength=0.5; repeatable.")  # fmt: skip
 @click.option("--levels", metavar="LIST", help="Noise levels, such as 0.02,0.1,0.5.")
 @click.option("--count", type=click.IntRange(1), default=4, show_default=True,
               help="Images to use.")  # fmt: skip
 @click.option("--scale", default="auto", show_default=True, metavar="NUMBER",
-              help="What image values are divided by; auto makes the 99th percentile of what is"
-              " bright 1, none leaves them.")  # fmt: skip
+              help="Divisor of image values; auto scales the 99th percentile of bright pixels to 1,"
+              " none leaves values unchanged.")  # fmt: skip
 @click.option("--samples", type=click.IntRange(0, 64), default=4, show_default=True,
               help="Unconditional samples to draw.")  # fmt: skip
 @click.option("--size", type=click.IntRange(16), default=64, show_default=True,
-              help="Side of the images where the prior draws its own.")  # fmt: skip
+              help="Side of its own samples, in pixels.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, metavar="NAME")
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="Picture (.png) or page (.html).")
@@ -48,12 +48,12 @@ def prior() -> None:
 def check(
     name: str, settings: tuple[str, ...], overwrite: bool, as_json: bool, **choice: Any
 ) -> None:
-    """Say whether the prior NAME is what it claims to be.
+    """Measure the quality of the prior NAME as a score model.
 
     \b
     tiltkit prior check mri.brain --images heads.npz -o brain.html
     """
-    from tiltkit.cli.prior_check import checked, print_report
+    from tiltkit.cli.prior_check import check_by_name, print_report
     from tiltkit.priors.check.verdict import findings, overall
     from tiltkit.report.prior_check import check_suffix, write_page
 
@@ -61,7 +61,7 @@ def check(
     if output is not None:
         check_suffix(output)
         _check_output(output, overwrite=overwrite, keep=choice["images"])
-    report = checked(name, settings, quiet=as_json, **choice)
+    report = check_by_name(name, settings, quiet=as_json, **choice)
     found = findings(report)
     if output is not None:
         write_page(report, found, output)
@@ -74,24 +74,24 @@ def check(
         click.echo(f"\nWrote {output}.")
 
 
-@prior.command(short_help="Make a safetensors file of an old checkpoint.")
+@prior.command(short_help="Convert a torch checkpoint to safetensors.")
 @click.argument("old", type=_FILE)
 @click.option("-o", "--output", type=_FILE, required=True, metavar="FILE",
               help="The safetensors file to write.")  # fmt: skip
-@click.option("--key", metavar="NAME", help="Where in the checkpoint the weights are, such as"
-              " state_dict or callbacks.ema; found by itself when not given.")  # fmt: skip
+@click.option("--key", metavar="NAME", help="Key of the weights in the checkpoint, such as"
+              " state_dict or callbacks.ema; found automatically when not given.")  # fmt: skip
 @click.option("--strip", multiple=True, metavar="PREFIX",
-              help="Take this off every name, too; repeatable. module. and the like go by"
-              " themselves.")  # fmt: skip
+              help="Prefix to remove from every name; repeatable. module. and similar ones are"
+              " removed in any case.")  # fmt: skip
 @click.option("--note", multiple=True, metavar="KEY=TEXT",
-              help="Note for the file, such as licence=MIT; repeatable.")  # fmt: skip
+              help="Metadata for the file, such as licence=MIT; repeatable.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 @json_option
 def convert(
     old: Path, output: Path, key: str | None, strip: tuple[str, ...], note: tuple[str, ...],
     overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Make a safetensors file of the checkpoint OLD (.pt, .pth, .ckpt), without running its code.
+    """Convert the checkpoint OLD (.pt, .pth, .ckpt) to safetensors, without running its code.
 
     \b
     tiltkit prior convert drunet.pth -o drunet.safetensors --note licence=MIT
@@ -109,11 +109,11 @@ def convert(
         print_json({"output": str(output), **asdict(done)})
         return
     where = f" from {done.key!r}" if done.key else ""
-    click.echo(f"Wrote {output}: {done.tensors} weights, {done.parameters:,} numbers{where}.")
+    click.echo(f"Wrote {output}: {done.tensors} tensors, {done.parameters:,} parameters{where}.")
     if done.prefix:
-        click.echo(f"Taken off every name: {done.prefix}")
+        click.echo(f"Removed from every name: {done.prefix}")
     if done.left_out:
-        click.echo(f"Left out, as no weights: {', '.join(done.left_out)}")
+        click.echo(f"Left out, as they are no weights: {', '.join(done.left_out)}")
     click.echo(f"sha256 {done.sha256}")
 
 
@@ -121,7 +121,7 @@ def convert(
 @click.argument("name")
 @json_option
 def fetch(name: str, as_json: bool) -> None:
-    """Download the weights of the prior NAME once, and check them."""
+    """Download the weights of the prior NAME once, and check their sha256."""
     from tiltkit.hookspecs import PriorEntry
     from tiltkit.priors.fetch import fetch as fetch_weights
 
@@ -145,36 +145,36 @@ def fetch(name: str, as_json: bool) -> None:
 @click.option("--components", type=click.IntRange(1), default=40, show_default=True,
               help="Gaussians of the mixture.")  # fmt: skip
 @click.option("--patches", "count", type=click.IntRange(100), default=40_000, show_default=True,
-              help="Patches to learn from.")  # fmt: skip
+              help="Number of patches.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1), default=25, show_default=True,
-              help="Steps of expectation and maximisation.")  # fmt: skip
+              help="Steps of expectation-maximisation.")  # fmt: skip
 @click.option("--channels", type=click.IntRange(0), default=0, help="2 makes complex images of real"
-              " ones, by a smooth random phase.")  # fmt: skip
+              " ones, with a smooth random phase.")  # fmt: skip
 @click.option("--scale", default="auto", show_default=True, metavar="NUMBER",
               help="As of 'tiltkit prior check'.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 def fit_patches(images: tuple[Path, ...], output: Path, overwrite: bool, **choice: Any) -> None:
-    """Fit a mixture over patches of IMAGES, for the prior called patches; takes a minute or two.
+    """Fit a Gaussian mixture to patches of IMAGES, for the prior patches; takes 1 to 2 minutes.
 
     \b
     tiltkit prior fit-patches scans/*.tif -o mine.safetensors
     tiltkit run TASK FILE --prior patches -s prior.file=mine.safetensors
     """
     _check_output(output, overwrite=overwrite, keep=images)
-    origin, likelihood = _fitted(images, output, **choice)
+    origin, likelihood = _fit(images, output, **choice)
     click.echo(f"Wrote {output}: fitted to {origin}.")
     click.echo(f"log-likelihood per patch {likelihood:.2f}")
 
 
-def _fitted(
+def _fit(
     images: Sequence[Path], output: Path, *, side: int, components: int, count: int, steps: int,
     channels: int, scale: str, seed: int,
 ) -> tuple[str, float]:  # fmt: skip
-    """Fit and write; where the images come from, and the last log-likelihood."""
+    """Fit and write a mixture; return the origin of the images and the log-likelihood."""
     import torch
 
-    from tiltkit.cli.prior_check import as_scale
+    from tiltkit.cli.prior_check import parse_scale
     from tiltkit.io.atomic import part_path, publish
     from tiltkit.priors.check.material import from_files
     from tiltkit.priors.fit_patches import fit_patches as steps_of
@@ -182,7 +182,7 @@ def _fitted(
     from tiltkit.priors.patches import save_patches
 
     generator = torch.Generator().manual_seed(seed)
-    material = from_files(images, channels, 1000, as_scale(scale), generator)
+    material = from_files(images, channels, 1000, parse_scale(scale), generator)
     pictures = [image[0] for image in material.images]
     patches = patches_of(pictures, side, count, generator)
     fits = steps_of(
@@ -200,7 +200,9 @@ def _fitted(
 def _note(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UsageError(f"The note {text!r} is not of the form KEY=TEXT.", "write licence=MIT.")
+        raise UsageError(
+            f"The note {text!r} is not of the form KEY=TEXT.", "write for example licence=MIT."
+        )
     return key, value
 
 

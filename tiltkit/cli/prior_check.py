@@ -1,4 +1,4 @@
-"""``tiltkit prior check``: from its options to a report, and the report as text."""
+"""``tiltkit prior check``: parse its options, check the prior, print the report."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from typing import Any
 import click
 import torch
 
-from tiltkit.cli.prior_facts import exact_options, facts_of
+from tiltkit.cli.prior_facts import full_precision_options, prior_facts
 from tiltkit.cli.shared import call_plugins, print_tree
 from tiltkit.errors import UsageError
 from tiltkit.priors.check import Report, check_prior, from_files, from_prior, levels_of
 from tiltkit.priors.check.verdict import Finding, overall
 from tiltkit.sampling.run import pick_devices
 
-__all__ = ["as_levels", "as_scale", "checked", "print_report"]
+__all__ = ["check_by_name", "parse_levels", "parse_scale", "print_report"]
 
 
-def checked(
+def check_by_name(
     name: str, settings: Sequence[str], *, quiet: bool, images: Sequence[Path], levels: str | None,
     count: int, scale: str, samples: int, size: int, seed: int, device: str,
 ) -> Report:  # fmt: skip
-    """Make the prior and its material, and measure."""
-    wanted, divisor = as_levels(levels), as_scale(scale)
+    """Create a prior by name, choose test images, and measure it."""
+    wanted, divisor = parse_levels(levels), parse_scale(scale)
     plugins = call_plugins()
-    options = exact_options(plugins, name, settings)
-    made = plugins.create("prior", name, options)
+    options = full_precision_options(plugins, name, settings)
+    prior = plugins.create("prior", name, options)
     generator = torch.Generator().manual_seed(seed)
     if images:
-        material = from_files(images, made.channels, count, divisor, generator)
+        material = from_files(images, prior.channels, count, divisor, generator)
     else:
-        material = from_prior(made, size, count, generator)
+        material = from_prior(prior, size, count, generator)
     where = pick_devices(device)[0]
     return check_prior(
         name,
-        made.to(where),
+        prior.to(where),
         material,
-        levels_of(made, wanted),
-        facts=facts_of(plugins, name, made, options),
+        levels_of(prior, wanted),
+        facts=prior_facts(plugins, name, prior, options),
         samples=samples,
         seed=seed,
         device=where,
@@ -49,7 +49,7 @@ def checked(
 
 
 def print_report(report: Report, found: list[Finding]) -> None:
-    """Facts, a table by noise level, the findings in words."""
+    """Print facts, a table by noise level, and the findings in words."""
     print_tree({report.name: {**report.facts, "judged on": report.origin}})
     names = list(report.levels[0].baselines)
     click.echo("\n" + "".join(f"{title:>13}" for title in
@@ -65,11 +65,11 @@ def print_report(report: Report, found: list[Finding]) -> None:
     click.echo(f"\n{overall(found)}")
 
 
-def as_levels(text: str | None) -> list[float] | None:
-    """Noise levels of ``"0.02,0.1"``.
+def parse_levels(text: str | None) -> list[float] | None:
+    """Parse noise levels such as ``"0.02,0.1"``.
 
     Raises:
-        UsageError: No list of positive numbers.
+        UsageError: The text is not a list of positive numbers.
     """
     if text is None:
         return None
@@ -78,15 +78,17 @@ def as_levels(text: str | None) -> list[float] | None:
     except ValueError:
         levels = []
     if not levels or not all(0 < level < math.inf for level in levels):
-        raise UsageError(f"The levels {text!r} are no list of numbers.", "write --levels 0.02,0.1.")
+        raise UsageError(
+            f"The levels {text!r} are not positive numbers.", "write --levels 0.02,0.1."
+        )
     return levels
 
 
-def as_scale(text: str) -> Any:
-    """A positive number, or ``auto`` or ``none`` as they are.
+def parse_scale(text: str) -> Any:
+    """Parse a positive number; ``auto`` and ``none`` are returned unchanged.
 
     Raises:
-        UsageError: None of these.
+        UsageError: Any other text.
     """
     if text in ("auto", "none"):
         return text
@@ -96,6 +98,6 @@ def as_scale(text: str) -> Any:
         scale = 0.0
     if not 0 < scale < math.inf:
         raise UsageError(
-            f"The scale {text!r} is no positive number.", "use auto, none or a number."
+            f"The scale {text!r} is not a positive number.", "use auto, none or a number."
         )
     return scale

@@ -1,4 +1,4 @@
-"""What a prior says about itself: its entry, its options and the files behind it."""
+"""Facts about a prior: its entry, its options and its files."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from tiltkit.plugins import Plugins
     from tiltkit.protocols import Prior
 
-__all__ = ["exact_options", "facts_of"]
+__all__ = ["full_precision_options", "prior_facts"]
 
-# Notes of weights files that are for programs, not for people.
+# Metadata of weights files that only programs read.
 _TECHNICAL = ("architecture", "config", "format")
 
 
-def exact_options(plugins: Plugins, name: str, settings: Sequence[str]) -> dict[str, Any]:
-    """The options that were set, and full precision where the prior offers a choice.
+def full_precision_options(plugins: Plugins, name: str, settings: Sequence[str]) -> dict[str, Any]:
+    """Parse options of a prior, with float32 as default of ``precision``.
 
-    Derivatives by small differences would show the rounding of low precision, not the prior.
+    In lower precision, finite differences would measure rounding errors.
     """
     options: dict[str, Any] = {}
     for setting in settings:
@@ -38,15 +38,15 @@ def exact_options(plugins: Plugins, name: str, settings: Sequence[str]) -> dict[
     return options
 
 
-def facts_of(
+def prior_facts(
     plugins: Plugins, name: str, prior: Prior, options: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Labels to short values, in reading order."""
+    """Facts by label, in the order in which they are printed."""
     entry = plugins.get("prior", name)
     low, high = prior.sigma_range
     facts = {
-        "is": entry.summary,
-        "from": plugins.owner("prior", name).distribution,
+        "summary": entry.summary,
+        "package": plugins.owner("prior", name).distribution,
         "channels": str(prior.channels or "any number"),
         "noise range": f"{low:.4g} to {high:.4g}",
         "value range": prior.value_range or "not stated",
@@ -61,7 +61,7 @@ def facts_of(
 
 
 def _files(entry: object, options: Mapping[str, Any]) -> Iterator[Path]:
-    """The weights of the entry, and every file that an option names."""
+    """Weights of the entry, and every file that an option names."""
     if isinstance(entry, PriorEntry) and (entry.weights or entry.url):
         with weights_file(entry) as path:
             yield path
@@ -73,13 +73,13 @@ def _files(entry: object, options: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def _notes(path: Path) -> dict[str, str]:
-    """What a safetensors file says about itself: how it was trained, on what, at which size."""
+    """Metadata of a safetensors file: training, images, size; empty for other files."""
     if path.suffix != ".safetensors":
         return {}
     try:
         with safe_open(path, framework="numpy") as file:
             notes = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is no safetensors file.", "name another one.") from error
+        raise InputError(f"{path} is not a safetensors file.", "name another file.") from error
     known = sorted(notes.keys() - set(_TECHNICAL))
     return {f"note {key.replace('_', ' ')}": notes[key] for key in known}

@@ -16,7 +16,7 @@ _INTERVAL = 30.0
 
 
 class ProgressBar:
-    """One task with a note beside it; a context manager.
+    """Progress of one task with a note beside it; a context manager.
 
     Args:
         description: Name of the task.
@@ -52,11 +52,11 @@ class ProgressBar:
 
     @property
     def on_terminal(self) -> bool:
-        """True where there is a bar, false where there are plain lines."""
+        """True if there is a bar, false if there are plain lines."""
         return self._bar is not None
 
     def update(self, note: str, line: str = "", *, always: bool = False, **task: Any) -> None:
-        """Move the bar; without a terminal print a line, at most twice a minute.
+        """Update the bar; without a terminal print a line, at most twice a minute.
 
         Args:
             note: Text beside the bar.
@@ -70,7 +70,7 @@ class ProgressBar:
             self.line(line or note)
 
     def line(self, text: str) -> None:
-        """A line of its own, above the bar where there is one."""
+        """Print a line, above the bar if there is one."""
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False)
         else:
@@ -79,14 +79,14 @@ class ProgressBar:
 
 
 class Progress(ProgressBar):
-    """Shows the events of a run."""
+    """Progress of a run, from its events."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, transient=True)
         self._name = self._place = name
 
     def show(self, event: Event) -> None:
-        """Show one event."""
+        """Update the display for one event."""
         if isinstance(event, SliceStarted):
             several = f" slice {event.index} ({event.position + 1} of {event.total})"
             self._place = self._name + (several if event.total > 1 else "")
@@ -104,5 +104,6 @@ class Progress(ProgressBar):
 
 
 def _left(event: LevelDone) -> str:
+    """Remaining time as text."""
     minutes, seconds = divmod(round(event.seconds_left), 60)
     return f"{minutes} min {seconds} s left" if minutes else f"{seconds} s left"

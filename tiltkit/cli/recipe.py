@@ -1,4 +1,4 @@
-"""From the words and options of a call to a recipe, or from an earlier result."""
+"""Recipe of a command line call, from its arguments, a TOML file or an earlier result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tiltkit.errors import InputError, UsageError
 if TYPE_CHECKING:
     from tiltkit.config import Recipe
 
-__all__ = ["RecipeCommand", "is_result_name", "recipe_options", "recipe_values", "resolved"]
+__all__ = ["RecipeCommand", "is_result_name", "recipe_options", "recipe_values", "resolve_recipe"]
 
 # Settings that have an option of their own, by the option's name.
 _DIRECT = ("quality", "samples", "runs", "seed", "slices", "device", "memory_gb", "threads",
@@ -24,16 +24,16 @@ _DIRECT = ("quality", "samples", "runs", "seed", "slices", "device", "memory_gb"
 
 
 class RecipeCommand(click.Command):
-    """A command that takes its task's options as its own: ``--axis 296`` for ``task.axis=296``."""
+    """A command that accepts options of the task: ``--axis 296`` for ``-s task.axis=296``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Like click's, with options that it does not know turned into settings of the task."""
+        """Parse as click does, and turn unknown options into settings of the task."""
         known = {name for param in self.get_params(ctx) for name in param.opts}
         rest = iter(args)
         own: list[str] = []
         for word in rest:
             name, equals, value = word.partition("=")
-            # What is nearly an option of the command is a slip, which click explains best.
+            # A name close to one of the command's options is a typing error; click reports it.
             foreign = len(name) > 2 and name[:2] == "--" and name not in known
             if not foreign or get_close_matches(name, known, n=1, cutoff=0.85):
                 own += [word, *rest] if word == "--" else [word]
@@ -42,15 +42,15 @@ class RecipeCommand(click.Command):
                 value = next(rest, "")
             if not value:
                 raise UsageError(
-                    f"There is no option {name} here, or it has no value.",
-                    f"options of the task need one: {name} VALUE; for others see --help.",
+                    f"The option {name} is unknown or has no value.",
+                    f"for an option of the task write {name} VALUE; for others see --help.",
                 )
             own += ["-s", f"task.{name[2:].replace('-', '_')}={value}"]
         return super().parse_args(ctx, own)
 
 
 def recipe_options(command: Command) -> Command:
-    """The options that change a recipe, in the order in which help shows them."""
+    """Add the options that change a recipe, in the order of the help text."""
     options = [
         click.option("-c", "--recipe", type=click.Path(path_type=Path), metavar="FILE",
                      help="Settings from a TOML recipe, or those of an earlier result."),
@@ -62,10 +62,11 @@ def recipe_options(command: Command) -> Command:
         click.option("--samples", type=int, metavar="N", help="Posterior samples per slice."),
         click.option("--runs", type=int, metavar="N",
                      help="Independent runs that share the samples; 2 or more give R-hat."),
-        click.option("--seed", type=int, metavar="N", help="The same seed, the same samples."),
+        click.option("--seed", type=int, metavar="N",
+                     help="Seed of all random numbers; the same seed gives the same samples."),
         click.option("--slices", metavar="LIST", help="Slices to do, such as 0,3,5:9."),
         click.option("--memory", "memory_gb", type=float, metavar="GB",
-                     help="For samples side by side; what does not fit is done in tiles."),
+                     help="Memory for samples computed together; larger slices are tiled."),
         click.option("--device", metavar="NAME",
                      help="auto, cpu, cuda, or several as cuda:0,cuda:1."),
         threads_option,
@@ -80,16 +81,16 @@ def recipe_options(command: Command) -> Command:
 def recipe_values(
     words: Sequence[str], recipe: Path | None, settings: Sequence[str], **direct: Any
 ) -> tuple[dict[str, Any], list[Path]]:
-    """Settings and input files of a call.
+    """Return settings and input files of a call.
 
     Args:
         words: Task and files; the task may be left out when the recipe names one.
         recipe: TOML file, or a result file.
-        settings: ``key=value`` each.
-        direct: Values of the options of their own; None where not given.
+        settings: Texts ``key=value``.
+        direct: Values of options such as ``--samples`` by setting; None where not given.
 
     Raises:
-        UsageError: A setting of the wrong form.
+        UsageError: A setting has the wrong form.
         InputError: The recipe cannot be read.
     """
     from tiltkit.config import with_setting
@@ -99,33 +100,33 @@ def recipe_values(
     if raw and (direct["quality"] is not None or "quality" in changed):
         values = _without_budget(values)
     rest = list(words)
-    named = "task" in values or "task" in changed
+    has_task = "task" in values or "task" in changed
     is_task = bool(rest) and rest[0] in _task_names()
-    if rest and not named and not is_task and Path(rest[0]).exists():
+    if rest and not has_task and not is_task and Path(rest[0]).exists():
         raise UsageError("No task is named.", "see what there is with 'tiltkit list task'.")
-    if rest and (is_task or not named):
-        values = _renamed(values, "task", rest.pop(0))
+    if rest and (is_task or not has_task):
+        values = _with_part(values, "task", rest.pop(0))
     for kind in ("prior", "sampler"):
         if direct[kind] is not None:
-            values = _renamed(values, kind, direct[kind])
+            values = _with_part(values, kind, direct[kind])
     for setting in settings:
         values = with_setting(values, setting)
     values |= {name: direct[name] for name in _DIRECT if direct[name] is not None}
     if raw and recipe:
         _refuse_other_files(values, recipe, changed)
-    files = [Path(word) for word in rest] or ([_unchanged(raw, recipe)] if raw and recipe else [])
+    files = [Path(word) for word in rest] or ([_input_again(raw, recipe)] if raw and recipe else [])
     return values, files
 
 
-def resolved(values: Mapping[str, Any]) -> Recipe:
-    """The complete, checked recipe."""
+def resolve_recipe(values: Mapping[str, Any]) -> Recipe:
+    """Return the complete, checked recipe."""
     from tiltkit.recon.recipe import resolve
 
     return resolve(values, call_plugins())
 
 
 def _from_file(path: Path) -> tuple[dict[str, Any], Path | None]:
-    """Settings of a recipe or result, and for a result the file that it was made from."""
+    """Read settings from a recipe or a result, and the input file of a result."""
     from tiltkit.config import read_toml
     from tiltkit.io.reading import read_provenance, read_recipe
 
@@ -136,20 +137,24 @@ def _from_file(path: Path) -> tuple[dict[str, Any], Path | None]:
 
 
 def is_result_name(path: Path) -> bool:
-    """Whether a file of settings is, or is called like, a result, and no TOML file."""
+    """Return whether a file is a result, by suffix or content, and not a TOML file."""
     from tiltkit.io.reading import is_hdf5
 
     return path.suffix.lower() in (".h5", ".hdf5", ".nxs") or is_hdf5(path)
 
 
-def _unchanged(raw: Path, result: Path) -> Path:
-    """The scan that a result was made from; says so where it is another one by now."""
+def _input_again(raw: Path, result: Path) -> Path:
+    """Return the input file of a result; print a note if it has changed since.
+
+    Raises:
+        InputError: It does not exist.
+    """
     from tiltkit.io.reading import read_provenance
 
     if not raw.exists():
         raise InputError(
-            f"{raw}, which {result} was made from, is not there.",
-            "name the scan where it is now, behind the other options.",
+            f"{raw}, the input of {result}, does not exist.",
+            "give the current path of the scan as last argument.",
         )
     if read_provenance(result).get("raw_sha256") != digest(raw):
         log(f"Note: {raw} has changed since {result} was made from it.")
@@ -157,10 +162,10 @@ def _unchanged(raw: Path, result: Path) -> Path:
 
 
 def _refuse_other_files(values: Mapping[str, Any], result: Path, changed: Collection[str]) -> None:
-    """Files that options name must be those of the result, but for options that were given anew.
+    """Check that files named by options are those of the result, except for changed options.
 
     Raises:
-        UsageError: One has changed.
+        UsageError: A file has changed.
     """
     from tiltkit.io.reading import read_provenance
 
@@ -173,12 +178,12 @@ def _refuse_other_files(values: Mapping[str, Any], result: Path, changed: Collec
             if digest(path) != expected:
                 raise UsageError(
                     f"{path} has changed since {result} was made with it.",
-                    f"put it back, or take it as it is: -s {part}.{name}={path}",
+                    f"restore it, or use it as it is: -s {part}.{name}={path}",
                 )
 
 
 def _without_budget(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a result, without what its quality meant for its sampler."""
+    """Remove the sampler options that the quality preset of a result has set."""
     sampler = values["sampler"]
     presets = getattr(call_plugins().load("sampler", sampler["name"]), "presets", {})
     budget = {key for preset in presets.values() for key in preset}
@@ -189,8 +194,8 @@ def _task_names() -> set[str]:
     return {entry.name for entry in call_plugins().entries("task")}
 
 
-def _renamed(values: Mapping[str, Any], kind: str, name: str) -> dict[str, Any]:
-    """Another part takes none of the options of the one it replaces."""
+def _with_part(values: Mapping[str, Any], kind: str, name: str) -> dict[str, Any]:
+    """Choose a part by name; options of another part in its place are dropped."""
     table = values.get(kind)
     same = isinstance(table, Mapping) and table.get("name") == name
     return {**values, kind: table if same else {"name": name}}

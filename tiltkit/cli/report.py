@@ -1,4 +1,4 @@
-"""``tiltkit report``: the HTML page of a result."""
+"""``tiltkit report``: an HTML page about a result."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["report"]
     "--output",
     type=click.Path(path_type=Path),
     metavar="HTML",
-    help="The page; RESULT with .html when not given.",
+    help="Page to write; RESULT with .html when not given.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a page that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing page.")
 def report(result: Path, output: Path | None, overwrite: bool) -> None:
-    """Write one self-contained page: images, spread, samples, and the certificate in words."""
+    """Write one HTML file: images, standard deviation, samples, certificate, settings."""
     from tiltkit.io.atomic import check_output
     from tiltkit.report import write_report
 

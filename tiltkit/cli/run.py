@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tiltkit.cli.batch import print_refusal, run_jobs
-from tiltkit.cli.export import files_of, write_as
+from tiltkit.cli.export import write_as, writer_files
 from tiltkit.cli.gates import check_gates, fail_if_option, gates_met
 from tiltkit.cli.outputs import Job, check_job, planned_jobs
 from tiltkit.cli.recipe import (
@@ -20,7 +20,7 @@ from tiltkit.cli.recipe import (
     is_result_name,
     recipe_options,
     recipe_values,
-    resolved,
+    resolve_recipe,
 )
 from tiltkit.cli.shared import call_plugins, json_option, log, set_threads
 from tiltkit.cli.signals import raise_if_stopped, until_stopped
@@ -84,7 +84,7 @@ def run(
         raise UsageError("No input file is named.", "give it behind the task: run TASK FILE.")
     try:
         jobs = planned_jobs(files, output, report=report, formats=formats)
-        recipe = resolved(values)
+        recipe = resolve_recipe(values)
         check_gates(fail_if, FIGURES)
     except TiltkitError as error:
         if as_json:
@@ -122,7 +122,7 @@ def _finished(
 
             write_report(job.result, job.page)
         for name, path in job.exports.items():
-            if done.sampled or not job.has_made(files_of(name, path)):
+            if done.sampled or not job.has_made(writer_files(name, path)):
                 write_as(name, job.result, path, overwrite=True)
     summary = {"input": str(job.source), "output": str(done.output), **done.summary}
     return summary | ({"report": str(job.page)} if job.page else {}), done.sampled

@@ -1,4 +1,4 @@
-"""What several commands share: the plugins of a call, and how answers are printed."""
+"""Functions of several commands: plugins of a call, threads, printing."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def call_plugins(ctx: click.Context | None = None) -> Plugins:
-    """The plugins of this call, less those that ``--no-plugins`` names; found once."""
+    """Return the plugins of this call, without those of ``--no-plugins``; loaded once."""
     root = (ctx or click.get_current_context()).find_root()
     if "plugins" not in root.meta:
         found = root.meta["plugins"] = load_plugins(root.params.get("no_plugins"))
         for name in found.unknown_blocked:
-            log(f"Note: there is no plugin {name!r} to leave out.")
+            log(f"Note: --no-plugins names {name!r}, which is not a plugin.")
     plugins: Plugins = root.meta["plugins"]
     return plugins
 
 
 def json_option(command: Command) -> Command:
-    """``--json``."""
+    """Add the option ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print lines of JSON.")(command)
 
 
@@ -51,7 +51,7 @@ threads_option = click.option(
 
 
 def set_threads(given: int | None) -> None:
-    """Let torch use a number of CPU threads.
+    """Set the number of CPU threads of torch.
 
     Args:
         given: That number. With None, ``OMP_NUM_THREADS`` is left to torch where it is set; else it
@@ -65,7 +65,7 @@ def set_threads(given: int | None) -> None:
 
 
 def _processors() -> int:
-    """Processors of this batch job, or that the system lets this process run on."""
+    """Number of processors of this batch job, or of those that this process may use."""
     job = os.environ.get("SLURM_CPUS_PER_TASK", "")
     if job.isdecimal() and int(job) > 0:
         return int(job)
@@ -91,12 +91,12 @@ def printable(text: str) -> str:
 
 
 def print_json(values: Mapping[str, Any]) -> None:
-    """One line; numbers that JSON does not know become null."""
+    """Print one line of JSON; NaN and infinity become null."""
     click.echo(json.dumps(_plain(values), default=str))
 
 
 def print_tree(values: Mapping[str, Any], indent: str = "") -> None:
-    """Nested mappings as an aligned, indented list."""
+    """Print nested mappings as an aligned, indented list."""
     leaves = [str(key) for key, value in values.items() if not _is_branch(value)]
     width = max((len(key) for key in leaves), default=0)
     for key, value in values.items():

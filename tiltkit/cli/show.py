@@ -1,4 +1,4 @@
-"""``tiltkit show``: what is in a scan or a result, with the exact settings that made it."""
+"""``tiltkit show``: content of a scan, or content and settings of a result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tiltkit.cli.shared import call_plugins, json_option, print_json, print_tree
 __all__ = ["show"]
 
 
-@click.command(short_help="Say what is in a scan or a result.")
+@click.command(short_help="Show the content of a scan or a result.")
 @click.argument("file", type=click.Path(path_type=Path))
 @json_option
 def show(file: Path, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""``tiltkit train``: train a prior on one's own images."""
+"""``tiltkit train``: train a prior on the user's images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
-# Of these two settings a recipe has one.
+# Settings that exclude each other, by name.
 _BUDGETS = {"training.steps": "minutes", "training.minutes": "steps"}
 
 
@@ -33,9 +33,9 @@ _BUDGETS = {"training.steps": "minutes", "training.minutes": "steps"}
     "-o", "--output", metavar="OUT", help="Weights file; as in the recipe when not given."
 )
 @threads_option
-@click.option("--check", is_flag=True, help="Read and check the images, and train nothing.")
-@click.option("--resume", is_flag=True, help="Go on with a training that was stopped.")
-@click.option("--overwrite", is_flag=True, help="Replace a prior that is there.")
+@click.option("--check", is_flag=True, help="Read and check the images without training.")
+@click.option("--resume", is_flag=True, help="Continue a training that was stopped.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing prior.")
 @json_option
 def train(
     recipe: Path,
@@ -47,7 +47,7 @@ def train(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Train a score network on the images that a RECIPE names, and measure it on held-out ones.
+    """Train a score network on the images of RECIPE, and measure it on held-out images.
 
     \b
     tiltkit train recipe.toml
@@ -69,12 +69,12 @@ def train(
         facts = checked(resolved)
         print_json(facts) if as_json else print_tree(facts)
         return
-    finished = _trained(resolved, resume=resume, overwrite=overwrite)
+    finished = _train(resolved, resume=resume, overwrite=overwrite)
     print_json(_summary(finished)) if as_json else click.echo(_sentence(finished))
 
 
 def _changed(values: dict[str, Any], setting: str) -> dict[str, Any]:
-    """With one setting changed; a budget takes the place of the other one, and only one counts."""
+    """Return values with one setting changed; setting one budget removes the other one."""
     from tiltkit.config import with_setting
 
     changed = with_setting(values, setting)
@@ -84,7 +84,12 @@ def _changed(values: dict[str, Any], setting: str) -> dict[str, Any]:
     return changed
 
 
-def _trained(recipe: TrainRecipe, *, resume: bool, overwrite: bool) -> Finished:
+def _train(recipe: TrainRecipe, *, resume: bool, overwrite: bool) -> Finished:
+    """Train with a progress bar.
+
+    Raises:
+        KeyboardInterrupt: Training was stopped; how to continue is printed.
+    """
     from tiltkit.cli.progress import ProgressBar
     from tiltkit.training.finish import Finished
     from tiltkit.training.train import Stopped
@@ -102,12 +107,12 @@ def _trained(recipe: TrainRecipe, *, resume: bool, overwrite: bool) -> Finished:
                 click.echo(f"The state{after} is in {event.state}.", err=True)
                 if not resume:
                     command += " --resume"
-                click.echo(f"Go on with: {command}", err=True)
+                click.echo(f"Continue with: {command}", err=True)
     raise KeyboardInterrupt
 
 
 def _show(event: Event, bar: ProgressBar) -> None:
-    """Show one event of a training."""
+    """Print or display one event of a training."""
     from tiltkit.training.loop import Checked, Stepped
     from tiltkit.training.train import Drawn, Prepared
 
@@ -128,7 +133,7 @@ def _show(event: Event, bar: ProgressBar) -> None:
 
 
 def _levels(levels: Sequence[float], psnr: Sequence[float]) -> str:
-    """``0.02: 35.21  0.05: 29.40 dB``."""
+    """Format PSNR by noise level: ``0.02: 35.21  0.05: 29.40 dB``."""
     return "  ".join(f"{s:g}: {p:.2f}" for s, p in zip(levels, psnr, strict=True)) + " dB"
 
 
@@ -154,6 +159,7 @@ def _sentence(finished: Finished) -> str:
     gain = sum(outcome.gain) / len(outcome.gain)
     text = (
         f"{finished.weights}: {outcome.steps}, {outcome.record.seconds / 60:.1f} min,"
-        f" {gain:+.2f} dB beside total variation, card {finished.card}, report {finished.page}."
+        f" {gain:+.2f} dB compared with total variation, card {finished.card},"
+        f" report {finished.page}."
     )
     return text + "".join(f" Take care: {worry}" for worry in outcome.worries()[:1])

@@ -1,4 +1,4 @@
-"""The certificate of each slice in a result file: scalars by slice, and curves along the ladder."""
+"""Certificates in a result file: scalars by slice, and curves along the noise levels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tiltkit.posterior.warnings import LEGACY, Caution, verdict_text
 from tiltkit.problem import Note
 
 __all__ = [
-    "RECORDS", "allocated_at_once", "finish_ladder", "members", "plain_value", "read_diagnostics",
+    "RECORDS", "early_allocation", "finish_ladder", "members", "plain_value", "read_diagnostics",
     "read_records", "write_diagnostics",
 ]  # fmt: skip
 
@@ -28,7 +28,7 @@ _LEVELS_PER_CHUNK = 64
 
 
 def write_diagnostics(entry: h5py.Group, index: int, values: Mapping[str, Any]) -> None:
-    """Write the diagnostics of one slice; a name that is new gets a dataset for all slices.
+    """Write the diagnostics of one slice; a new name creates a dataset for all slices.
 
     Args:
         entry: The NXentry of a result file.
@@ -49,7 +49,7 @@ def write_diagnostics(entry: h5py.Group, index: int, values: Mapping[str, Any]) 
 
 
 def read_diagnostics(entry: h5py.Group, index: int) -> dict[str, Any]:
-    """Scalars, texts, arrays and records of one slice by name; what it lacks is left out."""
+    """Read scalars, texts, arrays and records of one slice by name; missing ones are left out."""
     values: dict[str, Any] = {}
     for name, dataset in members(entry["diagnostics"]):
         if name == COMPLETE:
@@ -74,11 +74,11 @@ def read_diagnostics(entry: h5py.Group, index: int) -> dict[str, Any]:
 
 
 def read_records(name: str, stored: Any) -> tuple[Any, ...]:
-    """The records ``warnings`` or ``notes`` from their JSON; what is no record becomes its text.
+    """Parse the records ``warnings`` or ``notes``; invalid JSON becomes the text of one record.
 
     Args:
-        name: Which of the two.
-        stored: A text in JSON, or the list that it stands for.
+        name: ``warnings`` or ``notes``.
+        stored: JSON text, or the parsed list.
     """
     record = RECORDS[name]
     known = {field.name for field in fields(record)}
@@ -90,12 +90,12 @@ def read_records(name: str, stored: Any) -> tuple[Any, ...]:
 
 
 def members(group: h5py.Group) -> Iterator[tuple[str, Any]]:
-    """Names and members of a group; ``items`` would give None for one that is damaged."""
+    """Iterate over names and members; unlike ``items``, it raises an error for a damaged one."""
     return ((name, group[name]) for name in group)
 
 
 def finish_ladder(entry: h5py.Group) -> None:
-    """Let viewers plot against the noise level, where all slices went down the same ladder."""
+    """Add the noise level as axis of the curves, if all slices have the same noise levels."""
     ladder = entry.get("ladder")
     if ladder is None or "noise_level" not in ladder:
         return
@@ -109,10 +109,10 @@ def finish_ladder(entry: h5py.Group) -> None:
         ladder.attrs["noise_indices"] = 1
 
 
-def allocated_at_once() -> h5py.h5p.PropDCID:
-    """Dataset properties that take the space on disk when a dataset is made or grows.
+def early_allocation() -> h5py.h5p.PropDCID:
+    """Dataset properties that allocate disk space when a dataset is created or resized.
 
-    HDF5 would otherwise take it when it closes the dataset, and h5py cannot raise an error there.
+    By default HDF5 allocates it on closing the dataset, where h5py cannot raise an error.
     """
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -120,7 +120,7 @@ def allocated_at_once() -> h5py.h5p.PropDCID:
 
 
 def plain_value(value: Any) -> Any:
-    """A diagnostic as JSON knows it: numbers, texts, lists, and mappings for records."""
+    """Convert a diagnostic to types of JSON: numbers, texts, lists, and mappings for records."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, list | tuple | np.ndarray):
@@ -165,7 +165,7 @@ def _ladder(entry: h5py.Group, slices: int) -> h5py.Group:
 def _write_curves(
     group: h5py.Group, slices: int, index: int, curves: Mapping[str, np.ndarray[Any, Any]]
 ) -> None:
-    """All curves keep one common length, so that they can be plotted over each other."""
+    """Write curves; all are padded to one common length, so that viewers can plot them together."""
     longest = max(len(group["level"]), *(len(curve) for curve in curves.values()))
     for name in curves.keys() - group.keys():
         group.create_dataset(
@@ -175,7 +175,7 @@ def _write_curves(
             maxshape=(slices, None),
             chunks=(1, _LEVELS_PER_CHUNK),
             fillvalue=np.nan,
-            dcpl=allocated_at_once(),
+            dcpl=early_allocation(),
         )
         group[name].attrs.update(units="", interpretation="spectrum")
     group["level"].resize((longest,))

@@ -1,8 +1,8 @@
-"""The groups of a result file, as the NeXus standard names them, ready to be filled.
+"""Layout of a result file: groups and empty datasets, according to the NeXus standard.
 
-Every image quantity has a group of class NXdata that viewers can plot by itself. Datasets are
-allocated in full at once: a disk that is too small shows before the work starts, and a run that is
-killed while it writes cannot damage what is there.
+Every image quantity has a group of class NXdata, which viewers can plot. Datasets are allocated in
+full at creation: a disk that is too small raises an error before the run starts, and a run that is
+killed while it writes cannot damage data written before.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tiltkit.io.diagnostics import allocated_at_once
+from tiltkit.io.diagnostics import early_allocation
 from tiltkit.posterior.outcome import QUANTILES
 from tiltkit.protocols import Axis, Layout
 
-__all__ = ["add_phase", "build", "size_of", "store", "store_tree"]
+__all__ = ["add_phase", "build", "image_bytes", "store", "store_tree"]
 
 # Pixels of a chunk along each axis of a plane.
 _LARGEST_CHUNK = 512
@@ -36,7 +36,7 @@ def build(
     recipe: Mapping[str, Any],
     provenance: Mapping[str, Any],
 ) -> None:
-    """Lay out an empty result file.
+    """Create groups and datasets of an empty result file.
 
     Args:
         file: An empty file, open for writing.
@@ -66,19 +66,19 @@ def build(
     diagnostics.create_dataset("complete", data=np.zeros(layout.shape[0], np.uint8))
 
 
-def size_of(layout: Layout, samples: int) -> int:
-    """Bytes of all images of a result: samples, mean, spread, baseline, phase and quantiles."""
+def image_bytes(layout: Layout, samples: int) -> int:
+    """Size in bytes of all images of a result: samples, mean, std, baseline, phase, quantiles."""
     return 4 * math.prod(layout.shape) * (samples + 4 + len(QUANTILES))
 
 
 def add_phase(entry: h5py.Group, layout: Layout) -> None:
-    """The group for the phase of the posterior mean, for complex images."""
+    """Create the group for the phase of the posterior mean, for complex images."""
     group = _plot(entry, "phase", "phase", layout)
-    _images_of(group, "phase", layout, "phase of the posterior mean", units="rad")
+    _add_stack(group, "phase", layout, "phase of the posterior mean", units="rad")
 
 
 def store(group: h5py.Group, name: str, value: Any) -> None:
-    """Write one scalar, text or array; what HDF5 has no type for is written as text."""
+    """Write one scalar, text or array; values of other types are written as text."""
     if isinstance(value, str | bytes):
         group.create_dataset(name, data=value, dtype=_TEXT)
         return
@@ -86,7 +86,7 @@ def store(group: h5py.Group, name: str, value: Any) -> None:
     if array.dtype.kind in "biufc":
         group.create_dataset(name, data=array)
         if array.dtype.kind in "fc":
-            group[name].attrs["units"] = ""  # NeXus wants one; the source did not tell
+            group[name].attrs["units"] = ""  # required by NeXus; unknown here
     elif array.dtype.kind == "U":
         group.create_dataset(name, data=array.astype(object), dtype=_TEXT)
     else:
@@ -94,9 +94,9 @@ def store(group: h5py.Group, name: str, value: Any) -> None:
 
 
 def store_tree(group: h5py.Group, tree: Mapping[str, Any]) -> None:
-    """Write nested mappings as nested groups; entries that are None are left out.
+    """Write nested mappings as nested groups; values that are None are left out.
 
-    A key that is no valid NeXus name is changed to one, and kept in the attribute ``key``.
+    A key that is not a valid NeXus name is changed to one; the attribute ``key`` has the original.
     """
     for key, value in tree.items():
         if value is None:
@@ -118,28 +118,28 @@ def _free_name(group: h5py.Group, key: str) -> str:
 
 
 def _images(entry: h5py.Group, layout: Layout, samples: int) -> None:
-    """Mean with its spread, then each further quantity in a group of its own."""
+    """Create the groups of mean with std, baseline, samples and quantiles."""
     data = _plot(entry, "data", "data", layout)
-    _images_of(data, "data", layout, layout.long_name)
-    _images_of(data, "data_errors", layout, "standard deviation")
+    _add_stack(data, "data", layout, layout.long_name)
+    _add_stack(data, "data_errors", layout, "standard deviation")
     data["std"] = data["data_errors"]
     data.attrs["auxiliary_signals"] = np.array(["std"], dtype=_TEXT)
     spread = _plot(entry, "uncertainty", "std", layout)
     spread["std"] = data["data_errors"]
     baseline = _plot(entry, "baseline", "baseline", layout)
-    _images_of(baseline, "baseline", layout, "reconstruction without a prior")
+    _add_stack(baseline, "baseline", layout, "reconstruction without a prior")
     draws = Axis("sample", range(samples), long_name="sample number")
     group = _plot(entry, "samples", "samples", layout, draws)
-    _images_of(group, "samples", layout, "posterior sample", first=samples)
+    _add_stack(group, "samples", layout, "posterior sample", first=samples)
     levels = Axis("level", QUANTILES, long_name="quantile level")
     group = _plot(entry, "quantiles", "quantiles", layout, levels)
-    _images_of(group, "quantiles", layout, "posterior quantile", first=len(QUANTILES))
+    _add_stack(group, "quantiles", layout, "posterior quantile", first=len(QUANTILES))
 
 
 def _plot(
     entry: h5py.Group, name: str, signal: str, layout: Layout, first: Axis | None = None
 ) -> h5py.Group:
-    """A group of class NXdata with its axes; ``first`` comes before those of the layout."""
+    """Create a group of class NXdata with its axes; ``first`` precedes those of the layout."""
     group = _group(entry, name, "NXdata")
     axes = ([first] if first else []) + list(layout.axes)
     group.attrs["signal"] = signal
@@ -151,17 +151,17 @@ def _plot(
 
 
 def _axis(entry: h5py.Group, group: h5py.Group, axis: Axis, *, shared: bool) -> None:
-    """Coordinates of one axis; all groups link to the same copy of the layout's axes."""
+    """Write the coordinates of one axis; axes of the layout are stored once and linked."""
     if shared and group.name != "/entry/data":
         group[axis.name] = entry[f"data/{axis.name}"]
         return
-    # NeXus asks for real numbers on spatial axes, also where these are whole.
+    # NeXus requires floating-point numbers on spatial axes.
     dataset = group.create_dataset(axis.name, data=np.asarray(axis.coordinates, np.float64))
     dataset.attrs["units"] = axis.units
     dataset.attrs["long_name"] = axis.long_name or axis.name
 
 
-def _images_of(
+def _add_stack(
     group: h5py.Group,
     name: str,
     layout: Layout,
@@ -170,9 +170,9 @@ def _images_of(
     first: int = 0,
     units: str | None = None,
 ) -> None:
-    """An image stack (slice, *image), or (first, slice, *image): one chunk per plane.
+    """Create an image stack (slice, *image) or (first, slice, *image), with one chunk per plane.
 
-    Larger planes are cut, so that windows of them are written without touching all of it.
+    Large planes have several chunks, so that a tile is written without rewriting the plane.
     """
     lead = (first,) if first else ()
     shape = (*lead, *layout.shape)
@@ -183,7 +183,7 @@ def _images_of(
         np.float32,
         chunks=(1,) * (len(shape) - len(plane)) + plane,
         fletcher32=True,
-        dcpl=allocated_at_once(),
+        dcpl=early_allocation(),
     )
     dataset.attrs["units"] = layout.units if units is None else units
     dataset.attrs["long_name"] = long_name
@@ -193,7 +193,7 @@ def _images_of(
 def _process(
     entry: h5py.Group, version: str, recipe: Mapping[str, Any], provenance: Mapping[str, Any]
 ) -> None:
-    """What was done, with which program and settings, to which file."""
+    """Write program, version, provenance and settings of the run."""
     process = _group(entry, "reconstruction", "NXprocess")
     store(process, "program", "tiltkit")
     store(process, "version", version)

@@ -16,7 +16,7 @@ from tiltkit.errors import TiltkitError
 from tiltkit.io.atomic import check_output, checkpoints_of, part_path, publish
 from tiltkit.io.diagnostics import COMPLETE, finish_ladder, write_diagnostics
 from tiltkit.io.disk import explained, need_room, quiet
-from tiltkit.io.nexus import add_phase, build, size_of
+from tiltkit.io.nexus import add_phase, build, image_bytes
 from tiltkit.io.part import Held, check_free, make_part, only_opener, take_up, was_never_made
 from tiltkit.io.reading import (
     open_result,
@@ -92,7 +92,7 @@ class ResultWriter:
             TiltkitError: The disk is too small, or another process writes the file.
         """
         check_output(path, overwrite=overwrite, resume=resume)
-        size = size_of(layout, samples)
+        size = image_bytes(layout, samples)
         with explained(path, size), only_opener(path) as held:
             # Another process may just have finished the same output.
             check_output(path, overwrite=overwrite, resume=resume)

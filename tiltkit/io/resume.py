@@ -1,4 +1,4 @@
-"""May a result be continued, or left as it is? With the same settings on the same input only."""
+"""Check that a result belongs to a run: same settings, same input, same shape."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tiltkit.io.reading import read_provenance, read_recipe, result_shape
 
 __all__ = ["check_same_run", "same_run"]
 
-# They change how fast a run is and how it rounds, not what it is.
+# Settings that change speed and rounding only.
 _FREE = ("device", "memory_gb", "swmr", "threads")
 
 
@@ -24,7 +24,7 @@ def same_run(
     *,
     refuse: bool,
 ) -> bool:
-    """Whether a result is of this run; with ``refuse`` an error where it is not."""
+    """Return whether a result is of this run; with ``refuse``, raise an error if it is not."""
     try:
         check_same_run(result, shape, recipe, provenance)
     except UsageError:
@@ -40,14 +40,14 @@ def check_same_run(
     recipe: Mapping[str, Any],
     provenance: Mapping[str, Any],
 ) -> None:
-    """Refuse to mix two different runs in one file.
+    """Check that a file is of this run, so that two runs are never mixed.
 
     Raises:
-        UsageError: Settings, input or image shape are others than those of the file.
+        UsageError: Settings, input or image shape differ from those of the file.
     """
     old, old_shape = read_provenance(result), result_shape(result)
     start_again = "use --overwrite to start again, or the settings and input of the first run."
-    # A file is known by its content, wherever it lies; older results do not tell it.
+    # Files are compared by digest, not by path; older results have no digests.
     new_files = provenance.get("files_sha256", {})
     old_files = old.get("files_sha256", new_files)
     files = {f"{part}.{name}" for part, options in new_files.items() for name in options}

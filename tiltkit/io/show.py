@@ -1,4 +1,4 @@
-"""What is in a file: a result with the settings that made it, or any HDF5 file as a tree."""
+"""Content of a file: a result with its settings, or the datasets of any HDF5 file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tiltkit.io.reading import (
     read_title,
     result_shape,
 )
-from tiltkit.io.sniff import datasets, readers_of
+from tiltkit.io.sniff import datasets, matching_readers
 from tiltkit.plugins import load_plugins
 from tiltkit.posterior.warnings import group_warnings
 
@@ -30,26 +30,26 @@ __all__ = ["describe", "summarise"]
 
 
 def describe(path: Path, plugins: Plugins | None = None) -> Mapping[str, Any]:
-    """What a file holds, as nested mappings of short values in reading order.
+    """Describe the content of a file as nested mappings, in the order in which they are printed.
 
     Args:
         path: A result of tiltkit (complete or not), or any other HDF5 file.
-        plugins: Where readers come from; all that are installed when None.
+        plugins: Plugins with readers; all installed ones when None.
 
     Raises:
-        InputError: The file is missing, is no HDF5 file, or is damaged.
+        InputError: The file is missing, is not an HDF5 file, or is damaged.
     """
     with open_hdf5(path) as file:
         result = is_result(file)
         contents = {} if result else datasets(file)
     if result:
         return _describe_result(path)
-    names = readers_of(path, load_plugins() if plugins is None else plugins)
+    names = matching_readers(path, load_plugins() if plugins is None else plugins)
     return {"kind": "scan" if names else "HDF5 file", "readers": names, "datasets": contents}
 
 
 def summarise(diagnostics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The certificate of all slices at once: one value, or the range over the slices."""
+    """Combine the certificates of all slices: one value, or the range over the slices."""
     names = {name: None for slices in diagnostics for name in slices}
     summary: dict[str, Any] = {}
     for name in names:
@@ -84,6 +84,6 @@ def _describe_result(path: Path) -> dict[str, Any]:
 
 
 def _range(values: Sequence[float]) -> Any:
-    """A number, or both ends where slices differ; whole numbers as such."""
+    """Return the common value, or minimum and maximum; whole numbers as int."""
     low, high = (int(v) if float(v).is_integer() else v for v in (min(values), max(values)))
     return low if low == high else {"min": low, "max": high}

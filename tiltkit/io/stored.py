@@ -20,7 +20,7 @@ from tiltkit.io.reading import (
     read_recipe,
     tree,
 )
-from tiltkit.io.tiles import Bounds, bounds_of
+from tiltkit.io.tiles import Bounds, window_bounds
 from tiltkit.posterior.outcome import QUANTILES, Outcome
 from tiltkit.protocols import Axis, Layout
 
@@ -155,7 +155,7 @@ class StoredInMemory:
     def write_tile(self, index: int, window: tuple[slice, ...], outcome: Outcome) -> None:
         """Take in a part of a slice; `close_slice` when all parts are there."""
         self._write_images(index, window, outcome)
-        self._parts.setdefault(index, {})[bounds_of(window)] = dict(outcome.diagnostics)
+        self._parts.setdefault(index, {})[window_bounds(window)] = dict(outcome.diagnostics)
 
     def tiles(self, index: int) -> dict[Bounds, dict[str, Any]]:
         """Certificates of the parts of a slice that are there, by where they are."""

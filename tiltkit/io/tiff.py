@@ -1,4 +1,4 @@
-"""Write a result as TIFF stacks, for ImageJ, Fiji, napari and analysis pipelines."""
+"""Writer of TIFF stacks for ImageJ, Fiji, napari and analysis pipelines."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _AXES = {3: "ZYX", 4: "TZYX"}
 
 
 def write_tiff(result: Path, output: Path) -> None:
-    """The posterior mean as ``OUTPUT``, its standard deviation beside it as ``OUTPUT.std.tif``.
+    """Write the posterior mean to ``OUTPUT`` and the standard deviation to ``OUTPUT.std.tif``.
 
-    Both are float32 in the units of the result, one page per slice, with the pixel size where it
-    is known; written page by page.
+    Both are float32 in the units of the result, one page per slice, with the pixel size if it is
+    known. One page is in memory at a time.
 
     Args:
         result: A result file.
-        output: The stack to write, replaced where it is there.
+        output: Stack to write; an existing file is replaced.
 
     Raises:
         InputError: The result cannot be read.
@@ -31,7 +31,7 @@ def write_tiff(result: Path, output: Path) -> None:
     """
     import tifffile
 
-    facts = _facts(result)
+    tags = _tags(result)
     with open_result(result) as file:
         for name, path in (("data", output), ("std", output.with_suffix(".std.tif"))):
             data = file[f"entry/data/{name}"]
@@ -41,12 +41,12 @@ def write_tiff(result: Path, output: Path) -> None:
                 shape=data.shape,
                 dtype=np.float32,
                 imagej=True,
-                **facts,
+                **tags,
             )
 
 
-def _facts(result: Path) -> dict[str, Any]:
-    """What a TIFF file says about its pixels: axes, their sizes, the unit of the values."""
+def _tags(result: Path) -> dict[str, Any]:
+    """TIFF tags for axes, pixel sizes and units."""
     axes = read_axes(result)
     steps = read_steps(result)
     unit = list(axes.values())[-1]

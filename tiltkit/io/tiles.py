@@ -1,4 +1,4 @@
-"""Slices of a result that are written in parts: which are there, and the certificate of each."""
+"""Tiles of unfinished slices in a result file: which are written, and their certificates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from tiltkit.io.diagnostics import RECORDS, plain_value, read_records
 
-__all__ = ["Bounds", "any_tiles", "bounds_of", "read_tiles", "write_tile"]
+__all__ = ["Bounds", "any_tiles", "window_bounds", "read_tiles", "write_tile"]
 
 # First and last plus one along every axis.
 Bounds = tuple[tuple[int, int], ...]
@@ -19,25 +19,25 @@ Bounds = tuple[tuple[int, int], ...]
 _GROUP = "tiles"
 
 
-def bounds_of(window: tuple[slice, ...]) -> Bounds:
-    """The ends of a window, to tell windows apart."""
+def window_bounds(window: tuple[slice, ...]) -> Bounds:
+    """Return first index and end of a window along every axis, as a hashable key."""
     return tuple((int(part.start), int(part.stop)) for part in window)
 
 
 def write_tile(
     entry: h5py.Group, index: int, window: tuple[slice, ...], diagnostics: Mapping[str, Any]
 ) -> None:
-    """Note that a part of a slice is written.
+    """Mark a tile of a slice as written.
 
     Args:
         entry: The NXentry of a result file.
         index: Position of the slice in the result.
-        window: Where in the image the part is.
-        diagnostics: Its certificate.
+        window: Position of the tile in the image.
+        diagnostics: Certificate of the tile.
     """
     group = entry.require_group(_GROUP)
     group.attrs["NX_class"] = "NXcollection"
-    bounds = bounds_of(window)
+    bounds = window_bounds(window)
     name = f"slice_{index}_" + "_".join(f"{a}_{b}" for a, b in bounds)
     if name in group:
         del group[name]
@@ -48,7 +48,7 @@ def write_tile(
 
 
 def read_tiles(entry: h5py.Group, index: int) -> dict[Bounds, dict[str, Any]]:
-    """Certificates of the parts of a slice that are written, by where they are."""
+    """Read the certificates of the written tiles of a slice, by position."""
     found: dict[Bounds, dict[str, Any]] = {}
     for dataset in entry.get(_GROUP, {}).values():
         if dataset.attrs["slice"] == index:
@@ -61,5 +61,5 @@ def read_tiles(entry: h5py.Group, index: int) -> dict[Bounds, dict[str, Any]]:
 
 
 def any_tiles(entry: h5py.Group) -> bool:
-    """Whether any part of a slice is written."""
+    """Return whether any tile is written."""
     return _GROUP in entry

@@ -13,7 +13,7 @@ import torch
 
 from tiltkit.errors import known_errors
 from tiltkit.io.atomic import checkpoint_path
-from tiltkit.io.nexus import size_of
+from tiltkit.io.nexus import image_bytes
 from tiltkit.io.source import watched
 from tiltkit.recon.recipe import resolve
 from tiltkit.recon.scan import choose_devices, make_parts, open_scan
@@ -95,7 +95,7 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
         figures = {
             "estimated_seconds": seconds,
             "estimated_memory_gb": cost.memory_mb / 1e3,
-            "result_mb": size_of(scan.layout, recipe.samples) * len(chosen) / shape[0] / 1e6,
+            "result_mb": image_bytes(scan.layout, recipe.samples) * len(chosen) / shape[0] / 1e6,
         }
         return dict(scan.describe()) | {
             "prior": f"{recipe.prior['name']}, noise {prior.sigma_range[0]:g} to"

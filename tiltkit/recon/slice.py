@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from tiltkit.errors import PluginError
-from tiltkit.io.tiles import bounds_of
+from tiltkit.io.tiles import window_bounds
 from tiltkit.likelihoods import linear_gaussian
 from tiltkit.posterior.outcome import Outcome
 from tiltkit.problem import AnnotatedScan, TiledScan
@@ -107,7 +107,7 @@ class Parts:
             problem = self.scan.problem(index, prior, device)
         else:
             assert isinstance(self.scan, TiledScan)  # noqa: S101  (who gave the tile)
-            shape = tuple(end - first for first, end in bounds_of(tile.window))
+            shape = tuple(end - first for first, end in window_bounds(tile.window))
             problem = self.scan.tile_problem(index, tile, prior, device)
         blank = torch.zeros((1, *problem.shape), device=device)
         images = {"to_image": problem.to_image(blank)[0]}
@@ -197,7 +197,7 @@ def _in_tiles(
 ) -> Iterator[LevelDone | Mapping[str, Any]]:
     """A slice tile by tile; tiles that a stopped run has written are not done again."""
     done = sink.tiles(position)
-    todo = [tile for tile in tiles if bounds_of(tile.window) not in done]
+    todo = [tile for tile in tiles if window_bounds(tile.window) not in done]
     start = time.perf_counter()
     for k, tile in enumerate(todo):
         problem = partial(parts.problem, index, tile=tile)
@@ -211,7 +211,7 @@ def _in_tiles(
             else:
                 yield _of_all(step, k, len(todo), time.perf_counter() - start)
     done = sink.tiles(position)
-    windows = [bounds_of(tile.window) for tile in tiles]
+    windows = [window_bounds(tile.window) for tile in tiles]
     report = combined([done[window] for window in windows], windows)
     sink.close_slice(position, report)
     yield report

@@ -113,7 +113,7 @@ def evaluate(
     truth: Path,
     dataset: str | None,
     plugins: Plugins,
-    tell: Callable[[str], None] = lambda _text: None,
+    notify: Callable[[str], None] = lambda _text: None,
 ) -> Mapping[str, float]:
     """Every metric that plugins bring, averaged over the slices of a result.
 
@@ -122,7 +122,7 @@ def evaluate(
         truth: An HDF5 file with the true images in the same units.
         dataset: Path of the images inside ``truth``; the usual names when None.
         plugins: Where metrics come from.
-        tell: Gets the reason for each metric that had to be left out.
+        notify: Called with the reason for each metric that is left out.
 
     Returns:
         ``NAME`` for the posterior mean, NaN where the metric knows no number, and
@@ -153,7 +153,7 @@ def evaluate(
     if names and len(failed) == len(names):
         raise failed[names[0]]
     for name, reason in failed.items():
-        tell(str(reason))
+        notify(str(reason))
         values.pop(name, None)
         values.pop(f"{name}_baseline", None)
     return {
