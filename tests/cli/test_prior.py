@@ -29,7 +29,9 @@ def images(tmp_path: Path) -> Path:
     ("name", "option"),
     [("gaussian", "amplitude=0.3"), ("tv", "iterations=20"), ("wavelet", "levels=2")],
 )
-def test_priors_are_judged_on_their_own_draws(tilt: Tilt, name: str, option: str) -> None:
+def test_without_images_a_prior_is_checked_on_its_own_samples(
+    tilt: Tilt, name: str, option: str
+) -> None:
     done = tilt("prior", "check", name, *QUICK, "-s", option, "--json")
     assert done.code == 0, done.err
     found = json.loads(done.out)
@@ -65,12 +67,12 @@ def test_a_picture_alone_is_a_png(tilt: Tilt, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [(("gausian",), "did you mean 'gaussian'?"), (("tv", "-s", "strenght=1"), "'prior.strenght'"),
-     (("tv", "--levels", "a"), "no list of numbers"), (("tv", "--levels", "99"), "level 99"),
-     (("tv", "--scale", "-1"), "no positive number"), (("tv", "--scale", "inf"), "no positive"),
+     (("tv", "--levels", "a"), "not positive numbers"), (("tv", "--levels", "99"), "level 99"),
+     (("tv", "--scale", "-1"), "not a positive number"), (("tv", "--scale", "inf"), "positive"),
      (("tv", "--seed", "-1"), "--seed"), (("tv", "-o", "x.pdf"), "neither .png"),
      (("tv", "--images", "nowhere.npz"), "no file nowhere.npz")],
 )  # fmt: skip
-def test_mistakes_are_told_before_any_work(
+def test_wrong_options_are_reported_before_any_work(
     tilt: Tilt, arguments: tuple[str, ...], what: str
 ) -> None:
     done = tilt("prior", "check", *arguments)
@@ -97,7 +99,7 @@ def test_a_checkpoint_becomes_the_weights_of_a_prior(tilt: Tilt, tmp_path: Path)
     assert "MIT" in done.out
 
 
-def test_priors_that_came_with_all_they_need_have_nothing_to_fetch(tilt: Tilt) -> None:
+def test_a_prior_with_shipped_weights_has_nothing_to_fetch(tilt: Tilt) -> None:
     done = tilt("prior", "fetch", "tv")
     assert done.code == 2
     assert "nothing to fetch" in done.err
