@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
+import numpy as np
 import pytest
 import torch
 
 from tiltkit.errors import TiltkitError
 from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
+from tiltkit.sampling.samplers.almc import Almc, AlmcOptions
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.target import Target, chunk_size
 from tiltkit.testing.known import make_known
@@ -26,6 +31,20 @@ def test_every_level_gives_one_state_and_the_last_ones_are_samples():
     levels = [info.noise_level for _, info in steps]
     assert levels == sampler.levels(target) == [state.level for state, _ in steps]
     assert [info.final for _, info in steps] == [False] * 7 + [True] * 3
+
+
+class NumpyLevels(Almc):
+    """Noise levels as numpy numbers, as a schedule from `numpy.geomspace` gives them."""
+
+    def next_level(self, target, state, infos):
+        level = super().next_level(target, state, infos)
+        return None if level is None else np.float64(level)
+
+
+def test_levels_of_numpy_numbers_give_infos_that_json_can_store():
+    target, _, rng = start()
+    infos = [info for _, info in run(target, NumpyLevels(AlmcOptions(reports=4, collect=1)), rng)]
+    assert json.loads(json.dumps([asdict(info) for info in infos]))[-1]["final"] is True
 
 
 def test_samples_have_equal_weights():

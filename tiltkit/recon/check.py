@@ -1,4 +1,4 @@
-"""What a run would do and cost, from a few steps with few particles: ``tiltkit check``."""
+"""``tiltkit check``: description of a run and its estimated cost, from a few steps."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 __all__ = ["check_scan"]
 
-# Factor within which the estimated time was, for three tasks and two priors on the CPU.
+# Largest factor between estimated and actual time, for three tasks and two priors on the CPU.
 UNCERTAINTY = 1.5
-# Score evaluations after the last level, beside one for every particle: the distance of some
-# samples from the training images.
+# Score evaluations of some samples after the last level, for their distance from the training
+# images; one evaluation of every particle is counted separately.
 _CALLS_OF_SOME = 10
-# Steps of single particles in a run from which on one more of them costs next to nothing.
+# Steps of single particles in a run from which on one more step is a negligible cost.
 _LONG = 200
 
 
@@ -48,9 +48,9 @@ class Cost:
     """Estimated cost of sampling one problem with all particles.
 
     Attributes:
-        seconds: Time.
+        seconds: Total time.
         call: Time of one score evaluation for all particles, in seconds.
-        memory_mb: Peak memory.
+        memory_mb: Peak memory in MB.
     """
 
     seconds: float
@@ -59,7 +59,7 @@ class Cost:
 
 
 def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]:
-    """What a run would do: figures of the scan, its notes, and the estimated cost.
+    """Describe a run: figures of the scan, notes, and the estimated cost.
 
     Args:
         recipe: The settings.
@@ -67,8 +67,8 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
         source: The input file.
 
     Returns:
-        Labels to short values in reading order; ``notes`` has records of
-        `tiltkit.problem.Note` as mappings. The cost is in ``estimated_seconds``,
+        Short values by label, in the order in which they are printed; ``notes`` has records
+        of `tiltkit.problem.Note` as mappings. The cost is in ``estimated_seconds``,
         ``estimated_memory_gb`` and ``result_mb``, and in words in ``estimate``.
 
     Raises:
@@ -105,7 +105,7 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
             "slices to do": f"{len(chosen)}, each in {tiles} tiles" if tiles > 1 else len(chosen),
             "device": str(devices[0]),
             "CPU threads": torch.get_num_threads(),
-            "samples side by side": chunk,
+            "samples computed together": chunk,
             "time per network call": f"{cost.call:.2g} s for {n} samples",
             "notes": [asdict(note) for note in problem.notes],
             **figures,
@@ -124,8 +124,8 @@ def measure(problem: Problem, sampler: Sampler, n: int, chunk: int, device: torc
         problem: The problem, on the device.
         sampler: The sampler.
         n: Number of particles of a run.
-        chunk: Particles handled side by side.
-        device: Where to compute.
+        chunk: Particles that are computed together.
+        device: Device of the problem.
 
     Raises:
         TiltkitError: As the first steps of a run would.
@@ -142,7 +142,7 @@ def measure(problem: Problem, sampler: Sampler, n: int, chunk: int, device: torc
         seconds = _time_steps(one, sampler, [*path, ladder[-1]] if rounds else path)
         grown = _time_steps(more, sampler, path[:2])[-1]
         x = torch.zeros((several, *problem.shape), device=device)
-        call, _ = _timed(device, partial(more.score, x, ladder[-1]))
+        call, _ = _time(device, partial(more.score, x, ladder[-1]))
     call *= n / several
     of_one = seconds[0] + (seconds[len(path) - 1] if len(path) > 1 else 0.0)
     of_one += sum(seconds[1 : len(path) - 1]) / max(len(path) - 2, 1) * len(inner)
@@ -157,25 +157,25 @@ def measure(problem: Problem, sampler: Sampler, n: int, chunk: int, device: torc
 
 
 def _spread(levels: Sequence[float], count: int) -> list[float]:
-    """So many of the levels, evenly spread over them; all where there are fewer."""
+    """Select up to ``count`` of the levels, evenly spaced."""
     count = min(count, len(levels))
     return [levels[(2 * k + 1) * len(levels) // (2 * count)] for k in range(count)]
 
 
 def _time_steps(target: Target, sampler: Sampler, levels: Sequence[float]) -> list[float]:
-    """Seconds of a start at the first level and of steps to the others, one after the other."""
+    """Time, in seconds, the initial state at the first level and the step to every other level."""
     rng = ParticleRng([0], target.n, target.device)
-    spent, (state, _) = _timed(target.device, partial(sampler.init, target, levels[0], rng))
+    spent, (state, _) = _time(target.device, partial(sampler.init, target, levels[0], rng))
     seconds = [spent]
     for level in levels[1:]:
         step = partial(sampler.step, target, state, level, rng)
-        spent, (state, _) = _timed(target.device, step)
+        spent, (state, _) = _time(target.device, step)
         seconds.append(spent)
     return seconds
 
 
-def _timed(device: torch.device, work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds that some work takes on a device, and what it returns."""
+def _time(device: torch.device, work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the time of a call on a device in seconds, and its return value."""
     start = time.perf_counter()
     result = work()
     if device.type == "cuda":

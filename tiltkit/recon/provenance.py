@@ -1,4 +1,4 @@
-"""Where a result comes from: the input, the software, the weights and the command."""
+"""Provenance of a result: input, software, weights, settings, command."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _PACKAGES = ("tiltkit", "torch", "numpy", "h5py")
 def provenance(
     source: Path, slices: Sequence[int], plugins: Plugins, recipe: Recipe, command: str
 ) -> dict[str, Any]:
-    """Plain values for the result file.
+    """Return the provenance of a result as plain values.
 
     Args:
         source: The input file.
-        slices: Numbers, in the input, of the slices that the result holds.
+        slices: Indices of the slices of the result, in the input.
         plugins: All plugins.
         recipe: The resolved recipe.
         command: The command line.
@@ -53,7 +53,7 @@ def provenance(
 
 
 def software(plugins: Plugins) -> dict[str, Any]:
-    """Versions of packages and plugins, and the platform."""
+    """Return versions of packages and plugins, platform and number of threads."""
     return {
         "versions": {name: version(name) for name in _PACKAGES}
         | {"python": sys.version.split()[0]},
@@ -66,11 +66,11 @@ def software(plugins: Plugins) -> dict[str, Any]:
 def _files(recipe: Recipe) -> dict[str, dict[str, str]]:
     """Digests of the files that options name, by part of the recipe and option."""
     return {
-        part: {name: digest(path) for name, path in named.items() if path.exists()}
-        for part, named in recipe.files.items()
+        part: {name: digest(path) for name, path in paths.items() if path.exists()}
+        for part, paths in recipe.files.items()
     }
 
 
 def _text(name: str) -> str:
-    """A name in bytes that are no UTF-8, which HDF5 has no place for, with question marks."""
+    """Replace bytes that are not UTF-8 by question marks: HDF5 texts cannot contain them."""
     return name.encode(errors="replace").decode()

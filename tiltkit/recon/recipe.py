@@ -1,4 +1,4 @@
-"""From what the user wrote to a complete recipe: defaults, presets, every option of every part."""
+"""Completion of a recipe: defaults, presets, every option of every part."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ DEFAULT_SAMPLER = "twisted"
 
 
 class _Task(BaseModel):
-    """The part of a recipe that says which prior is meant where none is named."""
+    """The task of a recipe, which has a default prior."""
 
     task: Table
 
 
 def resolve(values: Mapping[str, Any], plugins: Plugins) -> Recipe:
-    """The complete recipe: the task's own prior where none is named, every option filled in.
+    """Complete a recipe: the default prior of the task if none is named, a value for every option.
 
     Raises:
         UsageError: A setting, a name or an option that does not exist or has a wrong value.
@@ -38,7 +38,7 @@ def resolve(values: Mapping[str, Any], plugins: Plugins) -> Recipe:
     if "name" not in as_table(filled.get("prior", {})):
         task = plugins.load("task", validate(_Task, {"task": filled["task"]}, "").task["name"])
         filled["prior"] = {"name": task.default_prior, **as_table(filled.get("prior", {}))}
-    _refuse_lost(filled, plugins)
+    _check_misplaced(filled, plugins)
     recipe = validate(Recipe, filled, "")
     if recipe.runs > recipe.samples:
         raise UsageError(
@@ -56,18 +56,18 @@ def resolve(values: Mapping[str, Any], plugins: Plugins) -> Recipe:
 
 
 def _absolute(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with files by their full names: a result may be repeated from another folder."""
+    """Convert paths to absolute ones, so that a run can be repeated from another folder."""
     return {
         name: value.resolve() if isinstance(value, Path) and value.exists() else value
         for name, value in options.items()
     }
 
 
-def _refuse_lost(values: Mapping[str, Any], plugins: Plugins) -> None:
-    """An option that stands outside of its table is not the nearest setting.
+def _check_misplaced(values: Mapping[str, Any], plugins: Plugins) -> None:
+    """Check that no option of a part is at the top level, outside of its table.
 
     Raises:
-        UsageError: There is one.
+        UsageError: There is one; the hint has its place.
     """
     for key in sorted(values.keys() - Recipe.model_fields.keys()):
         for kind in ("sampler", "task", "prior"):
@@ -80,7 +80,7 @@ def _refuse_lost(values: Mapping[str, Any], plugins: Plugins) -> None:
 
 
 def _preset(sampler: Any, name: str, quality: str) -> dict[str, Any]:
-    """What a quality means for a sampler."""
+    """Sampler options of a quality preset."""
     presets = getattr(sampler, "presets", {})
     if quality != "standard" and quality not in presets:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Results as Python objects: images, axes, warnings and settings, from memory or from a file."""
+"""The result of a run in Python: images, axes, warnings, settings; in memory or in a file."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _IMAGES = {
 
 
 class Result:
-    """Posterior of a scan or of an own problem: images, certificate, settings.
+    """Posterior of a scan or of a single problem: images, certificate, settings.
 
-    Images of a result file are read when they are first used, and kept from then on.
+    Images of a result file are read on first use and then kept in memory.
 
     Args:
-        stored: The content, in memory or in a file.
+        stored: Content of the result, in memory or in a file.
     """
 
     def __init__(self, stored: Stored) -> None:
@@ -75,7 +75,7 @@ class Result:
 
     @property
     def axes(self) -> tuple[Axis, ...]:
-        """Axes of an image stack, that of slices first: names, coordinates, units."""
+        """Axes of an image stack, slices first: names, coordinates, units."""
         return self._stored.layout.axes
 
     @property
@@ -113,16 +113,16 @@ class Result:
     def quantiles(self, q: float | Sequence[float]) -> NDArray[np.floating]:
         """Quantile images of the samples.
 
-        The k-th smallest of n samples stands for level ``k / (n + 1)``, so that an interval covers
-        a further sample as often as it says; between levels values are interpolated, and beyond
-        the outermost ones the extremes are used. One slice is in memory at a time.
+        The k-th smallest of n samples is the quantile of level ``k / (n + 1)``, so that an interval
+        covers a further sample with its nominal probability. Values between these levels are
+        interpolated; beyond them the extremes are used. One slice is in memory at a time.
 
         Args:
-            q: A level, or several ones, above 0 and below 1.
+            q: One level or several, above 0 and below 1.
 
         Returns:
-            Images (slice, *image) of one level, or (level, slice, *image) of a sequence; NaN where
-            there is a single sample.
+            Images (slice, *image) of one level, or (level, slice, *image) of a sequence; NaN
+            if there is a single sample.
 
         Raises:
             UsageError: A level is not between 0 and 1.
@@ -150,7 +150,7 @@ class Result:
 
         Args:
             path: The file.
-            overwrite: Whether to replace a file that is there.
+            overwrite: Replace an existing file.
 
         Raises:
             UsageError: The file exists, or its folder cannot be used.
@@ -233,7 +233,7 @@ class Result:
         return f"<div><p>{escape(repr(self))}</p>{pictures}{list_}</div>"
 
     def __reduce__(self) -> tuple[type[Result], tuple[Stored]]:
-        """Copies for other processes read files again."""
+        """Pickle the stored content; images of files are read again."""
         return Result, (self._stored,)
 
     def _read(self, name: str, index: int | None = None) -> NDArray[np.floating]:

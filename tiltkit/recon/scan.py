@@ -1,4 +1,4 @@
-"""From a recipe and a file to a result, slice by slice: where all parts meet."""
+"""A run: from a recipe and an input file to a result, slice by slice."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class SliceStarted:
-    """A slice begins: its index in the file, and its place among those to do."""
+    """A slice begins: its index in the input, its position among the slices to do, their number."""
 
     index: int
     position: int
@@ -53,7 +53,7 @@ class SliceStarted:
 
 @dataclass(frozen=True, slots=True)
 class SliceDone:
-    """A slice is in the result."""
+    """A slice is stored in the result."""
 
     index: int
     diagnostics: Mapping[str, Any]
@@ -64,9 +64,9 @@ class ScanDone:
     """The result is complete.
 
     Attributes:
-        output: The file; None for a result in memory.
-        summary: Its figures, for the last line.
-        sampled: Whether this call did it; else it was complete before.
+        output: Result file; None for a result in memory.
+        summary: Figures of the result, as `tiltkit.recon.summary.summarize` returns them.
+        sampled: True if this call sampled it, false if it was complete before.
     """
 
     output: Path | None
@@ -89,32 +89,32 @@ def run_scan(
 ) -> Generator[Event, None, None]:
     """Sample every chosen slice of a file into a result file, slice by slice.
 
-    Closing the generator leaves the finished slices in ``OUTPUT.part`` for ``resume``, and
-    unlocks that file. A loop that may end early belongs into ``contextlib.closing``::
+    Closing the generator keeps the finished slices in ``OUTPUT.part`` for ``resume``, and unlocks
+    that file. Use ``contextlib.closing`` for a loop that may end early::
 
         with closing(run_scan(...)) as events:
             for event in events:
                 ...
 
-    Where everything was finished before, there is nothing to do but to say so.
+    If the result is complete already, `ScanDone` is the only event.
 
     Args:
-        recipe: The settings; those it leaves open take their defaults, of its quality too.
+        recipe: The settings; those that are not set take the defaults of its quality.
         plugins: The plugins.
         source: The input file.
         output: The result file.
-        resume: Whether to go on with a run that was stopped.
-        overwrite: Whether to replace a result that is there.
-        command: What was called, for the provenance.
+        resume: Continue a run that was stopped.
+        overwrite: Replace an existing result.
+        command: Command line, for the provenance.
 
     Raises:
-        TiltkitError: As the command ``tiltkit run`` shows it.
+        TiltkitError: The run failed; the kind of the error has the cause.
     """
     start = time.perf_counter()
     recipe = resolve(recipe.model_dump(), plugins)
     complete = resume and is_complete(output)
     check_output(output, overwrite=overwrite or complete, resume=resume, keep=[source])
-    with _opened(recipe, plugins, source, command, checkpoint_path(output)) as job:
+    with _open_job(recipe, plugins, source, command, checkpoint_path(output)) as job:
         settings = recipe.model_dump()
         if complete:
             complete = same_run(
@@ -125,7 +125,7 @@ def run_scan(
                 output, layout=job.layout, samples=recipe.samples, recipe=settings,
                 provenance=job.origin, resume=resume, overwrite=overwrite,
             )  # fmt: skip
-            yield from _written(job, writer)
+            yield from _sample_into_file(job, writer)
     reports = [read_diagnostics_of(output, i) for i in range(len(job.chosen))]
     summary = summarize(reports, recipe.samples, time.perf_counter() - start)
     yield ScanDone(output, summary, sampled=not complete)
@@ -136,14 +136,14 @@ def run_in_memory(
 ) -> Generator[Event, None, StoredInMemory]:
     """Sample every chosen slice of a file into arrays; the generator returns them.
 
-    Nothing is written, so a run that is stopped starts again. Arguments and errors are those of
+    Nothing is written, so a stopped run cannot be continued. Arguments and errors are those of
     `run_scan`.
     """
     start = time.perf_counter()
     recipe = resolve(recipe.model_dump(), plugins)
-    with _opened(recipe, plugins, source, command, None) as job:
+    with _open_job(recipe, plugins, source, command, None) as job:
         result = StoredInMemory.empty(job.layout, recipe.samples, recipe.model_dump(), job.origin)
-        yield from _sampled(job, result)
+        yield from _sample_slices(job, result)
         job.check()
     reports = [result.diagnostics(i) for i in range(len(job.chosen))]
     summary = summarize(reports, recipe.samples, time.perf_counter() - start)
@@ -153,14 +153,14 @@ def run_in_memory(
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """An input that is open, and all that its slices have in common.
+    """An open input, with everything that its slices have in common.
 
     Attributes:
-        parts: What sampling a slice takes.
-        chosen: Numbers, in the input, of the slices to do.
+        parts: Scan, prior, sampler and settings.
+        chosen: Indices of the slices to do, in the input.
         layout: Axes of the result.
         origin: Provenance of the result.
-        check: Raises an error where the input has changed since it was opened.
+        check: Raises an error if the input has changed since it was opened.
     """
 
     parts: Parts
@@ -171,7 +171,7 @@ class _Job:
 
 
 @contextmanager
-def _opened(
+def _open_job(
     recipe: Recipe, plugins: Plugins, source: Path, command: str, checkpoint: Path | None
 ) -> Iterator[_Job]:
     """Open an input for a resolved recipe."""
@@ -188,14 +188,14 @@ def _opened(
         check_unchanged(source, before)
         parts = Parts(scan, priors, sampler, devices, recipe, checkpoint)
         check = partial(check_unchanged, source, before, origin["raw_sha256"])
-        yield _Job(parts, chosen, _only(scan.layout, chosen), origin, check)
+        yield _Job(parts, chosen, _select_slices(scan.layout, chosen), origin, check)
 
 
-def _written(job: _Job, writer: ResultWriter) -> Iterator[Event]:
-    """Sample into a file, and give it its name if the input is still the same."""
+def _sample_into_file(job: _Job, writer: ResultWriter) -> Iterator[Event]:
+    """Sample into a file, and rename it at the end if the input has not changed."""
     # Checkpoints go first: the writer keeps an unfinished file that has one beside it.
     with writer, _cleared_on_error(writer.path):
-        for event in _sampled(job, writer):
+        for event in _sample_slices(job, writer):
             if isinstance(event, SliceDone):
                 clear_checkpoints(writer.path)
             yield event
@@ -207,7 +207,7 @@ def _written(job: _Job, writer: ResultWriter) -> Iterator[Event]:
         writer.finish()
 
 
-def _sampled(job: _Job, sink: Sink) -> Iterator[Event]:
+def _sample_slices(job: _Job, sink: Sink) -> Iterator[Event]:
     """Sample the slices that are not finished."""
     todo = [i for i in range(len(job.chosen)) if i not in sink.finished]
     for position, i in enumerate(todo):
@@ -219,7 +219,7 @@ def _sampled(job: _Job, sink: Sink) -> Iterator[Event]:
 
 @contextmanager
 def _cleared_on_error(output: Path) -> Iterator[None]:
-    """Remove the checkpoints of a run that would fail again; faults that pass keep them."""
+    """Remove checkpoints after an error; those of a transient error are kept."""
     try:
         yield
     except Exception as error:
@@ -231,7 +231,7 @@ def _cleared_on_error(output: Path) -> Iterator[None]:
 
 @contextmanager
 def open_scan(task: Task, source: Path, recipe: Recipe) -> Iterator[Scan]:
-    """A scan through its task, in the mode of the recipe."""
+    """Open a scan with its task, in SWMR mode if the recipe has it."""
     with ExitStack() as stack:
         with swmr_reading(recipe.swmr):
             scan = stack.enter_context(task.open(source))
@@ -239,15 +239,15 @@ def open_scan(task: Task, source: Path, recipe: Recipe) -> Iterator[Scan]:
 
 
 def choose_devices(recipe: Recipe) -> list[torch.device]:
-    """Where to compute.
+    """Choose the devices for the runs.
 
     Raises:
-        UsageError: No such device, or more devices than runs to share out.
+        UsageError: No such device, or more devices than independent runs.
     """
     devices = pick_devices(recipe.device)
     if len(devices) > recipe.runs:
         raise UsageError(
-            f"{len(devices)} devices share independent runs, but there is {recipe.runs}.",
+            f"There are {len(devices)} devices, but only {recipe.runs} independent runs.",
             f"add --runs {len(devices)}, or name fewer devices.",
         )
     return devices
@@ -257,15 +257,15 @@ def choose_devices(recipe: Recipe) -> list[torch.device]:
 def make_parts(
     recipe: Recipe, plugins: Plugins, devices: Sequence[torch.device]
 ) -> tuple[Task, list[Prior], Sampler]:
-    """Task, sampler, and the prior on every device, made by the plugins that bring them."""
+    """Create task, sampler, and one prior per device."""
     task = plugins.create("task", *split_table(recipe.task))
     priors = [plugins.create("prior", *split_table(recipe.prior)).to(device) for device in devices]
     sampler = plugins.create("sampler", *split_table(recipe.sampler))
     return task, priors, sampler
 
 
-def _only(layout: Layout, chosen: Sequence[int]) -> Layout:
-    """The layout of a result that holds just the chosen slices."""
+def _select_slices(layout: Layout, chosen: Sequence[int]) -> Layout:
+    """Layout of a result that contains the chosen slices only."""
     slices = layout.axes[0]
     kept = replace(slices, coordinates=[slices.coordinates[i] for i in chosen])
     return replace(layout, axes=(kept, *layout.axes[1:]), unusable={})

@@ -1,4 +1,4 @@
-"""Which slices of a scan are done."""
+"""Selection of slices."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["choose_slices"]
 
 
 def choose_slices(text: str | None, layout: Layout, source: Path) -> list[int]:
-    """Slice numbers of ``"0,3,5:9"``; all when None. Ranges leave out their end, as in Python.
+    """Parse slice numbers such as ``"0,3,5:9"``; ranges exclude their end, as in Python.
 
     Args:
-        text: What the user wrote.
-        layout: Of the whole scan.
-        source: Its file, for messages.
+        text: List of numbers and ranges; all slices when None.
+        layout: Layout of the whole scan.
+        source: Input file, for messages.
 
     Raises:
-        UsageError: Not such a list, or a slice that is not there.
-        InputError: A slice cannot be used: that shows before the first one is sampled.
+        UsageError: Not such a list, or a slice that does not exist.
+        InputError: A chosen slice is unusable.
     """
     chosen = _numbers(text, layout.shape[0])
     bad = next((i for i in chosen if i in layout.unusable), None)
@@ -51,7 +51,7 @@ def _numbers(text: str | None, total: int) -> list[int]:
         raise UsageError(
             f"The slices {text!r} are not a list like 0,3,5:9.", "use numbers and FIRST:END."
         ) from None
-    # The ends tell before a range as long as no memory is written out.
+    # Checked on the ends of ranges: a huge range must not be expanded.
     if not any(ranges) or any(r.start < 0 or r.stop > total for r in ranges):
         raise UsageError(
             f"The slices {text!r} are not all in the file, which has {total}.",
@@ -61,7 +61,7 @@ def _numbers(text: str | None, total: int) -> list[int]:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Rising numbers as ``0:3,5``."""
+    """Format rising numbers as ``0:3,5``."""
     runs: list[list[int]] = []
     for n in numbers:
         if runs and n == runs[-1][1]:

@@ -1,4 +1,4 @@
-"""One slice of a scan into a result: at once, or tile by tile where memory is short."""
+"""Sampling of one slice into a result: as a whole, or in tiles if memory is short."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tiltkit.likelihoods import linear_gaussian
 from tiltkit.posterior.outcome import Outcome
 from tiltkit.problem import AnnotatedScan, TiledScan
 from tiltkit.recon.solve import DEFAULT_MEMORY_GB, LevelDone, solve
-from tiltkit.recon.tiles import combined, memory_of, values_at_once
+from tiltkit.recon.tiles import available_memory, combine_reports, values_at_once
 from tiltkit.sampling.target import Target
 
 if TYPE_CHECKING:
@@ -31,34 +31,34 @@ __all__ = ["Parts", "Sink", "sample_slice"]
 
 
 class Sink(Protocol):
-    """Where slices go: a result file that is written, or arrays in memory.
+    """Storage of slices: a result file that is being written, or arrays in memory.
 
     Attributes:
-        finished: Positions of the slices that are there.
+        finished: Positions of the stored slices.
     """
 
     finished: frozenset[int]
 
     def write(self, index: int, outcome: Outcome) -> None:
-        """Take in one slice, at its position in the result."""
+        """Store one slice, at its position in the result."""
         ...
 
     def write_tile(self, index: int, window: tuple[slice, ...], outcome: Outcome) -> None:
-        """Take in a part of a slice."""
+        """Store a tile of a slice."""
         ...
 
     def tiles(self, index: int) -> Mapping[Bounds, Mapping[str, Any]]:
-        """Certificates of the parts of a slice that are there, by where they are."""
+        """Certificates of the stored tiles of a slice, by position."""
         ...
 
     def close_slice(self, index: int, diagnostics: Mapping[str, Any]) -> None:
-        """Mark a slice of parts as finished, with its certificate."""
+        """Mark a slice of tiles as finished, with its certificate."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """All that sampling a slice takes, on every device.
+    """Scan, prior, sampler and settings, for every device.
 
     Attributes:
         scan: The open input.
@@ -66,7 +66,7 @@ class Parts:
         sampler: The sampler.
         devices: Where to compute.
         recipe: The resolved settings.
-        checkpoint: File for the state of the slice in work; None for no such file.
+        checkpoint: File for the state of the current slice; None for no checkpoints.
     """
 
     scan: Scan
@@ -77,13 +77,13 @@ class Parts:
     checkpoint: Path | None
 
     def tiles(self, index: int) -> Sequence[Tile]:
-        """Tiles of a slice that is too large for the memory, of scans that can be tiled."""
+        """Tiles of a slice; empty if it fits into memory, or if the scan cannot be tiled."""
         if not isinstance(self.scan, TiledScan):
             return ()
         return self.scan.tiles(index, values_at_once(self.recipe.samples, self._memory_gb))
 
     def first_problem(self, index: int) -> tuple[Problem, int, float]:
-        """On the first device: the problem of a slice or its first tile, tiles, memory in GB.
+        """Return, for the first device, problem of a slice or first tile, tiles, memory in GB.
 
         Raises:
             TiltkitError: As `problem`.
@@ -99,14 +99,14 @@ class Parts:
         """The problem of a slice or of one of its tiles.
 
         Raises:
-            PluginError: Its images have another shape than the layout: the result has no room.
-            TiltkitError: Operator and measurement do not fit each other.
+            PluginError: Its images have another shape than those of the layout.
+            TiltkitError: Operator and measurement do not match.
         """
         shape = self.scan.layout.shape[1:]
         if tile is None:
             problem = self.scan.problem(index, prior, device)
         else:
-            assert isinstance(self.scan, TiledScan)  # noqa: S101  (who gave the tile)
+            assert isinstance(self.scan, TiledScan)  # noqa: S101  (tiles come from it)
             shape = tuple(end - first for first, end in window_bounds(tile.window))
             problem = self.scan.tile_problem(index, tile, prior, device)
         blank = torch.zeros((1, *problem.shape), device=device)
@@ -118,7 +118,7 @@ class Parts:
             raise PluginError(
                 f"The layout of the task {self.recipe.task['name']} has images of shape {shape},"
                 f" but {' and '.join(f'its {n} has {found}' for n, found in wrong.items())}.",
-                "tell the plugin's authors: all have the layout's shape, which has no channels.",
+                "report it to the plugin's authors: all need the layout's shape, without channels.",
             )
         if linear_gaussian(problem.likelihood) is not None:
             Target(problem, 1, 1, device).check_measurement()
@@ -128,17 +128,17 @@ class Parts:
 
     @property
     def for_whole(self) -> float:
-        """Memory in GB for samples of a whole slice that are handled side by side."""
+        """Memory in GB for samples of a whole slice that are computed together."""
         return self.recipe.memory_gb or DEFAULT_MEMORY_GB
 
     @property
     def for_tile(self) -> float:
-        """The same for a tile; the other half is for what `values_at_once` counts."""
+        """The same for a tile; the other half is for the tensors that `values_at_once` counts."""
         return self._memory_gb / 2
 
     @property
     def _memory_gb(self) -> float:
-        return self.recipe.memory_gb or min(memory_of(device) for device in self.devices)
+        return self.recipe.memory_gb or min(available_memory(device) for device in self.devices)
 
     def steps(
         self,
@@ -164,25 +164,25 @@ class Parts:
 def sample_slice(
     parts: Parts, index: int, position: int, sink: Sink
 ) -> Iterator[LevelDone | Mapping[str, Any]]:
-    """Sample a slice into a result; its certificate comes last.
+    """Sample a slice into a result; the last item is its certificate.
 
     Args:
-        parts: What it takes.
-        index: Of the slice in the scan.
-        position: Of the slice in the result.
+        parts: Scan, prior, sampler and settings.
+        index: Index of the slice in the scan.
+        position: Position of the slice in the result.
         sink: The result.
     """
     tiles = parts.tiles(index)
     if len(tiles) > 1:
-        yield from _in_tiles(parts, tiles, index, position, sink)
+        yield from _sample_tiles(parts, tiles, index, position, sink)
     else:
-        yield from _whole(parts, index, position, sink)
+        yield from _sample_whole(parts, index, position, sink)
 
 
-def _whole(
+def _sample_whole(
     parts: Parts, index: int, position: int, sink: Sink
 ) -> Iterator[LevelDone | Mapping[str, Any]]:
-    """A slice at once."""
+    """Sample a slice as a whole."""
     problem = partial(parts.problem, index)
     for step in parts.steps(index, problem, parts.checkpoint, parts.for_whole):
         if isinstance(step, Outcome):
@@ -192,10 +192,10 @@ def _whole(
             yield step
 
 
-def _in_tiles(
+def _sample_tiles(
     parts: Parts, tiles: Sequence[Tile], index: int, position: int, sink: Sink
 ) -> Iterator[LevelDone | Mapping[str, Any]]:
-    """A slice tile by tile; tiles that a stopped run has written are not done again."""
+    """Sample a slice in tiles; tiles that a stopped run has written are skipped."""
     done = sink.tiles(position)
     todo = [tile for tile in tiles if window_bounds(tile.window) not in done]
     start = time.perf_counter()
@@ -209,16 +209,16 @@ def _in_tiles(
             if isinstance(step, Outcome):
                 sink.write_tile(position, tile.window, step)
             else:
-                yield _of_all(step, k, len(todo), time.perf_counter() - start)
+                yield _slice_progress(step, k, len(todo), time.perf_counter() - start)
     done = sink.tiles(position)
     windows = [window_bounds(tile.window) for tile in tiles]
-    report = combined([done[window] for window in windows], windows)
+    report = combine_reports([done[window] for window in windows], windows)
     sink.close_slice(position, report)
     yield report
 
 
-def _of_all(step: LevelDone, tile: int, tiles: int, spent: float) -> LevelDone:
-    """The progress of a tile as that of the tiles to do, on which so many seconds were spent."""
+def _slice_progress(step: LevelDone, tile: int, tiles: int, spent: float) -> LevelDone:
+    """Convert the progress of one tile into that of all tiles to do, after ``spent`` seconds."""
     done = tile * step.n_levels + step.level
     total = tiles * step.n_levels
     return replace(step, level=done, n_levels=total, seconds_left=spent / done * (total - done))

@@ -1,4 +1,4 @@
-"""Sample the posterior of one problem: images, statistics and certificate of one slice."""
+"""Sampling of one problem: samples, statistics and certificate of one slice."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DEFAULT_MEMORY_GB = 1.0
 
 @dataclass(frozen=True, slots=True)
 class LevelDone:
-    """A noise level of a slice is finished."""
+    """A noise level of a slice is finished; ``seconds_left`` is the estimated remaining time."""
 
     index: int
     level: int
@@ -46,19 +46,19 @@ class LevelDone:
     seconds_left: float
 
 
-# The process that imported this module; others are its forks.
+# The process that imported this module; its forks have other numbers.
 _PROCESS = os.getpid()
 
 
 @contextmanager
 def cpu_threads(number: int | None) -> Iterator[None]:
-    """Let torch use a number of CPU threads, and afterwards as many as before.
+    """Set the number of CPU threads of torch within a block.
 
-    A forked process computes with one: where its parent has computed with several, OpenMP would
-    wait in it for threads that it does not have.
+    A forked process always uses one thread: after computations with several threads in its parent,
+    OpenMP would wait for threads that do not exist in the fork.
 
     Args:
-        number: Threads; as many as torch uses otherwise when None.
+        number: Number of threads; None leaves torch's setting.
     """
     number = number if os.getpid() == _PROCESS else 1
     before = torch.get_num_threads()
@@ -87,18 +87,17 @@ def solve(
     """Sample the posterior of one slice; the last item is its `Outcome`.
 
     Args:
-        problems: The slice, once per device and on it.
+        problems: The problem of the slice, once per device.
         sampler: The sampler.
-        seed: Of all randomness; the same seed and number of runs give the same samples on the
-            same kind of device, however many devices there are.
+        seed: Seed of all random numbers; the same seed and number of runs give the same samples on
+            the same kind of device, for any number of devices.
         n: Number of samples.
-        devices: Where to compute; several ones share the runs out.
+        devices: Devices; the runs are distributed over them.
         runs: Independent groups that the samples are divided into, at most ``n``.
-        memory_gb: For particles handled side by side on a device.
+        memory_gb: Memory for particles that are computed together on a device.
         index: Number of the slice, for messages.
-        checkpoint: A file that is kept up to date, with a number behind its name for every run
-            but the first; where it is there already, of the same slice and seed, the run goes on
-            from it.
+        checkpoint: File with the current state; every run but the first adds its number to the
+            name. If it exists, with the same slice and seed, the run continues from it.
         dtype: Real type of the particles and of the images in the outcome.
     """
     start = time.perf_counter()
@@ -112,7 +111,9 @@ def solve(
         own = _checkpoint(checkpoint, run)
         groups.append(Group(target, sampler, (*seed, run) if run else seed, own))
     total = runs * len(sampler.levels(groups[0].target))
-    lanes = [_in_turn(groups[lane :: len(devices)]) for lane in range(min(len(devices), runs))]
+    lanes = [
+        _one_after_another(groups[lane :: len(devices)]) for lane in range(min(len(devices), runs))
+    ]
     for group in side_by_side(lanes):
         done = sum(len(one.progress.infos) for one in groups)
         seconds = sum(one.progress.seconds for one in groups) / len(lanes)
@@ -126,14 +127,14 @@ def _checkpoint(first: Path | None, run: int) -> Path | None:
     return first.with_name(f"{first.name}.{run}") if first and run else first
 
 
-def _in_turn(groups: Sequence[Group]) -> Iterator[Group]:
-    """All levels of one group after the other."""
+def _one_after_another(groups: Sequence[Group]) -> Iterator[Group]:
+    """Compute all levels of one group, then those of the next."""
     for group in groups:
         yield from group.levels()
 
 
 def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outcome:
-    """Images and certificate of all groups together."""
+    """Combine images and certificates of all groups."""
     device = groups[0].target.device
     problem = groups[0].target.problem
     with torch.inference_mode():
@@ -172,10 +173,11 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
 
 
 def _baseline(problem: Problem, x: torch.Tensor) -> torch.Tensor:
-    """Reconstruction without a prior (*image): the problem's own, or else the backprojection.
+    """Reconstruction without a prior (*image): the baseline of the problem, or a backprojection.
 
-    That is the multiple of ``A^H y`` that fits ``y`` best, the first step of steepest descent; in
-    MRI the zero-filled image. It is blank where the likelihood has no linear approximation.
+    The backprojection is the multiple of ``A^H y`` with the smallest residual (first step of
+    steepest descent); in MRI the zero-filled image. It is zero if the likelihood has no linear
+    approximation.
 
     Args:
         problem: The problem.
@@ -194,7 +196,7 @@ def _baseline(problem: Problem, x: torch.Tensor) -> torch.Tensor:
 
 
 def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -> dict[str, Any]:
-    """All diagnostics that do not depend on the machine."""
+    """Diagnostics that do not depend on the computer."""
     first, sampler = groups[0].target, groups[0].sampler
     whole = Target(first.problem, len(x), first.chunk, first.device, first.dtype)
     infos = merge_levels([group.progress.infos for group in groups])
@@ -219,10 +221,10 @@ def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -
 
 
 def fisher(target: Target, sampler: Sampler, state: State) -> float | None:
-    """Fisher divergence between the prior at the last level and at the smallest one it knows.
+    """Fisher divergence of the prior between the last level and its smallest level.
 
-    Mean over particles of ``|score_last(x) - score_min(x)|^2 / dim``; exactly 0 when the ladder
-    ends at the smallest level. None for samplers that follow no score.
+    Mean over particles of ``|score_last(x) - score_min(x)|^2 / dim``; exactly 0 if the last
+    level is the smallest. None for samplers that do not provide scores.
     """
     x, last = sampler.images(target, state), sampler.scores(target, state)
     if last is None:
@@ -236,7 +238,7 @@ def fisher(target: Target, sampler: Sampler, state: State) -> float | None:
 
 
 def _seconds(groups: Sequence[Group], start: float) -> float:
-    """Time of the whole slice, with that of stopped runs before this one."""
+    """Computing time of the slice in seconds, including that of earlier, stopped runs."""
     here = time.perf_counter() - start
     lanes = len({group.target.device for group in groups})
     return max(here, sum(group.progress.seconds for group in groups) / lanes)
@@ -245,7 +247,7 @@ def _seconds(groups: Sequence[Group], start: float) -> float:
 def peak_memory_mb(devices: Collection[torch.device]) -> float:
     """Peak memory of the process so far: on the GPUs where they are used, of the host elsewhere.
 
-    NaN on systems that do not keep count of it, such as Windows.
+    NaN on systems that do not measure it, such as Windows.
     """
     if all(device.type == "cuda" for device in devices):
         return sum(torch.cuda.max_memory_allocated(device) for device in devices) / 1e6

@@ -11,7 +11,7 @@ from tiltkit.posterior.warnings import group_warnings, verdict_text
 
 __all__ = ["FIGURES", "last_line", "summarize"]
 
-# Of extremes the worst slice; chi-squared is that of all data, as an average.
+# How figures of slices are combined: worst slice, or mean over slices.
 _OF_SLICES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "ess_min": min,
     "rhat": max,
@@ -23,20 +23,20 @@ _OF_SLICES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "weighted_levels": lambda counts: int(min(counts)),
 }
 FIGURES = ("slices", "warned", "samples", "seconds", *_OF_SLICES)
-"""Numbers that `summarize` may give: what ``tiltkit run --fail-if`` can ask for."""
+"""Numbers that `summarize` may return: names for conditions of ``tiltkit run --fail-if``."""
 
 
 def summarize(reports: Sequence[Mapping[str, Any]], samples: int, seconds: float) -> dict[str, Any]:
-    """Figures of a scan: those of `FIGURES` that it has, its warnings and its notes.
+    """Combine the certificates of slices: available `FIGURES`, warnings and notes.
 
     ``warnings`` has each kind of warning once, with the figures of the worst slice and the
     positions of all ``slices`` in the result that have it; ``notes`` likewise. ``warned`` counts
-    slices with a warning. ``verdict`` is the text that release 0.1 gave.
+    slices with a warning. ``verdict`` is the text of release 0.1.
 
     Args:
         reports: Diagnostics of every slice.
         samples: Posterior samples per slice.
-        seconds: Time that the run took.
+        seconds: Duration of the run.
     """
     warnings = group_warnings(report.get("warnings", ()) for report in reports)
     summary: dict[str, Any] = {
@@ -64,7 +64,7 @@ def _notes(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def last_line(summary: Mapping[str, Any]) -> str:
-    """What a run found: the result, what was tested or what warns, and what was assumed.
+    """Summarise a run in one line: result, warnings or passed tests, assumptions.
 
     Args:
         summary: From `summarize`, with the path of the result as ``output`` and that of its page,
@@ -93,7 +93,7 @@ def _warned(summary: Mapping[str, Any]) -> str:
 
 
 def _tested(summary: Mapping[str, Any]) -> Iterator[str]:
-    """The tests that raised no warning, with their figures."""
+    """Tests without a warning, with their figures."""
     codes = " ".join(one["code"] for one in summary["warnings"])
 
     def passed(figure: str, code: str) -> bool:

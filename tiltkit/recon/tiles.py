@@ -1,4 +1,4 @@
-"""Slices beyond memory: sampled in tiles, each a problem of its own, and written into place."""
+"""Slices that exceed the memory: size of tiles, and one certificate of all tiles."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ import torch
 
 from tiltkit.posterior.warnings import Caution, group_warnings
 
-__all__ = ["TENSORS_KEPT", "combined", "memory_of", "values_at_once"]
+__all__ = ["TENSORS_KEPT", "available_memory", "combine_reports", "values_at_once"]
 
-# Tensors of the size of the image that a particle lives in from start to end: itself, its score
-# and its successor, collected samples, statistics in double precision.
+# Image-sized tensors per particle during a whole run: particle, score, next particle, collected
+# samples, statistics in double precision.
 TENSORS_KEPT = 20
-# Share of the memory of a machine that is used where no other is named.
+# Fraction of the memory of a computer that is used by default.
 _SHARE = 0.5
 
 
 def values_at_once(samples: int, memory_gb: float) -> int:
-    """Values of one image for which all its samples fit into half of a memory.
+    """Return the number of values of an image whose samples all fit into half of the memory.
 
-    The other half is for the samples that are handled side by side.
+    The other half is for samples that are computed together.
     """
     return max(1, int(memory_gb / 2 * 1e9 / (4 * TENSORS_KEPT * samples)))
 
 
-def memory_of(device: torch.device) -> float:
-    """What a run may use of a device where it is not told, in GB: half of all."""
+def available_memory(device: torch.device) -> float:
+    """Return the default memory of a run on a device in GB: half of the total memory."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory * _SHARE / 1e9
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * _SHARE / 1e9
-    except (AttributeError, ValueError, OSError):  # no such question on this system
+    except (AttributeError, ValueError, OSError):  # not available on this system
         return 4.0
 
 
-def combined(
+def combine_reports(
     reports: Sequence[Mapping[str, Any]], windows: Sequence[Sequence[tuple[int, int]]]
 ) -> dict[str, Any]:
-    """One certificate of all tiles of an image.
+    """Combine the certificates of all tiles of an image.
 
-    Times and measured values add up. Curves and extremes are those of the tile with the lowest
-    effective sample size. Other numbers are means over the tiles, weighted by their windows, or
-    what all tiles have, such as the seed; numbers that only the worst tile tells are its own.
+    Times and numbers of measured values are summed. Minima and maxima are taken over the tiles.
+    Other numbers are means weighted by the size of the tiles. Curves, and numbers that some tile
+    lacks, are those of the tile with the lowest effective sample size.
     """
     worst = min(reports, key=lambda report: float(report.get("ess_min", np.inf)))
     size = np.array([prod(b - a for a, b in window) for window in windows], float)
@@ -72,7 +72,7 @@ def combined(
 
 
 def _warnings(reports: Sequence[Mapping[str, Any]]) -> tuple[Caution, ...]:
-    """Each kind of warning once, that of the worst tile, with the number of tiles that have it."""
+    """Each kind of warning once, from the worst tile, with the number of tiles that have it."""
     grouped = group_warnings(report.get("warnings", ()) for report in reports)
     return tuple(
         replace(one, text=f"In {len(places)} of {len(reports)} tiles: {one.text}")

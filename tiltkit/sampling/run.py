@@ -54,6 +54,7 @@ def run(
     """
     visited = list(infos)
     while (level := sampler.next_level(target, state, visited)) is not None:
+        level = float(level)  # a numpy number would become part of records that are stored as JSON
         if state is None:
             state, info = sampler.init(target, level, rng)
         else:
