@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tiltkit.training.loss import loss_of
 from torch import nn
 
 from tiltkit.training.batches import Batch, batches
@@ -34,7 +35,6 @@ from tiltkit.training.group import Group
 from tiltkit.training.job import Job, prepare
 from tiltkit.training.learner import Learner, new_network
 from tiltkit.training.loop import fit
-from tiltkit.training.loss import loss_of
 from tiltkit.training.recipe import resolve
 
 WARM = 5

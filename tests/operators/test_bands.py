@@ -58,13 +58,13 @@ class Matrix:
 
 def test_bands_share_the_coordinates_out_in_the_order_of_their_eigenvalues() -> None:
     eigenvalues = torch.linspace(0, 1, 40 * 50).reshape(40, 50)
-    bands = Bands.of(eigenvalues)
+    bands = Bands.by_eigenvalue(eigenvalues)
     assert bands.labels is not None
     sizes = bands.inner(*2 * [torch.ones(1, 40, 50)])[0]
     assert bands.count > 4
     assert sizes.max() < 1.1 * sizes.min()
     assert (bands.labels.flatten().diff() >= 0).all()
-    assert torch.equal(bands.spread_out(range(bands.count)), bands.labels.float())
+    assert torch.equal(bands.broadcast(range(bands.count)), bands.labels.float())
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 81), (2, 64, 64), (1, 16, 30, 31), (1, 4096)])
@@ -85,7 +85,7 @@ def test_shells_order_detail_from_coarse_to_fine(shape: tuple[int, ...]) -> None
 def test_scaling_acts_on_the_coefficients_of_a_band_alone() -> None:
     bands = Bands.shells((1, 64, 64), torch.device("cpu"))
     x = torch.randn(3, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    factors = bands.spread_out([1.0, *[0.0] * (bands.count - 1)])
+    factors = bands.broadcast([1.0, *[0.0] * (bands.count - 1)])
     kept = bands.scale(x, factors)
     energy = bands.inner(kept, kept)
     torch.testing.assert_close(energy[:, 0], bands.inner(x, x)[:, 0], rtol=1e-5, atol=0)
@@ -105,7 +105,7 @@ def test_the_iterative_likelihood_score_is_that_of_dense_algebra(
     assert conditioning.bands.count == len(variances)
     variance = variances
     basis = hartley(torch.eye(1024, dtype=torch.float64).view(-1, *shape), (-2, -1)).flatten(1)
-    per_coordinate = torch.as_tensor(conditioning.bands.spread_out(variance)).expand(32, 32)
+    per_coordinate = torch.as_tensor(conditioning.bands.broadcast(variance)).expand(32, 32)
     c = basis @ per_coordinate.flatten().diag().double() @ basis
     s = 0.1 * torch.eye(40, dtype=torch.float64) + a @ c @ a.T
     x = torch.randn(3, *shape, generator=g, dtype=torch.float64)
@@ -120,28 +120,28 @@ def test_iterative_residual_ratios_are_one_for_residuals_of_the_assumed_covarian
     """Also where solves raise the noise variance for their condition number."""
     g, shape, n = torch.Generator().manual_seed(0), (1, 32, 32), 400
     a = torch.randn(60, 1024, generator=g, dtype=torch.float64) / 32
-    a[50:] = 0  # measured, but blind
+    a[50:] = 0  # measured values that no image changes
     for noise_var in (0.1, 1e-6):
         noise = noise_var**0.5 * torch.randn(n, 60, generator=g, dtype=torch.float64)
         likelihood = GaussianLikelihood(Plain(Matrix(a)), 0 * noise[:1], noise_var)
         conditioning = IterativeConditioning(likelihood, shape, torch.float64)
         variances = [2.0, 1.0, 0.5, 0.3, 0.1]
-        c = conditioning.bands.spread_out(variances)
+        c = conditioning.bands.broadcast(variances)
         white = torch.randn(n, *shape, generator=g, dtype=torch.float64)
-        open_ = hartley(torch.as_tensor(c).double().sqrt() * white, (-2, -1))
-        # Noise of the data that only an image off by it would make.
-        open_ += (noise @ torch.linalg.pinv(a).T).view_as(open_)
+        error = hartley(torch.as_tensor(c).double().sqrt() * white, (-2, -1))
+        # Noise in the range of A, as the image that explains it.
+        error += (noise @ torch.linalg.pinv(a).T).view_as(error)
         blind = noise_var**0.5 * torch.randn(1, 60, generator=g, dtype=torch.float64)
         blind[:, :50] = 0
         conditioning = IterativeConditioning(GaussianLikelihood(Plain(Matrix(a)), blind, noise_var),
                          shape, torch.float64)  # fmt: skip
-        assert float(conditioning.residual_ratio(open_, variances).mean()) == pytest.approx(
+        assert float(conditioning.residual_ratio(error, variances).mean()) == pytest.approx(
             1, abs=0.06
         )
 
 
 def test_few_coordinates_are_one_band() -> None:
-    assert Bands.of(torch.rand(10)).count == 1
+    assert Bands.by_eigenvalue(torch.rand(10)).count == 1
     assert Bands.shells((1, 10, 10), torch.device("cpu")).count == 1
     assert torch.equal(Bands().inner(*2 * [torch.ones(3, 2, 5)]), torch.full((3, 1), 10.0).double())
 

@@ -1,4 +1,4 @@
-"""The posterior mean of few particles, against exact ones and against what chance does."""
+"""The posterior mean of few particles, against exact means and their sampling variance."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tiltkit.posterior.average import Average, Averaging, frequency_bands
-from tiltkit.posterior.mean import PosteriorMean, shrunk
+from tiltkit.posterior.average import MeanEstimate, StreamingMean, frequency_bands
+from tiltkit.posterior.mean import PosteriorMean, shrink
 from tiltkit.posterior.outcome import Outcome
 from tiltkit.problem import Problem
 from tiltkit.recon.solve import solve
@@ -21,8 +21,8 @@ def images(n: int, seed: int = 0, shape: tuple[int, ...] = SHAPE) -> torch.Tenso
     return torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
 
 
-def averaged(x: torch.Tensor, weights: torch.Tensor | None = None) -> Average:
-    found = Averaging()
+def averaged(x: torch.Tensor, weights: torch.Tensor | None = None) -> MeanEstimate:
+    found = StreamingMean()
     found.add(x, torch.ones(len(x)) if weights is None else weights)
     return found.result()
 
@@ -37,71 +37,73 @@ def run(problem: Problem, n: int, memory_gb: float = 1.0, **options: int) -> Out
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 def test_an_average_is_that_of_numpy_however_the_images_arrive(offset: float) -> None:
     x, weights = images(20) + offset, torch.rand(20, generator=torch.Generator().manual_seed(1))
-    whole, parts = Averaging(), Averaging()
+    whole, parts = StreamingMean(), StreamingMean()
     whole.add(x, weights)
     for part, w in zip(torch.split(x, 7), torch.split(weights, 7), strict=True):
         parts.add(part, w)
-    denoised_mean = np.average(x.double().numpy(), axis=0, weights=weights)
-    np.testing.assert_allclose(whole.image, denoised_mean, rtol=1e-6, atol=1e-6)
-    spread = np.average((x.double().numpy() - denoised_mean) ** 2, axis=0, weights=weights).sum()
+    exact = np.average(x.double().numpy(), axis=0, weights=weights)
+    np.testing.assert_allclose(whole.image, exact, rtol=1e-6, atol=1e-6)
+    spread = np.average((x.double().numpy() - exact) ** 2, axis=0, weights=weights).sum()
     assert float(whole.scatter.sum()) == pytest.approx(spread, rel=1e-3)
     for name, value in whole.dump().items():
         assert torch.equal(value, parts.dump()[name])
 
 
 @pytest.mark.parametrize("weights", [torch.ones(12), torch.arange(1.0, 13.0)], ids=["even", "not"])
-def test_chance_is_how_far_means_of_independent_images_are_off(weights: torch.Tensor) -> None:
+def test_the_variance_is_the_mean_squared_error_of_means(
+    weights: torch.Tensor,
+) -> None:
     found = [averaged(images(12, seed), weights) for seed in range(60)]
     off = [one.bands.inner(one.image[None], one.image[None])[0] for one in found]
-    told = torch.stack([one.chance for one in found]).mean(0)
-    assert told.numel() > 1
-    torch.testing.assert_close(told, torch.stack(off).mean(0), rtol=0.08, atol=0)
+    variance = torch.stack([one.variance for one in found]).mean(0)
+    assert variance.numel() > 1
+    torch.testing.assert_close(variance, torch.stack(off).mean(0), rtol=0.08, atol=0)
 
 
-def test_one_image_says_nothing_of_chance() -> None:
-    assert not averaged(images(1)).chance.any()
+def test_one_image_has_no_estimate_of_a_variance() -> None:
+    assert not averaged(images(1)).variance.any()
 
 
-def test_a_newer_mean_that_differs_by_chance_alone_is_not_followed() -> None:
+def test_a_difference_within_the_sampling_variance_does_not_move_the_mean() -> None:
     truth, n = images(1)[0], 8
     old = averaged(truth + 0.5 * images(n, 1))
     # Every particle's image is the old one with more detail, drawn at random.
     new = averaged(truth + 0.5 * images(n, 1) + images(n, 2))
-    both = shrunk(old, new)
+    both = shrink(old, new)
 
-    def error(one: Average) -> float:
+    def error(one: MeanEstimate) -> float:
         return float((one.image - truth).square().mean())
 
     assert error(both) < 1.1 * error(old) < 0.4 * error(new)
 
 
-def test_what_is_wrong_with_the_old_mean_is_followed_where_it_is_wrong() -> None:
+def test_a_bias_of_the_old_mean_is_removed_in_its_own_bands() -> None:
     truth, n = images(1)[0], 8
-    # Off by a smooth ramp, and by nothing in fine detail.
+    # The bias is a smooth ramp without fine detail.
     ramp = torch.linspace(-1, 1, SHAPE[1]).expand(SHAPE)
     old = averaged(truth + ramp + 0.1 * images(n, 1))
     new = averaged(truth + 0.1 * images(n, 1) + images(n, 2))
-    both = shrunk(old, new)
+    both = shrink(old, new)
     left = (both.image - truth).square().mean()
     assert left < 0.4 * min((one.image - truth).square().mean() for one in (old, new))
     fine = frequency_bands(SHAPE, CPU).inner(*2 * [(both.image - old.image)[None]])[0]
     assert fine[0] > 10 * fine[-1]
 
 
-def test_of_one_or_two_numbers_nothing_can_be_told() -> None:
+def test_bands_of_one_or_two_coefficients_take_the_newer_mean() -> None:
     old, new = averaged(images(8, 1, (2,))), averaged(images(8, 2, (2,)))
-    torch.testing.assert_close(shrunk(old, new).image, new.image)
+    torch.testing.assert_close(shrink(old, new).image, new.image)
 
 
-def test_rounds_that_repeat_each_other_are_no_more_certain_than_one() -> None:
+def test_rounds_that_repeat_each_other_have_the_variance_of_one() -> None:
     truth, n = images(1)[0], 8
     old = averaged(truth + 0.5 * images(n, 1))
 
     def error(rounds: list[torch.Tensor]) -> float:
         mean = PosteriorMean()
-        mean.expect(old)
+        mean.add_denoised_mean(old)
         for one in rounds:
-            mean.collect(one)
+            mean.add_samples(one)
         return float((mean.image - truth).square().mean())
 
     stuck = [truth + images(n, 2)] * 40
@@ -114,28 +116,28 @@ def test_positive_images_have_a_positive_mean() -> None:
     mean = PosteriorMean()
     spike = torch.zeros(6, *SHAPE)
     spike[:, 30, 30] = 100.0
-    mean.expect(averaged((spike + images(6, 1)).clamp_min(0)))
-    mean.collect((images(6, 2) * 30).clamp_min(0))
+    mean.add_denoised_mean(averaged((spike + images(6, 1)).clamp_min(0)))
+    mean.add_samples((images(6, 2) * 30).clamp_min(0))
     assert mean.image.min() >= 0
 
 
 def test_samples_alone_give_their_mean() -> None:
     mean, x = PosteriorMean(), images(5)
-    mean.collect(x)
+    mean.add_samples(x)
     torch.testing.assert_close(mean.image, x.double().mean(0))
     with pytest.raises(ValueError, match="no images"):
         _ = PosteriorMean().image
 
 
-@pytest.mark.parametrize("denoised_mean", [False, True])
-def test_what_is_written_and_read_goes_on_as_before(*, denoised_mean: bool) -> None:
+@pytest.mark.parametrize("denoised", [False, True])
+def test_a_restored_estimate_continues_to_the_same_bits(*, denoised: bool) -> None:
     first, again = PosteriorMean(), PosteriorMean()
-    if denoised_mean:
-        first.expect(averaged(images(8, 1)))
-    first.collect(images(8, 2))
+    if denoised:
+        first.add_denoised_mean(averaged(images(8, 1)))
+    first.add_samples(images(8, 2))
     again.restore(*first.dump())
     for mean in (first, again):
-        mean.collect(images(8, 3))
+        mean.add_samples(images(8, 3))
     assert torch.equal(first.image, again.image)
 
 
@@ -161,9 +163,9 @@ def test_a_single_sample_is_its_own_mean(
 
 def test_rounds_of_a_single_particle_are_averaged() -> None:
     mean, rounds = PosteriorMean(), images(6, 1)
-    mean.expect(averaged(images(1, 2)))
+    mean.add_denoised_mean(averaged(images(1, 2)))
     for one in rounds:
-        mean.collect(one[None])
+        mean.add_samples(one[None])
     torch.testing.assert_close(mean.image, rounds.double().mean(0))
 
 

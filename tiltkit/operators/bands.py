@@ -1,4 +1,4 @@
-"""Bands: groups of coordinates that a measurement determines about equally well, and averages."""
+"""Bands of image coordinates, by eigenvalue or by spatial frequency, and sums over each band."""
 
 from __future__ import annotations
 
@@ -16,24 +16,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Bands"]
 
-# Bands at most, and coordinates of each at least, so that an average over one is certain.
-_MOST, _LEAST = 16, 256
-# The same of the band of lowest frequencies, which is only one of many.
-_INNERMOST = 64
+# Most bands, and fewest coordinates of each: an average of 256 squares of Gaussian numbers has a
+# standard error of 9 %.
+_MOST_BANDS, _FEWEST_COORDINATES = 16, 256
+# Fewest coordinates of the band of lowest frequencies. It is only one of many, so that a standard
+# error of 18 % is enough.
+_FEWEST_INNERMOST = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Bands:
-    """Bands of the coordinates of a particle; one band for all without labels.
+    """Partition of the coordinates of a particle into bands; one band for all without labels.
 
-    What a prior leaves open differs between coarse and fine detail, and a blur sees the coarse
-    better: one number for all would be wrong for both.
+    The error of a denoised image differs between coarse and fine detail, and so does the gain of
+    most measurements. One average over all coordinates would be wrong for both.
 
     Attributes:
         count: Number of bands.
-        labels: (...) of the coordinates of a particle, or what broadcasts to it.
-        axes: Image axes whose Hartley coefficients are labelled; empty where labels are those of
-            the coordinates themselves.
+        labels: Band of each coordinate, integers from 0 to ``count - 1``, in a shape that
+            broadcasts to that of a particle.
+        axes: Image axes whose Hartley coefficients are labelled; empty where the coordinates
+            themselves are.
     """
 
     count: int = 1
@@ -41,21 +44,24 @@ class Bands:
     axes: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, eigenvalues: Tensor) -> Bands:
-        """Bands of equally many coordinates by their eigenvalues; zeros are in the first."""
-        seen = eigenvalues[eigenvalues > 0]
-        count = min(max(seen.numel() // _LEAST, 1), _MOST)
+    def by_eigenvalue(cls, eigenvalues: Tensor) -> Bands:
+        """Bands of equally many coordinates in rising order of ``eigenvalues`` (...), all >= 0.
+
+        Coordinates with eigenvalue 0, which are not measured, join the first band.
+        """
+        measured = eigenvalues[eigenvalues > 0]
+        count = min(max(measured.numel() // _FEWEST_COORDINATES, 1), _MOST_BANDS)
         if count == 1:
             return cls()
-        edges = seen.sort().values[[seen.numel() * i // count for i in range(1, count)]]
+        edges = measured.sort().values[[measured.numel() * i // count for i in range(1, count)]]
         return cls(count, torch.bucketize(eigenvalues, torch.unique(edges)))
 
     @classmethod
     def shells(cls, shape: tuple[int, ...], device: torch.device) -> Bands:
         """Bands of images (channel, *space) by spatial frequency, see `octaves`.
 
-        For measurements that no transform makes diagonal: most determine
-        coarse detail better than fine.
+        They suit measurements that no transform diagonalises: most determine coarse detail better
+        than fine detail.
         """
         space = shape[1:]
         if not space:
@@ -65,15 +71,15 @@ class Bands:
 
     @classmethod
     def octaves(cls, frequency: Tensor) -> Bands:
-        """Bands of half an octave each of coordinates that are spatial frequencies (*space).
+        """Bands of half an octave each, for coordinates with spatial frequencies (*space).
 
-        Spectra of images fall as powers of the frequency, so that what a prior leaves open of
-        coarse and of fine detail differs by factors.
+        The scale is logarithmic because the power spectrum of images falls as a power of the
+        frequency.
         """
         ordered = frequency.flatten().sort().values
         count = len(ordered)
-        inside = (int(count / 2 ** (frequency.ndim * i / 2)) for i in range(1, _MOST))
-        edges = torch.unique(ordered[[k for k in inside if k >= _INNERMOST]])
+        inside = (int(count / 2 ** (frequency.ndim * i / 2)) for i in range(1, _MOST_BANDS))
+        edges = torch.unique(ordered[[k for k in inside if k >= _FEWEST_INNERMOST]])
         if not len(edges):
             return cls()
         return cls(len(edges) + 1, torch.bucketize(frequency, edges))
@@ -97,15 +103,24 @@ class Bands:
         labels = self.labels.expand_as(x).flatten()
         return torch.bincount(labels, minlength=self.count).double()
 
-    def spread_out(self, values: Sequence[float]) -> Tensor | float:
-        """The value of its band at every labelled coordinate."""
+    def broadcast(self, values: Sequence[float]) -> Tensor | float:
+        """The value of its band at every labelled coordinate, float32; the value for one band.
+
+        Args:
+            values: One value for each band.
+        """
         if self.labels is None:
             return values[0]
         table = torch.tensor(list(values), dtype=torch.float32, device=self.labels.device)
         return table[self.labels]
 
     def scale(self, x: Tensor, factors: Tensor | float) -> Tensor:
-        """Particles with every labelled coordinate multiplied by a factor."""
+        """Particles (particle, ...) with every labelled coordinate multiplied by its factor.
+
+        Args:
+            x: Particles.
+            factors: As `broadcast` returns them.
+        """
         if not self.axes or isinstance(factors, float):
             return factors * x
         return hartley(factors.to(x) * hartley(x, self.axes), self.axes)

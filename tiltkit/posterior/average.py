@@ -1,4 +1,4 @@
-"""The mean of weighted images, and how far chance alone may have moved it."""
+"""Weighted mean of images, and its sampling variance by band of spatial frequency."""
 
 from __future__ import annotations
 
@@ -14,97 +14,102 @@ from tiltkit.operators.bands import Bands
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Average", "Averaging", "frequency_bands"]
+__all__ = ["MeanEstimate", "StreamingMean", "frequency_bands"]
 
 
 @lru_cache(maxsize=8)
 def frequency_bands(shape: tuple[int, ...], device: torch.device) -> Bands:
-    """Bands of real images (*image) by spatial frequency."""
+    """Bands of spatial frequency of real images (*image)."""
     return Bands.shells((1, *shape), device)
 
 
 @dataclass(frozen=True, slots=True)
-class Average:
-    """A mean of images, in the user's units.
+class MeanEstimate:
+    """An estimate of a mean image, in the user's units.
 
     Attributes:
-        image: (*image) float64.
-        chance: (band,) float64: expected squared difference from the mean of endlessly many
-            independent images, summed over the coefficients of each of the `frequency_bands`.
-        least: The smallest value of any image in the mean.
+        image: The estimate (*image), float64.
+        variance: (band,) float64: sampling variance of the estimate, summed over the coefficients
+            of each of the `frequency_bands`.
+        minimum: Smallest value of any image in the mean, a scalar.
     """
 
     image: Tensor
-    chance: Tensor
-    least: Tensor
+    variance: Tensor
+    minimum: Tensor
 
     @property
     def bands(self) -> Bands:
-        """Of the image's Hartley coefficients."""
+        """Bands of the image's Hartley coefficients."""
         return frequency_bands(tuple(self.image.shape), self.image.device)
 
 
-class Averaging:
-    """Takes in weighted images one after the other: the same mean for any chunk size."""
+class StreamingMean:
+    """Running weighted mean of images; it does not depend on the size of the chunks."""
 
     def __init__(self) -> None:
         # Differences from the first image, so that single precision is enough for their squares.
         self._first: Tensor | None = None
-        self._least: Tensor
+        self._minimum: Tensor
 
     def add(self, images: Tensor, weights: Tensor) -> None:
-        """Take in images (n, *image) with weights (n,), in units of their own."""
+        """Take in images (n, *image) with weights (n,), which need not sum to 1."""
         if self._first is None:
-            self._begin(images[0])
-        first, bands = self._started
+            self._start(images[0])
+        first, bands = self._reference()
         for image, weight in zip(images, weights.double(), strict=True):
             difference = (image - first)[None]
             self._sum += weight * difference[0].double()
             self._squares += weight * bands.inner(difference, difference)[0]
             self._weights += torch.stack([weight, weight.square()])
-            self._least = torch.minimum(self._least, image.min())
+            self._minimum = torch.minimum(self._minimum, image.min())
 
-    def _begin(self, image: Tensor) -> None:
+    def _start(self, image: Tensor) -> None:
         count = frequency_bands(tuple(image.shape), image.device).count
         self._first = image.clone()
         self._sum = torch.zeros_like(image, dtype=torch.float64)
         self._squares = torch.zeros(count, dtype=torch.float64, device=image.device)
         self._weights = self._squares.new_zeros(2)
-        self._least = image.min()
+        self._minimum = image.min()
 
-    @property
-    def _started(self) -> tuple[Tensor, Bands]:
-        """The first image, and the bands that images are compared in."""
+    def _reference(self) -> tuple[Tensor, Bands]:
+        """The first image, and the bands of its frequencies."""
         if self._first is None:
             raise ValueError("no images yet")
         return self._first, frequency_bands(tuple(self._first.shape), self._first.device)
 
     @property
     def image(self) -> Tensor:
-        """Mean image, float64.
+        """Mean image (*image), float64.
 
         Raises:
             ValueError: There was no image.
         """
-        first, _ = self._started
+        first, _ = self._reference()
         return first.double() + self._sum / self._weights[0]
 
     @property
     def scatter(self) -> Tensor:
-        """(band,) mean squared difference of images from their mean, summed over coefficients."""
-        _, bands = self._started
-        middle = (self._sum / self._weights[0])[None]
-        return (self._squares / self._weights[0] - bands.inner(middle, middle)[0]).clamp_min(0)
+        """(band,) mean squared deviation of images from their mean, summed over coefficients.
 
-    def result(self) -> Average:
-        """The mean of images that are independent of each other.
+        Raises:
+            ValueError: There was no image.
+        """
+        _, bands = self._reference()
+        mean = (self._sum / self._weights[0])[None]
+        return (self._squares / self._weights[0] - bands.inner(mean, mean)[0]).clamp_min(0)
 
-        Its `chance` is 0 for a single image: nothing tells.
+    def result(self) -> MeanEstimate:
+        """The mean, with the variance that it has when the images are independent.
+
+        The variance of a weighted mean is ``scatter * q / (1 - q)`` with
+        ``q = sum w^2 / (sum w)^2``; for equal weights that is the scatter over ``n - 1``. It is 0
+        for a single image, which gives no estimate of it.
         """
         total, squares = self._weights
-        share = squares / total**2
-        chance = torch.where(share < 1, self.scatter * share / (1 - share), 0.0)
-        return Average(self.image, chance, self._least)
+        q = squares / total**2
+        variance = torch.where(q < 1, self.scatter * q / (1 - q), 0.0)
+        return MeanEstimate(self.image, variance, self._minimum)
 
     @property
     def count(self) -> float:
@@ -112,9 +117,9 @@ class Averaging:
         return 0.0 if self._first is None else float(self._weights[0])
 
     @property
-    def least(self) -> Tensor:
-        """The smallest value of any image."""
-        return self._least
+    def minimum(self) -> Tensor:
+        """Smallest value of any image, a scalar."""
+        return self._minimum
 
     def dump(self) -> dict[str, Tensor]:
         """Tensors that `restore` takes."""
@@ -122,12 +127,12 @@ class Averaging:
             return {}
         return {
             "first": self._first, "sum": self._sum, "squares": self._squares,
-            "weights": self._weights, "least": self._least,
+            "weights": self._weights, "minimum": self._minimum,
         }  # fmt: skip
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `dump` gave."""
+        """Continue from what `dump` returned."""
         self._first = tensors.get("first")
         if self._first is not None:
             self._sum, self._squares = tensors["sum"], tensors["squares"]
-            self._weights, self._least = tensors["weights"], tensors["least"]
+            self._weights, self._minimum = tensors["weights"], tensors["minimum"]

@@ -1,4 +1,4 @@
-"""What a run reports about itself: how far its samples can be trusted."""
+"""Figures of the certificate: weights, residual ratio, chi-squared, training distance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["data_fit", "ladder_report", "training_distance_report"]
 
-# Samples that are compared with training images: they differ little in this.
+# Samples that are compared with the training images. Two are enough: the distance differs little
+# between samples of one posterior.
 _COMPARED = 2
 
 
@@ -47,16 +48,16 @@ def ladder_report(infos: Sequence[Info], n: int, *, weighted: bool) -> dict[str,
             "weighted_levels": sum(info.weight_power == 1 for info in path),
             "resamplings": sum(info.resampled for info in path),
         }
-    return report | _surprise(path) | _swap_rates(infos)
+    return report | _residual_ratios(path) | _swap_rates(infos)
 
 
-def _surprise(path: Sequence[Info]) -> dict[str, Any]:
-    """What the data say of the prior on the way, for samplers that measure it."""
+def _residual_ratios(path: Sequence[Info]) -> dict[str, Any]:
+    """Residual ratio by level and its largest reliable value, for samplers that measure it."""
     if all(math.isnan(info.residual_ratio) for info in path):
         return {}
     report: dict[str, Any] = {"residual_ratio": [info.residual_ratio for info in path]}
-    certain = reliable_residual_ratio(path)
-    return report | ({} if certain is None else {"residual_ratio_max": certain})
+    largest = reliable_residual_ratio(path)
+    return report | ({} if largest is None else {"residual_ratio_max": largest})
 
 
 def _swap_rates(infos: Sequence[Info]) -> dict[str, Any]:
@@ -69,21 +70,20 @@ def _swap_rates(infos: Sequence[Info]) -> dict[str, Any]:
 
 
 def training_distance_report(prior: Prior, samples: Tensor) -> dict[str, float]:
-    """How unlike the training images of the prior samples are; nothing where it cannot tell.
+    """Mean distance of samples from the prior's training images; empty without such a measure.
 
-    Samples, not their mean: that is smoother than any image. Where the data say little, the prior
-    fills samples with what it knows, so this is a lower bound for the object.
+    Samples are compared, since their mean is smoother than any training image. Where the data
+    constrain the image little, samples resemble the training images, so that the figure is a lower
+    bound of the distance of the object.
 
     Args:
         prior: The prior.
         samples: Samples (n, channel, *space).
     """
-    found = (
-        prior.training_distance(samples[:_COMPARED])
-        if isinstance(prior, TrainingDistance)
-        else None
-    )
-    return {} if found is None else {"prior_distance": float(found.mean())}
+    if not isinstance(prior, TrainingDistance):
+        return {}
+    distance = prior.training_distance(samples[:_COMPARED])
+    return {} if distance is None else {"prior_distance": float(distance.mean())}
 
 
 def data_fit(likelihood: Likelihood, mean: Tensor, samples: Tensor, chunk: int) -> dict[str, float]:
@@ -97,7 +97,7 @@ def data_fit(likelihood: Likelihood, mean: Tensor, samples: Tensor, chunk: int) 
         likelihood: The measurement and its noise.
         mean: Posterior mean (channel, *space).
         samples: Samples (n, channel, *space).
-        chunk: How many samples are handled at once.
+        chunk: Number of samples that are handled at once.
     """
     parts = torch.split(samples, chunk)
     chi2 = torch.cat([likelihood.chi2(part) for part in parts])

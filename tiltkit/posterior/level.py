@@ -1,4 +1,4 @@
-"""What a sampler reports about each noise level."""
+"""The record that a sampler keeps of each noise level."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ RENAMED = {
     "temper_min": "weight_power_min",
 }
 
-# Degrees of freedom from which on chance moves the misfit by less than a twentieth.
+# Fewest degrees of freedom for a residual ratio with a standard error sqrt(2 / dof) below 5 %.
 MIN_DOF = 1000.0
-# Share of them among all values from which on particles keep up with the data. Measured: below it
-# the misfit of held-out heads scatters between 1 and 4, above it between 0.9 and 1.5.
+# Smallest dof / dimension for a residual ratio that depends on the prior alone. At the first levels
+# particles lag behind the data. Measured on held-out heads: below this fraction the ratio scatters
+# between 1 and 4, above it between 0.9 and 1.5.
 MIN_DOF_FRACTION = 0.015
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What happened on one level.
+    """Figures of one noise level.
 
     Attributes:
-        noise_level: Of the prior, in the prior's units (variance-exploding convention).
+        noise_level: Noise level of the prior, in the prior's units (variance-exploding convention).
         ess: Effective sample size before resampling; that of the exact weights, even when they
             were flattened or left out.
         log_evidence: Estimate of the log ratio of normalisers of this level and the one before.
-        kl: What the level adds to the KL bound of unweighted particles.
+        kl: The level's term of the bound on the KL divergence of unweighted particles.
         weight_power: Power of the weights that was used; 1 is exact, 0 leaves them out.
-        resampled: Whether particles were resampled.
-        final: Whether the particles follow the last target, so that they count as samples.
+        resampled: True when particles were resampled.
+        final: True when the particles follow the last target, so that they count as samples.
         residual_ratio: Squared residual of the data at the denoised images over its value expected
             from the prior at this noise level: 1 for images of the prior. NaN where not measured.
         dof: Degrees of freedom of the denoised images: trace of the denoiser's Jacobian. The
@@ -60,14 +61,14 @@ class Info:
 
 
 def reliable_residual_ratio(infos: Sequence[Info]) -> float | None:
-    """The largest misfit that neither chance nor haste explains; None where there is none.
+    """The largest statistically reliable residual ratio; None where no level has one.
 
-    Only levels count at which the denoised image has many degrees of freedom. At the first levels,
-    where it has next to none, particles still lag behind the data, which says nothing of the prior.
+    A level counts when its denoised images have at least `MIN_DOF` degrees of freedom and they are
+    at least `MIN_DOF_FRACTION` of the dimension.
     """
-    certain = [
+    reliable = [
         info.residual_ratio
         for info in infos
         if info.dof >= MIN_DOF and info.dof_fraction >= MIN_DOF_FRACTION
     ]
-    return max(certain, default=None)
+    return max(reliable, default=None)

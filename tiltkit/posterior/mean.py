@@ -1,4 +1,4 @@
-"""The posterior mean, from samples and from what the way to them leaves to expect."""
+"""The posterior mean, from samples and from denoised means (Rao-Blackwell)."""
 
 from __future__ import annotations
 
@@ -8,76 +8,79 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tiltkit.posterior.average import Average, Averaging
+from tiltkit.posterior.average import MeanEstimate, StreamingMean
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["PosteriorMean", "shrunk"]
+__all__ = ["PosteriorMean", "shrink"]
 
 
 class PosteriorMean:
-    """A mean with less chance in it than that of a few samples.
+    """Estimate of E[x0 | y] with less variance than the mean of a few samples.
 
-    A particle at a high noise level says little of its image; what it leaves to expect, given the
-    data, differs less from particle to particle than samples do, and has the same mean (law of
-    total expectation; Rao and Blackwell). On the way down the mean of these expectations wanders:
-    by chance, since every level fixes more detail of every particle at random, and because early
-    expectations are only roughly right. How far chance moves it is known from the particles, so
-    that the estimate follows each level only by what is beyond that, see `shrunk`.
+    By the law of total expectation, E[x0 | y] is the mean of the denoised means E[x0 | x_a, y]
+    over the particles x_a of any noise level ``a``. At high noise levels these vary less from
+    particle to particle than samples do (Rao-Blackwell). They are more biased there, since the
+    likelihood given x_a is approximate.
 
-    With many samples chance moves little, and the estimate is their mean.
+    The estimate therefore starts from the denoised means of the first level and is moved towards
+    those of each later level, and at last towards the samples. In each band of spatial frequency
+    it moves only by the part of the difference that the sampling variance does not explain: see
+    `shrink`. With many samples their variance is small, and the estimate is their mean.
     """
 
     def __init__(self) -> None:
-        self._expected: Average | None = None
-        self._samples, self._rounds = Averaging(), Averaging()
+        self._denoised: MeanEstimate | None = None
+        self._samples, self._rounds = StreamingMean(), StreamingMean()
 
-    def expect(self, new: Average) -> None:
-        """Take in the mean of what the particles of a level leave to expect."""
-        self._expected = new if self._expected is None else shrunk(self._expected, new)
+    def add_denoised_mean(self, new: MeanEstimate) -> None:
+        """Take in the mean of E[x0 | x_a, y] over the particles of the next noise level."""
+        self._denoised = new if self._denoised is None else shrink(self._denoised, new)
 
-    def collect(self, images: Tensor) -> None:
-        """Take in a round of samples (particle, *image), which need not differ much from others."""
+    def add_samples(self, images: Tensor) -> None:
+        """Take in a round of samples (particle, *image); rounds may be correlated."""
         ones = torch.ones(len(images), dtype=torch.float64, device=images.device)
         self._samples.add(images, ones)
         self._rounds.add(images.mean(0, keepdim=True), ones[:1])
 
     @property
     def image(self) -> Tensor:
-        """The estimate (*image), float64; the mean of samples where nothing else is known.
+        """The estimate (*image), float64; the mean of the samples without any denoised mean.
 
         Raises:
             ValueError: There were no samples.
         """
-        samples = self._of_samples()
-        if self._expected is None:
+        samples = self._sample_mean()
+        if self._denoised is None:
             return samples.image
-        mean = shrunk(self._expected, samples)
-        # Bands move by themselves, which may take a mean of positive images below zero.
-        return mean.image.clamp_min(mean.least)
+        mean = shrink(self._denoised, samples)
+        # Each band moves by its own factor, which may take a mean of positive images below zero.
+        return mean.image.clamp_min(mean.minimum)
 
-    def _of_samples(self) -> Average:
-        """The mean of all rounds.
+    def _sample_mean(self) -> MeanEstimate:
+        """Mean of the samples of all rounds, and its sampling variance by band.
 
-        Independent rounds scatter by as much as each is uncertain. What they scatter less, they
-        have in common, and it does not average out. A single particle tells nothing of chance.
+        The mean of one round of ``n`` particles has the variance ``scatter / (n - 1)``. The part of
+        it that the rounds do not show among themselves is common to all of them and does not
+        average out; at the least, the variance is that of independent rounds. A single particle
+        gives no estimate of a variance: 0.
         """
         rounds = self._rounds.count
-        others = self._samples.count / max(rounds, 1) - 1
-        of_one = self._samples.scatter * (1 / others if others > 0 else 0.0)
-        chance = torch.maximum(of_one - self._rounds.scatter, of_one / rounds)
-        return Average(self._samples.image, chance, self._samples.least)
+        dof = self._samples.count / max(rounds, 1) - 1
+        per_round = self._samples.scatter * (1 / dof if dof > 0 else 0.0)
+        variance = torch.maximum(per_round - self._rounds.scatter, per_round / rounds)
+        return MeanEstimate(self._samples.image, variance, self._samples.minimum)
 
     def dump(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Tensors and numbers that `restore` takes."""
         parts = {"samples": self._samples.dump(), "rounds": self._rounds.dump()}
-        if self._expected is not None:
-            parts["expected"] = asdict(self._expected)
+        if self._denoised is not None:
+            parts["denoised"] = asdict(self._denoised)
         return {f"{p}.{name}": t for p, part in parts.items() for name, t in part.items()}, {}
 
     def restore(self, tensors: Mapping[str, Tensor], _numbers: Mapping[str, int]) -> None:
-        """Put back what `dump` gave."""
+        """Continue from what `dump` returned."""
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {
@@ -87,25 +90,25 @@ class PosteriorMean:
 
         self._samples.restore(part("samples."))
         self._rounds.restore(part("rounds."))
-        expected = part("expected.")
-        self._expected = Average(**expected) if expected else None
+        denoised = part("denoised.")
+        self._denoised = MeanEstimate(**denoised) if denoised else None
 
 
-def shrunk(old: Average, new: Average) -> Average:
-    """The old mean, moved towards a newer one by what chance does not explain.
+def shrink(old: MeanEstimate, new: MeanEstimate) -> MeanEstimate:
+    """The old mean, moved towards a newer one by James-Stein shrinkage in each band.
 
-    Both have the same expectation but for what is wrong with the old one. In each band of ``k``
-    coefficients, ``d`` the difference and ``v`` by how much the new one's squared chance is larger,
-    by ``(1 - (1 - 2 / k) v / |d|^2) d``, or not at all where that is negative: the positive part of
-    James and Stein's estimator (Berkeley Symposium 1961) of what is wrong.
+    Both estimate the same mean; the old one may be biased. Their difference ``d`` in a band of
+    ``k`` coefficients estimates that bias, with the variance ``v`` by which the new estimate is
+    the less certain one. The old mean moves by ``max(1 - (1 - 2 / k) v / |d|^2, 0) d``: the
+    positive part of the estimator of James and Stein (4th Berkeley Symposium, 1961).
     """
     bands = old.bands
     difference = (new.image - old.image)[None]
-    moved = bands.inner(difference, difference)[0]
-    shrinking = (1 - 2 / bands.sizes(difference[0])).clamp_min(0)
-    more = (new.chance - old.chance).clamp_min(0)
-    follow = torch.where(moved > 0, 1 - shrinking * more / moved, 0.0).clamp(0, 1)
-    image = old.image + bands.scale(difference, bands.spread_out(follow.tolist()))[0]
-    # All of the way is the new mean, which may be the more certain one.
-    chance = torch.where(follow < 1, old.chance + follow.square() * more, new.chance)
-    return Average(image, chance, torch.minimum(old.least, new.least))
+    squares = bands.inner(difference, difference)[0]
+    shrinkage = (1 - 2 / bands.sizes(difference[0])).clamp_min(0)
+    excess = (new.variance - old.variance).clamp_min(0)
+    step = torch.where(squares > 0, 1 - shrinkage * excess / squares, 0.0).clamp(0, 1)
+    image = old.image + bands.scale(difference, bands.broadcast(step.tolist()))[0]
+    # A whole step gives the new mean, whose variance may be the smaller one.
+    variance = torch.where(step < 1, old.variance + step.square() * excess, new.variance)
+    return MeanEstimate(image, variance, torch.minimum(old.minimum, new.minimum))

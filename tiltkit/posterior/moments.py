@@ -9,7 +9,8 @@ from torch import Tensor
 
 __all__ = ["Moments", "Quantiles", "interpolate_quantile"]
 
-# Samples kept per pixel before the sketch of the quantiles halves itself.
+# Samples kept per pixel before the sketch of the quantiles halves itself: quantiles of at most 256
+# samples are exact, and a slice needs the memory of at most 256 images.
 CAPACITY = 256
 
 
@@ -31,7 +32,7 @@ class Moments:
         self.count, self._mean, self._squares = whole.count, whole._mean, whole._squares
 
     def merged(self, other: Moments) -> Moments:
-        """Those of the samples of both; neither is changed."""
+        """Moments of the samples of both; neither is changed."""
         both = Moments()
         if self._mean is None or self._squares is None or not other.count:
             both.count, both._mean, both._squares = self.count, self._mean, self._squares
@@ -51,7 +52,7 @@ class Moments:
         return {"mean": self._mean, "squares": self._squares}, {"count": self.count}
 
     def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, int]) -> None:
-        """Put back what `dump` gave."""
+        """Continue from what `dump` returned."""
         self._mean, self._squares = tensors.get("mean"), tensors.get("squares")
         self.count = numbers["count"]
 
@@ -66,8 +67,8 @@ class Moments:
         """Standard deviation with Bessel's correction, float64; NaN for a single sample.
 
         Args:
-            independent: How many of the samples are independent; all of them when None. Rounds of
-                moves make samples of the same particle alike.
+            independent: Number of independent samples; all of them when None. Samples of the same
+                particle in several rounds are correlated.
         """
         if self._squares is None:
             raise ValueError("no samples yet")
@@ -86,20 +87,20 @@ class Quantiles:
     def __init__(self) -> None:
         self._kept: list[Tensor] = []
         self._stride = 1
-        self._seen = 0
+        self._count = 0
 
     def add(self, images: Tensor) -> None:
         """Take in images (n, *image)."""
-        first = -self._seen % self._stride
+        first = -self._count % self._stride
         self._kept.extend(image[None] for image in images[first :: self._stride])
-        self._seen += len(images)
+        self._count += len(images)
         self._shrink()
 
     def merged(self, other: Quantiles) -> Quantiles:
-        """Those of the images of both, which have taken in about as many; neither is changed."""
+        """Sketch of the images of both, which hold about as many; neither is changed."""
         fine, coarse = sorted((self, other), key=lambda sketch: sketch._stride)
         both = Quantiles()
-        both._stride, both._seen = coarse._stride, self._seen + other._seen
+        both._stride, both._count = coarse._stride, self._count + other._count
         kept = fine._kept
         if kept and fine._stride < coarse._stride:
             every = coarse._stride // fine._stride
@@ -119,12 +120,12 @@ class Quantiles:
     def dump(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Tensors and numbers that `restore` takes."""
         kept = {"kept": torch.cat(self._kept)} if self._kept else {}
-        return kept, {"stride": self._stride, "seen": self._seen}
+        return kept, {"stride": self._stride, "count": self._count}
 
     def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, int]) -> None:
-        """Put back what `dump` gave."""
+        """Continue from what `dump` returned."""
         self._kept = list(torch.split(tensors["kept"], 1)) if "kept" in tensors else []
-        self._stride, self._seen = numbers["stride"], numbers["seen"]
+        self._stride, self._count = numbers["stride"], numbers["count"]
 
     def at(self, levels: Sequence[float]) -> dict[float, Tensor]:
         """Quantile images at levels in (0, 1).

@@ -1,4 +1,4 @@
-"""What the engine gives back for one slice."""
+"""The posterior of one slice, as the engine returns it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Outcome:
     Images are float32, planes (ny, nx) or volumes (nz, ny, nx).
 
     Attributes:
-        mean: Posterior mean, of the samples and of what the way to them left to expect: see
-            `tiltkit.posterior.mean`.
+        mean: Posterior mean, estimated from the samples and the denoised means E[x0 | x_a, y] of
+            all levels (Rao-Blackwell): see `tiltkit.posterior.mean`.
         std: Posterior standard deviation (spread).
         quantiles: Level to image, for `QUANTILES`.
         samples: Equally weighted posterior samples (n, *image).

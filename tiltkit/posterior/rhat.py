@@ -1,4 +1,4 @@
-"""Whether independent groups of particles agree: split R-hat and the samples they are worth."""
+"""Split R-hat of independent groups of particles, and their number of independent samples."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 from tiltkit.posterior.level import Info
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tiltkit.posterior.moments import Moments
 
 __all__ = ["split_rhat", "merge_levels"]
@@ -21,37 +23,37 @@ def split_rhat(
     particles: Sequence[int],
     shared_ancestry: float = 0.0,
 ) -> dict[str, float]:
-    """How many independent samples the mean is worth; R-hat where there are two or more groups.
+    """Number of independent samples, and split R-hat where there are two or more groups.
 
     Each group's collected rounds are split into an early and a late half, and the variance between
     the means of all halves is compared with that within them (Gelman and Rubin 1992; split as in
     Vehtari et al., Bayesian Analysis 2021, without ranks). Variances are summed over all pixels
-    before they are divided, because a pixel by itself has few samples. Rounds of one particle are
-    alike, so that only particles count as samples; a group of one tells nothing.
+    before they are divided, because a pixel by itself has few samples. Samples of one particle in
+    several rounds are correlated, so that only particles count as samples. R-hat is left out where
+    a group has a single particle.
 
     Args:
         halves: Moments of early and late samples of each group.
-        particles: Of each group. Few of them differ by chance, which ``rhat_limit`` allows.
+        particles: Number of particles of each group; ``rhat_limit`` is higher for few of them.
         shared_ancestry: Share of pairs of a group's particles with a common ancestor.
+
+    Returns:
+        Figures of the certificate by name: ``shared_ancestry``, ``independent_samples``; for two or
+        more groups ``runs``, ``rhat``, ``rhat_limit`` and ``rhat_pixels_95``, the 95 % quantile of
+        R-hat over pixels.
     """
-    worth = [_worth(n, shared_ancestry) for n in particles]
-    report = {"shared_ancestry": shared_ancestry, "independent_samples": sum(worth)}
+    independent = [_independent_samples(n, shared_ancestry) for n in particles]
+    report = {"shared_ancestry": shared_ancestry, "independent_samples": sum(independent)}
     n, runs = min(particles), len(halves)
     if runs < 2:
         return report
     report["runs"] = runs
-    split = [
-        (half.mean.cpu(), half.std(own).square().cpu())
-        for pair, own in zip(halves, particles, strict=True)
-        for half in pair if half.count
-    ]  # fmt: skip
-    within = torch.stack([variance for _, variance in split]).mean(0)
+    means, within = _variance_within(halves, particles)
     if n < 2 or float(within.sum()) <= 0:
         return report
-    means = torch.stack([mean for mean, _ in split])
     pooled = (1 - 1 / n) * within + means.var(0)
-    # The expected value, and three standard deviations of a variance of so few means.
-    limit = 1 - 1 / n + (1 + 3 * math.sqrt(2 / (runs - 1))) / min(worth)
+    # The expected value of R-hat^2 plus three standard errors of the variance between `runs` means.
+    limit = 1 - 1 / n + (1 + 3 * math.sqrt(2 / (runs - 1))) / min(independent)
     rhat = (pooled / within.clamp_min(1e-12 * float(within.max()))).sqrt().flatten().float()
     total = float(pooled.sum())
     groups = torch.stack([early.merged(late).mean.cpu() for early, late in halves])
@@ -64,15 +66,32 @@ def split_rhat(
     }
 
 
-def _worth(n: int, shared_ancestry: float) -> float:
-    """Independent samples whose mean is as certain: pairs of particles may be copies."""
+def _variance_within(
+    halves: Sequence[tuple[Moments, Moments]], particles: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Means (half, *image) of all halves with samples, and their average variance (*image)."""
+    split = [
+        (half.mean.cpu(), half.std(n).square().cpu())
+        for pair, n in zip(halves, particles, strict=True)
+        for half in pair if half.count
+    ]  # fmt: skip
+    means, variances = (torch.stack(images) for images in zip(*split, strict=True))
+    return means, variances.mean(0)
+
+
+def _independent_samples(n: int, shared_ancestry: float) -> float:
+    """Number of independent samples whose mean has the variance of that of ``n`` particles.
+
+    Pairs with a common ancestor count as fully correlated.
+    """
     return 1 / (1 / n + (1 - 1 / n) * shared_ancestry)
 
 
 def merge_levels(groups: Sequence[Sequence[Info]]) -> list[Info]:
-    """Levels of independent groups as those of all particles.
+    """Figures of each level over all independent groups: means, sums or extremes.
 
-    A group that ended earlier than others stands by at its last level.
+    Args:
+        groups: Levels of each group. One with fewer levels than others counts with its last one.
     """
     paths = [[info for info in infos if not info.final] for infos in groups]
     rounds = [[info for info in infos if info.final] for infos in groups]

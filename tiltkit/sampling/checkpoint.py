@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["CheckpointWriter", "Progress", "load", "save"]
 
 # A checkpoint with another number is one of another release.
-FORMAT = 4
+FORMAT = 5
 
 
 @dataclass

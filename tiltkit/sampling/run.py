@@ -135,7 +135,7 @@ class Group:
         """Add a level, and its samples where it has some, to the progress."""
         progress = self.progress
         if state.denoised_mean is not None:
-            progress.mean.expect(state.denoised_mean)
+            progress.mean.add_denoised_mean(state.denoised_mean)
         if info.final:
             rounds = sum(info.final for info in progress.infos)
             late = 2 * rounds >= _rounds(self.sampler)
@@ -144,7 +144,7 @@ class Group:
             progress.particles.add(x)
             progress.halves[late].add(images)
             progress.quantiles.add(images)
-            progress.mean.collect(images)
+            progress.mean.add_samples(images)
         progress.state, progress.network_calls = state, self.target.network_calls
         progress.infos.append(info)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import Tensor
 
-    from tiltkit.posterior.average import Average
+    from tiltkit.posterior.average import MeanEstimate
     from tiltkit.posterior.level import Info
     from tiltkit.sampling.gaussian.conditioning import LastNoise
     from tiltkit.sampling.particles.rng import ParticleRng
@@ -70,7 +70,7 @@ class State:
     likelihood_term: LikelihoodTerm | None = None
     mean_jacobian: float = 0.0
     shared_ancestry: float = 0.0
-    denoised_mean: Average | None = None
+    denoised_mean: MeanEstimate | None = None
 
     def kernel_variance(self, level: float) -> float:
         """Variance ``v`` of the prior's reverse kernel from this level a to a lower level b.

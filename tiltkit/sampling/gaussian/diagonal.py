@@ -66,7 +66,7 @@ class DiagonalConditioning:
         The error variance of a denoised image depends on the frequency more than on the eigenvalue.
         """
         if not isinstance(self._operator, FourierOperator):
-            return Bands.of(self._eig)
+            return Bands.by_eigenvalue(self._eig)
         bands = Bands.octaves(self._operator.frequency)
         if bands.labels is None or not self._complex:
             return bands
@@ -149,7 +149,7 @@ class DiagonalConditioning:
 
     def _residual_variance(self, variance: Sequence[float]) -> Tensor:
         """``noise_var + variance eig``: variance of the residual ``z - eig c``, over ``eig``."""
-        return self._noise_var + self.bands.spread_out(variance) * self._eig
+        return self._noise_var + self.bands.broadcast(variance) * self._eig
 
     def _energy(self, residual: Tensor, variances: Tensor) -> Tensor:
         """Potential with ``1/2 log det S`` for the residual ``z - eig c``, (particle,) float64."""

@@ -128,7 +128,7 @@ class IterativeConditioning:
     def _covariance(self, variance: Sequence[float]) -> tuple[Tensor | float, float]:
         """``C`` of the variances per band, and the noise variance in ``S``, as `_solve` needs."""
         largest = max(variance)
-        c = self.bands.spread_out(variance) if min(variance) < largest else largest
+        c = self.bands.broadcast(variance) if min(variance) < largest else largest
         return c, self._noise_at(largest)
 
     @cached_property

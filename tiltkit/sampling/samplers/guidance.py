@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tiltkit.posterior.average import Averaging
+from tiltkit.posterior.average import StreamingMean
 from tiltkit.sampling.jacobian import JacobianDiagonal, inner
 from tiltkit.sampling.particles.weights import normalised
 from tiltkit.sampling.state import LikelihoodTerm
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from tiltkit.posterior.average import Average
+    from tiltkit.posterior.average import MeanEstimate
     from tiltkit.sampling.gaussian.conditioning import Conditioning
     from tiltkit.sampling.particles.rng import ParticleRng
     from tiltkit.sampling.state import State
@@ -77,7 +77,7 @@ class Prediction:
     variance: Sequence[float]
     mean_jacobian: float
     band_jacobian: Sequence[float]
-    denoised_mean: Average | None = None
+    denoised_mean: MeanEstimate | None = None
 
 
 def predict_first(target: Target, level: float, rng: ParticleRng) -> Prediction:
@@ -119,7 +119,7 @@ def predict(
     log_ratio = term.potential.clone()  # -log h_a(x)
     curvature = JacobianDiagonal(target, conditioning.bands)
     jacobian, by_band = JacobianDiagonal(target), JacobianDiagonal(target, conditioning.bands)
-    denoised_mean, weights = Averaging(), normalised(state.log_weight)
+    denoised_mean, weights = StreamingMean(), normalised(state.log_weight)
     parts = []
     for rows in target.chunks():
         x, score, u = state.c[rows], state.score[rows], term.score[rows]
