@@ -1,4 +1,4 @@
-"""Runs the command line in this process, and scans small enough for tests."""
+"""The command line in the process of the tests, and small scans."""
 
 from __future__ import annotations
 

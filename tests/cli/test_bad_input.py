@@ -1,4 +1,4 @@
-"""Wrong input and wrong use: one or two lines with the way out, nothing left behind."""
+"""Wrong input and wrong use: a short error with a remedy, and no output."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_refused_with_a_way_out_and_leaves_no_trace(
+def test_bad_input_is_refused_with_a_hint_and_leaves_no_output(
     name: str, tilt: Tilt, tmp_path: Path
 ) -> None:
     changes, content, code, complaint = BAD[name]
@@ -158,7 +158,7 @@ def test_a_folder_that_may_not_be_entered_is_named(
         assert_refused(tilt(*command), 4, f"{scan} may not be read: permission denied")
 
 
-def test_an_existing_output_is_kept_unless_told_otherwise(
+def test_an_existing_output_is_replaced_with_overwrite_only(
     tilt: Tilt, scan: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.h5"
@@ -206,7 +206,7 @@ def test_a_full_disk_is_refused_before_any_sampling(
     assert [p.name for p in tmp_path.iterdir()] == ["scan.h5"]
 
 
-def test_debug_shows_where_an_error_comes_from(tilt: Tilt, tmp_path: Path) -> None:
+def test_debug_shows_the_traceback(tilt: Tilt, tmp_path: Path) -> None:
     done = tilt("--debug", "show", tmp_path / "no.h5")
     assert "Traceback" in done.err
     assert done.code == 4

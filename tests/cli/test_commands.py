@@ -1,4 +1,4 @@
-"""Commands that look at scans, results, parts and plugins."""
+"""Commands about scans, results, parts and plugins."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ def test_the_version_is_that_of_the_package(tilt: Tilt) -> None:
     assert tilt("--version").out.strip() == f"tiltkit {__version__}"
 
 
-def test_check_tells_what_would_be_done_and_writes_nothing(
-    tilt: Tilt, scan: Path, tmp_path: Path
-) -> None:
+def test_check_describes_the_run_and_writes_nothing(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
     done = tilt("check", "mri-recon", scan, "--prior", "gaussian")
     assert done.code == 0, done.err
     for part in ("coils", "noise level", "measured columns", "twisted", "time per network call"):
@@ -73,7 +71,7 @@ def test_check_tells_what_would_be_done_and_writes_nothing(
     assert {"code", "text", "assumed"} == found["notes"][0].keys()
 
 
-def test_show_tells_a_scan_from_a_result(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
+def test_show_distinguishes_a_scan_and_a_result(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
     assert "mri.fastmri" in tilt("show", scan).out
     out = tmp_path / "out.h5"
     tilt("run", "mri-recon", scan, "-o", out, *FAST)
@@ -95,14 +93,16 @@ def test_evaluate_prints_every_metric_beside_that_of_no_prior(
     assert figures["psnr"] is None, "infinite, which JSON does not know"
 
 
-def test_a_gate_that_is_none_is_refused_before_the_metrics(tilt: Tilt, tmp_path: Path) -> None:
+def test_an_invalid_gate_is_refused_before_the_metrics(tilt: Tilt, tmp_path: Path) -> None:
     none = tmp_path / "none.h5"
     done = tilt("evaluate", none, "--truth", none, "--fail-if", "psnr")
     assert done.code == 2
-    assert "'psnr' is not understood" in done.err
+    assert "'psnr' has the wrong form" in done.err
 
 
-def test_a_page_is_not_replaced_unasked(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
+def test_an_existing_page_is_replaced_with_overwrite_only(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out.h5"
     tilt("run", "mri-recon", scan, "-o", out, *FAST)
     assert tilt("report", out).code == 0

@@ -1,4 +1,4 @@
-"""``tiltkit export`` and ``run --write``: files that other programs read as they should."""
+"""``tiltkit export`` and ``run --write``: files for other programs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def test_tiff_stacks_hold_mean_and_spread_with_the_pixel_size(
             assert np.array_equal(stack[index], getattr(read_estimate(out, index), field))
 
 
-def test_an_export_is_not_replaced_unasked(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
+def test_an_existing_export_is_replaced_with_overwrite_only(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out.h5"
     assert tilt("run", "mri-recon", scan, "-o", out, *FAST).code == 0
     assert tilt("export", out).code == 0
@@ -94,9 +96,7 @@ def test_options_of_the_task_are_options_of_the_command(
     assert np.array_equal(read_estimate(plain, 0).mean, read_estimate(cropped, 0).mean)
 
 
-def test_an_option_that_neither_command_nor_task_has_names_the_nearest(
-    tilt: Tilt, scan: Path
-) -> None:
+def test_the_error_for_an_unknown_option_has_the_nearest_name(tilt: Tilt, scan: Path) -> None:
     assert "'scale'" in tilt("run", "mri-recon", scan, "--scales", "2").err
     assert "--samples" in tilt("run", "mri-recon", scan, "--sample", "2").err
     assert "no value" in tilt("run", "mri-recon", scan, "--scale").err

@@ -1,4 +1,4 @@
-"""No command replaces a file that it was not asked to replace, and batches go on."""
+"""Outputs replace no other file, and batches continue after a failure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def result(tilt: Tilt, scan: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kept", ["out.html", "out.tif", "out.std.tif"])
-def test_files_beside_the_result_are_not_replaced_unasked(
+def test_pages_and_exports_are_replaced_with_overwrite_only(
     tilt: Tilt, scan: Path, tmp_path: Path, kept: str
 ) -> None:
     (tmp_path / kept).write_text("precious")
@@ -50,7 +50,7 @@ def test_the_page_of_a_result_is_not_the_result(tilt: Tilt, scan: Path, tmp_path
     assert not out.exists()
 
 
-def test_what_is_read_is_never_replaced(
+def test_an_input_or_recipe_is_never_replaced(
     tilt: Tilt, scan: Path, result: Path, tmp_path: Path
 ) -> None:
     recipe = tmp_path / "recipe.toml"
@@ -69,9 +69,7 @@ def test_what_is_read_is_never_replaced(
         assert (recipe.read_bytes(), result.read_bytes()) == before
 
 
-def test_an_output_must_be_a_file_with_a_possible_name(
-    tilt: Tilt, scan: Path, tmp_path: Path
-) -> None:
+def test_an_output_must_be_a_file_with_a_valid_name(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
     for name, complaint in (
         ("/dev/null", "no regular file"),
         (tmp_path / ("x" * 250), "no name for a file"),
@@ -83,7 +81,7 @@ def test_an_output_must_be_a_file_with_a_possible_name(
     assert Path("/dev/null").is_char_device()
 
 
-def test_a_batch_goes_on_behind_a_bad_file(tilt: Tilt, scan_of: Any, tmp_path: Path) -> None:
+def test_a_batch_continues_after_a_bad_file(tilt: Tilt, scan_of: Any, tmp_path: Path) -> None:
     bad, good = tmp_path / "bad.h5", scan_of(tmp_path / "good.h5")
     bad.write_bytes(b"no scan")
     done = tilt("run", "mri-recon", bad, good, "-o", tmp_path, *FAST)
@@ -92,7 +90,7 @@ def test_a_batch_goes_on_behind_a_bad_file(tilt: Tilt, scan_of: Any, tmp_path: P
     assert (tmp_path / "good.posterior.h5").exists()
 
 
-def test_a_batch_goes_on_behind_a_plugin_that_fails(
+def test_a_batch_continues_after_a_plugin_fails(
     tilt: Tilt, scan_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tiltkit_mri.task import MriRecon
@@ -106,11 +104,11 @@ def test_a_batch_goes_on_behind_a_plugin_that_fails(
     monkeypatch.setattr(MriRecon, "open", fail)
     done = tilt("run", "mri-recon", *scans, "-o", tmp_path, *FAST)
     assert done.code == 1
-    assert f"{scans[0]}: Something unexpected happened" in done.err
+    assert f"{scans[0]}: Unexpected error" in done.err
     assert (tmp_path / "b.posterior.h5").exists()
 
 
-def test_a_batch_whose_reader_has_gone_stops_without_a_word(scan_of: Any, tmp_path: Path) -> None:
+def test_a_batch_with_a_closed_pipe_as_output_stops_silently(scan_of: Any, tmp_path: Path) -> None:
     scans = [str(scan_of(tmp_path / f"{name}.h5")) for name in "ab"]
     reader, writer = os.pipe()
     os.close(reader)
@@ -139,7 +137,7 @@ def test_files_in_a_folder_that_is_read_are_not_replaced(tilt: Tilt, tmp_path: P
     assert part.read_text() == "precious"
 
 
-def test_a_stopped_batch_goes_on_with_what_is_missing(
+def test_a_stopped_batch_resumes_with_the_missing_results(
     tilt: Tilt, scan_of: Any, tmp_path: Path
 ) -> None:
     scans = [scan_of(tmp_path / f"{name}.h5") for name in "ab"]
@@ -166,7 +164,7 @@ def test_a_stopped_batch_goes_on_with_what_is_missing(
     assert (tmp_path / "a.posterior.h5").read_bytes() != first
 
 
-def test_resuming_replaces_no_half_of_a_pair(
+def test_resuming_replaces_no_existing_file_of_a_writer(
     tilt: Tilt, scan: Path, result: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "out.tif").write_text("precious")
@@ -179,7 +177,7 @@ def test_resuming_replaces_no_half_of_a_pair(
     assert (tmp_path / "out.std.tif").exists()
 
 
-def test_resuming_takes_no_page_or_stack_of_the_result_before_for_one_of_this(
+def test_resuming_replaces_pages_and_stacks_of_an_earlier_result_with_overwrite_only(
     tilt: Tilt, scan: Path, tmp_path: Path
 ) -> None:
     out, beside = tmp_path / "out.h5", ("out.html", "out.tif", "out.std.tif")
@@ -198,7 +196,7 @@ def test_resuming_takes_no_page_or_stack_of_the_result_before_for_one_of_this(
     assert [(tmp_path / name).read_bytes() for name in beside] == fresh
 
 
-def test_a_newer_unfinished_result_is_not_passed_over(
+def test_resuming_refuses_a_complete_result_beside_a_newer_unfinished_one(
     tilt: Tilt, scan: Path, result: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "out.h5.part").write_bytes(result.read_bytes())
@@ -208,11 +206,11 @@ def test_a_newer_unfinished_result_is_not_passed_over(
 
 
 @pytest.mark.parametrize(("gate", "reason"), [
-    ("chi2", "not understood"), ("chi2>much", "not understood"), ("chi>2", "did you mean 'chi2'"),
+    ("chi2", "has the wrong form"), ("chi2>much", "has the wrong form"), ("chi>2", "did you mean 'chi2'"),
     ("verdict>1", "There is no figure or warning 'verdict'"),
     ("data_fit_narow", "did you mean 'data_fit_narrow'"),
 ])  # fmt: skip
-def test_a_gate_that_is_none_is_refused_before_the_run(
+def test_an_invalid_gate_is_refused_before_the_run(
     tilt: Tilt, scan: Path, tmp_path: Path, gate: str, reason: str
 ) -> None:
     done = tilt("run", "mri-recon", scan, "-o", tmp_path / "out.h5", "--fail-if", gate, *FAST)
@@ -221,7 +219,7 @@ def test_a_gate_that_is_none_is_refused_before_the_run(
     assert not (tmp_path / "out.h5").exists()
 
 
-def test_a_gate_holds_where_nothing_is_known_or_anything_warns(
+def test_a_gate_holds_for_a_missing_figure_and_for_any_warning(
     tilt: Tilt, scan: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.h5"
@@ -273,7 +271,7 @@ def test_an_unfinished_result_is_not_exported(
     assert not (tmp_path / "out.tif").exists()
 
 
-def test_a_repeated_run_says_that_the_scan_is_another_one(
+def test_a_repeated_run_notes_that_the_scan_has_changed(
     tilt: Tilt, scan: Path, result: Path, tmp_path: Path
 ) -> None:
     again = ("run", "-c", result, "-o", tmp_path / "again.h5", "--overwrite")
@@ -299,7 +297,7 @@ def test_quality_changes_the_budget_of_an_earlier_result(
     assert "10 levels" in levels("--quality", "draft", "-s", "sampler.levels=8")
 
 
-def test_a_run_goes_on_and_is_repeated_with_the_same_prior_file_only(
+def test_a_run_is_resumed_and_repeated_with_the_same_prior_file_only(
     tilt: Tilt, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mixture, out, again = tmp_path / "known.npz", tmp_path / "out.h5", tmp_path / "again.h5"
@@ -326,7 +324,7 @@ def test_a_run_goes_on_and_is_repeated_with_the_same_prior_file_only(
     assert tilt("run", "-c", out, "-o", again, "--overwrite", "-s", "prior=gaussian").code == 0
 
 
-def test_a_run_goes_on_where_its_folder_was_moved_to(
+def test_a_run_can_be_resumed_after_its_folder_was_moved(
     tilt: Tilt, scan_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = tmp_path / "old", tmp_path / "new"

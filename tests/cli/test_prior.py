@@ -1,4 +1,4 @@
-"""``tiltkit prior``: judge, convert, fetch and fit, from the command line."""
+"""``tiltkit prior``: check, convert, fetch and fit from the command line."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_patch_mixture_is_fitted_and_used(tilt: Tilt, images: Path, tmp_path: 
     ("convert", "in.png", "-o", "in.png"),
     ("fit-patches", "in.png", "-o", "in.png"),
 ])  # fmt: skip
-def test_what_is_read_is_never_replaced(
+def test_an_input_is_never_replaced(
     tilt: Tilt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -132,7 +132,7 @@ def test_what_is_read_is_never_replaced(
     assert Path("in.png").read_text() == "precious"
 
 
-def test_a_page_that_is_there_is_not_replaced_unasked(tilt: Tilt, tmp_path: Path) -> None:
+def test_an_existing_page_is_replaced_with_overwrite_only(tilt: Tilt, tmp_path: Path) -> None:
     page = tmp_path / "gaussian.html"
     page.write_text("precious")
     command = ("prior", "check", "gaussian", *QUICK, "-o", page)

@@ -1,4 +1,4 @@
-"""The main job, end to end on small scans."""
+"""``tiltkit run`` from scan to result, on small scans."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_scan_becomes_a_result_and_a_page(tilt: Tilt, scan: Path, tmp_path: Pa
     assert {p.name for p in tmp_path.iterdir()} == {"scan.h5", "out.h5", "out.html"}
 
 
-def test_the_result_lands_in_the_current_folder_under_the_scans_name(
+def test_the_default_output_is_in_the_current_folder_with_the_name_of_the_scan(
     tilt: Tilt, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "here").mkdir()
@@ -53,7 +53,7 @@ def test_the_result_lands_in_the_current_folder_under_the_scans_name(
     assert Path("scan.posterior.h5").exists()
 
 
-def test_the_json_line_says_all_that_the_sentence_says(
+def test_the_json_line_has_all_facts_of_the_text_line(
     tilt: Tilt, scan: Path, tmp_path: Path
 ) -> None:
     done = tilt("run", "mri-recon", scan, "-o", tmp_path / "out.h5", "--json", *FAST)
@@ -64,7 +64,7 @@ def test_the_json_line_says_all_that_the_sentence_says(
     )
 
 
-def test_independent_runs_share_the_samples_and_say_how_well_they_agree(
+def test_independent_runs_share_the_samples_and_give_r_hat(
     tilt: Tilt, scan: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.h5"
@@ -91,7 +91,7 @@ def test_several_scans_go_into_a_folder(tilt: Tilt, scan_of: Any, tmp_path: Path
     assert (done.code, "is not a folder" in done.err) == (2, True)
 
 
-def test_a_run_that_fails_behind_a_checkpoint_leaves_nothing_in_the_way(
+def test_a_run_that_fails_after_a_checkpoint_leaves_no_files(
     tilt: Tilt, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = ("run", "mri-recon", scan, "-o", tmp_path / "out.h5", *FAST)
@@ -119,7 +119,9 @@ def test_a_result_repeats_itself(tilt: Tilt, scan: Path, tmp_path: Path) -> None
     assert not np.allclose(samples_of(first), samples_of(third))
 
 
-def test_a_recipe_file_sets_what_options_do_not(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
+def test_settings_of_a_recipe_file_and_of_options_are_combined(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
         'task = "mri-recon"\nprior = "gaussian"\nsamples = 5\n[sampler]\nlevels = 4\n'
@@ -140,7 +142,7 @@ def test_chosen_slices_only_are_done(tilt: Tilt, scan_of: Any, tmp_path: Path) -
     assert (done.code, "has 4" in done.err) == (2, True)
 
 
-def test_a_slice_that_cannot_be_used_shows_before_the_first_is_sampled(
+def test_an_unusable_slice_is_reported_before_the_first_is_sampled(
     tilt: Tilt, scan_of: Any, tmp_path: Path
 ) -> None:
     scan, out = scan_of(tmp_path / "scan.h5", n_slices=4), tmp_path / "out.h5"
@@ -191,7 +193,7 @@ def test_a_met_gate_gives_exit_code_three_and_keeps_the_result(
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_goes_on_and_gives_the_same_samples(
+def test_a_resumed_run_gives_the_same_samples(
     tilt: Tilt, scan_of: Any, tmp_path: Path, how: signal.Signals
 ) -> None:
     scan, out, whole = scan_of(tmp_path / "s.h5", n_slices=4), tmp_path / "o.h5", tmp_path / "w.h5"
@@ -221,7 +223,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same_samples(
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_slice_that_was_stopped_goes_on_at_its_last_level(
+def test_a_stopped_slice_is_resumed_at_its_last_level(
     tilt: Tilt, scan: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
     slow = (*FAST[:5], "sampler.levels=300", "-s", "sampler.collect=40")

@@ -80,7 +80,7 @@ def test_a_signal_that_other_code_swallows_or_changes_still_gives_130(
     assert capsys.readouterr().err.strip() == "Stopped."
 
 
-def test_a_stop_acts_between_two_events_of_a_run_and_a_second_signal_is_quiet(
+def test_a_stop_interrupts_between_two_events_and_a_second_signal_does_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done: list[object] = []
@@ -120,6 +120,6 @@ def test_a_signal_before_the_first_event_acts_at_once() -> None:
         list(until_stopped(events()))
 
 
-def test_a_signal_that_was_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_that_is_ignored_at_start_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     assert run(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGHUP)) == 0

@@ -1,4 +1,4 @@
-"""Threads of the CPU: how many there are, and what does not depend on them."""
+"""CPU threads: their default number, and results that do not depend on it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_a_batch_job_uses_its_processors_and_others_those_that_they_may_use(
+def test_the_default_is_the_processors_of_the_batch_job_or_of_the_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_threads(None)
@@ -39,7 +39,7 @@ def test_a_batch_job_uses_its_processors_and_others_those_that_they_may_use(
     assert torch.get_num_threads() == 2
 
 
-def test_a_number_that_the_user_gave_to_openmp_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_set_for_openmp_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
     set_threads(None)

@@ -69,7 +69,7 @@ def flip(scan: Path) -> None:
     ],
     ids=["cut", "flipped bits", "empty", "zeros", "text", "missing"],
 )
-def test_a_file_that_stays_as_it_is_and_cannot_be_read_is_a_bad_input(
+def test_an_unreadable_file_that_does_not_change_is_a_bad_input(
     spoil: Callable[[Path], Any], says: str, scan: Path
 ) -> None:
     spoil(scan)
@@ -198,7 +198,7 @@ def test_a_swmr_file_with_a_live_writer_is_growing_and_can_be_read_as_it_stands(
 
 
 @pytest.mark.parametrize("swmr", [True, False])
-def test_a_file_whose_writer_died_says_how_to_close_it(
+def test_the_error_for_a_file_of_a_dead_writer_has_the_command_that_closes_it(
     swmr: bool, writer: Callable[..., Path]
 ) -> None:
     path = writer(swmr=swmr, alive=False)
@@ -215,7 +215,7 @@ def test_a_file_that_another_process_has_locked_is_locked(writer: Callable[..., 
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENETUNREACH, errno.EMFILE])
-def test_a_disk_that_fails_on_opening_is_no_damage(
+def test_a_disk_error_on_opening_is_not_reported_as_damage(
     number: int, scan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -228,13 +228,13 @@ def test_a_disk_that_fails_on_opening_is_no_damage(
     assert error.transient
 
 
-def test_a_disk_that_fails_on_reading_is_no_damage(scan: Path) -> None:
+def test_a_disk_error_on_reading_is_not_reported_as_damage(scan: Path) -> None:
     with pytest.raises(MachineError) as caught, open_hdf5(scan):
         raise OSError("Can't synchronously read data (file read failed: errno = 5, buf = 0x1)")
     assert str(scan) in caught.value.message
 
 
-def test_a_file_that_may_not_be_read_says_whom_to_ask(
+def test_the_error_for_missing_permission_names_the_owner(
     scan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -246,5 +246,5 @@ def test_a_file_that_may_not_be_read_says_whom_to_ask(
     assert "owner" in error.hint
 
 
-def test_the_error_of_a_growing_file_is_never_to_copy_it_again() -> None:
+def test_the_hint_for_a_growing_file_is_never_to_copy_it_again() -> None:
     assert "copy" not in growing(Path("scan.h5")).hint

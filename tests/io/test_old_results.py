@@ -14,7 +14,7 @@ from tiltkit.report import write_report
 OLD = Path(__file__).parent / "data" / "result_0_1.h5"
 
 
-def test_the_figures_of_an_old_result_have_their_present_names() -> None:
+def test_the_figures_of_an_old_result_have_their_current_names() -> None:
     found = read_diagnostics_of(OLD, 0)
     assert found["residual_ratio_max"] == pytest.approx(4.99, abs=0.01)
     assert {"residual_ratio", "weight_power", "weight_power_min"} <= found.keys()

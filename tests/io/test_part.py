@@ -44,7 +44,7 @@ def stopped_while_made(tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_a_run_that_was_killed_while_it_made_its_file_is_no_obstacle(
+def test_a_run_can_start_after_one_that_was_killed_while_it_created_its_file(
     tmp_path: Path,
     start: Start,
     outcome: Make,
@@ -58,7 +58,7 @@ def test_a_run_that_was_killed_while_it_made_its_file_is_no_obstacle(
     assert list(tmp_path.iterdir()) == [result]
 
 
-def test_finished_slices_outlive_a_kill_while_an_overwriting_run_made_its_file(
+def test_finished_slices_survive_a_kill_while_an_overwriting_run_creates_its_file(
     tmp_path: Path, start: Start, outcome: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped_while_made(tmp_path, start, monkeypatch)
@@ -71,7 +71,7 @@ def test_finished_slices_outlive_a_kill_while_an_overwriting_run_made_its_file(
         assert not (tmp_path / "out.h5.part.new").exists()
 
 
-def test_an_error_while_the_file_is_made_leaves_nothing(
+def test_an_error_while_the_file_is_created_leaves_nothing(
     tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_arguments: object) -> None:
@@ -115,7 +115,7 @@ def test_an_unfinished_file_of_an_older_release_that_holds_no_slice_is_replaced_
     np.testing.assert_array_equal(read_estimate(result, 2).mean, outcome(2).mean)
 
 
-def test_a_damaged_file_that_may_hold_slices_is_not_thrown_away(
+def test_a_damaged_file_that_may_hold_slices_is_kept(
     tmp_path: Path, start: Start, outcome: Make
 ) -> None:
     with start() as writer:
@@ -130,7 +130,7 @@ def test_a_damaged_file_that_may_hold_slices_is_not_thrown_away(
 
 @pytest.mark.skipif(not Path("../shared/cases/pipeline").is_dir(), reason="needs its files")
 @pytest.mark.parametrize("how", ["SIGKILL_during_creation", "SIGTERM_during_creation_96bytes"])
-def test_what_real_stops_left_is_replaced(
+def test_files_of_stops_during_creation_are_replaced(
     tmp_path: Path, start: Start, outcome: Make, how: str
 ) -> None:
     left = Path(f"../shared/cases/pipeline/result_part_after_{how}.h5.part")
@@ -186,7 +186,7 @@ AT_ONCE = """
 @needs_locks
 @pytest.mark.parametrize("how", ["fresh", "resume", "overwrite"])
 @pytest.mark.parametrize("left", ["left", "nothing"])
-def test_of_processes_that_begin_at_once_one_makes_the_file(
+def test_of_processes_that_start_together_one_creates_the_file(
     tmp_path: Path, how: str, left: str
 ) -> None:
     command = [sys.executable, "-c", textwrap.dedent(AT_ONCE), str(tmp_path), how, left]

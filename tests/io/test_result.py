@@ -38,7 +38,7 @@ def run_tool(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_what_is_written_is_read_back(result: Path, outcome: Make) -> None:
+def test_images_and_diagnostics_are_read_back_as_written(result: Path, outcome: Make) -> None:
     wrote, read = outcome(1), read_estimate(result, 1)
     for name in ("mean", "std", "samples", "baseline"):
         np.testing.assert_array_equal(getattr(read, name), getattr(wrote, name))
@@ -194,7 +194,7 @@ def test_an_existing_result_is_kept_until_the_new_one_is_complete(
     np.testing.assert_array_equal(read_estimate(result, 0).mean, outcome(9).mean)
 
 
-def test_finished_slices_of_a_stopped_run_are_not_lost_by_accident(
+def test_finished_slices_of_a_stopped_run_are_replaced_with_overwrite_only(
     start: Start, outcome: Make
 ) -> None:
     with start() as writer:
@@ -338,7 +338,7 @@ def test_a_read_only_folder_is_refused(start: Start, tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-def test_reading_a_slice_that_is_not_there_says_so(start: Start, outcome: Make) -> None:
+def test_reading_a_missing_slice_is_an_error(start: Start, outcome: Make) -> None:
     with start() as writer:
         writer.write(0, outcome())
     with pytest.raises(InputError, match="not finished"):
@@ -359,7 +359,7 @@ def test_other_files_are_not_taken_for_results(tmp_path: Path) -> None:
         read_recipe(tmp_path / "c.h5")
 
 
-def test_a_flipped_byte_is_noticed(result: Path) -> None:
+def test_a_flipped_byte_is_detected(result: Path) -> None:
     with h5py.File(result) as file:
         offset = file["entry/data/data"].id.get_chunk_info(0).byte_offset
     damaged = bytearray(result.read_bytes())
@@ -402,9 +402,7 @@ def test_warnings_and_notes_are_read_back_as_they_were_written(start: Start, out
     assert stored[0]["code"] == "data_fit_wide"
 
 
-def test_records_that_a_later_release_extends_or_a_tool_spoils_are_read(
-    start: Start, outcome: Make
-) -> None:
+def test_records_with_unknown_fields_or_invalid_json_are_read(start: Start, outcome: Make) -> None:
     with start() as writer:
         for index in range(3):
             writer.write(index, outcome(diagnostics={"warnings": ()}))

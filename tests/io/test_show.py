@@ -46,7 +46,7 @@ def test_figures_that_differ_between_slices_are_shown_as_a_range(
     assert certificate == {"chi2": {"min": 0.5, "max": 1.5}, "network_calls": 98}
 
 
-def test_an_unfinished_result_says_how_far_it_is(
+def test_an_unfinished_result_shows_its_finished_slices(
     start: Callable[..., ResultWriter], outcome: Callable[..., Outcome]
 ) -> None:
     with start() as writer:
@@ -55,7 +55,7 @@ def test_an_unfinished_result_says_how_far_it_is(
 
 
 @pytest.mark.parametrize("place", [b"HEAP", b"SNOD", b"TREE", b"data_errors", b'"seed"', b"brain"])
-def test_a_result_whose_structure_is_damaged_is_called_so(result: Path, place: bytes) -> None:
+def test_a_result_with_damaged_structure_is_reported_as_damaged(result: Path, place: bytes) -> None:
     content = result.read_bytes()
     assert place in content
     result.write_bytes(content.replace(place, b"\xff" * len(place)))
@@ -63,7 +63,7 @@ def test_a_result_whose_structure_is_damaged_is_called_so(result: Path, place: b
         _ = describe(result), read_estimate(result, 0)
 
 
-def test_a_scan_whose_structure_is_damaged_is_called_so(tmp_path: Path) -> None:
+def test_a_scan_with_damaged_structure_is_reported_as_damaged(tmp_path: Path) -> None:
     path = tmp_path / "scan.h5"
     for place in (b"HEAP", b"SNOD", b"TREE"):
         with h5py.File(path, "w") as file:
@@ -73,7 +73,7 @@ def test_a_scan_whose_structure_is_damaged_is_called_so(tmp_path: Path) -> None:
             describe(path)
 
 
-def test_what_a_file_lacks_is_no_damage_and_no_mistake_of_a_reader_is(tmp_path: Path) -> None:
+def test_missing_datasets_and_errors_of_a_reader_are_not_reported_as_damage(tmp_path: Path) -> None:
     path = tmp_path / "scan.h5"
     h5py.File(path, "w").close()
     with pytest.raises(KeyError, match="kspace"), open_hdf5(path) as file:
@@ -82,9 +82,7 @@ def test_what_a_file_lacks_is_no_damage_and_no_mistake_of_a_reader_is(tmp_path: 
         raise RuntimeError("a mistake")
 
 
-def test_any_other_file_shows_its_datasets_and_who_reads_it(
-    tmp_path: Path, fake_plugins: Any
-) -> None:
+def test_any_other_file_shows_its_datasets_and_readers(tmp_path: Path, fake_plugins: Any) -> None:
     path = tmp_path / "scan.h5"
     with h5py.File(path, "w") as file:
         file["kspace"] = np.zeros((1, 2, 4, 4), np.complex64)

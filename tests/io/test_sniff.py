@@ -54,7 +54,7 @@ def test_the_reader_that_recognises_the_file_is_chosen(scan: Path, fake_plugins:
     assert find_reader(scan, plugins) is Kspace
 
 
-def test_a_fitting_file_name_comes_first(scan: Path, fake_plugins: Any) -> None:
+def test_readers_with_a_matching_file_name_are_tried_first(scan: Path, fake_plugins: Any) -> None:
     plugins = fake_plugins(
         "reader", {entry("any", patterns=("*.mrc",)): Anything, entry("mri"): Kspace}
     )
@@ -63,7 +63,7 @@ def test_a_fitting_file_name_comes_first(scan: Path, fake_plugins: Any) -> None:
     assert find_reader(other, plugins) is Anything
 
 
-def test_only_readers_that_give_the_right_thing_are_asked(scan: Path, fake_plugins: Any) -> None:
+def test_only_readers_of_the_right_kind_of_data_are_tried(scan: Path, fake_plugins: Any) -> None:
     plugins = fake_plugins("reader", {entry("ct", gives="ct"): Anything, entry("mri"): Kspace})
     assert find_reader(scan, plugins, gives="mri.kspace") is Kspace
     with pytest.raises(PluginError, match="No plugin reads em"):
@@ -90,7 +90,7 @@ def test_a_reader_that_fails_does_not_stop_the_others(
     assert find_reader(scan, plugins) is Kspace
 
 
-def test_readers_that_fail_are_named_with_the_reason_where_no_other_knows_the_file(
+def test_the_error_for_an_unknown_file_lists_failing_readers_with_reasons(
     scan: Path, fake_plugins: Any
 ) -> None:
     def raising(error: Exception) -> Any:
@@ -113,7 +113,7 @@ def test_readers_that_fail_are_named_with_the_reason_where_no_other_knows_the_fi
     )
 
 
-def test_links_that_lead_nowhere_are_named(tmp_path: Path, fake_plugins: Any) -> None:
+def test_broken_links_are_listed(tmp_path: Path, fake_plugins: Any) -> None:
     path = tmp_path / "scan.nxs"
     with h5py.File(path, "w") as file:
         file["entry/angles"] = np.zeros(3)
@@ -122,7 +122,7 @@ def test_links_that_lead_nowhere_are_named(tmp_path: Path, fake_plugins: Any) ->
         find_reader(path, fake_plugins("reader", {entry("mri"): Kspace}))
 
 
-def test_an_unknown_layout_is_explained_by_what_is_inside(
+def test_the_error_for_an_unknown_layout_lists_the_datasets(
     tmp_path: Path, fake_plugins: Any
 ) -> None:
     path = tmp_path / "other.h5"
@@ -149,7 +149,7 @@ def test_files_that_are_not_hdf5_are_refused(
         find_reader(path, fake_plugins("reader", {entry("mri"): Kspace}))
 
 
-def test_a_truncated_file_is_called_truncated(scan: Path, fake_plugins: Any) -> None:
+def test_a_truncated_file_is_reported_as_truncated(scan: Path, fake_plugins: Any) -> None:
     scan.write_bytes(scan.read_bytes()[:-300])
     with pytest.raises(InputError, match="truncated"):
         find_reader(scan, fake_plugins("reader", {entry("mri"): Kspace}))

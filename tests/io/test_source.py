@@ -26,7 +26,7 @@ def test_an_input_that_grows_has_changed(source: Path, tmp_path: Path) -> None:
         check_unchanged(source, before, sha256)
 
 
-def test_an_input_that_is_saved_again_as_it_was_has_not_changed(
+def test_an_input_that_is_saved_again_with_the_same_content_has_not_changed(
     source: Path, tmp_path: Path
 ) -> None:
     before, sha256 = stamp(source), digest(source)
@@ -44,7 +44,7 @@ def test_a_new_file_changes_a_folder(tmp_path: Path) -> None:
         check_unchanged(tmp_path, before)
 
 
-def test_an_input_that_was_removed_has_not_changed_for_who_has_it_open(tmp_path: Path) -> None:
+def test_a_removed_input_that_is_open_has_not_changed(tmp_path: Path) -> None:
     scan = tmp_path / "scan"
     scan.write_text("kspace")
     before = stamp(scan)
@@ -52,7 +52,7 @@ def test_an_input_that_was_removed_has_not_changed_for_who_has_it_open(tmp_path:
     check_unchanged(scan, before)
 
 
-def test_files_and_folders_are_inputs_and_nothing_else_is(source: Path, tmp_path: Path) -> None:
+def test_only_files_and_folders_are_inputs(source: Path, tmp_path: Path) -> None:
     check_source(source)
     with pytest.raises(InputError, match="no regular file"):
         check_source(Path("/dev/null"))

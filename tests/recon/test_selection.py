@@ -1,4 +1,4 @@
-"""What tasks hand in is checked before any sampling."""
+"""Checks of layouts and problems of tasks before sampling."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def parts(problem: Problem) -> Parts:
         ({"phase": lambda x: x}, r"its phase has \(1, 3, 2\)"),
     ],
 )
-def test_images_of_another_shape_than_the_layout_are_the_tasks_fault(changes, said):
+def test_images_of_another_shape_than_the_layout_are_an_error_of_the_task(changes, said):
     wrong = parts(replace(RIGHT, **changes))
     for ask in (lambda: wrong.first_problem(0), lambda: next(sample_slice(wrong, 0, 0, None))):
         with pytest.raises(PluginError, match=said) as caught:
@@ -51,11 +51,11 @@ def test_images_of_another_shape_than_the_layout_are_the_tasks_fault(changes, sa
         assert "task lab-task has images of shape (3, 2)" in caught.value.message
 
 
-def test_a_problem_that_fits_its_layout_is_given_as_it_is():
+def test_a_problem_that_matches_its_layout_is_returned_unchanged():
     assert parts(RIGHT).first_problem(0)[0] is RIGHT
 
 
-def test_a_wrong_adjoint_shows_before_sampling():
+def test_a_wrong_adjoint_is_reported_before_sampling():
     operator = Pointwise(torch.ones(1, 3, 2))
     operator.adjoint = lambda y: 1.5 * y
     wrong = replace(RIGHT, likelihood=replace(SLICE.likelihood, operator=operator))

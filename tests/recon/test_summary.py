@@ -15,7 +15,7 @@ def line(*reports: dict[str, Any], **more: str) -> str:
     return last_line(summarize(reports, 8, 12.3) | {"output": "out.h5"} | more)
 
 
-def test_the_line_of_a_good_run_names_the_tests_and_no_weights_that_were_left_out() -> None:
+def test_the_line_of_a_run_without_warnings_lists_the_passed_tests() -> None:
     assert line(GOOD, report="out.html") == (
         "out.h5: 1 slice, 8 samples, 12 s, report out.html. No warnings. Tested: fit to the data"
         " (chi-squared per measured value 1.02, expected 1.00), agreement of independent runs"

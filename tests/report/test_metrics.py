@@ -93,7 +93,7 @@ def test_a_calibrated_posterior_covers_the_truth_nine_times_of_ten(
     assert metrics.spread_ratio(calibrated(), truth) == pytest.approx(1.0, abs=0.05)
 
 
-def test_too_small_a_spread_shows_in_coverage_and_ratio(
+def test_too_small_a_spread_lowers_coverage_and_raises_the_ratio(
     truth: np.ndarray, calibrated: Callable[..., Estimate]
 ) -> None:
     proper = calibrated()
@@ -107,7 +107,7 @@ def test_too_small_a_spread_shows_in_coverage_and_ratio(
     assert metrics.spread_ratio(bold, truth) == pytest.approx(2.0, abs=0.1)
 
 
-def test_air_does_not_count_in_coverage(
+def test_coverage_excludes_the_background(
     truth: np.ndarray, calibrated: Callable[..., Estimate]
 ) -> None:
     proper = calibrated()
@@ -171,7 +171,7 @@ def test_slices_of_different_quality_are_averaged(
 
 
 @pytest.mark.parametrize("name", ["truth", "reconstruction_rss", "reconstruction_esc"])
-def test_the_usual_names_of_true_images_are_found(
+def test_true_images_are_found_by_their_usual_names(
     name: str, result: Path, truth_of: Callable[..., Path], plugins: Any
 ) -> None:
     assert "psnr" in metrics.evaluate(result, truth_of(name), None, plugins)
@@ -248,7 +248,7 @@ def test_a_metric_that_fails_is_named_and_left_out(
         metrics.evaluate(result, truth_of(), None, fake_plugins("metric", {bad: targets[bad]}))
 
 
-def test_a_metric_that_changes_its_arrays_is_left_out_and_spoils_no_other(
+def test_a_metric_that_changes_its_arrays_is_left_out_and_affects_no_other(
     result: Path, truth_of: Callable[..., Path], fake_plugins: Any
 ) -> None:
     def spoil(estimate: Estimate, truth: np.ndarray) -> float:
@@ -267,7 +267,7 @@ def test_a_metric_that_changes_its_arrays_is_left_out_and_spoils_no_other(
     assert "read-only" in reasons[0]
 
 
-def test_a_metric_that_knows_no_number_says_so_instead_of_vanishing(
+def test_a_metric_without_a_value_is_nan(
     result: Path, truth_of: Callable[..., Path], fake_plugins: Any
 ) -> None:
     entry = Entry(name="lab.nan", target="m:a", summary="")

@@ -30,7 +30,9 @@ def test_images_are_grey_and_their_spread_is_coloured(result: Path) -> None:
     assert coloured(result, 3) == [False, False, True]
 
 
-def test_one_sample_has_no_spread_to_show(start: Start, outcome: Make, tmp_path: Path) -> None:
+def test_the_picture_of_one_sample_has_no_map_of_spread(
+    start: Start, outcome: Make, tmp_path: Path
+) -> None:
     first = outcome()
     none = np.full_like(first.std, np.nan)
     with start() as writer:

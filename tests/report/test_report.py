@@ -89,25 +89,25 @@ def test_the_page_needs_no_other_file(result: Path, page: Callable[[Path], Page]
     assert all(link.startswith(("data:image/png;base64,", "#")) for link in found.links)
 
 
-def test_every_image_says_what_it_shows(result: Path, page: Callable[[Path], Page]) -> None:
+def test_every_image_has_an_alternative_text(result: Path, page: Callable[[Path], Page]) -> None:
     alts = [image["alt"] for image in page(result).images]
     assert all(alts)
     assert {"Plain reconstruction", "Posterior sample 4", "Posterior mean of slice 2"} <= {*alts}
 
 
-def test_the_page_tells_settings_and_origin(result: Path, page: Callable[[Path], Page]) -> None:
+def test_the_page_has_settings_and_provenance(result: Path, page: Callable[[Path], Page]) -> None:
     text = page(result).text
     for part in ("brain", "tiltkit run mri-recon scan.h5", "task.maps", "espirit", "ab" * 32):
         assert part in text
 
 
-def test_a_clean_run_raises_no_concern(page_of: Callable[..., Page]) -> None:
+def test_the_page_of_a_run_without_warnings_has_none(page_of: Callable[..., Page]) -> None:
     text = page_of().text
     assert "No warnings" in text
     assert "weights were used at every noise level" in text
 
 
-def test_weights_that_were_left_out_are_said_plainly(page_of: Callable[..., Page]) -> None:
+def test_weights_that_were_left_out_are_stated(page_of: Callable[..., Page]) -> None:
     weight_power = np.array([1, 1, 0, 0.6, 1, 1, 1])
     text = page_of(weight_power=weight_power, temper_min=0.0).text
     assert "At 2 of 7 noise levels" in text
@@ -141,7 +141,7 @@ def test_assumptions_stand_at_the_top_and_all_notes_in_a_section(
     ("chi2", "words"),
     [(2.0, "miss the data"), (1.02, "as well as the noise allows"), (0.5, "too high")],
 )
-def test_the_fit_to_the_data_is_judged_against_its_expectation(
+def test_chi_squared_is_compared_with_its_expected_value(
     page_of: Callable[..., Page], chi2: float, words: str
 ) -> None:
     assert words in page_of(chi2=chi2 * 1.1, chi2_expected=1.1).text
@@ -155,7 +155,7 @@ def test_images_far_from_those_of_training_are_a_warning(page_of: Callable[..., 
     assert "training images: " not in page_of().text
 
 
-def test_a_sampler_without_weights_is_not_credited_with_them(
+def test_the_page_of_a_sampler_without_weights_promises_no_convergence(
     page: Callable[[Path], Page], start: Start, outcome: Make
 ) -> None:
     with start() as writer:
@@ -180,7 +180,7 @@ def test_a_single_sample_has_no_map_of_its_spread(
     assert "standard deviation" not in text
 
 
-def test_nothing_but_images_is_enough_for_a_page(
+def test_a_result_without_diagnostics_has_a_page(
     page: Callable[[Path], Page], start: Start, outcome: Make
 ) -> None:
     with start(provenance={}) as writer:
@@ -221,7 +221,7 @@ def test_large_images_do_not_make_a_large_page(
     assert (tmp_path / "report.html").stat().st_size < 4e6
 
 
-def test_an_unfinished_run_shows_what_it_has(
+def test_the_page_of_an_unfinished_run_has_its_finished_slices(
     page: Callable[[Path], Page], start: Start, outcome: Make
 ) -> None:
     with start() as writer:

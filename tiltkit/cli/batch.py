@@ -1,4 +1,4 @@
-"""Run one input after the other: the outcome of each as text or JSON, and an exit code."""
+"""Runs of several inputs: one line each as text or JSON, and a common exit code."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
-from tiltkit.cli.faults import error_of, json_fields
+from tiltkit.cli.faults import as_tiltkit_error, json_fields
 from tiltkit.cli.outputs import Job
 from tiltkit.cli.shared import log, print_json, printable
 from tiltkit.cli.signals import raise_if_stopped
@@ -26,15 +27,15 @@ GATE = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """What became of one input.
+class JobOutcome:
+    """Outcome of the run of one input.
 
     Attributes:
         source: The input.
-        output: The result file; None where no name could be made for it.
-        status: ``gate`` is a result that meets a condition of ``--fail-if``.
-        error: Why it failed; None where it did not.
-        reason: Why it was skipped, or which conditions were met; else empty.
+        output: The result file; None if its name is not known.
+        status: ``gate``: there is a result, and a condition of ``--fail-if`` holds for it.
+        error: The error of a failed run; else None.
+        reason: Why it was skipped, or the conditions that hold; else empty.
         summary: Figures of the result; empty without one.
     """
 
@@ -47,13 +48,13 @@ class Ended:
 
     @property
     def exit_code(self) -> int:
-        """Exit code of a command for this input alone."""
+        """Exit code of a command with this input only."""
         if self.error is not None:
             return self.error.exit_code
         return GATE if self.status == "gate" else 0
 
     def as_json(self) -> dict[str, Any]:
-        """The line of ``--json``, with the figures of the result behind the fields of all lines."""
+        """The line of ``--json``: common fields, then the figures of the result."""
         fields = {
             "input": str(self.source),
             "output": None if self.output is None else str(self.output),
@@ -68,17 +69,17 @@ class Ended:
 
 
 class Lines:
-    """Prints what became of each input, and totals behind the last one with ``--json``."""
+    """Printed lines of a call: one per input, and with ``--json`` a last one with totals."""
 
     def __init__(self, total: int, *, as_json: bool) -> None:
         self._several = total > 1
         self._as_json = as_json
         self._start = time.perf_counter()
-        self.ended: list[Ended] = []
+        self.outcomes: list[JobOutcome] = []
 
-    def show(self, one: Ended) -> None:
-        """Print one line about an input; the error of a single one is left to its command."""
-        self.ended.append(one)
+    def show(self, one: JobOutcome) -> None:
+        """Print the line of one input; the caller reports the error of a single input."""
+        self.outcomes.append(one)
         if self._as_json:
             print_json(one.as_json())
         elif one.summary:
@@ -93,10 +94,10 @@ class Lines:
             log(f"Error: {one.source}: {one.error}")
 
     def finish(self) -> int:
-        """Print the totals; returns the exit code."""
-        code = exit_code(self.ended)
+        """Print the totals and return the exit code."""
+        code = exit_code(self.outcomes)
         if self._as_json:
-            statuses = [one.status for one in self.ended]
+            statuses = [one.status for one in self.outcomes]
             print_json({
                 "total": len(statuses),
                 "done": statuses.count("done"),
@@ -109,12 +110,12 @@ class Lines:
         return code
 
 
-def exit_code(ended: Collection[Ended]) -> int:
+def exit_code(outcomes: Collection[JobOutcome]) -> int:
     """Exit code of a batch: of its only kind of failure, 1 for several kinds; else 3 or 0."""
-    failures = {one.exit_code for one in ended if one.status == "failed"}
+    failures = {one.exit_code for one in outcomes if one.status == "failed"}
     if failures:
         return failures.pop() if len(failures) == 1 else Kind.INTERNAL.exit_code
-    return max((one.exit_code for one in ended), default=0)
+    return max((one.exit_code for one in outcomes), default=0)
 
 
 def run_jobs(
@@ -125,17 +126,17 @@ def run_jobs(
     resume: bool,
     as_json: bool,
 ) -> int:
-    """Do one job after the other; a failure keeps none of the others from being done.
+    """Run one job after the other; the others are run even if one fails.
 
     Args:
-        jobs: What to do.
-        work: Does a job; returns the figures of its result, and whether this call sampled it.
-        gates: Conditions of ``--fail-if`` that figures meet.
-        resume: Whether what another process does, or has done, is left to it.
-        as_json: Whether the lines are JSON.
+        jobs: One job per input.
+        work: Runs a job; returns the figures of its result, and whether this call sampled it.
+        gates: Returns the conditions of ``--fail-if`` that hold for figures.
+        resume: Skip results that another process writes or has finished meanwhile.
+        as_json: Print lines of JSON.
 
     Returns:
-        The exit code.
+        The exit code of the command.
 
     Raises:
         TiltkitError: The only job failed.
@@ -145,68 +146,71 @@ def run_jobs(
     for position, job in enumerate(jobs):
         try:
             raise_if_stopped()
-            ended = _one(job, work, gates, resume=resume)
+            outcome = _run_job(job, work, gates, resume=resume)
         except KeyboardInterrupt as stop:
             if as_json:
-                _show_stopped(lines, jobs[position:], error_of(stop))
+                _show_stopped(lines, jobs[position:], as_tiltkit_error(stop))
             raise
-        lines.show(ended)
+        lines.show(outcome)
     code = lines.finish()
-    if len(jobs) == 1 and ended.error is not None:
-        raise ended.error
+    if len(jobs) == 1 and outcome.error is not None:
+        raise outcome.error
     return code
 
 
 def _show_stopped(lines: Lines, jobs: Sequence[Job], error: TiltkitError) -> None:
-    """Print the lines of the job that was stopped and of those behind it."""
+    """Print the lines of the stopped job and of all jobs after it."""
     first, *rest = jobs
-    lines.show(Ended(first.source, first.result, "failed", error))
+    lines.show(JobOutcome(first.source, first.result, "failed", error))
     for job in rest:
-        lines.show(Ended(job.source, job.result, "skipped", reason="stopped before its turn"))
+        lines.show(JobOutcome(job.source, job.result, "skipped", reason="stopped before it began"))
     lines.finish()
 
 
 def print_refusal(files: Sequence[Path], error: TiltkitError) -> None:
-    """Print the lines of ``--json`` for inputs none of which was begun, because of one error."""
+    """Print the lines of ``--json`` of inputs that were not begun because of one error."""
     lines = Lines(1, as_json=True)
     for file in files:
-        lines.show(Ended(file, None, "failed", error))
+        lines.show(JobOutcome(file, None, "failed", error))
     lines.finish()
 
 
-def _one(
+def _run_job(
     job: Job,
     work: Callable[[Job], tuple[Mapping[str, Any], bool]],
     gates: Callable[[Mapping[str, Any]], Sequence[str]],
     *,
     resume: bool,
-) -> Ended:
-    """Do one job, and tell a failure from what another process does."""
+) -> JobOutcome:
+    """Run one job; a result that another process writes is skipped, not failed."""
+    skipped = partial(JobOutcome, job.source, job.result, "skipped")
     complete = False
-    with suppress(OSError):  # what no file can be called is told by the work
+    with suppress(OSError):  # an impossible file name is reported by the run
         complete = is_complete(job.result)
     try:
         summary, sampled = work(job)
     except BrokenPipeError:
-        raise  # nobody reads what the others would say
-    except Exception as error:  # of any plugin: the other files do not depend on this one
+        raise  # the reader of our output has gone
+    except Exception as error:  # also of plugins: the other inputs do not depend on this one
         raise_if_stopped()
         if resume and isinstance(error, OutputLockedError):
-            return Ended(job.source, job.result, "skipped", reason="another process writes it")
+            return skipped(reason="another process writes it")
         if resume and not complete and is_complete(job.result):
-            return Ended(job.source, job.result, "skipped", reason="another process finished it")
-        return Ended(job.source, job.result, "failed", _with_cause(error))
+            return JobOutcome(
+                job.source, job.result, "skipped", reason="another process finished it"
+            )
+        return JobOutcome(job.source, job.result, "failed", _with_cause(error))
     if met := gates(summary):
-        return Ended(job.source, job.result, "gate", reason=", ".join(met), summary=summary)
+        return JobOutcome(job.source, job.result, "gate", reason=", ".join(met), summary=summary)
     if not sampled:
         reason = "it was complete before"
-        return Ended(job.source, job.result, "skipped", reason=reason, summary=summary)
-    return Ended(job.source, job.result, "done", summary=summary)
+        return skipped(reason=reason, summary=summary)
+    return JobOutcome(job.source, job.result, "done", summary=summary)
 
 
 def _with_cause(error: Exception) -> TiltkitError:
     """The tiltkit error for any exception, with that exception as its cause."""
-    known = error_of(error)
+    known = as_tiltkit_error(error)
     if known is not error:
         known.__cause__ = error
     return known

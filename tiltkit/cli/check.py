@@ -1,4 +1,4 @@
-"""``tiltkit check``: what a run would do, without sampling."""
+"""``tiltkit check``: describe a run and estimate its cost, without sampling."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["check"]
 @recipe_options
 @json_option
 def check(words: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Read FILE as the run would, and say what was found and what the run would cost.
+    """Read FILE as a run does, and show its properties and the estimated cost of the run.
 
     \b
     tiltkit check mri-recon scan.h5
@@ -34,11 +34,11 @@ def check(words: tuple[str, ...], as_json: bool, **options: Any) -> None:
         from tiltkit.recon.check import check_scan
 
         found = check_scan(recipe, call_plugins(), files[0])
-    print_json(found) if as_json else print_tree(_shown(found))
+    print_json(found) if as_json else print_tree(_printed(found))
 
 
-def _shown(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures in reading order, with a line per note and the cost in words only."""
+def _printed(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures for people: one line per note, and the cost in words only."""
     lines = {
         f"{'assumed' if note['assumed'] else 'note'} {number}": note["text"]
         for number, note in enumerate(found["notes"], start=1)

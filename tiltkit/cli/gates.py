@@ -1,4 +1,4 @@
-"""Quality gates: ``--fail-if 'chi2>1.5'`` turns a figure or a warning into an exit code."""
+"""Quality gates: ``--fail-if 'chi2>1.5'`` sets the exit code by a figure or a warning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["check_gates", "fail_if_option", "gates_met"]
 
 
 def fail_if_option(command: Command) -> Command:
-    """``--fail-if``."""
+    """Add the option ``--fail-if``."""
     return click.option(
         "--fail-if",
         "fail_if",
@@ -30,14 +30,14 @@ def fail_if_option(command: Command) -> Command:
 
 
 def check_gates(conditions: Sequence[str], known: Collection[str]) -> None:
-    """Refuse conditions of the wrong form, or on a figure or warning that does not exist.
+    """Check the form of conditions and the names in them.
 
     Args:
         conditions: ``NAME<VALUE``, ``NAME>VALUE``, or the code of a warning.
         known: Names of figures.
 
     Raises:
-        UsageError: Such a condition.
+        UsageError: A condition has the wrong form, or an unknown figure or warning.
     """
     for name, _, _ in map(_gate, conditions):
         if name not in {*known, *CODES}:
@@ -49,9 +49,9 @@ def check_gates(conditions: Sequence[str], known: Collection[str]) -> None:
 
 
 def gates_met(conditions: Sequence[str], figures: Mapping[str, Any]) -> list[str]:
-    """Those of the conditions that hold.
+    """Return the conditions that hold.
 
-    A condition holds where its figure is NaN or missing: an unknown figure gives no assurance.
+    A condition also holds if its figure is NaN or missing.
 
     Args:
         conditions: As for `check_gates`; a code stands for the number of slices with that warning.
@@ -70,7 +70,7 @@ def gates_met(conditions: Sequence[str], figures: Mapping[str, Any]) -> list[str
 
 
 def _gate(text: str) -> tuple[str, str, float]:
-    """Figure or code, ``<`` or ``>``, and limit of a condition; a code alone means ``> 0``."""
+    """Parse a condition into name, ``<`` or ``>``, and limit; a code alone means ``> 0``."""
     if text.strip() in CODES:
         return text.strip(), ">", 0.0
     match = re.fullmatch(r"\s*([\w.]+)\s*([<>])\s*([-+.\deE]+)\s*", text)
@@ -82,6 +82,6 @@ def _gate(text: str) -> tuple[str, str, float]:
     from tiltkit.config import suggest
 
     raise UsageError(
-        f"The condition {text!r} is not understood.",
+        f"The condition {text!r} has the wrong form.",
         f"write it like 'chi2>1.5', or give the code of a warning: {suggest(text, CODES)}",
     )

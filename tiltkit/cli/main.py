@@ -1,4 +1,4 @@
-"""The group of all commands, and the one place where errors become messages and exit codes."""
+"""The command group, and the conversion of errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """Built-in commands by name, then those of plugins; each imported when it is called."""
+    """Built-in commands, then those of plugins; each is imported when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all commands."""
-        return [*COMMANDS, *(entry.name for entry in _of_plugins(ctx))]
+        return [*COMMANDS, *(entry.name for entry in _plugin_commands(ctx))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name; plugins are asked only when it is no built-in one."""
+        """Return a command by name; plugins are loaded only if it is not built in."""
         if cmd_name in COMMANDS:
             module, _, attribute = COMMANDS[cmd_name][0].partition(":")
             command: click.Command = getattr(importlib.import_module(module), attribute)
             return command
-        if cmd_name in {entry.name for entry in _of_plugins(ctx)}:
+        if cmd_name in {entry.name for entry in _plugin_commands(ctx)}:
             loaded: click.Command = call_plugins(ctx).load("command", cmd_name)
             return loaded
         return None
@@ -58,7 +58,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Like click's, but a wrong name gets the nearest one."""
+        """Resolve as click does; the error for an unknown command has the nearest name."""
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             from tiltkit.config import suggest
@@ -69,15 +69,15 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands of ``--help``, without importing any."""
+        """Write the list of commands of ``--help``, without importing them."""
         rows = [(name, text) for name, (_, text) in COMMANDS.items()]
-        rows += [(entry.name, entry.summary) for entry in _of_plugins(ctx)]
+        rows += [(entry.name, entry.summary) for entry in _plugin_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
 
-def _of_plugins(ctx: click.Context) -> list[Entry]:
-    """Commands that plugins add; one that has the name of a built-in one cannot be reached."""
+def _plugin_commands(ctx: click.Context) -> list[Entry]:
+    """Commands of plugins, except those with the name of a built-in one."""
     return [entry for entry in call_plugins(ctx).entries("command") if entry.name not in COMMANDS]
 
 
@@ -99,7 +99,7 @@ def cli(no_plugins: tuple[str, ...] | None, debug: bool) -> None:
     tiltkit run mri-recon scan.h5
     """
     if no_plugins is not None:
-        # Tasks that look for a reader leave the same plugins out.
+        # Through the environment, for tasks that choose a reader themselves.
         block = _environment("TILTKIT_NO_PLUGINS", ",".join(no_plugins))
         click.get_current_context().with_resource(block)
 
@@ -138,9 +138,9 @@ def _command(args: list[str]) -> NoReturn:
         sys.stderr.close()  # the reader of our output has gone, for example `head`
         sys.exit(1)
     except Exception as error:
-        from tiltkit.cli.faults import error_of
+        from tiltkit.cli.faults import as_tiltkit_error
 
-        found = error_of(error)
+        found = as_tiltkit_error(error)
         _fail(args, str(found), found.exit_code)
     if end_of_work():
         raise KeyboardInterrupt
@@ -161,7 +161,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 def _fail(args: Sequence[str], text: str, code: int, label: str = "Error: ") -> NoReturn:
-    if end_of_work():  # what fails while a command stops is not the user's concern
+    if end_of_work():  # errors that result from stopping are not reported
         text, code, label = "Stopped.", 130, ""
     if "--debug" in args:
         import traceback
@@ -172,5 +172,5 @@ def _fail(args: Sequence[str], text: str, code: int, label: str = "Error: ") -> 
 
 
 def _note(message: Warning | str, category: type[Warning], *where: Any, **_: Any) -> None:
-    """Warnings as people read them: what changed, without the line of code that said so."""
+    """Print a Python warning as a note, without its source line."""
     log(f"Note: {message}")

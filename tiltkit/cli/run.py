@@ -14,7 +14,7 @@ import click
 from tiltkit.cli.batch import print_refusal, run_jobs
 from tiltkit.cli.export import write_as, writer_files
 from tiltkit.cli.gates import check_gates, fail_if_option, gates_met
-from tiltkit.cli.outputs import Job, check_job, planned_jobs
+from tiltkit.cli.outputs import Job, check_job, plan_jobs
 from tiltkit.cli.recipe import (
     RecipeCommand,
     is_result_name,
@@ -54,8 +54,8 @@ __all__ = ["run"]
     metavar="NAME",
     help="Write the result in another format too, such as tiff; repeatable.",
 )
-@click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
-@click.option("--overwrite", is_flag=True, help="Replace a result that is there.")
+@click.option("--resume", is_flag=True, help="Continue a run that was stopped.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing result.")
 @fail_if_option
 @json_option
 def run(
@@ -69,21 +69,21 @@ def run(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Sample the posterior of each FILE: samples, mean, spread, intervals and a certificate.
+    """Sample the posterior of each FILE: samples, mean, std, quantiles and a certificate.
 
     \b
     tiltkit run mri-recon scan.h5
     tiltkit run mri-recon scan.h5 -o out.h5 --samples 32 -s sampler.levels=60 --report
     tiltkit run -c out.h5            repeats the run that made out.h5
 
-    Options of the task go by their names, --crop false for -s task.crop=false; tiltkit list task
-    NAME shows them.
+    Options of the task can be given by name: --crop false is -s task.crop=false. They are listed by
+    tiltkit list task NAME.
     """  # fmt: skip
     values, files = recipe_values(words, **options)
     if not files:
-        raise UsageError("No input file is named.", "give it behind the task: run TASK FILE.")
+        raise UsageError("No input file is named.", "give one behind the task: run TASK FILE.")
     try:
-        jobs = planned_jobs(files, output, report=report, formats=formats)
+        jobs = plan_jobs(files, output, report=report, formats=formats)
         recipe = resolve_recipe(values)
         check_gates(fail_if, FIGURES)
     except TiltkitError as error:
@@ -91,45 +91,45 @@ def run(
             print_refusal(files, error)
         raise
     set_threads(recipe.threads)
-    keep = _read(files, options["recipe"], recipe)
+    keep = _read_files(files, options["recipe"], recipe)
 
     def work(job: Job) -> tuple[dict[str, Any], bool]:
         check_job(job, keep, overwrite=overwrite, resume=resume)
-        return _finished(recipe, job, resume=resume, overwrite=overwrite)
+        return _make_outputs(recipe, job, resume=resume, overwrite=overwrite)
 
     return run_jobs(jobs, work, partial(gates_met, fail_if), resume=resume, as_json=as_json)
 
 
-def _read(files: Sequence[Path], given: Path | None, recipe: Recipe) -> list[Path]:
-    """All that a call reads but the result that it repeats: no output may replace it."""
+def _read_files(files: Sequence[Path], given: Path | None, recipe: Recipe) -> list[Path]:
+    """Files that a call reads, which no output may replace, except for a result to repeat."""
     toml = [given] if given and not is_result_name(given) else []
-    return [*files, *toml, *chain(*(named.values() for named in recipe.files.values()))]
+    return [*files, *toml, *chain(*(paths.values() for paths in recipe.files.values()))]
 
 
-def _finished(
+def _make_outputs(
     recipe: Recipe, job: Job, *, resume: bool, overwrite: bool
 ) -> tuple[dict[str, Any], bool]:
-    """Figures of one scan, after all is made of it, and whether it was sampled now.
+    """Sample one input and write all its outputs; return figures, and whether it was sampled.
 
-    What was complete before stays as it is.
+    Outputs that were complete before are not changed.
     """
-    # What plugins print is no part of the answer.
+    # Standard output is for the result of the command; plugins may print.
     with redirect_stdout(sys.stderr):
         done = _run_one(recipe, job, resume=resume, overwrite=overwrite)
         raise_if_stopped()
-        if job.page and (done.sampled or not job.has_made([job.page])):
+        if job.page and (done.sampled or not job.is_up_to_date([job.page])):
             from tiltkit.report import write_report
 
             write_report(job.result, job.page)
         for name, path in job.exports.items():
-            if done.sampled or not job.has_made(writer_files(name, path)):
+            if done.sampled or not job.is_up_to_date(writer_files(name, path)):
                 write_as(name, job.result, path, overwrite=True)
     summary = {"input": str(job.source), "output": str(done.output), **done.summary}
     return summary | ({"report": str(job.page)} if job.page else {}), done.sampled
 
 
 def _run_one(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> ScanDone:
-    """One scan, with its progress shown; a stopped run says how to go on."""
+    """Sample one input with a progress bar; how to continue a stopped run is printed."""
     from tiltkit.cli.progress import Progress
     from tiltkit.io.atomic import part_path
     from tiltkit.recon.scan import ScanDone, run_scan
@@ -150,4 +150,4 @@ def _run_one(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> Scan
         if part_path(job.result).exists():
             log("Finished slices are kept: run the same command with --resume.")
         raise
-    raise TiltkitError(f"{job.source} gave no result.")
+    raise TiltkitError(f"The run of {job.source} ended without a result.")

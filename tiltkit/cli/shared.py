@@ -81,7 +81,7 @@ def log(text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """A text without what a terminal would obey, or what is no Unicode, as in names of files."""
+    """Replace control characters and invalid Unicode, for example of file names, in a text."""
     return "".join(
         "\N{REPLACEMENT CHARACTER}"
         if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t"

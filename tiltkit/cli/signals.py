@@ -60,22 +60,22 @@ def catch_stops() -> None:
 
 
 def stop_requested() -> bool:
-    """Return whether a stop signal came."""
+    """Return whether a stop signal was received."""
     return bool(_caught)
 
 
 def end_of_work() -> bool:
-    """Return whether a stop signal came; from now on signals are noted only."""
+    """Return whether a stop signal was received; later signals are recorded only."""
     global _noting
     _noting += 1
     return bool(_caught)
 
 
 def raise_if_stopped() -> None:
-    """End the command if a stop signal came.
+    """End the command if a stop signal was received.
 
     Raises:
-        KeyboardInterrupt: It did.
+        KeyboardInterrupt: One was received.
     """
     global _raised
     if _caught:
@@ -85,7 +85,7 @@ def raise_if_stopped() -> None:
 
 @contextmanager
 def _signals_noted() -> Iterator[None]:
-    """Inside of the block signals are noted and interrupt nothing."""
+    """Record signals within the block, without interrupting it."""
     global _noting
     _noting += 1
     try:
@@ -95,7 +95,7 @@ def _signals_noted() -> Iterator[None]:
 
 
 def noted_from_first(events: Iterable[T]) -> Iterator[T]:
-    """Pass on events; from the first one on signals are noted and interrupt nothing."""
+    """Pass on events; from the first one on, signals are recorded and do not interrupt."""
     source = iter(events)
     for first in source:
         with _signals_noted():
@@ -104,10 +104,10 @@ def noted_from_first(events: Iterable[T]) -> Iterator[T]:
 
 
 def until_stopped(events: Iterable[T]) -> Iterator[T]:
-    """Pass on events of a run; after the first one a stop acts between two events only.
+    """Pass on events of a run; after the first one, signals interrupt between events only.
 
     Raises:
-        KeyboardInterrupt: A stop signal came.
+        KeyboardInterrupt: A stop signal was received.
     """
     for event in noted_from_first(events):
         raise_if_stopped()
