@@ -206,7 +206,7 @@ def test_resuming_refuses_a_complete_result_beside_a_newer_unfinished_one(
 
 
 @pytest.mark.parametrize(("gate", "reason"), [
-    ("chi2", "has the wrong form"), ("chi2>much", "has the wrong form"), ("chi>2", "did you mean 'chi2'"),
+    ("chi2", "wrong form"), ("chi2>much", "wrong form"), ("chi>2", "did you mean 'chi2'"),
     ("verdict>1", "There is no figure or warning 'verdict'"),
     ("data_fit_narow", "did you mean 'data_fit_narrow'"),
 ])  # fmt: skip

@@ -196,20 +196,17 @@ def _run_job(
         if resume and isinstance(error, OutputLockedError):
             return skipped(reason="another process writes it")
         if resume and not complete and is_complete(job.result):
-            return JobOutcome(
-                job.source, job.result, "skipped", reason="another process finished it"
-            )
+            return skipped(reason="another process finished it")
         return JobOutcome(job.source, job.result, "failed", _with_cause(error))
     if met := gates(summary):
         return JobOutcome(job.source, job.result, "gate", reason=", ".join(met), summary=summary)
     if not sampled:
-        reason = "it was complete before"
-        return skipped(reason=reason, summary=summary)
+        return skipped(reason="it was complete before", summary=summary)
     return JobOutcome(job.source, job.result, "done", summary=summary)
 
 
 def _with_cause(error: Exception) -> TiltkitError:
-    """The tiltkit error for any exception, with that exception as its cause."""
+    """Convert any exception to a tiltkit error, with that exception as its cause."""
     known = as_tiltkit_error(error)
     if known is not error:
         known.__cause__ = error

@@ -254,7 +254,7 @@ def _figure(x: NDArray[np.floating], colours: str, caption: str, units: str) -> 
     if x.ndim < 2:
         return f"<p>{escape(caption)}: {escape(np.array2string(x, threshold=16))}</p>"
     image = x.astype(np.float32)
-    window = figures.window_of([image], colours)
+    window = figures.common_window([image], colours)
     values = f"{window.low:.3g} to {window.high:.3g} {units}".rstrip()
     return (
         '<figure style="display:inline-block;margin:0 1em 0 0">'

@@ -1,4 +1,4 @@
-"""The report page of a result."""
+"""Pages and pictures of results, and metrics against true images."""
 
 from tiltkit.report.page import write_report
 

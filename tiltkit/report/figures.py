@@ -1,4 +1,4 @@
-"""Figures of pages: images as PNG, curves as SVG, both as text that a page can hold."""
+"""Figures for HTML pages: images as PNG data URIs, curves as SVG elements."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from tiltkit.report.html import INK, png_address, svg
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Window", "colour_bar", "image", "ladder_plot", "restyle", "window_of"]
+__all__ = ["Window", "colour_bar", "image", "ladder_plot", "restyle", "common_window"]
 
 Array = NDArray[np.float32]
 
-# Pixels along the longer side; larger images are averaged down to at most this.
+# Largest number of pixels along a side; larger images are averaged down.
 LARGEST = 640
 _ACCENT, _SECOND, _WARN = "#2f7fd0", "#1f9e89", "#d9822b"
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The values that become black and white, and the colour map between."""
+    """Display range of an image: values of the ends of the colour map, and its name."""
 
     low: float
     high: float
     colours: str = "gray"
 
 
-def window_of(images: Sequence[Array], colours: str = "gray") -> Window:
-    """A common window of images: from 0 (or their smallest values) to their 99.7th percentile."""
-    values = np.stack([plane(x) for x in images])
+def common_window(images: Sequence[Array], colours: str = "gray") -> Window:
+    """Return a display range of images: from 0, or the 0.3rd percentile, to the 99.7th."""
+    values = np.stack([middle_plane(x) for x in images])
     low, high = np.percentile(values, (0.3, 99.7))
     low = min(float(low), 0.0)
     return Window(low, float(high) if high > low else low + 1.0, colours)
 
 
-def plane(x: Array) -> Array:
-    """The middle plane of a volume; an image as it is."""
+def middle_plane(x: Array) -> Array:
+    """Return the middle plane of a volume; an image is returned unchanged."""
     while x.ndim > 2:
         x = x[len(x) // 2]
     return x
 
 
 def image(x: Array, window: Window, largest: int = LARGEST) -> str:
-    """A PNG data address, one pixel per value."""
+    """Return an image as PNG data URI, one pixel per value up to ``largest`` pixels per side."""
     from matplotlib.image import imsave
     from skimage.transform import downscale_local_mean
 
-    flat = plane(x)
+    flat = middle_plane(x)
     factor = -(-max(flat.shape) // largest)
     if factor > 1:
         shrink: Callable[..., Array] = downscale_local_mean
@@ -64,7 +64,7 @@ def image(x: Array, window: Window, largest: int = LARGEST) -> str:
 
 
 def colour_bar(window: Window) -> str:
-    """A horizontal strip with the colours of a window, left to right."""
+    """Return a horizontal colour bar of a window as PNG data URI."""
     ramp = np.linspace(window.low, window.high, 256, dtype=np.float32)[None]
     return image(ramp, window)
 
@@ -76,11 +76,11 @@ def ladder_plot(
 
     Args:
         slices: Diagnostics of all slices, drawn thin.
-        shown: Diagnostics of the slice that the report shows, drawn bold.
+        shown: Diagnostics of the slice whose images are in the report, drawn bold.
         samples: Samples per slice.
 
     Returns:
-        None when the sampler reported no effective sample size.
+        The SVG element; None if the sampler reported no effective sample size.
     """
     from matplotlib.figure import Figure
 
@@ -132,14 +132,14 @@ def _draw_curves(
 
 
 def _curve(one: Mapping[str, Any], name: str) -> tuple[Array, Array]:
-    """Noise levels and values, as far as both are known."""
+    """Noise levels and values, up to the length of the shorter one."""
     pairs = list(zip(one["noise_level"], one[name], strict=False))
     x, y = np.asarray(pairs, np.float32).reshape(-1, 2).T
     return x, y
 
 
 def restyle(ax: Axes) -> None:
-    """Thin axes in the page's colour, a light grid, nothing else."""
+    """Style axes for pages: thin lines in the text colour and a light grid."""
     ax.patch.set_alpha(0)
     ax.grid(color=INK, alpha=0.12, lw=0.7)
     ax.tick_params(which="both", colors=INK, length=3, width=0.7)

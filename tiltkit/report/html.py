@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: a template with its values, and pictures as text inside the page."""
+"""Self-contained HTML pages: templates, and pictures as data URIs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INK = "#010203"
 
 
 def render(template: str, **values: Any) -> str:
-    """A page from a template of this package; a value that the template lacks is an error.
+    """Render a template of this package; an undefined variable is an error.
 
     Args:
         template: File name in ``tiltkit/report/templates``.
@@ -34,12 +34,12 @@ def render(template: str, **values: Any) -> str:
 
 
 def png_address(png: bytes) -> str:
-    """A PNG file as an address that the page itself holds (a data URI)."""
+    """Return the content of a PNG file as a data URI."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def svg(figure: Figure) -> str:
-    """A figure as an SVG element with the page's font and text colour."""
+    """Return a figure as an SVG element with the font and text colour of the page."""
     from matplotlib import rc_context
 
     buffer = io.StringIO()

@@ -1,7 +1,7 @@
-"""How good a result is: against a known truth, and by its own account.
+"""Metrics of a result against the true images.
 
-Estimate and truth are compared in the units of their files, never rescaled to fit each other. The
-data range is the largest value of the truth.
+Estimate and truth are compared in the units of their files, without rescaling. The data range is
+the largest value of the truth.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ __all__ = ["chi2", "coverage90", "evaluate", "foreground", "nrmse", "psnr", "spr
 
 Image = NDArray[np.float32]
 
-# Where a truth file keeps its images, in the order in which they are looked for.
+# Usual names of true images in a file; the first one that exists is used.
 TRUTH_NAMES = ("truth", "reconstruction_rss", "reconstruction_esc", "entry/data/data")
 
 
 def psnr(estimate: Estimate, truth: Image) -> float:
-    """Peak signal-to-noise ratio of the posterior mean in dB; infinite when it is the truth."""
+    """Peak signal-to-noise ratio of the posterior mean in dB; infinite if it equals the truth."""
     from skimage.metrics import peak_signal_noise_ratio
 
     with np.errstate(divide="ignore"):
@@ -45,7 +45,7 @@ def psnr(estimate: Estimate, truth: Image) -> float:
 def ssim(estimate: Estimate, truth: Image) -> float:
     """Structural similarity of the posterior mean, windows of 7 x 7 pixels (1 is equality).
 
-    Of volumes the mean over their planes: windows across them would mix unequal voxel sizes.
+    For volumes, the mean over planes: 3-D windows would mix unequal voxel sizes.
     """
     from skimage import metrics
 
@@ -71,7 +71,7 @@ def nrmse(estimate: Estimate, truth: Image) -> float:
 def chi2(estimate: Estimate, truth: Image) -> float:
     """Data residual of the samples per measurement, in units of the noise; 1 is expected.
 
-    Taken from the result's own diagnostics: the truth is not needed for it.
+    Taken from the diagnostics of the result; the truth is not used.
     """
     return float(estimate.diagnostics.get("chi2", np.nan))
 
@@ -79,15 +79,15 @@ def chi2(estimate: Estimate, truth: Image) -> float:
 def coverage90(estimate: Estimate, truth: Image) -> float:
     """Share of foreground pixels where the truth lies between the 5 and 95 % quantiles.
 
-    A calibrated posterior gives 0.9, and with n < 19 samples, whose extremes must then do as
-    quantiles, (n - 1) / (n + 1).
+    A calibrated posterior has 0.9, or (n - 1) / (n + 1) with n < 19 samples, whose extremes are
+    used as quantiles.
     """
     low, high = estimate.quantiles.get(0.05), estimate.quantiles.get(0.95)
     if low is None or high is None:
         return float("nan")
     where = foreground(truth)
     inside = (low <= truth) & (truth <= high)
-    # One sample has no interval, and none is not a narrow one.
+    # A single sample has NaN quantiles, which must not count as not covered.
     known = np.isfinite(low[where]) & np.isfinite(high[where])
     return float(inside[where].mean()) if known.all() else float("nan")
 
@@ -95,7 +95,7 @@ def coverage90(estimate: Estimate, truth: Image) -> float:
 def spread_ratio(estimate: Estimate, truth: Image) -> float:
     """Root mean squared error over root mean squared spread, in the foreground.
 
-    1 for a calibrated posterior; above 1 the result is more wrong than it admits.
+    1 for a calibrated posterior; above 1 the standard deviation is too small.
     """
     where = foreground(truth)
     error = np.square(estimate.mean[where] - truth[where], dtype=np.float64).mean()
@@ -104,7 +104,7 @@ def spread_ratio(estimate: Estimate, truth: Image) -> float:
 
 
 def foreground(truth: Image) -> NDArray[np.bool_]:
-    """Where the truth exceeds a tenth of its 99th percentile: air has no anatomy to be right on."""
+    """Mask of pixels above a tenth of the 99th percentile of the truth, without background."""
     return truth > 0.1 * np.percentile(truth, 99)
 
 
@@ -115,17 +115,17 @@ def evaluate(
     plugins: Plugins,
     notify: Callable[[str], None] = lambda _text: None,
 ) -> Mapping[str, float]:
-    """Every metric that plugins bring, averaged over the slices of a result.
+    """Compute all metrics of plugins, averaged over the slices of a result.
 
     Args:
         result: A result file.
         truth: An HDF5 file with the true images in the same units.
         dataset: Path of the images inside ``truth``; the usual names when None.
-        plugins: Where metrics come from.
+        plugins: Plugins with metrics.
         notify: Called with the reason for each metric that is left out.
 
     Returns:
-        ``NAME`` for the posterior mean, NaN where the metric knows no number, and
+        ``NAME`` for the posterior mean, NaN where the metric is undefined, and
         ``NAME_baseline`` for the reconstruction without a prior. A baseline has no samples, so
         metrics that need them have no such entry.
 
@@ -164,14 +164,14 @@ def evaluate(
 
 
 def _protect(estimate: Estimate, truth: Image) -> None:
-    """One metric must not change the arrays that the next one gets."""
+    """Make all arrays read-only, so that no metric changes the input of the next."""
     images = (estimate.mean, estimate.std, estimate.samples, estimate.baseline, truth)
     for array in (*images, *estimate.quantiles.values()):
         array.setflags(write=False)
 
 
 def _compare(measure: Callable[..., Any], estimate: Estimate, truth: Image) -> float:
-    """A measure of (truth, mean), both over the largest truth: float64, whatever the unit."""
+    """Compute a measure of (truth, mean), both divided by the largest true value, in float64."""
     largest = float(truth.max())
     if not largest > 0:
         raise InputError("The truth has no value above zero.", "check the truth file.")
@@ -183,9 +183,9 @@ def _compare(measure: Callable[..., Any], estimate: Estimate, truth: Image) -> f
 def _read_truth(
     path: Path, dataset: str | None, shape: tuple[int, ...], numbers: Sequence[int] | None
 ) -> Image:
-    """True images (slice, *image) of exactly the given shape.
+    """Read true images (slice, *image) of the given shape.
 
-    Where the truth has all slices of a scan and the result only some, ``numbers`` says which.
+    If the truth has all slices of a scan and the result only some, ``numbers`` selects them.
     """
     with open_hdf5(path) as file:
         name = _truth_name(file, dataset)
@@ -211,7 +211,9 @@ def _read_truth(
         )
     truth: Image = np.asarray(chosen, np.float32).reshape(shape)
     if not np.isfinite(truth).all():
-        raise InputError(f"The truth {name} in {path} holds NaN or infinite values.", "repair it.")
+        raise InputError(
+            f"The truth {name} in {path} contains NaN or infinite values.", "give another file."
+        )
     return truth
 
 
@@ -228,7 +230,7 @@ def _score(name: str, plugins: Plugins, estimate: Estimate, truth: Image) -> flo
 
 
 def _score_baseline(name: str, plugins: Plugins, estimate: Estimate, truth: Image) -> float:
-    """The metric of the baseline image, NaN where the metric needs more than an image."""
+    """Metric of the reconstruction without a prior; NaN if the metric needs samples."""
     bare = replace(
         estimate,
         mean=estimate.baseline,
@@ -239,7 +241,7 @@ def _score_baseline(name: str, plugins: Plugins, estimate: Estimate, truth: Imag
     )
     try:
         return _score(name, plugins, bare, truth)
-    except TiltkitError:  # foreign code may need any of what is missing
+    except TiltkitError:  # a metric may need what a baseline lacks
         return float("nan")
 
 

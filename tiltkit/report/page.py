@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a result: its images, its certificate, its settings."""
+"""The report of a result: one self-contained HTML page with images, certificate, settings."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def write_report(result: Path, html: Path) -> None:
     """Write the report of a result as one HTML file that needs no other file and no network.
 
     Args:
-        result: A result file; of an unfinished one, the slices that it has.
-        html: Where the page goes; an existing one is replaced.
+        result: A result file; of an unfinished one, its finished slices are reported.
+        html: Page to write; an existing one is replaced.
 
     Raises:
-        InputError: ``result`` is not a result, or holds no finished slice.
+        InputError: ``result`` is not a result, or has no finished slice.
         UsageError: The folder of ``html`` is missing or read-only.
         MachineError: The page could not be written.
     """
     check_output(html, overwrite=True, resume=False)
-    text = render("report.html.j2", **_gather(result))
+    text = render("report.html.j2", **_template_values(result))
     part = part_path(html)
     try:
         part.write_text(text, encoding="utf-8")
@@ -59,7 +59,7 @@ def write_report(result: Path, html: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image with its caption and what it shows, for those who cannot see it."""
+    """An image as data URI, with caption, alternative text and a remark."""
 
     address: str
     caption: str
@@ -77,11 +77,11 @@ class Bar:
     label: str
 
 
-def _gather(result: Path) -> dict[str, Any]:
-    """All that the template shows."""
+def _template_values(result: Path) -> dict[str, Any]:
+    """Values of the template by name."""
     finished = read_finished(result)
     if not finished:
-        raise InputError(f"{result} holds no finished slice.", "run it again with --resume.")
+        raise InputError(f"{result} has no finished slice.", "run it again with --resume.")
     recipe, provenance = read_recipe(result), read_provenance(result)
     slices = [read_diagnostics_of(result, index) for index in finished]
     middle = len(finished) // 2
@@ -117,7 +117,7 @@ def _gather(result: Path) -> dict[str, Any]:
 
 
 def _subtitle(provenance: Mapping[str, Any], finished: int, total: int) -> str:
-    """Where the result comes from, when it was made, and how complete it is."""
+    """Input file, date, and number of slices of a result."""
     date = str(provenance.get("date", "")).replace("T", " ").removesuffix("+00:00")
     parts = [f"from {provenance['raw_file']}"] if provenance.get("raw_file") else []
     parts += [f"{date} UTC"] if date else []
@@ -128,7 +128,7 @@ def _subtitle(provenance: Mapping[str, Any], finished: int, total: int) -> str:
 
 
 def _views(result: Path, index: int, image: Sequence[int]) -> dict[str, Estimate]:
-    """What is shown of a slice by its name: an image itself, three middle planes of a volume."""
+    """Displayed planes of a slice by name: an image itself, or three middle planes of a volume."""
     if len(image) < 3:
         return {"": read_estimate(result, index)}
     z = y = x = slice(None)
@@ -142,11 +142,11 @@ def _views(result: Path, index: int, image: Sequence[int]) -> dict[str, Estimate
 
 
 def _other_planes(views: Mapping[str, Estimate], steps: Sequence[float]) -> list[Picture]:
-    """Baseline, mean and spread of a volume in its upright planes, with voxels as long as wide."""
+    """Pictures of a volume in the planes xz and yz, resampled to square pixels."""
     first, *others = views.values()
     if not others:
         return []
-    grey, heat = figures.window_of([first.mean]), figures.window_of([first.std], "magma")
+    grey, heat = figures.common_window([first.mean]), figures.common_window([first.std], "magma")
     pictures = []
     for name, plane in list(views.items())[1:]:
         tall = max(1, round(steps[0] / steps[2 if name == "xz" else 1]))
@@ -163,9 +163,9 @@ def _other_planes(views: Mapping[str, Estimate], steps: Sequence[float]) -> list
 
 
 def _pictures(estimate: Estimate, units: str) -> dict[str, Any]:
-    """Baseline, mean and samples in one grey window; the spread in its own colours, if any."""
-    grey = figures.window_of([estimate.mean])
-    heat = figures.window_of([estimate.std], "magma")
+    """Pictures of baseline, mean and samples in one grey window, and of the std, with bars."""
+    grey = figures.common_window([estimate.mean])
+    heat = figures.common_window([estimate.std], "magma")
     baseline = figures.image(estimate.baseline, grey)
     mean, spread = figures.image(estimate.mean, grey), figures.image(estimate.std, heat)
     shown = estimate.samples[:_SAMPLES]
@@ -198,11 +198,11 @@ def _bar(window: figures.Window, label: str, units: str) -> Bar:
 def _contact_sheet(
     result: Path, finished: Sequence[int], shown: Estimate, image: Sequence[int]
 ) -> list[Picture]:
-    """At most twelve slices over the whole scan, in the window of the slice shown above.
+    """Pictures of at most twelve slices of the scan, in the window of the displayed slice.
 
-    For volumes, planes of the one that is shown.
+    For volumes, planes of the displayed slice.
     """
-    grey = figures.window_of([shown.mean])
+    grey = figures.common_window([shown.mean])
     if len(image) > 2:
         index = finished[len(finished) // 2]
         planes = np.linspace(0, image[0] - 1, min(_THUMBNAILS, image[0])).round().astype(int)

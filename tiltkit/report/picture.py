@@ -1,4 +1,4 @@
-"""One picture of a result: the image without a prior, the posterior mean, and its spread."""
+"""Writer of one picture: reconstruction without a prior, posterior mean, standard deviation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.io.reading import read_estimate, read_finished, read_steps, read_title, read_units
-from tiltkit.report.figures import plane, window_of
+from tiltkit.report.figures import common_window, middle_plane
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,27 +23,27 @@ _SIDE, _DPI = 3.6, 150
 
 
 def write_png(result: Path, output: Path) -> None:
-    """The middle slice of a result as one figure with colour bars; of a volume its middle plane.
+    """Write the middle slice of a result, or middle plane of a volume, with colour bars.
 
     Args:
         result: A result file.
-        output: The PNG file to write, replaced where it is there.
+        output: PNG file to write; an existing file is replaced.
 
     Raises:
-        InputError: The result cannot be read, or holds no finished slice.
+        InputError: The result cannot be read, or has no finished slice.
         OSError: The picture cannot be written.
     """
     from matplotlib.figure import Figure
 
     finished = read_finished(result)
     if not finished:
-        raise InputError(f"{result} holds no finished slice.", "run it again with --resume.")
+        raise InputError(f"{result} has no finished slice.", "run it again with --resume.")
     estimate = read_estimate(result, finished[len(finished) // 2])
     units, tall, wide = read_units(result), *read_steps(result)[-2:]
-    mean, spread = plane(estimate.mean), plane(estimate.std)
-    grey, heat = window_of([mean]), window_of([spread], "magma")
+    mean, spread = middle_plane(estimate.mean), middle_plane(estimate.std)
+    grey, heat = common_window([mean]), common_window([spread], "magma")
     panels = [
-        ("without a prior", plane(estimate.baseline), grey),
+        ("without a prior", middle_plane(estimate.baseline), grey),
         ("posterior mean", mean, grey),
         ("posterior standard deviation", spread, heat),
     ]
@@ -61,7 +61,7 @@ def write_png(result: Path, output: Path) -> None:
 
 
 def _draw(ax: Axes, array: Array, window: Window, title: str, aspect: float) -> None:
-    """One image with its colour bar."""
+    """Draw one image with its colour bar."""
     shown = ax.imshow(array, cmap=window.colours, vmin=window.low, vmax=window.high, aspect=aspect)
     ax.set_title(title, fontsize=9)
     ax.set_axis_off()

@@ -1,4 +1,4 @@
-"""The page of a prior check: a picture of its figures, alone or in HTML with its tables."""
+"""Report of a prior check: a PNG picture, or an HTML page with picture and tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SAMPLES = 4
 
 
 def check_suffix(path: Path) -> None:
-    """Refuse a file name that no page can have, before any work.
+    """Check the suffix of the report file.
 
     Raises:
         UsageError: The suffix is neither .png nor .html.
@@ -36,7 +36,7 @@ def check_suffix(path: Path) -> None:
 
 
 def write_page(report: Report, found: list[Finding], path: Path) -> None:
-    """Write a PNG picture or an HTML page; one that is there is replaced."""
+    """Write a PNG picture or an HTML page; an existing file is replaced."""
     png = _png(_figure(report))
     if path.suffix.lower() == ".png":
         path.write_bytes(png)
@@ -52,7 +52,7 @@ def write_page(report: Report, found: list[Finding], path: Path) -> None:
 
 
 def _figure(report: Report) -> Figure:
-    """Curves on top, an image before and after denoising in the middle, samples below."""
+    """Draw curves (top), an image before and after denoising (middle) and samples (bottom)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 10.5), layout="constrained")
@@ -103,7 +103,7 @@ def _plain(ax: Axes) -> None:
 
 def _example(figure: SubFigure, report: Report) -> None:
     one = report.example
-    clean, noisy, out = (shown(x) for x in (one.clean, one.noisy, one.denoised))
+    clean, noisy, out = (as_picture(x) for x in (one.clean, one.noisy, one.denoised))
     low, high = min(0.0, float(clean.min())), float(np.quantile(clean, 0.999))
     error = np.sqrt(((one.denoised - one.clean).square()).sum(0).numpy())
     axes = figure.subplots(1, 4)
@@ -114,7 +114,7 @@ def _example(figure: SubFigure, report: Report) -> None:
 
 
 def _samples(figure: SubFigure, report: Report) -> None:
-    images = [shown(x) for x in report.samples[:_SAMPLES]]
+    images = [as_picture(x) for x in report.samples[:_SAMPLES]]
     axes = np.atleast_1d(figure.subplots(1, _SAMPLES))
     for ax in axes:
         ax.axis("off")
@@ -132,8 +132,8 @@ def _image(ax: Axes, image: NDArray[np.float32], low: float, high: float, title:
     ax.axis("off")
 
 
-def shown(x: Tensor) -> NDArray[np.float32]:
-    """One picture (h, w) of an image (channel, h, w): magnitude of two channels, mean of others."""
+def as_picture(x: Tensor) -> NDArray[np.float32]:
+    """Convert an image (channel, h, w) to (h, w): magnitude of two channels, else their mean."""
     flat = x.square().sum(0).sqrt() if len(x) == 2 else x.mean(0)
     picture: NDArray[np.float32] = flat.numpy()
     return picture

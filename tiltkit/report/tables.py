@@ -1,4 +1,4 @@
-"""The figures of a result as short texts: key figures, one line per slice, settings."""
+"""Tables of the report as short texts: warnings, key figures, slices, settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["facts", "flat", "notes", "row", "tiles", "warnings"]
 
 
 def warnings(finished: Sequence[int], slices: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Every kind of warning once, with the slices that have it and the figures of the worst.
+    """List each kind of warning once, with its slices and the figures of the worst slice.
 
     Args:
         finished: Positions of the slices in the result.
@@ -33,7 +33,7 @@ def warnings(finished: Sequence[int], slices: Sequence[Mapping[str, Any]]) -> li
 
 
 def notes(slices: Sequence[Mapping[str, Any]]) -> list[Note]:
-    """What was chosen or assumed on reading the scan, each once; assumptions first."""
+    """List the notes of reading the scan, each once, assumptions first."""
     found = dict.fromkeys(note for one in slices for note in one.get("notes", ()))
     return sorted(found, key=lambda note: not note.assumed)
 
@@ -45,7 +45,7 @@ def _numbers(numbers: Sequence[int]) -> str:
 
 
 def tiles(slices: Sequence[Mapping[str, Any]], samples: int) -> list[tuple[str, str, str]]:
-    """Key figures: label, value, remark."""
+    """List key figures as (label, value, remark)."""
 
     def values(name: str) -> list[float]:
         return [float(one[name]) for one in slices if name in one]
@@ -96,7 +96,7 @@ def _duration(seconds: float) -> str:
 
 
 def row(index: int, one: Mapping[str, Any]) -> dict[str, str]:
-    """One line of the table of slices."""
+    """Return one row of the table of slices, by column."""
 
     def text(name: str, digits: str) -> str:
         return format(one[name], digits) if name in one else "–"
@@ -113,7 +113,7 @@ def row(index: int, one: Mapping[str, Any]) -> dict[str, str]:
 
 
 def facts(one: Mapping[str, Any]) -> dict[str, str]:
-    """All scalar figures of the shown slice, by their names in the file."""
+    """Return all scalar diagnostics of a slice as text, by their names in the file."""
     return {
         name: value if isinstance(value, str) else number(value)
         for name, value in one.items()
@@ -122,7 +122,7 @@ def facts(one: Mapping[str, Any]) -> dict[str, str]:
 
 
 def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as dotted names, as ``-s`` takes them."""
+    """Return nested settings with dotted names, as for the option ``-s``."""
     pairs: dict[str, str] = {}
     for key, value in mapping.items():
         if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
-"""The certificate of a result in words for scientists.
+"""The certificate of a result as sentences.
 
-No figure is judged here: a statement is marked where the result has the warning of its code.
+Figures are not judged here: a statement is marked if the result has a warning about its figure.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Statement:
     """One finding.
 
     Attributes:
-        heading: A short sentence with the figure.
-        text: Its explanation.
-        warning: The warning that the figure raised; None for none.
+        heading: Short sentence with the figure.
+        text: Explanation of the figure.
+        warning: Warning about the figure; None for none.
     """
 
     heading: str
@@ -32,14 +32,14 @@ class Statement:
 
 
 def number(value: float) -> str:
-    """A number for people: three digits, whole numbers in full, no exponent where avoidable."""
+    """Format a number: whole numbers in full, others with three digits."""
     if float(value).is_integer() and abs(value) < 1e7:
         return f"{int(value):,}".replace(",", " ")
     return f"{value:.3g}"
 
 
 def guaranteed(one: Diagnostics, samples: int) -> list[Statement]:
-    """What follows from the method if prior, measurement model and noise level are right.
+    """State what the method guarantees if prior, measurement model and noise level are right.
 
     Args:
         one: Diagnostics of a slice.
@@ -107,7 +107,7 @@ def _last_level(one: Diagnostics) -> list[Statement]:
 
 
 def measured(one: Diagnostics, samples: int) -> list[Statement]:
-    """The tests of this run and their results.
+    """State the tests of this run and their results.
 
     Every warning of ``one`` is the `Statement.warning` of exactly one statement.
 
@@ -132,9 +132,9 @@ def _pick(warnings: Mapping[str, Caution], *codes: str) -> Caution | None:
 
 
 def _meaning(warnings: Mapping[str, Caution], warning: Caution | None, fine: str) -> str:
-    """Text of a warning, or what the figure means where it raised none.
+    """Text of a warning, or the meaning of a figure without a warning.
 
-    Nothing for old results with warnings, whose text does not show which figure raised them.
+    Empty for old results with warnings, whose text does not name the figure.
     """
     if warning is None:
         return "" if LEGACY in warnings else fine
@@ -270,7 +270,7 @@ def _kl(one: Diagnostics) -> Statement | None:
 
 
 def unknown(one: Diagnostics, samples: int) -> list[Statement]:
-    """Errors that no figure of the page shows.
+    """State the errors that no figure of the page shows.
 
     Args:
         one: Diagnostics of a slice.

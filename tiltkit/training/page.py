@@ -23,7 +23,7 @@ __all__ = ["page"]
 def page(outcome: Outcome) -> str:
     """The page as HTML that needs no other file and no network."""
     recipe, record = outcome.job.recipe, outcome.record
-    window = figures.window_of([x.numpy() for x in outcome.shown])
+    window = figures.common_window([x.numpy() for x in outcome.shown])
     values: dict[str, Any] = {
         "title": recipe.data.title,
         "file": outcome.job.output.name,
