@@ -143,7 +143,7 @@ def test_a_plugin_that_fails_is_named(
     monkeypatch.setattr("tiltkit_mri.task.Layout", None)
     done = tilt("check", "mri-recon", scan, *FAST)
     assert done.code == 10
-    assert "unexpected happened in the plugin tiltkit-mri: TypeError" in done.err
+    assert "Unexpected error in the plugin tiltkit-mri: TypeError" in done.err
     assert "report it to its authors" in done.err
 
 

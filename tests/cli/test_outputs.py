@@ -282,7 +282,7 @@ def test_a_repeated_run_notes_that_the_scan_has_changed(
     assert done.code == 0
     assert "has changed" in done.err
     scan.unlink()
-    assert "is not there" in tilt(*again).err
+    assert "does not exist" in tilt(*again).err
 
 
 def test_quality_changes_the_budget_of_an_earlier_result(
