@@ -28,7 +28,7 @@ FAST = (
 
 @dataclass(frozen=True)
 class Done:
-    """What a command did."""
+    """Exit code and output of a command."""
 
     code: int
     out: str

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tiltkit.io.reading import read_diagnostics_of, read_estimate, read_recipe
+from tiltkit.io.reading import read_estimate, read_recipe, read_slice_diagnostics
 from tiltkit.plugins import load_plugins
 from tiltkit.recon.recipe import resolve
 from tiltkit.report import write_report
@@ -15,7 +15,7 @@ OLD = Path(__file__).parent / "data" / "result_0_1.h5"
 
 
 def test_the_figures_of_an_old_result_have_their_current_names() -> None:
-    found = read_diagnostics_of(OLD, 0)
+    found = read_slice_diagnostics(OLD, 0)
     assert found["residual_ratio_max"] == pytest.approx(4.99, abs=0.01)
     assert {"residual_ratio", "weight_power", "weight_power_min"} <= found.keys()
     assert not {"prior_misfit", "prior_misfit_max", "temper", "temper_min"} & found.keys()
@@ -23,7 +23,7 @@ def test_the_figures_of_an_old_result_have_their_current_names() -> None:
 
 
 def test_the_verdict_of_an_old_result_is_one_warning() -> None:
-    (warning,) = read_diagnostics_of(OLD, 0)["warnings"]
+    (warning,) = read_slice_diagnostics(OLD, 0)["warnings"]
     assert warning.code == "legacy"
     assert "4.99" in warning.text
 

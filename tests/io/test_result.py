@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tiltkit.errors import InputError, OutputLockedError, TiltkitError, UsageError
-from tiltkit.io.reading import read_diagnostics_of
+from tiltkit.io.reading import read_slice_diagnostics
 from tiltkit.io.result import (
     ResultWriter,
     read_estimate,
@@ -391,7 +391,7 @@ def test_warnings_and_notes_are_read_back_as_they_were_written(start: Start, out
         writer.write(1, outcome(diagnostics={"warnings": ()}))
         writer.write(2, outcome(diagnostics={}))
         writer.finish()
-    first, second, third = (read_diagnostics_of(writer.path, i) for i in range(3))
+    first, second, third = (read_slice_diagnostics(writer.path, i) for i in range(3))
     assert first["warnings"] == warnings
     assert first["notes"] == notes
     assert first["verdict"] == "χ² is low. Check. ?"
@@ -412,6 +412,6 @@ def test_records_with_unknown_fields_or_invalid_json_are_read(start: Start, outc
         texts[0] = '[{"code": "a", "text": "b", "later": 1}]'
         texts[1] = "not JSON"
         texts[2] = '[{"value": 1}]'
-    found = [read_diagnostics_of(writer.path, i)["warnings"] for i in range(3)]
+    found = [read_slice_diagnostics(writer.path, i)["warnings"] for i in range(3)]
     assert found[0] == (Caution("a", "b"),)
     assert [one.text for (one,) in found[1:]] == ["not JSON", '[{"value": 1}]']

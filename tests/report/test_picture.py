@@ -19,7 +19,7 @@ Make = Callable[..., Outcome]
 
 
 def coloured(result: Path, panels: int) -> list[bool]:
-    """Whether each part of the picture, from left to right, has colours that are no greys."""
+    """Return for each panel of the picture, left to right, whether it has colours."""
     picture = result.with_suffix(".png")
     write_png(result, picture)
     parts = np.array_split(imread(picture)[..., :3], panels, axis=1)

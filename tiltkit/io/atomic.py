@@ -1,4 +1,4 @@
-"""Output files that are either whole or not there: ``OUT.part``, flushed, then renamed."""
+"""Atomic output files: written as ``OUT.part``, flushed to disk, then renamed."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ _LONGEST = 255
 
 
 def part_path(path: Path) -> Path:
-    """Where an output lies until it is complete: beside it, so that renaming is atomic."""
+    """Path of an unfinished output; in the same folder, so that renaming is atomic."""
     return path.with_name(path.name + ".part")
 
 
 def checkpoint_path(path: Path) -> Path:
-    """Where the state of the slice in work lies while an output is not complete."""
+    """Path of the checkpoint of the current slice of an unfinished output."""
     return part_path(path).with_name(part_path(path).name + ".checkpoint")
 
 
 def checkpoints_of(path: Path) -> list[Path]:
-    """Files with the state of the slice in work, of its tile and all its independent runs."""
+    """Existing checkpoints of the current slice: of its tile and of all independent runs."""
     first = checkpoint_path(path)
     return list(first.parent.glob(f"{glob.escape(first.name)}*"))
 
 
 def clear_checkpoints(path: Path) -> None:
-    """Remove the state of the slice in work."""
+    """Remove the checkpoints of the current slice."""
     for kept in checkpoints_of(path):
         kept.unlink(missing_ok=True)
 
 
 def is_complete(path: Path) -> bool:
-    """Whether an output is there, and no unfinished one that is about to replace it."""
+    """Return whether an output exists, without an unfinished one that would replace it."""
     return path.is_file() and not part_path(path).exists()
 
 
 def check_output(path: Path, *, overwrite: bool, resume: bool, keep: Iterable[Path] = ()) -> None:
-    """Refuse an output that cannot be written, before any work starts.
+    """Check that an output can be written, before the work starts.
 
     Args:
         path: The file to be written.
@@ -83,7 +83,7 @@ def check_output(path: Path, *, overwrite: bool, resume: bool, keep: Iterable[Pa
 
 
 def publish(part: Path, path: Path) -> None:
-    """Give a complete file its final name, after it has reached the disk.
+    """Rename a complete file to its final name, after flushing it to disk.
 
     Raises:
         MachineError: The file could not be renamed.
@@ -100,7 +100,7 @@ def publish(part: Path, path: Path) -> None:
 
 
 def _replaces(path: Path, kept: Path) -> bool:
-    """Whether a file is one to keep, or lies in a folder to keep."""
+    """Return whether a file is among those to keep, or in a folder to keep."""
     if kept.is_dir():
         return kept.resolve() in path.resolve().parents
     return path.exists() and kept.exists() and path.samefile(kept)
@@ -112,7 +112,7 @@ def _check_name(path: Path) -> None:
         str(path).encode()
         checkpoint_path(path).exists()
         longest = len(os.fsencode(checkpoint_path(path).name))
-    except PermissionError:  # the folder's fault, which comes next
+    except PermissionError:  # an error of the folder, which is checked next
         return
     except (OSError, ValueError):
         longest = _LONGEST + 1
@@ -134,7 +134,7 @@ def _check_folder(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file is on the disk."""
+    """Flush a file to disk."""
     # Windows writes out only what was opened for writing, which folders never are.
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
@@ -144,7 +144,7 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename durable; some file systems cannot, and that loses nothing but the name."""
+    """Flush a folder to disk after a rename; unsupported on some file systems."""
     try:
         sync(folder)
     except OSError:

@@ -1,4 +1,4 @@
-"""Failures of the disk, turned into errors that people can act on; locks of files in work."""
+"""Errors of the disk with a hint, and locks of files that are being written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _H5PY_ERRORS = (OSError, RuntimeError, ValueError)
 
 @contextmanager
 def explained(path: Path, size: int) -> Iterator[None]:
-    """Explain what goes wrong while a file is written.
+    """Convert errors while a file is written.
 
     Args:
         path: Its final name.
@@ -49,7 +49,7 @@ def explained(path: Path, size: int) -> Iterator[None]:
                 "free some space, or choose another disk with -o.",
             ) from error
         if not isinstance(error, OSError):
-            raise  # a mistake in the code, not on the disk
+            raise  # a programming error
         known = known_error(error, str(path))
         raise known or MachineError(
             f"{path} could not be written: {str(error).splitlines()[0]}.",
@@ -58,14 +58,14 @@ def explained(path: Path, size: int) -> Iterator[None]:
 
 
 def need_room(path: Path, size: int) -> None:
-    """Raise the error of a full disk when less than ``size`` bytes are free."""
+    """Raise the error of a full disk if less than ``size`` bytes are free."""
     if shutil.disk_usage(path.absolute().parent).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """While an error is on its way already, a second one of the same cause would hide it."""
+    """Suppress errors of closing after another error, which they would hide."""
     try:
         yield
     except _H5PY_ERRORS:
@@ -73,7 +73,7 @@ def quiet() -> Iterator[None]:
 
 
 def lock(handle: int) -> None:
-    """Keep a file that is open for writing from other processes; HDF5 can be told not to.
+    """Lock an open file against other processes, also where locks of HDF5 are switched off.
 
     Raises:
         BlockingIOError: Another process has it.
@@ -89,7 +89,7 @@ def lock(handle: int) -> None:
 
 
 def share_lock(handle: int) -> None:
-    """Let readers open a locked file, this process among them, and still no writer."""
+    """Change the lock of a file, so that readers can open it but no writer."""
     if fcntl is not None:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Open an HDF5 file for reading, and name the kind of fault where that fails."""
+"""Opening of HDF5 files for reading, with a kind of error for each cause of failure."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tiltkit.io.source import check_source, growing, is_growing, missing, not_pe
 
 __all__ = ["hdf5_file", "is_hdf5", "open_hdf5", "raised_by_h5py", "swmr_reading", "unreadable"]
 
-# HDF5's words for what a file lacks.
+# HDF5's messages for missing objects.
 _GAPS = ("doesn't exist", "not found", "can't locate", "external")
-# Its words for a file that is marked as open for writing.
+# HDF5's message for a file that is marked as open for writing.
 _MARKED = ("already open", "SWMR")
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # Place of the marks in a superblock of version 3, and the one of a SWMR writer.
@@ -41,7 +41,7 @@ def swmr_reading(on: bool) -> Iterator[None]:
 
 
 def hdf5_file(path: Path) -> h5py.File:
-    """Open an HDF5 file read-only, for readers that look whether a file is one of theirs.
+    """Open an HDF5 file read-only, for the method ``matches`` of readers.
 
     Raises:
         OSError: It cannot be opened; `open_hdf5` says why.
@@ -78,21 +78,21 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether a file is there and begins as HDF5 does."""
+    """Return whether a file exists and begins with the HDF5 signature."""
     try:
         return path.is_file() and bool(h5py.is_hdf5(path))
-    except OSError:  # it may not be read
+    except OSError:  # no permission
         return False
 
 
 def raised_by_h5py(error: BaseException) -> bool:
-    """Whether an exception arose inside h5py; elsewhere it is a mistake in the code."""
+    """Return whether h5py raised an exception; others are programming errors."""
     *_, (frame, _) = walk_tb(error.__traceback__)
     return str(frame.f_globals.get("__name__")).startswith("h5py")
 
 
 def unreadable(path: Path, error: Exception) -> TiltkitError:
-    """The error for a file that was opened, but has parts that HDF5 cannot read."""
+    """Error for an open file with parts that HDF5 cannot read."""
     known = known_error(error, str(path))
     if isinstance(known, MachineError):
         return known
@@ -105,7 +105,7 @@ def unreadable(path: Path, error: Exception) -> TiltkitError:
 
 
 def _shows_damage(error: Exception) -> bool:
-    """Whether HDF5 can make no sense of a file; a mistake in the code, or a gap, is no damage."""
+    """Return whether an exception means a damaged file: not a missing object or wrong call."""
     if isinstance(error, OSError):
         return "read data" in str(error)
     gap = isinstance(error, KeyError) and any(words in str(error) for words in _GAPS)
@@ -113,7 +113,7 @@ def _shows_damage(error: Exception) -> bool:
 
 
 def _not_opened(path: Path, error: OSError) -> TiltkitError:
-    """The error for a file that HDF5 does not open."""
+    """Error for a file that HDF5 does not open."""
     if isinstance(error, BlockingIOError):
         return InputError(
             f"{path} is held by another program, which writes to it.",
@@ -136,7 +136,7 @@ def _not_opened(path: Path, error: OSError) -> TiltkitError:
 
 
 def _refused(path: Path, head: bytes, *, marked: bool) -> TiltkitError:
-    """The error for a file by its first bytes.
+    """Error for a file, by its first bytes.
 
     Args:
         path: The file.
@@ -144,7 +144,7 @@ def _refused(path: Path, head: bytes, *, marked: bool) -> TiltkitError:
         marked: Whether it is marked as open for writing.
     """
     swmr = marked and len(head) > _MARKS and bool(head[_MARKS] & _SWMR_WRITER)
-    # A copy arrives from its first byte on, at times into a file of zeros.
+    # A copy is written from its first byte on, with some programs into a file of zeros.
     ours = _SIGNATURE.startswith(head[: len(_SIGNATURE)]) or h5py.is_hdf5(path)
     if (ours or not head.strip(b"\0")) and is_growing(path):
         return growing(path, "or read it as it stands with --swmr." if swmr else "")

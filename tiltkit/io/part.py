@@ -1,4 +1,4 @@
-"""``OUT.part``, the unfinished output: made whole under another name, locked, and taken up again.
+"""Unfinished outputs ``OUT.part``: creation under another name, locks, continuation.
 
 A result file is laid out as ``OUT.part.new``, which is renamed to ``OUT.part`` once it is on the
 disk. Whoever opens an unfinished file holds the lock of ``OUT.part.new`` while he does so, and that
@@ -48,24 +48,24 @@ class Held:
     handle: IO[bytes] | None
 
     def share(self) -> None:
-        """Let readers open the file, this process among them, and still no writer."""
+        """Allow readers to open the file, but no other writer."""
         if self.handle is not None:
             share_lock(self.handle.fileno())
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self.handle is not None:
             self.handle.close()
 
 
 def new_path(path: Path) -> Path:
-    """The name under which the unfinished file of an output is made."""
+    """Path under which the unfinished file of an output is created."""
     return part_path(path).with_name(part_path(path).name + ".new")
 
 
 @contextmanager
 def only_opener(path: Path) -> Iterator[Held]:
-    """Keep other processes from opening the unfinished file of an output; locks ``OUT.part.new``.
+    """Exclude other processes from opening an unfinished output; locks ``OUT.part.new``.
 
     What a stopped process left under that name is removed.
 
@@ -87,7 +87,7 @@ def only_opener(path: Path) -> Iterator[Held]:
 
 
 def check_free(path: Path) -> None:
-    """Refuse ``OUT.part`` while another process writes it.
+    """Check that no other process writes ``OUT.part``.
 
     Raises:
         BlockingIOError: Another process writes it.
@@ -113,7 +113,7 @@ def take_up(path: Path) -> tuple[h5py.File, Held]:
 
 
 def make_part(path: Path, held: Held, build: Callable[[h5py.File], None]) -> h5py.File:
-    """Lay out an unfinished file in place of the one that is there; inside of `only_opener`.
+    """Create an unfinished file in place of an existing one; call within `only_opener`.
 
     Args:
         path: The final name of the output.
@@ -145,7 +145,7 @@ def make_part(path: Path, held: Held, build: Callable[[h5py.File], None]) -> h5p
 
 
 def was_never_made(part: Path) -> bool:
-    """Return whether a file is what a process left that was stopped while it made it.
+    """Return whether a file was left by a process that was stopped while it created the file.
 
     Releases before 0.2 made ``OUT.part`` under its own name. Such a file holds no slice: HDF5 has
     not written its header again, or what `build` makes last is not there.
@@ -172,7 +172,7 @@ def _open(part: Path) -> h5py.File:
 
 
 def _locked(path: Path, *, create: bool) -> Held:
-    """Lock the file of this name, and make sure that it still has it."""
+    """Lock the file with this name, and check that it still has the name."""
     if sys.platform == "win32":  # open files cannot be renamed there
         return Held(None)
     while True:

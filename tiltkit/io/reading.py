@@ -1,4 +1,4 @@
-"""Read a result file back: its settings, its slices, where it comes from."""
+"""Reading of result files: settings, slices, provenance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from tiltkit.protocols import Estimate
 
 __all__ = [
     "is_hdf5", "is_result", "open_hdf5", "open_result", "read_axes", "read_diagnostics_of",
-    "read_estimate", "read_finished", "read_provenance", "read_recipe", "read_steps", "read_title",
+    "read_estimate", "read_finished", "read_provenance", "read_recipe", "read_slice_diagnostics",
+    "read_steps", "read_title",
     "read_units", "result_shape", "tree",
 ]  # fmt: skip
 
@@ -44,18 +45,18 @@ def open_result(path: Path) -> Iterator[h5py.File]:
 
 
 def is_result(file: h5py.File) -> bool:
-    """Whether tiltkit wrote this file."""
+    """Return whether tiltkit wrote this file."""
     return file.attrs.get("creator") == "tiltkit" and "entry/reconstruction" in file
 
 
 def result_shape(path: Path) -> tuple[int, ...]:
-    """(slices, *image) of a result file."""
+    """Return the shape (slices, *image) of a result file."""
     with open_result(path) as file:
         return tuple(file["entry/data/data"].shape)
 
 
 def read_finished(path: Path) -> list[int]:
-    """Positions of the finished slices of a result: all of them, unless it is unfinished."""
+    """Return the positions of the finished slices of a result."""
     with open_result(path) as file:
         flags = file["entry/diagnostics"][COMPLETE][:]
         finished: list[int] = np.flatnonzero(flags).tolist()
@@ -63,13 +64,13 @@ def read_finished(path: Path) -> list[int]:
 
 
 def read_title(path: Path) -> str:
-    """Title of a result."""
+    """Return the title of a result."""
     with open_result(path) as file:
         return str(file["entry/title"].asstr()[()])
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """The resolved settings that made a result, ready to run again."""
+    """Return the resolved settings of a result, as a recipe for another run."""
     with open_result(path) as file:
         text = file["entry/reconstruction/configuration/data"][()]
     try:
@@ -80,26 +81,26 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """Input, versions, plugins and command of a result, as nested mappings."""
+    """Return input, versions, plugins and command of a result as nested mappings."""
     with open_result(path) as file:
         return tree(file["entry/reconstruction/parameters"])
 
 
 def read_axes(path: Path) -> dict[str, str]:
-    """Names of the axes of the images of a result, in order, with their units."""
+    """Return the units of the axes of an image stack by name, slices first."""
     with open_result(path) as file:
         data = file["entry/data"]
         return {str(name): str(data[name].attrs.get("units", "")) for name in data.attrs["axes"]}
 
 
 def read_units(path: Path) -> str:
-    """Unit of the image values of a result; empty for arbitrary units."""
+    """Return the unit of the image values of a result; empty for arbitrary units."""
     with open_result(path) as file:
         return str(file["entry/data/data"].attrs["units"])
 
 
 def read_steps(path: Path) -> tuple[float, ...]:
-    """Distance of neighbours along the axis of slices and those of an image; 1 for a single one."""
+    """Return the step between neighbours along every axis, slices first; 1 for a single one."""
     with open_result(path) as file:
         data = file["entry/data"]
         axes = [data[name][:2] for name in data.attrs["axes"]]
@@ -107,7 +108,7 @@ def read_steps(path: Path) -> tuple[float, ...]:
 
 
 def read_estimate(path: Path, index: int, cut: tuple[int | slice, ...] = ()) -> Estimate:
-    """One slice of a result.
+    """Read one slice of a result.
 
     Args:
         path: The result file, complete or not.
@@ -138,14 +139,17 @@ def read_estimate(path: Path, index: int, cut: tuple[int | slice, ...] = ()) -> 
         )
 
 
-def read_diagnostics_of(path: Path, index: int) -> dict[str, Any]:
-    """The certificate of one slice of a result, without its images."""
+def read_slice_diagnostics(path: Path, index: int) -> dict[str, Any]:
+    """Read the certificate of one slice of a result, without its images."""
     with open_result(path) as file:
         return read_diagnostics(file["entry"], index)
 
 
+read_diagnostics_of = read_slice_diagnostics  # the former name, until release 0.3
+
+
 def tree(group: h5py.Group) -> dict[str, Any]:
-    """Groups and datasets as nested mappings of plain Python values."""
+    """Read groups and datasets as nested mappings of plain Python values."""
     return {
         str(item.attrs.get("key", name)): tree(item)
         if isinstance(item, h5py.Group)

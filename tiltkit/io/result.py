@@ -1,4 +1,4 @@
-"""The result file: written slice by slice beside its final place, renamed when it is complete."""
+"""Writer of result files: slice by slice into ``OUT.part``, renamed on completion."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _DIAGNOSTICS_BYTES = 16_384
 
 
 class ResultWriter:
-    """Writes a result slice by slice; a context manager.
+    """Writer of a result, slice by slice; a context manager.
 
     When the block is left early, by an error or an interrupt, ``OUT.part`` stays if it holds at
     least one finished slice or tile, or a checkpoint lies beside it, so that the run can be
@@ -75,7 +75,7 @@ class ResultWriter:
         resume: bool,
         overwrite: bool,
     ) -> ResultWriter:
-        """Start a result file, or go on with an unfinished one.
+        """Create a result file, or continue an unfinished one.
 
         Args:
             path: The final name of the file.
@@ -127,7 +127,7 @@ class ResultWriter:
         self.close_slice(index, outcome.diagnostics)
 
     def write_tile(self, index: int, window: tuple[slice, ...], outcome: Outcome) -> None:
-        """Write a part of a slice; `close_slice` when all parts are there.
+        """Write a tile of a slice; call `close_slice` after the last one.
 
         Args:
             index: Position of the slice in the result.
@@ -144,7 +144,7 @@ class ResultWriter:
             self._sync()
 
     def tiles(self, index: int) -> dict[Bounds, dict[str, Any]]:
-        """Certificates of the parts of a slice that are written, by where they are."""
+        """Certificates of the written tiles of a slice, by position."""
         return read_tiles(self._file["entry"], index)
 
     def close_slice(self, index: int, diagnostics: Mapping[str, Any]) -> None:
@@ -162,7 +162,7 @@ class ResultWriter:
         self.finished |= {index}
 
     def finish(self) -> None:
-        """Close the complete file and give it its final name.
+        """Close the complete file and rename it to its final name.
 
         Raises:
             TiltkitError: Slices are missing, or the file could not be renamed.
@@ -183,14 +183,14 @@ class ResultWriter:
         self._held.release()
 
     def discard(self) -> None:
-        """Leave nothing, where what is in the file is not to be trusted."""
+        """Remove the unfinished file, because its content may be wrong."""
         with quiet():
             self._file.close()
         self.part.unlink()
         self._held.release()
 
     def _sync(self) -> None:
-        """Wait until all that was written is on the disk."""
+        """Flush all written data to disk."""
         self._file.flush()
         os.fsync(self._file.id.get_vfd_handle())
 
@@ -228,7 +228,7 @@ class ResultWriter:
 
 
 def _verify(part: Path) -> None:
-    """A file that cannot be read back must not get the final name.
+    """Check that a file can be read, before it gets its final name.
 
     Raises:
         InputError: The file is damaged.
@@ -238,7 +238,7 @@ def _verify(part: Path) -> None:
 
 
 def _holds_slices(part: Path) -> bool:
-    """Return whether there is an unfinished file that can be gone on with."""
+    """Return whether there is an unfinished file that can be continued."""
     if not part.exists():
         return False
     if was_never_made(part):

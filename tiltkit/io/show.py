@@ -12,10 +12,10 @@ from tiltkit.io.reading import (
     is_result,
     open_hdf5,
     read_axes,
-    read_diagnostics_of,
     read_finished,
     read_provenance,
     read_recipe,
+    read_slice_diagnostics,
     read_title,
     result_shape,
 )
@@ -65,7 +65,7 @@ def summarise(diagnostics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _describe_result(path: Path) -> dict[str, Any]:
     slices, *image = result_shape(path)
     done = read_finished(path)
-    reports = [read_diagnostics_of(path, index) for index in done]
+    reports = [read_slice_diagnostics(path, index) for index in done]
     warnings = group_warnings(one.get("warnings", ()) for one in reports)
     notes = dict.fromkeys(note for one in reports for note in one.get("notes", ()))
     return {

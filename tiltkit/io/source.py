@@ -1,4 +1,4 @@
-"""Can an input be read, is it complete, and is it still what it was when it was opened?"""
+"""Checks of input files: readable, complete, unchanged since opening."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = [
 # Name, size in bytes and time of the last change in ns of each file.
 Stamp = frozenset[tuple[Path, int, int]]
 
-# A file that has not changed for so long is not being copied or written (seconds).
+# Seconds without a change after which a file counts as neither copied nor written.
 QUIET = 3.0
-# A file is looked at for so long even if its last change is older (seconds).
+# Seconds for which a file is observed even if its last change is older.
 _LOOK = 0.25
 _PAUSE = 0.05
 
 
 def check_source(path: Path) -> None:
-    """Refuse what no reader should try to open.
+    """Check that an input is a file or folder that can be opened.
 
     Raises:
         InputError: It is missing, or may not be read, or is a pipe or device, which could be
@@ -44,14 +44,14 @@ def check_source(path: Path) -> None:
 
 
 def stamp(source: Path) -> Stamp:
-    """What tells that a file, or one in a folder, has changed, without reading it."""
+    """Return names, sizes and modification times of a file, or of all files in a folder."""
     files = [path for path in source.rglob("*") if path.is_file()] or [source]
     stats = [(path, path.stat()) for path in files if path.exists()]
     return frozenset((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
 
 
 def check_unchanged(source: Path, before: Stamp, sha256: str = "") -> None:
-    """Refuse to go on with what was read before and after a change.
+    """Check that an input has not changed since it was opened.
 
     Args:
         source: The input; one that was removed has not changed for those who have it open.
@@ -71,7 +71,7 @@ def check_unchanged(source: Path, before: Stamp, sha256: str = "") -> None:
 
 
 def is_growing(source: Path, before: Stamp | None = None) -> bool:
-    """Whether an input that cannot be read is still being written or copied.
+    """Return whether an input that cannot be read is still being written or copied.
 
     It is watched until it has not changed for three seconds. On Linux, an input that another
     program of the same user has open for writing counts as growing at once.
@@ -96,7 +96,7 @@ def is_growing(source: Path, before: Stamp | None = None) -> bool:
 
 @contextmanager
 def watched(source: Path) -> Iterator[Stamp]:
-    """Give the stamp of an input; what is refused in the block while it changes is growing.
+    """Yield the stamp of an input; input errors in the block become growing if it changes.
 
     Raises:
         InputError: As the block raises it, with the kind ``growing`` where the input changes.
@@ -111,7 +111,7 @@ def watched(source: Path) -> Iterator[Stamp]:
 
 
 def growing(path: Path, otherwise: str = "") -> InputError:
-    """The error for an input that is not complete yet.
+    """Error for an input that is not complete yet.
 
     Args:
         path: The input.
@@ -126,26 +126,26 @@ def growing(path: Path, otherwise: str = "") -> InputError:
 
 
 def missing(path: Path) -> InputError:
-    """The error for an input that is not there."""
+    """Error for a missing input."""
     return InputError(f"There is no file {path}.", "check its name and folder.")
 
 
 def not_permitted(path: Path) -> InputError:
-    """The error for an input that may not be read."""
+    """Error for an input without read permission."""
     return InputError(
         f"{path} may not be read: permission denied.", "ask its owner for read access."
     )
 
 
 def _is_open_for_writing(path: Path) -> bool:
-    """Whether a process has a file open for writing, of those that Linux lets us look at."""
+    """Return whether a visible process has a file open for writing (Linux only)."""
     name = os.fspath(path.resolve())
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             if os.readlink(link) != name:  # noqa: PTH115  (much faster than Path.readlink)
                 continue
             info = (link.parent.parent / "fdinfo" / link.name).read_text()
-        except OSError:  # of another user, or just closed
+        except OSError:  # a process of another user, or a file closed meanwhile
             continue
         flags = next((line for line in info.splitlines() if line.startswith("flags:")), "flags: 0")
         if int(flags.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY:

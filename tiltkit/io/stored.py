@@ -1,4 +1,4 @@
-"""Results to read from: in memory, filled slice by slice like a file, or in a result file."""
+"""Content of results: arrays in memory, or a result file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 from tiltkit.errors import InputError, Kind, MachineError
 from tiltkit.io.reading import (
     open_result,
-    read_diagnostics_of,
     read_finished,
     read_provenance,
     read_recipe,
+    read_slice_diagnostics,
     tree,
 )
 from tiltkit.io.tiles import Bounds, window_bounds
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Stored", "StoredInFile", "StoredInMemory"]
 
-# Where the images of a result lie in its file.
+# Datasets of the images in a result file.
 _DATASETS = {
     "mean": "data/data",
     "std": "data/data_errors",
@@ -67,7 +67,7 @@ class Stored(Protocol):
         ...
 
     def image(self, name: str, index: int | None = None) -> NDArray[np.floating] | None:
-        """Images (slice, *image), or those of one slice; None where the result has none.
+        """Images (slice, *image), or those of one slice; None if the result has none.
 
         Args:
             name: ``mean``, ``std``, ``baseline``, ``phase``, or ``samples`` and ``quantiles``,
@@ -111,7 +111,7 @@ class StoredInMemory:
         provenance: Mapping[str, Any],
         dtype: DTypeLike = np.float32,
     ) -> StoredInMemory:
-        """Room for a result.
+        """Allocate the arrays of a result.
 
         Raises:
             MachineError: The memory is too small.
@@ -137,7 +137,7 @@ class StoredInMemory:
         settings: Mapping[str, Any],
         provenance: Mapping[str, Any],
     ) -> StoredInMemory:
-        """A result of one slice, whose images are those of the outcome, not copies."""
+        """Create a result of one slice that shares the arrays of an outcome."""
         images = {"mean": outcome.mean[None], "std": outcome.std[None]}
         images |= {"baseline": outcome.baseline[None], "samples": outcome.samples[:, None]}
         images["quantiles"] = np.stack([outcome.quantiles[q] for q in QUANTILES])[:, None]
@@ -148,17 +148,17 @@ class StoredInMemory:
         return result
 
     def write(self, index: int, outcome: Outcome) -> None:
-        """Take in one slice."""
+        """Store one slice."""
         self._write_images(index, (), outcome)
         self.close_slice(index, outcome.diagnostics)
 
     def write_tile(self, index: int, window: tuple[slice, ...], outcome: Outcome) -> None:
-        """Take in a part of a slice; `close_slice` when all parts are there."""
+        """Store a tile of a slice; call `close_slice` after the last one."""
         self._write_images(index, window, outcome)
         self._parts.setdefault(index, {})[window_bounds(window)] = dict(outcome.diagnostics)
 
     def tiles(self, index: int) -> dict[Bounds, dict[str, Any]]:
-        """Certificates of the parts of a slice that are there, by where they are."""
+        """Certificates of the stored tiles of a slice, by position."""
         return dict(self._parts.get(index, {}))
 
     def close_slice(self, index: int, diagnostics: Mapping[str, Any]) -> None:
@@ -193,7 +193,7 @@ class StoredInMemory:
 
 
 class StoredInFile:
-    """A result file; it is opened for each reading, and closed again.
+    """A result file, opened for every access and closed again.
 
     Args:
         path: The file.
@@ -255,7 +255,7 @@ class StoredInFile:
 
     def diagnostics(self, index: int) -> dict[str, Any]:
         """Certificate of one slice."""
-        return read_diagnostics_of(self.path, index)
+        return read_slice_diagnostics(self.path, index)
 
 
 def _at(name: str, index: int) -> tuple[int | slice, ...]:
@@ -264,13 +264,13 @@ def _at(name: str, index: int) -> tuple[int | slice, ...]:
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as a file keeps them: paths are texts."""
+    """Convert settings to the values stored in files: paths become texts."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(settings), default=str))
     return plain
 
 
 def _is_curve(value: Any) -> bool:
-    """Whether a diagnostic has one number per level."""
+    """Return whether a diagnostic has one number per level."""
     if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray) or not len(value):
         return False
     return isinstance(value[0], int | float | np.number)

@@ -16,7 +16,7 @@ from tiltkit.config import split_table
 from tiltkit.errors import InputError, UsageError, known_error, known_errors
 from tiltkit.io.atomic import checkpoint_path, clear_checkpoints, is_complete
 from tiltkit.io.opening import swmr_reading
-from tiltkit.io.reading import read_diagnostics_of
+from tiltkit.io.reading import read_slice_diagnostics
 from tiltkit.io.result import ResultWriter, check_output
 from tiltkit.io.resume import same_run
 from tiltkit.io.source import Stamp, check_unchanged, watched
@@ -126,7 +126,7 @@ def run_scan(
                 provenance=job.origin, resume=resume, overwrite=overwrite,
             )  # fmt: skip
             yield from _sample_into_file(job, writer)
-    reports = [read_diagnostics_of(output, i) for i in range(len(job.chosen))]
+    reports = [read_slice_diagnostics(output, i) for i in range(len(job.chosen))]
     summary = summarize(reports, recipe.samples, time.perf_counter() - start)
     yield ScanDone(output, summary, sampled=not complete)
 

@@ -12,11 +12,11 @@ import numpy as np
 from tiltkit.errors import InputError, MachineError
 from tiltkit.io.atomic import check_output, part_path, publish
 from tiltkit.io.reading import (
-    read_diagnostics_of,
     read_estimate,
     read_finished,
     read_provenance,
     read_recipe,
+    read_slice_diagnostics,
     read_steps,
     read_title,
     read_units,
@@ -83,7 +83,7 @@ def _template_values(result: Path) -> dict[str, Any]:
     if not finished:
         raise InputError(f"{result} has no finished slice.", "run it again with --resume.")
     recipe, provenance = read_recipe(result), read_provenance(result)
-    slices = [read_diagnostics_of(result, index) for index in finished]
+    slices = [read_slice_diagnostics(result, index) for index in finished]
     middle = len(finished) // 2
     total, *image = result_shape(result)
     views = _views(result, finished[middle], image)
