@@ -33,9 +33,10 @@ from skimage import data
 from skimage.transform import resize
 from tiltkit_mri.task import MriOptions, MriRecon
 
+from tiltkit.io.images import read_images
 from tiltkit.plugins import Plugins, load_plugins
 from tiltkit.posterior.outcome import Outcome
-from tiltkit.priors.check.material import from_files
+from tiltkit.priors.check.material import from_images
 from tiltkit.recon.solve import solve
 
 DATASETS = Path(__file__).parents[1] / "datasets"
@@ -123,7 +124,9 @@ def images(args: argparse.Namespace) -> Iterator[tuple[str, NDArray[np.complex12
         files = args.files or [*pictures(Path(folder), args.side), DATASETS / "colin27.npz"]
         for path in files:
             generator = torch.Generator().manual_seed(args.seed)
-            material = from_files([path], 2, args.count, "auto", generator)
+            material = from_images(
+                read_images([path], 2), path.name, 2, args.count, "auto", generator
+            )
             for i, image in enumerate(material.images):
                 real, imaginary = image[0].double().numpy()
                 yield f"{path.stem} {i}", real + 1j * imaginary

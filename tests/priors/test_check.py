@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from tiltkit.errors import InputError, TiltkitError
-from tiltkit.priors.check import check_prior, from_files, from_prior, laws, levels_of
+from tiltkit.io.images import read_images
+from tiltkit.priors.check import check_prior, from_images, from_prior, laws, levels_of
 from tiltkit.priors.check.ancestral import ancestral
 from tiltkit.priors.check.baselines import best_weight
 from tiltkit.priors.check.verdict import findings, overall
@@ -283,7 +284,7 @@ def test_images_come_from_every_kind_of_file(tmp_path):
     with h5py.File(tmp_path / "e.h5", "w") as file:
         file["deep/image"] = picture[None, None]
     files = sorted(tmp_path.iterdir())
-    material = from_files(files, 1, 100, "none", generator())
+    material = from_images(read_images(files, 1), "files", 1, 100, "none", generator())
     assert len(material.images) == 7
     for image in material.images:
         assert torch.equal(image[0, 0], torch.from_numpy(picture.astype(np.float32)))
@@ -291,8 +292,8 @@ def test_images_come_from_every_kind_of_file(tmp_path):
 
 def test_magnitudes_become_complex_images_of_the_same_magnitude(tmp_path):
     np.save(tmp_path / "m.npy", np.random.default_rng(0).random((2, 20, 20), np.float32))
-    real = from_files([tmp_path / "m.npy"], 1, 2, "auto", generator())
-    complex_ = from_files([tmp_path / "m.npy"], 2, 2, "auto", generator())
+    real = from_images(read_images([tmp_path / "m.npy"], 1), "m.npy", 1, 2, "auto", generator())
+    complex_ = from_images(read_images([tmp_path / "m.npy"], 2), "m.npy", 2, 2, "auto", generator())
     assert "phase" in complex_.origin
     for one, other in zip(real.images, complex_.images, strict=True):
         torch.testing.assert_close(other.square().sum(1).sqrt(), one[:, 0])
@@ -301,7 +302,9 @@ def test_magnitudes_become_complex_images_of_the_same_magnitude(tmp_path):
 def test_complex_arrays_are_taken_as_they_are(tmp_path):
     array = np.random.default_rng(0).normal(size=(2, 20, 20, 2)) @ [1, 1j]
     np.save(tmp_path / "c.npy", array)
-    (first, _) = from_files([tmp_path / "c.npy"], 2, 2, "none", generator()).images
+    (first, _) = from_images(
+        read_images([tmp_path / "c.npy"], 2), "c.npy", 2, 2, "none", generator()
+    ).images
     torch.testing.assert_close(first[0, 1].double(), torch.from_numpy(array[0].imag), rtol=1e-6,
                                atol=1e-6)  # fmt: skip
 
@@ -310,9 +313,9 @@ def test_complex_arrays_are_taken_as_they_are(tmp_path):
     ("array", "what"),
     [(np.full((20, 20), np.nan), "not finite"), (np.zeros((20, 20)), "are zero"),
      (np.ones((4, 4)), "4 x 4 pixels"), (np.ones((1, 3, 20, 20)), "3 channels"),
-     (np.ones(20), "holds no image"), (np.ones((1, 1, 1, 20, 20)), "5 axes")],
+     (np.ones(20), "of 1 axes"), (np.ones((1, 1, 1, 20, 20)), "5 axes")],
 )  # fmt: skip
 def test_images_that_cannot_be_used_are_named(tmp_path, array, what):
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(InputError, match=what):
-        from_files([tmp_path / "x.npy"], 2, 4, "auto", generator())
+        from_images(read_images([tmp_path / "x.npy"], 2), "x.npy", 2, 4, "auto", generator())

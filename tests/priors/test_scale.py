@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tiltkit.priors.check import from_files
+from tiltkit.io.images import read_images
+from tiltkit.priors.check import from_images
 from tiltkit.priors.scale import image_scale
 
 
@@ -47,6 +48,8 @@ def test_the_images_of_a_prior_check_keep_their_scale_with_a_hot_pixel(tmp_path:
         values[5, 5] = hot
         np.save(tmp_path / f"{name}.npy", values)
         g = torch.Generator().manual_seed(0)
-        whole.append(from_files([tmp_path / f"{name}.npy"], 1, 1, "auto", g).images[0])
+        whole.append(
+            from_images(read_images([tmp_path / f"{name}.npy"], 1), name, 1, 1, "auto", g).images[0]
+        )
     torch.testing.assert_close(whole[0][..., 32:96, 32:96], whole[1][..., 32:96, 32:96],
                                rtol=0.02, atol=0)  # fmt: skip

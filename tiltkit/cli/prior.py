@@ -176,13 +176,17 @@ def _fit(
 
     from tiltkit.cli.prior_check import parse_scale
     from tiltkit.io.atomic import part_path, publish
-    from tiltkit.priors.check.material import from_files
+    from tiltkit.io.images import read_images
+    from tiltkit.priors.check.material import from_images
     from tiltkit.priors.fit_patches import fit_patches as steps_of
     from tiltkit.priors.fit_patches import patches_of
     from tiltkit.priors.patches import save_patches
 
     generator = torch.Generator().manual_seed(seed)
-    material = from_files(images, channels, 1000, parse_scale(scale), generator)
+    material = from_images(
+        read_images(images, channels), ", ".join(path.name for path in images),
+        channels, 1000, parse_scale(scale), generator,
+    )  # fmt: skip
     pictures = [image[0] for image in material.images]
     patches = patches_of(pictures, side, count, generator)
     fits = steps_of(

@@ -13,7 +13,8 @@ import torch
 from tiltkit.cli.prior_facts import full_precision_options, prior_facts
 from tiltkit.cli.shared import call_plugins, print_tree
 from tiltkit.errors import UsageError
-from tiltkit.priors.check import Report, check_prior, from_files, from_prior, levels_of
+from tiltkit.io.images import read_images
+from tiltkit.priors.check import Report, check_prior, from_images, from_prior, levels_of
 from tiltkit.priors.check.verdict import Finding, overall
 from tiltkit.sampling.run import pick_devices
 
@@ -31,7 +32,10 @@ def check_by_name(
     prior = plugins.create("prior", name, options)
     generator = torch.Generator().manual_seed(seed)
     if images:
-        material = from_files(images, prior.channels, count, divisor, generator)
+        material = from_images(
+            read_images(images, prior.channels), ", ".join(path.name for path in images),
+            prior.channels, count, divisor, generator,
+        )  # fmt: skip
     else:
         material = from_prior(prior, size, count, generator)
     where = pick_devices(device)[0]

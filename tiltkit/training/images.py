@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltkit.errors import InputError
+from tiltkit.io.images import Contents, read_contents
 from tiltkit.priors.scale import image_scale
-from tiltkit.training.readers import Contents, read
 from tiltkit.training.recipe import DataOptions
 from tiltkit.training.subjects import find_subjects
 
@@ -83,7 +83,7 @@ def load_subjects(options: DataOptions, crop: int) -> list[Subject]:
 def _load(name: str, volumes: Sequence[Sequence[Path]], options: DataOptions) -> Subject:
     images, identities, constant = [], set(), 0
     for paths in volumes:
-        contents = read(paths, options)
+        contents = read_contents(paths, options.dataset)
         source = str(paths[0] if len(paths) == 1 else paths[0].parent)
         if options.patient_id:
             identities |= {contents.identity} - {""}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tiltkit.errors import InputError, UsageError
-from tiltkit.training.readers import is_image, is_volume
+from tiltkit.io.images import is_image, is_volume
 from tiltkit.training.recipe import DataOptions
 
 __all__ = ["find_subjects"]

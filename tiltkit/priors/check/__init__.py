@@ -7,11 +7,11 @@ findings. The page of a check is `tiltkit.report.prior_check`.
 
 from __future__ import annotations
 
-from tiltkit.priors.check.material import Material, from_files, from_prior
+from tiltkit.priors.check.material import Material, from_images, from_prior
 from tiltkit.priors.check.measure import check_prior, levels_of
 from tiltkit.priors.check.record import Example, Level, Report
 
 __all__ = [
-    "Example", "Level", "Material", "Report", "check_prior", "from_files", "from_prior",
+    "Example", "Level", "Material", "Report", "check_prior", "from_images", "from_prior",
     "levels_of",
 ]  # fmt: skip

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,13 +13,12 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from tiltkit.errors import InputError
-from tiltkit.priors.arrays import read_images
 from tiltkit.priors.check.ancestral import ancestral
 from tiltkit.priors.closed_form import Mixture, SmoothGaussian
 from tiltkit.priors.scale import image_scale
 from tiltkit.protocols import Prior
 
-__all__ = ["Material", "exact_draws", "from_files", "from_prior"]
+__all__ = ["Material", "exact_draws", "from_images", "from_prior"]
 
 _SMALLEST = 16
 
@@ -40,19 +38,21 @@ class Material:
     real: bool
 
 
-def from_files(
-    paths: Sequence[Path],
+def from_images(
+    found: Sequence[NDArray[Any]],
+    names: str,
     channels: int,
     count: int,
     scale: float | Literal["auto", "none"],
     generator: Generator,
 ) -> Material:
-    """At most ``count`` images of the files, evenly spread, in the prior's units.
+    """At most ``count`` of the images, evenly spread, in the prior's units.
 
     Real images become complex, for a prior of two channels, by a smooth random phase.
 
     Args:
-        paths: Image files.
+        found: Images (channel, row, column), real or complex.
+        names: Names of their files.
         channels: Channels of the prior; 0 for any number.
         count: Number of images at most.
         scale: Image values are divided by this; ``auto`` by the `image_scale` of all chosen
@@ -62,19 +62,17 @@ def from_files(
     Raises:
         InputError: No images that the prior could take.
     """
-    found = read_images(paths, channels)
     if not found:
-        raise InputError(f"{paths[0]} holds no image.", "name image files.")
+        raise InputError(f"{names} holds no image.", "name image files.")
     chosen = [found[i] for i in np.linspace(0, len(found) - 1, min(count, len(found))).astype(int)]
     magnitude = np.concatenate([np.abs(image).ravel() for image in chosen])
     if not magnitude.max() > 0:
-        raise InputError(f"All images in {paths[0]} are zero.", "name other images.")
+        raise InputError(f"All images in {names} are zero.", "name other images.")
     if scale == "auto":
         scale = image_scale(magnitude)
     divisor = 1.0 if scale == "none" else scale
     images = [_fitted(image / divisor, channels, generator) for image in chosen]
     phase = channels == 2 and any(not np.iscomplexobj(i) and len(i) == 1 for i in chosen)
-    names = ", ".join(path.name for path in paths)
     divided = "" if divisor == 1 else f", divided by {divisor:.4g}"
     with_phase = ", with a smooth random phase" if phase else ""
     return Material(images, f"{len(images)} of {len(found)} images of {names}{divided}{with_phase}",

@@ -1,9 +1,9 @@
-"""Read image files of many formats into arrays of slices, through the library of each format."""
+"""Image files of many formats as arrays of slices, each through the library of its format."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltkit.errors import InputError, TiltkitError, UsageError
-from tiltkit.training.recipe import DataOptions
 
-__all__ = ["Contents", "is_image", "is_volume", "read"]
+__all__ = ["Contents", "is_image", "is_volume", "read_contents", "read_images"]
+
+# Names under which files with several arrays usually keep their images.
+_USUAL = ("image", "images", "data")
 
 Array = NDArray[Any]
 
@@ -37,25 +39,71 @@ class Contents:
     identity: str = ""
 
 
-def read(paths: Sequence[Path], options: DataOptions) -> Contents:
-    """One volume or image: of one file, or of the DICOM files of one series.
+def read_images(paths: Sequence[Path], channels: int) -> list[Array]:
+    """Images (channel, row, column) of all files, in order, real or complex, values as stored.
+
+    An array of three axes is a stack of slices unless its format names an axis of colours, one of
+    four is (slice, channel, row, column). Of several arrays in a file the one called image, images
+    or data is taken, else the largest.
+
+    Args:
+        paths: The files.
+        channels: Channels wanted: colours become their mean for 1 and 2; 0 for any number.
 
     Raises:
-        InputError: The file is damaged, or does not say which of its arrays is meant.
+        InputError: A file is missing, no image file, or holds values that are not finite.
         UsageError: The library that reads it is not installed.
     """
+    return [image for path in paths for image in _images_of(path, channels)]
+
+
+def _images_of(path: Path, channels: int) -> list[Array]:
+    contents = read_contents([path], None)
+    values = contents.values
+    if not np.isfinite(values).all():
+        raise InputError(f"{path} holds values that are not finite.", "leave those images out.")
+    if contents.channels is not None:
+        values = np.moveaxis(values, contents.channels, -3)[..., :3, :, :]  # without transparency
+        values = values if channels in (0, 3) else values.mean(-3, keepdims=True)
+    elif values.ndim == 3:
+        values = np.moveaxis(values, contents.slices or 0, 0)[:, None]
+    elif values.ndim == 2:
+        values = values[None]
+    values = values if values.ndim == 4 else values[None]
+    if values.ndim != 4:
+        raise InputError(
+            f"{path} holds an array of {contents.values.ndim} axes.",
+            "give slices (slice, row, column).",
+        )
+    return [image if np.iscomplexobj(image) else image.astype(np.float32) for image in values]
+
+
+def read_contents(paths: Sequence[Path], dataset: str | None = "") -> Contents:
+    """One volume or image: of one file, or of the DICOM files of one series.
+
+    Args:
+        paths: The file, or the files of the series.
+        dataset: Name of the array in files that hold several; empty where there must be one alone;
+            None for the one with a usual name, else the largest.
+
+    Raises:
+        InputError: The file is missing or damaged, or it is open which of its arrays is meant.
+        UsageError: The library that reads it is not installed.
+    """
+    if not paths[0].is_file():
+        raise InputError(f"There is no file {paths[0]}.", "check its name and folder.")
     reader = _DICOM if len(paths) > 1 else _reader_of(paths[0])
     if reader is None:
         raise InputError(
-            f"{paths[0]} is of no kind that can be trained on.",
+            f"{paths[0]} is of no kind that is read here.",
             f"convert it to one of: {' '.join(sorted(_READERS))}.",
         )
     with _readable(paths[0]):
-        contents = reader(paths, options)
+        contents = reader(paths, dataset)
     if contents.values.dtype.kind not in "buifc":
         raise InputError(
             f"{paths[0]} holds {contents.values.dtype}, not numbers.",
-            "name the images with data.dataset.",
+            "name the dataset of the images.",
         )
     return contents
 
@@ -86,7 +134,7 @@ def is_volume(path: Path) -> bool:
     return _reader_of(path) is not _DICOM
 
 
-def _reader_of(path: Path) -> Callable[[Sequence[Path], DataOptions], Contents] | None:
+def _reader_of(path: Path) -> Callable[[Sequence[Path], str | None], Contents] | None:
     name = path.name.lower()
     for suffix, reader in _READERS.items():
         if name.endswith(suffix):
@@ -99,20 +147,21 @@ def _reader_of(path: Path) -> Callable[[Sequence[Path], DataOptions], Contents] 
     return None
 
 
-def _hdf5(paths: Sequence[Path], options: DataOptions) -> Contents:
+def _hdf5(paths: Sequence[Path], dataset: str | None) -> Contents:
     from tiltkit.io.reading import open_hdf5
     from tiltkit.io.sniff import datasets
 
     with open_hdf5(paths[0]) as file:
         found = datasets(file)
-        arrays = [
-            name for name in found if file[name].ndim >= 2 and file[name].dtype.kind in "uifc"
-        ]
-        dataset = file[_chosen(paths[0], options.dataset, list(found), arrays)]
-        return Contents(np.asarray(dataset[()]))
+        sizes = {
+            name: file[name].size
+            for name in found
+            if file[name].ndim >= 2 and file[name].dtype.kind in "uifc"
+        }
+        return Contents(np.asarray(file[_chosen(paths[0], dataset, list(found), sizes)][()]))
 
 
-def _matlab(paths: Sequence[Path], options: DataOptions) -> Contents:
+def _matlab(paths: Sequence[Path], dataset: str | None) -> Contents:
     with paths[0].open("rb") as file:
         old = file.read(8) == b"MATLAB 5"
     if old:
@@ -120,24 +169,24 @@ def _matlab(paths: Sequence[Path], options: DataOptions) -> Contents:
             f"{paths[0]} is of a MATLAB version before 7.3, which is not read.",
             "save it with save(..., '-v7.3').",
         )
-    return _hdf5(paths, options)
+    return _hdf5(paths, dataset)
 
 
-def _numpy(paths: Sequence[Path], options: DataOptions) -> Contents:
+def _numpy(paths: Sequence[Path], dataset: str | None) -> Contents:
     with paths[0].open("rb") as file:
         loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return Contents(loaded)
-        arrays = [name for name in loaded.files if loaded[name].ndim >= 2]
-        return Contents(loaded[_chosen(paths[0], options.dataset, loaded.files, arrays)])
+        sizes = {name: loaded[name].size for name in loaded.files if loaded[name].ndim >= 2}
+        return Contents(loaded[_chosen(paths[0], dataset, loaded.files, sizes)])
 
 
-def _nifti(paths: Sequence[Path], _options: DataOptions) -> Contents:
+def _nifti(paths: Sequence[Path], _dataset: str | None) -> Contents:
     nibabel = _library("nibabel", "NIfTI")
     return Contents(np.asanyarray(nibabel.load(paths[0]).dataobj), slices=2)
 
 
-def _tiff(paths: Sequence[Path], _options: DataOptions) -> Contents:
+def _tiff(paths: Sequence[Path], _dataset: str | None) -> Contents:
     tifffile = _library("tifffile", "TIFF")
     with tifffile.TiffFile(paths[0]) as file:
         series = file.series[0]
@@ -145,7 +194,7 @@ def _tiff(paths: Sequence[Path], _options: DataOptions) -> Contents:
         return Contents(series.asarray(), channels=colours if colours >= 0 else None)
 
 
-def _picture(paths: Sequence[Path], _options: DataOptions) -> Contents:
+def _picture(paths: Sequence[Path], _dataset: str | None) -> Contents:
     from PIL import Image
 
     with Image.open(paths[0]) as picture:
@@ -154,7 +203,7 @@ def _picture(paths: Sequence[Path], _options: DataOptions) -> Contents:
     return Contents(values, slices=None, channels=2 if values.ndim == 3 else None)
 
 
-def _dicom(paths: Sequence[Path], _options: DataOptions) -> Contents:
+def _dicom(paths: Sequence[Path], _dataset: str | None) -> Contents:
     """Files of one series, in order of their place, values as the scanner means them."""
     pydicom = _library("pydicom", "DICOM")
     pixels = importlib.import_module("pydicom.pixels")
@@ -205,18 +254,28 @@ def _place(file: Any) -> tuple[float, float]:
     return distance, float(file.get("InstanceNumber", 0) or 0)
 
 
-def _chosen(path: Path, wanted: str, names: Sequence[str], arrays: Sequence[str]) -> str:
-    """The dataset that the recipe names, or the only one that can be images."""
+def _chosen(path: Path, wanted: str | None, names: Sequence[str], sizes: Mapping[str, int]) -> str:
+    """Name of the array to read, see `read_contents`.
+
+    Args:
+        path: The file, for messages.
+        wanted: Name that was asked for.
+        names: All datasets.
+        sizes: Numbers of values of those that can be images.
+    """
     there = f"there are: {', '.join(names) or 'none'}."
     if wanted:
         if wanted.strip("/") in names:
             return wanted.strip("/")
-        raise InputError(f"{path} has no dataset {wanted!r}.", f"set data.dataset; {there}")
-    if len(arrays) == 1:
-        return arrays[0]
+        raise InputError(f"{path} has no dataset {wanted!r}.", f"name another; {there}")
+    if len(sizes) == 1:
+        return next(iter(sizes))
+    if sizes and wanted is None:
+        usual = [name for name in _USUAL if name in sizes]
+        return usual[0] if usual else max(sizes, key=lambda name: sizes[name])
     raise InputError(
-        f"{path} has {len(arrays) or 'no'} datasets that could be images.",
-        f"name one with data.dataset; {there}" if arrays else f"give another file; {there}",
+        f"{path} has {len(sizes) or 'no'} datasets that could be images.",
+        f"name one (data.dataset in a recipe); {there}" if sizes else f"give another file; {there}",
     )
 
 
@@ -232,7 +291,7 @@ def _library(name: str, what: str) -> Any:
 
 _DICOM = _dicom
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_READERS: dict[str, Callable[[Sequence[Path], DataOptions], Contents]] = {
+_READERS: dict[str, Callable[[Sequence[Path], str | None], Contents]] = {
     ".h5": _hdf5, ".hdf5": _hdf5, ".hdf": _hdf5, ".nxs": _hdf5, ".mat": _matlab,
     ".npy": _numpy, ".npz": _numpy,
     ".nii": _nifti, ".nii.gz": _nifti,
