@@ -260,7 +260,7 @@ class Ddrm(DeepinvSampler):
         if not isinstance(operator, SpectralOperator):
             raise UsageError(
                 f"DDRM needs a diagonalised operator, and {type(operator).__name__} is none.",
-                "use --sampler diffpir, dps or walmc.",
+                "use --sampler baselines.diffpir, baselines.dps or walmc.",
             )
 
     def _sample(self, scaled: Scaled, denoiser: Denoiser) -> Tensor:
