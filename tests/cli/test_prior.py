@@ -51,7 +51,7 @@ def test_a_check_on_images_prints_figures_and_words_and_writes_a_page(
     )
     assert done.code == 0, done.err
     for part in ("noise range", "strength=0.8", "1 of 3 images of discs.npz, divided by",
-                 "asymmetry", "denoising:", "honesty:", f"Wrote {page}."):  # fmt: skip
+                 "asymmetry", "denoising:", "calibration:", f"Wrote {page}."):  # fmt: skip
         assert part in done.out
     text = page.read_text()
     assert "data:image/png;base64," in text

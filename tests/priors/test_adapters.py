@@ -153,7 +153,7 @@ def test_wrong_ranges_are_refused(factory):
         ModuleOptions(factory=factory, low=1, high=1)
     with pytest.raises(ValueError, match="overlap must be less"):
         ModuleOptions(factory=factory, tile=32, overlap=32)
-    with pytest.raises(UsageError, match="from 6 to 5"):
+    with pytest.raises(UsageError, match="6 to 5, is empty"):
         module_prior(ModuleOptions(factory=factory, arguments={"output": "noise"}, sigma_min=6),
                      ENTRY)  # fmt: skip
 

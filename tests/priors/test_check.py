@@ -186,7 +186,14 @@ def judgements(report):
 def test_a_true_prior_passes(gaussian):
     report = report_of(gaussian)
     found = judgements(report)
-    for about in ("denoising", "honesty", "consistency", "symmetry", "noise range", "brightness"):
+    for about in (
+        "denoising",
+        "calibration",
+        "consistency",
+        "symmetry",
+        "noise range",
+        "brightness",
+    ):
         assert found[about] == "good", (about, report)
     for level in report.levels:
         assert level.psnr > max(level.baselines.values())
@@ -241,7 +248,7 @@ def test_a_false_prior_does_not(gaussian):
     report = check_prior("bad", blind, from_prior(gaussian, 32, 2, generator()), [0.1], facts={},
                          samples=1, seed=0, device=CPU)  # fmt: skip
     found = judgements(report)
-    assert found["noise level"] == found["symmetry"] == found["honesty"] == "bad"
+    assert found["noise level"] == found["symmetry"] == found["calibration"] == "bad"
     assert found["noise range"] == "bad"
     assert "Do not read its spread" in overall(findings(report))
 

@@ -130,7 +130,7 @@ def test_scans_become_a_prior(scans: Path, recipe: Recipe, tmp_path: Path) -> No
     ]
     assert len(done.outcome.record.losses) == 3, "each round has its share of the steps"
     assert done.outcome.job.facts()["trained on"] == "6 images of 3 subjects"
-    assert any("undersampled" in worry for worry in done.outcome.worries())
+    assert any("undersampled" in caution for caution in done.outcome.cautions())
     net, notes = load_network(done.weights)
     assert (net.channels, "mri-recon" in notes["value_range"]) == (2, True)
     assert not list(tmp_path.glob("prior.safetensors.*")), "nothing of the rounds is left"

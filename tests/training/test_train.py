@@ -127,7 +127,7 @@ def test_noisy_images_alone_train_a_prior_above_their_noise(folder: Path, recipe
     assert outcome.levels == (0.2, 0.5, 1.0)
     # against the clean truth that nobody has seen, noise of 0.2 has 14 dB
     assert outcome.noise_only[0] == pytest.approx(-20 * np.log10(0.2), abs=0.3)
-    assert any("noisy images" in worry for worry in outcome.worries())
+    assert any("noisy images" in caution for caution in outcome.cautions())
 
 
 def test_what_is_written_says_what_it_is(folder: Path, recipe: Recipe) -> None:
@@ -155,11 +155,11 @@ def test_what_is_shown_has_the_size_of_the_smallest_image(
     np.save(folder / "big.npy", volume(7, height=50, width=44))
     made = recipe(folder, data={"held_out": ["big", "head0"]}, training={"steps": 2})
     outcome = finish(made).outcome
-    assert outcome.samples.shape == outcome.shown.shape == (6, 32, 32)
+    assert outcome.samples.shape == outcome.held_out.shape == (6, 32, 32)
     monkeypatch.setattr(validation, "_LARGEST", 20)  # crops may be larger than what is measured
     made = recipe(folder, training={"steps": 2, "crop": 24})
     outcome = finish(made, overwrite=True).outcome
-    assert outcome.samples.shape[1:] == outcome.shown.shape[1:] == (20, 20)
+    assert outcome.samples.shape[1:] == outcome.held_out.shape[1:] == (20, 20)
 
 
 def test_the_prior_can_be_used_at_once(folder: Path, recipe: Recipe) -> None:
@@ -197,7 +197,7 @@ def test_it_ends_early_when_nothing_improves(
     made = recipe(folder, training={"steps": 40, "checks": 20, "patience": 3})
     outcome = finish(made).outcome
     assert (outcome.why, outcome.record.step, outcome.best.step) == ("patience", 8, 2)
-    assert any("stopped early" in worry for worry in outcome.worries())
+    assert any("stopped early" in caution for caution in outcome.cautions())
 
 
 def test_small_improvements_add_up() -> None:

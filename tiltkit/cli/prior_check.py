@@ -48,7 +48,7 @@ def check_by_name(
         samples=samples,
         seed=seed,
         device=where,
-        tell=lambda text: None if quiet else click.echo(f"{text} ...", err=True),
+        announce=lambda text: None if quiet else click.echo(f"{text} ...", err=True),
     )
 
 

@@ -150,7 +150,7 @@ def _summary(finished: Finished) -> dict[str, Any]:
         "levels": list(outcome.levels),
         "psnr": list(outcome.best.psnr),
         "psnr_tv": list(outcome.tv),
-        "care": outcome.worries(),
+        "care": outcome.cautions(),
     }
 
 
@@ -162,4 +162,4 @@ def _sentence(finished: Finished) -> str:
         f" {gain:+.2f} dB compared with total variation, card {finished.card},"
         f" report {finished.page}."
     )
-    return text + "".join(f" Take care: {worry}" for worry in outcome.worries()[:1])
+    return text + "".join(f" Take care: {caution}" for caution in outcome.cautions()[:1])

@@ -139,7 +139,7 @@ def _reader_of(path: Path) -> Callable[[Sequence[Path], str | None], Contents] |
     for suffix, reader in _READERS.items():
         if name.endswith(suffix):
             return reader
-    # scanners write DICOM files without a suffix; two marks tell them, and DICOMDIR lists them
+    # scanners write DICOM files without a suffix; two marks identify them, and DICOMDIR lists them
     if name != "dicomdir" and (not path.suffix or path.suffix[1:].isdigit()):
         with path.open("rb") as file:
             if file.read(132)[128:] == b"DICM":

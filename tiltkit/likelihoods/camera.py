@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import UsageError
 from tiltkit.likelihoods.counts import checked, floating, pearson
 from tiltkit.likelihoods.poisson import PoissonLikelihood
 
@@ -41,7 +41,8 @@ class PoissonGaussianLikelihood:
         background: Expected electrons that do not come from the image: dark current, stray light.
 
     Raises:
-        TiltkitError: A parameter is negative, NaN or infinite, or no pixel is alive.
+        UsageError: A parameter is negative, NaN or infinite.
+        InputError: A reading is NaN or infinite, or all pixels are dead.
     """
 
     operator: LinearOperator
@@ -71,7 +72,7 @@ class PoissonGaussianLikelihood:
     def _shift(self) -> Tensor:
         gain = checked("gain", self.gain, self.y)
         if not bool((gain > 0).all()):
-            raise TiltkitError(
+            raise UsageError(
                 "The camera gain contains zeros.",
                 "give a positive gain, and an infinite read noise for dead pixels.",
             )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import InputError, UsageError
 from tiltkit.likelihoods.gaussian import whitened
 
 if TYPE_CHECKING:
@@ -85,11 +85,11 @@ class CountLikelihood(ABC):
         """Counts in float64, shaped as ``y``; 0 for dead pixels.
 
         Raises:
-            TiltkitError: A count is negative, NaN or infinite.
+            InputError: A count is negative, NaN or infinite.
         """
         y = torch.where(self.live, self.y.double(), 0.0)
         if not bool((y.isfinite() & (y >= 0)).all()):
-            raise TiltkitError(
+            raise InputError(
                 "The counts contain values that are negative, NaN or infinite.",
                 "undo background subtraction and scaling, and mask dead pixels.",
             )
@@ -97,11 +97,11 @@ class CountLikelihood(ABC):
 
     def _check(self) -> None:
         if self.y.is_complex():
-            raise TiltkitError(
+            raise InputError(
                 f"Counts must be real, but these are {self.y.dtype}.", "give counts of photons."
             )
         if not bool(self.live.any()):
-            raise TiltkitError(
+            raise InputError(
                 f"All {self.live.numel()} measured values are marked as dead.",
                 "check the mask, the gain and the units of the counts.",
             )
@@ -156,11 +156,11 @@ def checked(name: str, value: float | Tensor, y: Tensor) -> Tensor:
     """A parameter of a likelihood in float64, expanded to the shape of ``y``.
 
     Raises:
-        TiltkitError: The parameter is negative, NaN or infinite.
+        UsageError: The parameter is negative, NaN or infinite.
     """
     full = torch.as_tensor(value, dtype=torch.float64, device=y.device).expand(y.shape)
     if not bool((full.isfinite() & (full >= 0)).all()):
-        raise TiltkitError(
+        raise UsageError(
             f"The {name} contains values that are negative, NaN or infinite.",
             f"give a {name} of zero or more.",
         )

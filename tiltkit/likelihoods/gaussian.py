@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import InputError, UsageError
 from tiltkit.operators.compose import weighted
 
 if TYPE_CHECKING:
@@ -39,16 +39,16 @@ class GaussianLikelihood:
         """Check noise and measurement.
 
         Raises:
-            TiltkitError: The noise variance is not positive and finite, or the measurement is not
-                finite.
+            UsageError: The noise variance is not positive and finite.
+            InputError: The measurement is not finite.
         """
         if not (math.isfinite(self.noise_var) and self.noise_var > 0):
-            raise TiltkitError(
+            raise UsageError(
                 f"The noise variance is {self.noise_var}, but must be positive and finite.",
                 "give the variance of the measurement's noise.",
             )
         if not bool(self.y.isfinite().all()):
-            raise TiltkitError(
+            raise InputError(
                 "The measurement contains NaN or infinite values.",
                 "give these an infinite variance with tiltkit.likelihoods.gaussian.",
             )
@@ -86,8 +86,8 @@ def gaussian(operator: LinearOperator, y: Tensor, variance: float | Tensor) -> G
             (one value per coil, per channel, per pixel). Infinite for dead values.
 
     Raises:
-        TiltkitError: A variance is not positive, measured values are not finite, or all values are
-            dead.
+        UsageError: A variance is not positive.
+        InputError: Measured values are not finite, or all values are dead.
     """
     if not isinstance(variance, torch.Tensor):
         return whitened(operator, y, torch.tensor(1 / variance if variance else math.inf))
@@ -97,14 +97,14 @@ def gaussian(operator: LinearOperator, y: Tensor, variance: float | Tensor) -> G
 def whitened(operator: LinearOperator, y: Tensor, precision: Tensor) -> GaussianLikelihood:
     """See `gaussian`; with inverse variances, 0 for dead values."""
     if not bool((precision.isfinite() & (precision >= 0)).all()):
-        raise TiltkitError(
+        raise UsageError(
             "The noise variance contains values that are zero, negative or NaN.",
             "give positive variances, and infinite ones for dead pixels.",
         )
     precision = precision.double().expand(y.shape)
     live = precision > 0
     if not bool(live.any()):
-        raise TiltkitError(
+        raise InputError(
             f"All {live.numel()} measured values are marked as dead.",
             "check the mask, the gain and the units of the counts.",
         )

@@ -36,7 +36,8 @@ class PoissonLikelihood(CountLikelihood):
         softening: Variance of the softening; see `CountLikelihood`.
 
     Raises:
-        TiltkitError: Counts or parameters are negative, NaN or infinite, or no pixel is alive.
+        UsageError: A parameter is negative, NaN or infinite.
+        InputError: A count is negative, NaN or infinite, or all pixels are dead.
     """
 
     operator: LinearOperator

@@ -1,4 +1,4 @@
-"""Operators made of operators: weighted measurements, and weighted images."""
+"""Weighted measurements of an operator, and pointwise weights of images."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Pointwise", "Weighted", "weighted"]
 
-_DEAD = 1e-4
+# Smallest weight in the preconditioner, as a fraction of the largest one: it only keeps a division
+# by zero away, since values of smaller weight hardly matter.
+_SMALLEST_WEIGHT = 1e-4
 
 
 class Weighted:
     """``W A``: a linear operator whose measurements are multiplied by real weights.
 
     With the inverse standard deviations of the noise as weights it turns measurements of unequal
-    noise into ones of unit noise; weight 0 is a measurement that was never made.
+    noise into ones of unit noise; weight 0 leaves a value out.
 
     Args:
         operator: ``A``.
@@ -57,14 +59,13 @@ class Weighted:
         if not isinstance(self.operator, PreconditionedOperator):
             return None
         size = self.weights.abs()
-        # What is all but dead stands beside the rest anyway; its weight must not divide by zero.
-        w = size.clamp_min(_DEAD * float(size.max()))
+        w = size.clamp_min(_SMALLEST_WEIGHT * float(size.max()))
         inner = self.operator.data_preconditioner(variance / w.square(), c)
         return None if inner is None else lambda r: inner(r / w) / w
 
 
 class Pointwise(Diagonalised):
-    """Every pixel by itself, times a real weight: denoising, masks, flat fields, attenuation.
+    """Multiplication of each pixel by a real weight: denoising, masks, flat fields, attenuation.
 
     Args:
         weights: Real, of the shape of one image ``(channel, *space)``; 0 where nothing is measured.

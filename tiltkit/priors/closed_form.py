@@ -44,8 +44,8 @@ class Mixture:
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
         """Exact score of the mixture noised by ``sigma``."""
-        # Seen from the middle of all means: single precision would lose what differs between
-        # images in a large offset that they share.
+        # Relative to the mean of all means: beside a large common offset, single precision would
+        # lose the differences between images.
         middle = self.means.mean(0)
         means = (self.means - middle).flatten(1)
         flat = (x - middle).flatten(1)

@@ -99,7 +99,7 @@ def _load(path: Path) -> Any:
     try:
         # Only tensors and plain containers: a general unpickle would run whatever is inside.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old formats, which are expected here
+            warnings.simplefilter("ignore")  # old formats; conversion runs in one thread
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
@@ -121,7 +121,7 @@ def _culprit(error: BaseException) -> str:
     for mark in ("Unsupported global: GLOBAL ", "Unsupported class ", "Unsupported operand "):
         if mark in text:
             return text.split(mark, 1)[1].split()[0].rstrip(".,")
-    return "of a kind that torch's restricted loader does not know"
+    return "of a kind that torch's restricted loader does not accept"
 
 
 def _weights(content: Any, path: Path, key: str | None) -> tuple[str, Mapping[str, Any]]:

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tiltkit.config import suggest
-from tiltkit.errors import TiltkitError, UsageError
+from tiltkit.errors import UsageError
 from tiltkit.priors.external import ExternalOptions, external_prior, load_weights
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ __all__ = ["DeepinvOptions", "deepinv_prior"]
 
 # Noise range of networks that state none: that of deepinv's own training.
 _SIGMA_RANGE = (0.01, 0.5)
-_PROBE = 32
+_TEST_SIDE = 32  # pixels of the test image: large enough for networks that halve it five times
 
 
 class DeepinvOptions(ExternalOptions):
@@ -91,7 +91,7 @@ def _model(options: DeepinvOptions) -> nn.Module:
     except (TypeError, ValueError, ImportError, RuntimeError, AssertionError) as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise UsageError(
-            f"deepinv's {name} cannot be made with {options.arguments}: {reason}.",
+            f"deepinv's {name} cannot be constructed with {options.arguments}: {reason}.",
             "correct 'arguments'; they are those of the class in deepinv's documentation.",
         ) from error
     return model
@@ -111,7 +111,7 @@ def _is_noise_blind(model: nn.Module, options: DeepinvOptions) -> bool:
     """True where the output does not depend on the noise level, tested on one small image."""
     channels = 1 if options.per_channel else _channels(model, options) or 1
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, channels, _PROBE, _PROBE, generator=generator)
+    image = torch.rand(1, channels, _TEST_SIDE, _TEST_SIDE, generator=generator)
     with torch.inference_mode():
         low, high = (_try(model, image, sigma) for sigma in (0.05, 0.2))
     return torch.equal(low, high)
@@ -122,7 +122,7 @@ def _try(model: nn.Module, image: Tensor, sigma: float) -> Tensor:
         out: Tensor = model.eval()(image, sigma)
     except (RuntimeError, ValueError, TypeError, ImportError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise TiltkitError(
+        raise UsageError(
             f"deepinv's {type(model).__name__} failed on a small image: {reason}.",
             "check that it is a denoiser of Gaussian noise, and its arguments.",
         ) from error

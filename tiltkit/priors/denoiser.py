@@ -1,4 +1,4 @@
-"""Priors made of denoisers: Tweedie's formula turns a denoiser into a score."""
+"""Denoisers as priors: Tweedie's formula gives the score."""
 
 from __future__ import annotations
 

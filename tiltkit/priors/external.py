@@ -59,7 +59,7 @@ def external_prior(
     sigma_range: tuple[float, float],
     note: str = "",
 ) -> DenoiserPrior:
-    """A prior made of a network with its own units of image values.
+    """A network with its own units of image values as a prior.
 
     Args:
         network: The network, on the CPU.
@@ -69,15 +69,15 @@ def external_prior(
         channels: Image channels of the network; 0 for any number.
         own_range: Values of the network for ``options.low`` and ``options.high``.
         sigma_range: Noise levels of its training in image units, where the options give none.
-        note: Remark for people, put behind the value range.
+        note: Remark for people, appended to the value range.
 
     Raises:
-        UsageError: The smallest noise level is not the smallest.
+        UsageError: The smallest noise level is not below the largest.
     """
     low, high = options.sigma_min or sigma_range[0], options.sigma_max or sigma_range[1]
     if not low < high:
         raise UsageError(
-            f"The network would know noise levels from {low:g} to {high:g}.",
+            f"The noise range of the network, {low:g} to {high:g}, is empty.",
             f"set both sigma_min and sigma_max; unset they are {sigma_range[0]:g} and"
             f" {sigma_range[1]:g}.",
         )

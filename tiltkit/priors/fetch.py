@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiltkit.digest import digest
-from tiltkit.errors import MachineError, PluginError, TiltkitError, UsageError
+from tiltkit.errors import InputError, MachineError, PluginError, UsageError
 
 if TYPE_CHECKING:
     from tiltkit.hookspecs import PriorEntry
@@ -22,8 +22,9 @@ def weights_file(entry: PriorEntry) -> Iterator[Path]:
     """The weights of an entry as a file: in its package, or fetched before; never downloaded here.
 
     Raises:
-        PluginError: The entry names none.
-        TiltkitError: They were not fetched yet, are gone, or have another digest than the entry's.
+        PluginError: The entry names none, or its package has lost or changed them.
+        UsageError: They were not downloaded yet.
+        InputError: The downloaded file has another digest than the entry's.
     """
     if entry.weights:
         package, _, path = entry.weights.partition(":")
@@ -37,7 +38,7 @@ def weights_file(entry: PriorEntry) -> Iterator[Path]:
         )
     cached = cache_path(entry)
     if not cached.is_file():
-        raise TiltkitError(
+        raise UsageError(
             f"The weights of {entry.name} are not on this computer.",
             f"download them once: tiltkit prior fetch {entry.name}.",
         )
@@ -45,12 +46,12 @@ def weights_file(entry: PriorEntry) -> Iterator[Path]:
 
 
 def _checked(entry: PriorEntry, weights: Path) -> Path:
-    """The weights, when they are what the entry means; a result notes the entry's digest."""
+    """The path of the weights, once their digest is found to be that of the entry."""
     again = f"tiltkit prior fetch {entry.name}" if entry.url else "install its plugin again"
     if not weights.exists():
-        raise TiltkitError(f"The weights of {entry.name}, {weights}, are gone.", f"{again}.")
+        raise PluginError(f"The weights of {entry.name}, {weights}, are gone.", f"{again}.")
     if entry.sha256 and digest(weights) != entry.sha256.lower():
-        raise TiltkitError(
+        raise (InputError if entry.url else PluginError)(
             f"{weights.name} is not the file that {entry.name} means: its sha256 differs.",
             f"{again}.",
         )
@@ -85,8 +86,8 @@ def fetch(entry: PriorEntry) -> Path:
 
     Raises:
         UsageError: The entry has nothing to download.
-        PluginError: As `cache_path`.
-        TiltkitError: The download failed, or is not the file that the plugin means.
+        PluginError: As `cache_path`, or the downloaded file is not the one that the entry names.
+        MachineError: The download failed.
     """
     if not entry.url:
         where = "its weights came with its plugin" if entry.weights else "it has no weights"
@@ -104,10 +105,10 @@ def fetch(entry: PriorEntry) -> Path:
             fname=target.name,
             path=target.parent,
         )
-    except ValueError as error:  # pooch's word for another digest, and for an unknown protocol
-        raise TiltkitError(
+    except ValueError as error:  # pooch raises it for another digest and an unknown protocol
+        raise PluginError(
             f"{entry.url} is not the file that {entry.name} means: {_first_line(error)}",
-            "try again later; if it stays so, tell the plugin's authors.",
+            "try again later; if it stays so, report it to the plugin's authors.",
         ) from error
     except Exception as error:  # of requests, of the operating system
         raise MachineError(

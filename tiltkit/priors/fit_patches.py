@@ -93,9 +93,10 @@ def fit_patches(
     values = patches.numpy()
     for first in range(0, steps, _ROUND):
         model.max_iter = min(_ROUND, steps - first)
-        with warnings.catch_warnings():  # a fit of few steps has not converged, as is known
-            warnings.simplefilter("ignore")
-            model.fit(values)
+        # A few steps do not converge. Not within catch_warnings, which would change the filters of
+        # other threads.
+        warnings.filterwarnings("ignore", message=".* did not converge", module=r"sklearn\.mixture")
+        model.fit(values)
         yield Fit(_patch_mixture(model, channels, side), first + model.max_iter, model.lower_bound_)
 
 

@@ -1,4 +1,4 @@
-"""Profile of a network's training images, to detect images unlike them.
+"""Profile of a network's training images, to detect images that differ from them.
 
 An image is noised to a few levels and denoised by the network. Two sets of values are computed over
 the object: the share of the noise that the network leaves and its error, and mean and standard
@@ -24,13 +24,13 @@ __all__ = ["Cloud", "Profile", "describe", "profile_of"]
 _LEVELS = (0.1, 1 / 3, 1.0, 10 / 3)
 # Of the largest magnitude that images usually have, which is 1: darker pixels are background.
 _OBJECT = 0.1
-# Pixels along the side that are looked at, in the middle: memory must not grow with the image.
+# Side in pixels of the middle part that is compared: memory does not grow with the image.
 _SIDE = 384
 # Principal directions, at most, and at most this share of all directions and of the images.
 _DIRECTIONS, _SHARE, _PER_IMAGE = 32, 0.75, 0.25
 # Share of images from elsewhere than those of a profile that are within its limit.
 _WITHIN = 0.98
-_FOLDS = 8
+_FOLDS = 8  # of the cross-validation that sets the limit
 
 Look = tuple[Tensor, Tensor]
 
@@ -73,7 +73,7 @@ class Cloud:
         )
 
     def distance(self, values: Tensor) -> Tensor:
-        """Distances (n,) of values (n, d), the two kinds of directions counting alike."""
+        """Distances (n,) of values (n, d), both kinds of directions with equal weight."""
         z = (values - self.centre) / self.spread
         along = z @ self.axes.T
         k, d = self.axes.shape
@@ -142,7 +142,7 @@ def profile_of(looks: Sequence[Sequence[Look]]) -> Profile:
     parts = [[_values(group, part) for group in groups] for part in range(2)]
     unseen = [torch.cat(list(_left_out(part))) for part in parts]
     clouds = [Cloud.of(torch.cat(part)) for part in parts]
-    # Both parts alike first, then both together within the limit.
+    # First both parts get equal scales, then their sum is scaled to the limit.
     units = [distances.quantile(_WITHIN) for distances in unseen]
     worst = torch.stack([d / u for d, u in zip(unseen, units, strict=True)]).amax(0)
     limit = worst.quantile(_WITHIN)

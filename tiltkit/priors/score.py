@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import PluginError
 
 if TYPE_CHECKING:
     from tiltkit.protocols import Prior
@@ -20,13 +20,13 @@ def score_of(prior: Prior, x: Tensor, sigma: float) -> Tensor:
     Finiteness is not checked, because that would wait for the device at every call.
 
     Raises:
-        TiltkitError: The prior fails on these images, or returns another shape or type.
+        PluginError: The prior fails on these images, or returns another shape or type.
     """
     try:
         score: object = prior.score(x, sigma)
     except (RuntimeError, ValueError, TypeError, ArithmeticError, SystemExit) as error:
         reason = str(error).split("\n")[0] or type(error).__name__
-        raise TiltkitError(
+        raise PluginError(
             f"The prior failed on {tuple(x.shape)} images at noise {sigma:.3g}: {reason}",
             "check that it is a prior for images of this shape and this device.",
         ) from error
@@ -35,7 +35,7 @@ def score_of(prior: Prior, x: Tensor, sigma: float) -> Tensor:
     what = type(score).__name__
     if isinstance(score, Tensor):
         what = f"{score.dtype} {tuple(score.shape)}"
-    raise TiltkitError(
+    raise PluginError(
         f"The prior's score of {x.dtype} {tuple(x.shape)} images is {what}.",
         "correct the prior: the score has the shape and type of its images.",
     )

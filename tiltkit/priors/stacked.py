@@ -23,7 +23,7 @@ _PIXELS_AT_ONCE = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Stacked(PriorWrapper):
-    """A prior for volumes made of one whose channels are neighbouring planes.
+    """A prior whose channels are neighbouring planes as a prior for volumes.
 
     Every plane is denoised as the middle one of a stack; beyond the first and the last plane the
     volume is mirrored. The result is the mean of a plane given the noisy stack, not given the whole

@@ -41,13 +41,15 @@ def wavelet_prior(options: WaveletOptions, entry: PriorEntry) -> DenoiserPrior:
     """Soft thresholds of all shifts of the wavelet transform (cycle spinning), on the CPU.
 
     A pixel's channels shrink together, so the phase of complex images stays. Thresholding is no
-    posterior mean: what this prior says about spread is a rough guess, as with ``tv``.
+    posterior mean: what this prior gives as spread is a rough guess, as with ``tv``.
     """
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         images = x.detach().cpu().double().numpy()
         threshold = options.strength * sigma
-        clean = [shrunk(image, threshold, options.wavelet, options.levels) for image in images]
+        clean = [
+            shrink_details(image, threshold, options.wavelet, options.levels) for image in images
+        ]
         return torch.as_tensor(np.stack(clean), dtype=x.dtype, device=x.device)
 
     return DenoiserPrior(denoise, entry.channels, (0.01, 5.0), "magnitude 0 to about 1")
@@ -56,7 +58,7 @@ def wavelet_prior(options: WaveletOptions, entry: PriorEntry) -> DenoiserPrior:
 wavelet_prior.Options = WaveletOptions  # type: ignore[attr-defined]
 
 
-def shrunk(
+def shrink_details(
     image: NDArray[np.float64], threshold: float, wavelet: str, levels: int
 ) -> NDArray[np.float64]:
     """One image (channel, h, w) with its stationary wavelet details shrunk by a threshold."""
@@ -64,7 +66,7 @@ def shrunk(
 
     height, width = image.shape[-2:]
     multiple = 2**levels
-    border = multiple  # the transform is periodic: what wraps around should not be seen
+    border = multiple  # the transform is periodic: the padding is cut off again
     sides = [(border, border + -(n + 2 * border) % multiple) for n in (height, width)]
     padded = np.pad(image, [(0, 0), *sides], mode="symmetric")
     coefficients = pywt.swt2(padded, wavelet, level=levels, axes=(-2, -1), trim_approx=True)

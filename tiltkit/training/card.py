@@ -1,4 +1,4 @@
-"""The model card of a trained prior: markdown beside the weights, filled from what is known."""
+"""The model card of a trained prior, in markdown beside the weights."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def card(outcome: Outcome) -> str:
     job, best = outcome.job, outcome.best
     recipe, path = job.recipe, job.output
     facts = "\n".join(f"| {name} | {value} |" for name, value in job.facts().items())
-    worries = "\n".join(f"* {worry}" for worry in outcome.worries()) or "* None was found."
+    cautions = "\n".join(f"* {caution}" for caution in outcome.cautions()) or "* None was found."
     return f"""# {recipe.data.title} (`{path.name}`)
 
-A denoiser made of a network: given an image with Gaussian noise of a known level, it returns the
+A denoising network: given an image with Gaussian noise of a known level, it returns the
 posterior mean of the clean image, from which tiltkit takes the score.
 
     tiltkit run {_task(recipe)} SCAN --prior network -s prior.weights={path.name}
@@ -82,8 +82,8 @@ variation has, at each noise level, the best of several strengths, chosen with t
 
 ## Limits
 
-{worries}
-* It is made for images like those of its training. On others it can be wrong with a small
+{cautions}
+* It is meant for images like those of its training. On others it can be wrong with a small
   spread: compare with another prior, and read the certificate of the run{_on_warnings(recipe)}.
 * Subjects were held out from the weights, but the best check was chosen on them.
 * Nobody has reviewed it for clinical or other regulated use.
@@ -122,10 +122,10 @@ def as_toml(recipe: TrainRecipe) -> str:
 
 
 def _on_warnings(recipe: TrainRecipe) -> str:
-    """Clause about the warning for images unlike the training images."""
+    """Clause about the warning for images that differ from the training images."""
     if recipe.data.noise:
         return ", which cannot compare its images with these noisy ones"
-    return ", which warns where its images look unlike these"
+    return ", which warns where its images differ from these"
 
 
 def _task(recipe: TrainRecipe) -> str:

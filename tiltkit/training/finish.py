@@ -14,6 +14,7 @@ from tiltkit.errors import MachineError
 from tiltkit.io.atomic import part_path, publish
 from tiltkit.priors.check.ancestral import along
 from tiltkit.priors.denoiser import DenoiserPrior, NetworkOptions, is_low, prior_of
+from tiltkit.priors.network import ScoreUNet
 from tiltkit.priors.weights import save_network
 from tiltkit.sampling.particles.ladder import ladder
 from tiltkit.training.card import card, notes
@@ -27,7 +28,8 @@ from tiltkit.training.validation import ValidationSet
 
 __all__ = ["Finished", "finish"]
 
-# Samples on the page, and the most pixels along their sides where crops are not larger.
+# Number of samples on the page, which fill one line, and their side in pixels where training crops
+# are smaller: memory grows with its square.
 _SAMPLES, _SIDE = 6, 128
 
 
@@ -53,37 +55,17 @@ def finish(
     Args:
         job: The training.
         validation: Images that it was measured on.
-        trained: Its record and best weights.
+        trained: Record and best weights of the training.
         beside: PSNR of total variation and of the noisy images, in dB per level.
         devices: Devices of the training; samples are drawn on the first one.
 
     Raises:
         MachineError: A file could not be written; the state is kept.
     """
-    training, data = job.recipe.training, job.recipe.data
     net = new_network(job.recipe, job.sigma_data, job.sigma_range)
     net.load_state_dict(dict(trained.best))
     net = net.eval().requires_grad_(requires_grad=False)
-    prior = prior_of(net, {}, NetworkOptions(precision=training.precision)).to(devices[0])
-    shown = validation.images[:_SAMPLES]
-    # the largest square that all have: they are shown beside each other
-    side = min(max(training.crop, _SIDE), *(n for x in shown for n in x.shape[-2:]))
-    shape = (_SAMPLES, job.recipe.channels, side, side)
-    low = is_low(training.precision, devices[0])
-    samples = unconditional_samples(prior, shape, job.recipe.seed, devices[0])
-    outcome = Outcome(
-        job=job,
-        record=trained.record,
-        why=trained.why,
-        levels=validation.levels,
-        tv=beside[0],
-        noise_only=beside[1],
-        parameters=sum(p.numel() for p in net.parameters()),
-        device=", ".join(map(str, devices)),
-        precision="bfloat16" if low else "float32",
-        samples=_visible(samples, data.kind),
-        shown=_visible(torch.stack([_middle(x, side) for x in shown]), data.kind),
-    )
+    outcome = _outcome(job, validation, trained, net, beside, devices)
     profile = training_profile(job, net.to(devices[0]), devices[0])
     state = part_path(job.output)
     weights = part_path(state)
@@ -104,6 +86,38 @@ def finish(
     publish(weights, job.output)
     state.unlink(missing_ok=True)
     return files
+
+
+def _outcome(
+    job: Job,
+    validation: ValidationSet,
+    trained: Trained,
+    net: ScoreUNet,
+    beside: tuple[tuple[float, ...], tuple[float, ...]],
+    devices: Sequence[torch.device],
+) -> Outcome:
+    """Figures and sample images of a finished training; arguments as of `finish`."""
+    training, data = job.recipe.training, job.recipe.data
+    prior = prior_of(net, {}, NetworkOptions(precision=training.precision)).to(devices[0])
+    held_out = validation.images[:_SAMPLES]
+    # the largest square in all of them, for pictures beside each other
+    side = min(max(training.crop, _SIDE), *(n for x in held_out for n in x.shape[-2:]))
+    shape = (_SAMPLES, job.recipe.channels, side, side)
+    low = is_low(training.precision, devices[0])
+    samples = unconditional_samples(prior, shape, job.recipe.seed, devices[0])
+    return Outcome(
+        job=job,
+        record=trained.record,
+        why=trained.why,
+        levels=validation.levels,
+        tv=beside[0],
+        noise_only=beside[1],
+        parameters=sum(p.numel() for p in net.parameters()),
+        device=", ".join(map(str, devices)),
+        precision="bfloat16" if low else "float32",
+        samples=_visible(samples, data.kind),
+        held_out=_visible(torch.stack([_middle(x, side) for x in held_out]), data.kind),
+    )
 
 
 def _text(path: Path, text: str) -> Path:

@@ -88,7 +88,7 @@ def together(devices: Sequence[torch.device], follow: Callable[[Group], None]) -
 def _other(
     group: Group, backend: str, rendezvous: str, follow: Callable[[Group], None], threads: int
 ) -> None:
-    # Ctrl-C reaches every process; rank 0 tells the others when to stop.
+    # Ctrl-C reaches every process; rank 0 decides for all when to stop.
     for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -134,7 +134,7 @@ def _axes(contents: Contents, options: DataOptions, source: str) -> tuple[int | 
                 f"correct data.{name}; axes count from 0.",
             )
     # A TIFF may call four slices colours: of three axes the recipe's own one counts slices, unless
-    # the recipe asks for colours.
+    # the recipe has colours.
     if channels is None and (slices is None or len(shape) > 3 or options.channels > 1):
         channels = contents.channels
     n_axes = 2 + (channels is not None)
@@ -149,7 +149,7 @@ def _axes(contents: Contents, options: DataOptions, source: str) -> tuple[int | 
 
 
 def _channels(values: NDArray[np.generic], options: DataOptions, source: str) -> Array:
-    """An image (channel, row, column) with the channels that the recipe asks for."""
+    """An image (channel, row, column) with the channels of the recipe."""
     given = len(values)
     real = not np.iscomplexobj(values)
     if options.kind == "complex":

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import UsageError
 from tiltkit.io.atomic import part_path
 from tiltkit.priors.denoiser import NetworkOptions, prior_of
 from tiltkit.training import checkpoint
@@ -28,7 +28,7 @@ __all__ = ["Checked", "Stepped", "Stopped", "Trained", "learn"]
 
 # Steps between looks at the losses: each look waits for the device.
 _LOOK = 25
-_WARM_UP = 300
+_WARM_UP = 300  # steps with a rising rate, until Adam's running averages have settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ class _Loop:
         losses = self.group.mean(torch.stack(self.pending)).tolist()
         self.pending.clear()
         if not all(map(math.isfinite, losses)):
-            raise TiltkitError(
+            raise UsageError(
                 f"The training diverged before step {self.record.step}: its loss is not finite.",
                 "lower training.rate and start again with --overwrite.",
             )

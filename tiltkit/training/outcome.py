@@ -27,7 +27,7 @@ class Outcome:
         device: Names of the devices.
         precision: Number type inside the network while training.
         samples: Unconditional samples of the prior (batch, row, column).
-        shown: Held-out images beside them, cropped alike.
+        held_out: Held-out images of the same size (batch, row, column).
         sha256: Digest of the weights file; empty until it is written.
     """
 
@@ -41,7 +41,7 @@ class Outcome:
     device: str
     precision: str
     samples: Tensor
-    shown: Tensor
+    held_out: Tensor
     sha256: str = ""
 
     @property
@@ -61,8 +61,8 @@ class Outcome:
         """PSNR above total variation, in dB per level."""
         return tuple(a - b for a, b in zip(self.best.psnr, self.tv, strict=True))
 
-    def worries(self) -> list[str]:
-        """Reasons for care, in words."""
+    def cautions(self) -> list[str]:
+        """Reasons for care, one or two sentences each."""
         found = []
         split = self.job.split
         if {s.name for s in split.train} & {s.name for s in split.held_out}:
@@ -85,13 +85,13 @@ class Outcome:
             )
         if self.job.recipe.data.noise > 0:
             found.append(
-                f"It was trained on noisy images and knows no noise below"
+                f"It was trained on noisy images and has no noise levels below"
                 f" {self.job.sigma_range[0]:.3g}; the figures below are estimates of those for"
                 " clean images."
             )
         if self.job.recipe.scans:
             found.append(
-                "It was trained on undersampled scans alone: what no scan measured it cannot know,"
-                " and the figures are against images that such a prior drew, not against a truth."
+                "It was trained on undersampled scans alone. Detail that no scan measured is not in"
+                " it, and the figures compare with images that such a prior drew, not with a truth."
             )
         return found

@@ -23,11 +23,11 @@ __all__ = ["page"]
 def page(outcome: Outcome) -> str:
     """The page as HTML that needs no other file and no network."""
     recipe, record = outcome.job.recipe, outcome.record
-    window = figures.common_window([x.numpy() for x in outcome.shown])
+    window = figures.common_window([x.numpy() for x in outcome.held_out])
     values: dict[str, Any] = {
         "title": recipe.data.title,
         "file": outcome.job.output.name,
-        "worries": outcome.worries(),
+        "cautions": outcome.cautions(),
         "steps": outcome.steps,
         "best": outcome.best.step,
         "minutes": f"{record.seconds / 60:.1f}",
@@ -41,7 +41,7 @@ def page(outcome: Outcome) -> str:
         "gain": f"{np.mean(outcome.gain):+.2f} dB",
         "curve": _curves(outcome),
         "samples": _pictures(outcome.samples, window),
-        "shown": _pictures(outcome.shown, window),
+        "held_out": _pictures(outcome.held_out, window),
         "facts": outcome.job.facts() | {"value range": value_range(outcome)},
         "settings": flat(recipe.model_dump(mode="json")),
         "sha256": outcome.sha256,

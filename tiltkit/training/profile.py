@@ -1,4 +1,4 @@
-"""The profile of the training images, for warnings about images unlike them."""
+"""The profile of the training images, for warnings about images that differ from them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["training_profile"]
 
 # Pieces over all subjects, at least this many of each; subjects, and pixels along a side, at most.
 _PIECES, _FEWEST, _SUBJECTS, _SIDE = 320, 4, 160, 384
-_AT_ONCE = 8
+_AT_ONCE = 8  # pieces per call of the network: memory
 
 
 def training_profile(job: Job, network: ScoreUNet, device: torch.device) -> Profile | None:
     """The profile of all subjects, held-out ones included, at most 160 evenly chosen.
 
     Its images are the largest squares that fit into all images, augmented as in training. None for
-    noisy training images: samples of a run have no noise and would be unlike them.
+    noisy training images: samples of a run have no noise and would differ from them.
 
     Args:
         job: The training.

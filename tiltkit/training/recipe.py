@@ -185,7 +185,16 @@ def resolve(values: Mapping[str, Any]) -> TrainRecipe:
         if name != "scans" or name in values
     }
     recipe = validate(TrainRecipe, {**values, **tables}, "")
-    data, network, training = recipe.data, recipe.network, recipe.training
+    _check_training(recipe)
+    _check_images(recipe)
+    if recipe.scans:
+        _refuse_unused(recipe.data, recipe.scans, recipe.training)
+    return recipe
+
+
+def _check_training(recipe: TrainRecipe) -> None:
+    """Refuse a budget, an output or a network that is not consistent."""
+    network, training = recipe.network, recipe.training
     if (training.steps is None) == (training.minutes is None):
         raise UsageError(
             f"The training has {'no budget' if training.steps is None else 'two budgets'}.",
@@ -208,6 +217,11 @@ def resolve(values: Mapping[str, Any]) -> TrainRecipe:
             f" {network.sigma_max:g}.",
             "leave both out, or choose them apart.",
         )
+
+
+def _check_images(recipe: TrainRecipe) -> None:
+    """Refuse changes of the images that their kind or their noise does not allow."""
+    data = recipe.data
     if data.kind == "complex" and data.channels != 1:
         raise UsageError(
             f"data.channels is {data.channels}, but complex images have one channel here.",
@@ -220,7 +234,7 @@ def resolve(values: Mapping[str, Any]) -> TrainRecipe:
         )
     if data.augment == "mri" and data.kind == "magnitude":
         raise UsageError(
-            "data.augment = 'mri' makes up phases, which magnitude images have not.",
+            "data.augment = 'mri' makes up phases, which magnitude images do not have.",
             "set data.kind = 'complex' (also for files of magnitudes), or another augmentation.",
         )
     if data.augment != "none" and data.noise > 0:
@@ -233,13 +247,10 @@ def resolve(values: Mapping[str, Any]) -> TrainRecipe:
             f"data.bright = {data.bright:g} would change the noise in the images.",
             "leave it out where data.noise is set, and where images are drawn from scans.",
         )
-    if recipe.scans:
-        _refuse_unused(data, recipe.scans, training)
-    return recipe
 
 
 def _refuse_unused(data: DataOptions, scans: ScansOptions, training: TrainingOptions) -> None:
-    """Settings that scans cannot follow."""
+    """Refuse settings that have no effect on scans."""
     plain = {name: field.default for name, field in DataOptions.model_fields.items()}
     unused = [name for name in _OF_THE_TASK if getattr(data, name) != plain[name]]
     if unused:

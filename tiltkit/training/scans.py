@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from tiltkit.config import split_table
-from tiltkit.errors import InputError, TiltkitError, UsageError
+from tiltkit.errors import InputError, UsageError
 from tiltkit.likelihoods import linear_gaussian
 from tiltkit.plugins import load_plugins
 from tiltkit.sampling.run import Group
@@ -181,7 +181,7 @@ def draws(
 def _refuse_diverged(image: NDArray[np.float32], source: str) -> None:
     size = float(np.sqrt(np.square(image, dtype=np.float64).mean()))
     if not size < _LARGEST:
-        raise TiltkitError(
+        raise UsageError(
             f"The image drawn for {source} has a root mean square of {size:.3g}, where bright is"
             " 1: the sampler diverged.",
             "set scans.first to a prior that is a posterior mean, such as gaussian, or"

@@ -110,9 +110,9 @@ def _slab(subject: Subject, share: float) -> Split:
 
 
 def _refuse_leaks(parted: Split) -> None:
-    """The same person or the same pixels on both sides would be measured too well."""
+    """Refuse the same person or the same pixels among training and held-out images."""
     whose = {name: s.name for s in parted.train for name in s.identities}
-    seen = {image.digest: image.source for s in parted.train for image in s.images}
+    trained = {image.digest: image.source for s in parted.train for image in s.images}
     for subject in parted.held_out:
         same = [name for name in subject.identities & whose.keys() if whose[name] != subject.name]
         if same:
@@ -120,15 +120,16 @@ def _refuse_leaks(parted: Split) -> None:
                 f"The held-out subject {subject.name} and {whose[same[0]]}, which is trained on,"
                 " are the same patient by what their files say.",
                 "put the files of a patient into one folder, or group them with data.subject,"
-                " because a prior measured on someone it has seen looks better than it is; if"
-                " anonymisation made all PatientIDs equal, set data.patient_id = false.",
+                " because a prior looks better than it is when it is measured on a subject of its"
+                " training; if anonymisation made all PatientIDs equal, set data.patient_id ="
+                " false.",
             )
         for image in subject.images:
-            if image.digest in seen:
+            if image.digest in trained:
                 raise InputError(
                     f"The held-out image {image.source} is also trained on, as"
-                    f" {seen[image.digest]}.",
+                    f" {trained[image.digest]}.",
                     "leave one of the two out of data.paths, or group them as one subject with"
-                    " data.subject: a prior measured on images it has seen looks better than it"
-                    " is.",
+                    " data.subject: a prior looks better than it is when it is measured on images"
+                    " of its training.",
                 )

@@ -80,7 +80,7 @@ def train(
         yield Stopped(trained.record.step, part_path(output))
         return
     finished = finish(replace(job, recipe=recipe), validation, trained, (tv, noise_only), devices)
-    # before the last event, after which nobody need ask for more
+    # before the last event, after which the caller may stop iterating
     shutil.rmtree(folder_of(output), ignore_errors=True)
     yield finished
 

@@ -23,6 +23,7 @@ Denoise = Callable[[Tensor, float], Tensor]
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 # Larger images are measured in their middle; more images are left out evenly.
 _LARGEST, _MOST = 256, 8
+# Factors on the strength of total variation, in steps of sqrt(2): the best one counts.
 _TV_STRENGTHS = (0.5, 0.7, 1.0, 1.4, 2.0)
 
 

@@ -1,4 +1,4 @@
-"""Simulated scans: ellipses whose projections are known in closed form, seen by a noisy camera."""
+"""Simulated scans: ellipses whose projections are known in closed form, on a noisy camera."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _project() -> Callable[..., Array]:
 
 @pytest.fixture(name="simulate", scope="session")
 def _simulate() -> Callable[..., Simulated]:
-    """``simulate(n=, rows=, columns=, ...)``: a scan as a camera sees it."""
+    """``simulate(n=, rows=, columns=, ...)``: a scan as a camera records it."""
     return simulate
 
 

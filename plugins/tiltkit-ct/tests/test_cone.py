@@ -87,7 +87,7 @@ def test_a_ball_has_the_line_integrals_of_its_chords() -> None:
 
 
 def test_level_with_the_source_it_is_a_fan_beam() -> None:
-    """Of a volume that is the same all along the axis."""
+    """The volume is constant along the axis."""
     plane = noise(1, 1, 9, 12)
     cone = ConeBeam(ANGLES.double(), (15, 9, 12), 5, 16, **NEAR)
     fan = FanBeam(ANGLES.double(), (9, 12), 16, **NEAR)

@@ -143,7 +143,7 @@ def test_an_ellipse_has_the_line_integrals_of_its_chords(
     assert (rows - chords).abs().mean() < 0.001 * chords.max()
 
 
-def test_what_a_detector_does_not_reach_is_not_seen() -> None:
+def test_pixels_beyond_the_detector_are_not_projected() -> None:
     operator = ParallelBeam(ANGLES.double(), (8, 8), 5, axis=200.0)
     assert not operator.forward(noise(1, 1, 8, 8)).any()
     assert not operator.adjoint(noise(1, len(ANGLES), 5)).any()
@@ -186,7 +186,7 @@ def test_deepinv_agrees_once_its_centre_is_known(n: int) -> None:
     tomography = physics.Tomography(degrees, n, circle=False, normalize=False)
     image = ellipse((n, n), 1.0, 20, 12, 4, -6)
     image = torch.nn.functional.avg_pool2d(image[None, None], 5, 1, 2).float()
-    # Its axis is half a pixel beside the middle of the image, to which side tells the first
+    # Its axis is half a pixel beside the middle of the image, to a side that the first
     # projection of the middle: so is ours, of an image with one more row and column.
     middle = torch.zeros(1, 1, n, n)
     middle[..., (n - 1) // 2 : n // 2 + 1, (n - 1) // 2 : n // 2 + 1] = 1

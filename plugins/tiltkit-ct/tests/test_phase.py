@@ -1,4 +1,4 @@
-"""Phase retrieval undoes propagation, keeps what is uniform, and knows what it does to noise."""
+"""Phase retrieval undoes propagation, keeps uniform images, and propagates the noise variance."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_reading_noise_is_part_of_the_variance(simulate: Make, exchange: Make) -
 
 
 def test_noise_that_no_counter_makes_can_be_told(simulate: Make, exchange: Make) -> None:
-    """As of a beam that flickers by 5 % from projection to projection, seen by nobody."""
+    """As of a beam that flickers by 5 % from projection to projection, without a correction."""
     scan = simulate()
     scan.counts[:] *= np.exp(0.05 * np.random.default_rng(1).normal(size=(90, 1, 1)))
     path = exchange(scan)

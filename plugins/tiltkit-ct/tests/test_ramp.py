@@ -22,7 +22,7 @@ def radii(n: int, x: float = X0, y: float = Y0) -> Tensor:
 
 
 def field_of_view(operator: ParallelBeam) -> float:
-    """Distance from the axis up to which all directions see something, be it from behind."""
+    """Distance from the axis within which every direction is measured, or its opposite."""
     return max(operator.axis, operator.n_columns - 1 - operator.axis) * operator.pitch
 
 

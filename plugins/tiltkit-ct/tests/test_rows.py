@@ -1,4 +1,4 @@
-"""Rows that see nothing are known at once, and are no obstacle for the others."""
+"""Rows without light are found before the run, and do not stop the others."""
 
 from __future__ import annotations
 

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = ["check_axis", "find_axis"]
 
-_ROWS = 4  # detector rows that are looked at, of twice as many that are tried
+_ROWS = 4  # detector rows that are used, of twice as many that are tried
 _ANGLES = 720  # projections that are enough
 _FULL = math.radians(350)  # of a turn counts as all of it
 _HALF = math.radians(179)
 _LEAST = math.radians(120)
-_SIDE = 0.1  # the axis is not looked for in this share of the detector at either side
+_SIDE = 0.1  # the axis is not searched in this share of the detector at either side
 _OVERLAP = 0.05  # of the detector that opposite projections must share
 _TRUNCATED = 0.05  # of the largest line integral; more than this at the edge is sample
 _SMOOTH = 1.0  # columns, before taking differences
@@ -63,16 +63,16 @@ def find_axis(
     own mirror image, must make a full turn, whose Fourier transform is zero outside of a double
     wedge (Vo et al., Opt. Express 22 (2014) 19078-19086): the axis is where there is least energy
     outside. For less than that the centre of mass must run on a sine. Where projections do not
-    tell, the column that the file tells counts; it is no more than what motors were set to.
+    determine the axis, the column of the file counts; it is only the set position of motors.
 
     Args:
         projections: A scan, after `tiltkit_ct.select.select`.
         options: Settings of the correction.
-        rows: Detector rows that can be used, of which some are looked at; all when None.
+        rows: Detector rows that can be used, of which some are used; all when None.
 
     Raises:
-        InputError: The projections do not tell, or are not aligned to each other; the message
-            says what to do instead.
+        InputError: The projections do not determine the axis, or are not aligned to each other; the
+            message says what to do instead.
     """
     plain = (options or PrepareOptions()).model_copy(update={"delta_beta": None})
     some = projections.subset(slice(None, None, max(len(projections.angles) // _ANGLES, 1)))
@@ -138,9 +138,9 @@ def _from_half_turn(
     """From the energy outside of the double wedge, with the second half turn for every shift.
 
     With A the transform of the half turn and B that of its mirror image, the energy is
-    ``|A|^2 + |B|^2 + 2 Re(A* B exp(-2 pi i f shift))``: the last term, a correlation, tells all
-    shifts at once. A sample that is cut off by the detector would put its cut edges everywhere:
-    there the differences of columns are looked at.
+    ``|A|^2 + |B|^2 + 2 Re(A* B exp(-2 pi i f shift))``: the last term, a correlation, gives
+    all shifts at once. Where the detector truncates the sample, differences of columns are used:
+    the cut edges would have energy everywhere.
     """
     half = _uniform(sinograms, angles, step)
     offset = 0.0
@@ -198,7 +198,7 @@ def _from_full_turn(sinograms: Rows, angles: NDArray[np.float64], step: float) -
                 _correlation(np.ones_like(one), other**2)]  # fmt: skip
     shifts = np.arange(1 - m, m)
     overlap = m - np.abs(shifts)
-    # An overlap without any edges says nothing, however well it fits.
+    # An overlap without any edges does not determine the shift, however small its residual.
     least = 1e-3 * float((one**2).sum() + (other**2).sum())
     norm = np.sqrt(np.maximum(energies[0] * energies[1], 0)) + least
     score = np.arctanh(np.clip(product / norm, -0.999, 0.999)) * np.sqrt(overlap)
@@ -246,6 +246,6 @@ def _lowest(axis: NDArray[np.float64], energy: NDArray[np.float64]) -> float:
     """The minimum, from a parabola through the lowest value and its neighbours."""
     i = int(np.clip(energy.argmin(), 1, len(energy) - 2))
     before, here, after = energy[i - 1 : i + 2]
-    bend = before - 2 * here + after
-    move = 0.5 * (before - after) / bend if bend > 0 else 0.0
+    curvature = before - 2 * here + after
+    move = 0.5 * (before - after) / curvature if curvature > 0 else 0.0
     return float(axis[i] + np.clip(move, -1, 1) * (axis[1] - axis[0]))

@@ -42,7 +42,7 @@ class Meeting:
 class ConeBeam:
     """Line integrals of volumes along rays from a point source to a flat detector, and the adjoint.
 
-    Seen from above it is `FanBeam`, whose shadow of a pixel is that of the voxel. Along the
+    In the plane of a row it is `FanBeam`, whose shadow of a pixel is that of the voxel. Along the
     rotation axis a voxel throws a rectangle, as high as it is and magnified as its column is; rays
     that rise are longer by one over the cosine (separable footprints SF-TR with amplitude A1: Long,
     Fessler and Balter, IEEE Trans. Med. Imaging 29, 2010). The adjoint is the transpose of the

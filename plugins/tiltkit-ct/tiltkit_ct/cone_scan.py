@@ -32,8 +32,8 @@ __all__ = ["ConeScan"]
 class ConeScan(CtScan):
     """Rays cross many slices, so that no row can be reconstructed by itself.
 
-    The prior knows slices: every plane across the rotation axis is one to it, and the data tie
-    them together.
+    The prior is one of slices: it is applied to every plane across the rotation axis. The data
+    couple the planes.
     """
 
     @property

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import UsageError
 from tiltkit_ct.footprint import Shadow
 from tiltkit_ct.projector import MATRIX_BYTES, Projector
 
@@ -56,13 +56,13 @@ class FanBeam(Projector):
     ) -> None:
         corner = pixel * float(torch.tensor(shape).double().norm()) / 2
         if not corner < source_distance < float("inf"):
-            raise TiltkitError(
+            raise UsageError(
                 f"The source is {source_distance} away from the rotation axis, the corners of"
                 f" the image are {corner:g}.",
                 "give distances and pixel size in the same unit, or a smaller image.",
             )
         if not 0 <= detector_distance < float("inf"):
-            raise TiltkitError(
+            raise UsageError(
                 f"The detector is {detector_distance} behind the rotation axis.",
                 "give the distance from the axis to the detector, not negative.",
             )

@@ -1,6 +1,6 @@
 """The shadow of one square pixel on a detector, integrated over detector pixels.
 
-Seen from any direction the chord length of rays through a square is a trapezoid, exactly so for
+For any direction the chord length of rays through a square is a trapezoid, exactly so for
 parallel rays. Its running integral is piecewise quadratic; differences of it at the borders of
 detector pixels are the exact mean chord lengths: nothing is sampled or interpolated.
 """

@@ -1,9 +1,10 @@
-"""Statistics over frames without NaN; silently NaN where there is nothing else."""
+"""Mean, median and variance over frames without NaN; NaN where too few values are left."""
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,21 +17,31 @@ __all__ = ["mean", "median", "variance"]
 
 
 def mean(frames: Frames) -> Frames:
-    """Mean over the first axis."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.asarray(np.nanmean(frames, axis=0, dtype=np.float64), np.float32)
+    """Mean (*frame) over the first axis of frames (n, *frame), summed in float64."""
+    return _statistic(partial(np.nanmean, axis=0, dtype=np.float64), frames, 1)
 
 
 def median(frames: Frames) -> Frames:
-    """Median over the first axis."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.asarray(np.nanmedian(frames, axis=0), np.float32)
+    """Median (*frame) over the first axis of frames (n, *frame)."""
+    return _statistic(partial(np.nanmedian, axis=0), frames, 1)
 
 
 def variance(frames: Frames) -> Frames:
-    """Unbiased variance over the first axis."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.asarray(np.nanvar(frames, axis=0, ddof=1, dtype=np.float64), np.float32)
+    """Unbiased variance (*frame) over the first axis of frames (n, *frame), summed in float64."""
+    return _statistic(partial(np.nanvar, axis=0, ddof=1, dtype=np.float64), frames, 2)
+
+
+def _statistic(function: Callable[[Frames], Any], frames: Frames, fewest: int) -> Frames:
+    """A statistic of numpy in float32; NaN in pixels with fewer than ``fewest`` values.
+
+    Numpy would warn about such pixels, and warnings cannot be silenced in one thread alone. They
+    are therefore kept from it.
+    """
+    too_few = np.sum(~np.isnan(frames), axis=0) < fewest
+    if np.all(too_few):
+        return np.full(frames.shape[1:], np.nan, np.float32)
+    if np.any(too_few):
+        frames = np.where(too_few, np.float32(0), frames)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite values give NaN
+        result = np.asarray(function(frames), np.float32)
+    return np.where(too_few, np.float32(np.nan), result)

@@ -26,11 +26,11 @@ __all__ = [
 ]
 
 _SMOOTH = 31  # columns; the beam itself changes over longer distances than that
-_LEVELS = 12
+_LEVELS = 12  # bins of brightness: enough for a curve, each with many pixels
 _APART = 2  # columns that are compared: next neighbours share light, or were interpolated
 _NEAR = 5  # angles and columns of a local mean
 _ALIKE = 0.5  # of the variance around a pixel: neighbours at one side that vary less stand for it
-_KEPT = 0.9  # share of the pixels that tell the gain
+_KEPT = 0.9  # share of the pixels in the estimate of the gain: the rest are outliers
 
 
 def gain_from_flats(
@@ -107,7 +107,7 @@ def denoised(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Local Wiener filter: means over neighbours where all differences are noise, values elsewhere.
 
-    Where the neighbours at one side are much more alike, beside an edge, they alone are taken. Lee,
+    Beside an edge, where the neighbours at one side vary much less, they alone are used. Lee,
     IEEE Trans. Pattern Anal. Mach. Intell. 2 (1980) 165-168.
 
     Args:
@@ -115,8 +115,8 @@ def denoised(
         variance_of: The variance of the noise of values, from their means.
 
     Returns:
-        What is expected of the values, and their local means, both of the same shape; means where
-        values are NaN, NaN where there are no neighbours either.
+        Expected values and local means, both of the same shape: means where values are NaN, NaN
+        where there are no neighbours either.
     """
     mean, excess = _local(values, variance_of, 0)
     for side in (-(_NEAR // 2), _NEAR // 2):
@@ -124,8 +124,8 @@ def denoised(
         alike = its_excess < _ALIKE * excess
         mean, excess = np.where(alike, other, mean), np.where(alike, its_excess, excess)
     kept = np.clip(1 - 1 / excess, 0, 1)
-    seen = np.isfinite(values) & np.isfinite(kept)
-    return np.where(seen, mean + kept * (values - mean), mean), mean
+    finite = np.isfinite(values) & np.isfinite(kept)
+    return np.where(finite, mean + kept * (values - mean), mean), mean
 
 
 def _local(
@@ -137,11 +137,11 @@ def _local(
 
     In double precision, because a difference of squares is left.
     """
-    seen = np.isfinite(values)
+    finite = np.isfinite(values)
 
     def window(x: NDArray[np.float64]) -> NDArray[np.float64]:
         found: NDArray[np.float64] = uniform_filter(
-            np.where(seen, x, 0), (_NEAR, 1, _NEAR), mode="nearest", origin=(0, 0, side)
+            np.where(finite, x, 0), (_NEAR, 1, _NEAR), mode="nearest", origin=(0, 0, side)
         )
         return found
 

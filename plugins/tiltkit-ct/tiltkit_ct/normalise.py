@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Corrected", "correct", "drift", "mean_over_time"]
 
-# A pixel that sees less than this share of the typical beam is dead or behind a blocker.
+# A pixel with less than this share of the typical beam is dead or behind a blocker.
 _BLOCKED_SHARE = 0.02
 # Values so many robust standard deviations above the median of the flats are zingers.
 _OUTLIER = 8.0

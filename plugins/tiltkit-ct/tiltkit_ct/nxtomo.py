@@ -32,7 +32,7 @@ __all__ = ["NxTomo"]
 
 _DATA = ("instrument/detector/data", "data/data")
 _ANGLES = ("sample/rotation_angle", "data/rotation_angle")
-# The first one also knows alignment frames (-1), which the standard key calls projections.
+# The first one also marks alignment frames (-1), which the standard key calls projections.
 _KEYS = (
     "instrument/detector/image_key_control", "instrument/detector/image_key",
     "instrument/image_key/image_key", "data/image_key",

@@ -40,14 +40,14 @@ class PrepareOptions(BaseModel):
         8.0, ge=0, description="spikes above so many standard deviations are masked; 0: none"
     )
     air: int = Field(
-        0, ge=0, description="columns at both sides that see no sample, to follow the beam"
+        0, ge=0, description="columns at both sides without sample, to follow the beam"
     )
     extra_noise: float = Field(
         0.0,
         ge=0,
         allow_inf_nan=False,
-        description="standard deviation of line integrals beyond that of counting, for what no"
-        " model tells: motion, misalignment, spectra",
+        description="standard deviation of line integrals beyond that of counting, for errors"
+        " of the model: motion, misalignment, spectra",
     )
     stripes: Filter = Field("none", description="filter against rings: none, sort or wavelet")
     stripe_width: int = Field(5, ge=1, le=999, description="columns of the widest stripes")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PrepareOptions", "Sinogram", "prepare", "select"]
 
-_COLUMNS = 8  # fewer tell no noise
+_COLUMNS = 8  # fewest, for an estimate of the noise
 _UNUSABLE = 0.5  # a row with a larger share of unusable values is refused
 
 
@@ -116,13 +116,13 @@ def _from_line_integrals(p: Projections, row: int, options: PrepareOptions) -> S
 
 
 def _from_counts(p: Projections, row: int, options: PrepareOptions) -> Sinogram:
-    """Poisson's noise, through the logarithm at what is expected of T.
+    """Line integrals from counts, linearised around the expected transmission E.
 
     ``-log T`` itself, with its own counts as weights, is biased by half the inverse of the counts,
-    and has no value where there are none. Around the expected E it is ``-log E - (T - E) / E``,
+    and has no value where there are none. Around E it is ``-log E - (T - E) / E``,
     linear in T, with the variance of T over E^2: one step of Fisher scoring.
     """
-    gain, told = find_gain(p, row, options)
+    gain, source = find_gain(p, row, options)
     length = phase_length(p, options)
     if length is None:
         rows = read_rows(p, row, row + 1, options, gain)
@@ -139,7 +139,7 @@ def _from_counts(p: Projections, row: int, options: PrepareOptions) -> Sinogram:
     counts = blank = None
     if length is None:
         counts = np.where(unusable, 0, np.maximum(rows.counts[:, 0], 0) / gain).astype(np.float32)
-        # What a stripe filter takes away was a fault of the blank.
+        # A stripe is an error of the blank: the filter's correction belongs there.
         bare = rows.blank[:, 0] / gain * np.exp(line_integrals - plain)
         blank = np.where(unusable, 0, bare).astype(np.float32)
     variance = np.where(bad, np.inf, variance)
@@ -151,7 +151,7 @@ def _from_counts(p: Projections, row: int, options: PrepareOptions) -> Sinogram:
         angles=p.angles,
         facts={
             "gain": gain,
-            "gain_from": told,
+            "gain_from": source,
             "photons": float(np.median(photons[~bad])),
             "masked": float(bad.mean()),
             "zingers": rows.zingers,

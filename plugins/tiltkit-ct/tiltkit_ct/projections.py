@@ -24,7 +24,7 @@ Kind = Literal["counts", "line_integrals"]
 # Full scales of cameras whose files use a wider type, and the share of flat pixels that must be
 # at one of them to call them saturated.
 _FULL_SCALES = (1023, 4095, 16383, 65535)
-_SATURATED_SHARE = 1e-3
+_SATURATED_SHARE = 1e-3  # single hot pixels also reach full scale
 
 
 @dataclass(frozen=True)

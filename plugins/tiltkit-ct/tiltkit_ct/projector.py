@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import UsageError
 from tiltkit.operators.cg import conjugate_gradient
 from tiltkit_ct.block_circulant import BlockCirculant, block_circulant, full_turn
 from tiltkit_ct.footprint import Shadow, overlaps
@@ -200,16 +200,16 @@ class Projector(ABC):
         first, columns, values = (
             torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data)
         )
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-            return torch.sparse_csr_tensor(
-                first,
-                columns,
-                values,
-                size=matrix.shape,
-                device=self.angles.device,
-                check_invariants=False,
-            )
+        # Not within catch_warnings, which would change the filters of other threads.
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            first,
+            columns,
+            values,
+            size=matrix.shape,
+            device=self.angles.device,
+            check_invariants=False,
+        )
 
     def spreads(
         self, device: torch.device | None = None, pixels: Tensor | None = None
@@ -243,17 +243,17 @@ class Projector(ABC):
     def _check(self) -> None:
         angles = self.angles
         if angles.ndim != 1 or not len(angles) or not angles.is_floating_point():
-            raise TiltkitError(
+            raise UsageError(
                 f"The angles have shape {tuple(angles.shape)} and type {angles.dtype}.",
                 "give one angle in radians for each projection, as floating-point numbers.",
             )
         if not bool(angles.isfinite().all()):
-            raise TiltkitError(
+            raise UsageError(
                 f"{int((~angles.isfinite()).sum())} of {len(angles)} angles are not finite.",
                 "leave out projections whose angle is not known.",
             )
         if min(self.shape) < 1 or self.n_columns < 1:
-            raise TiltkitError(
+            raise UsageError(
                 f"An image of {self.shape[0]} x {self.shape[1]} pixels before a detector of"
                 f" {self.n_columns} pixels cannot be projected.",
                 "give sizes of at least 1.",
@@ -261,12 +261,12 @@ class Projector(ABC):
         lengths = {"pixel": self.pixel, "pitch": self.pitch}
         for name, length in lengths.items():
             if not 0 < length < float("inf"):
-                raise TiltkitError(
+                raise UsageError(
                     f"The {name} size is {length}, but must be positive and finite.",
                     "give the sides of image and detector pixels in the same unit of length.",
                 )
         if not np.isfinite(self.axis):
-            raise TiltkitError(
+            raise UsageError(
                 f"The rotation axis is at column {self.axis}.",
                 "give the detector column onto which the axis projects, a finite number.",
             )

@@ -32,7 +32,7 @@ class CtOptions(PrepareOptions):
         None,
         gt=0,
         allow_inf_nan=False,
-        description="attenuation, in the unit of the result, that the prior shall see as 1",
+        description="attenuation, in the unit of the result, that becomes 1 in the prior's units",
     )
     nonnegative: bool = Field(False, description="attenuation below zero is ruled out")
     source_mm: float | None = Field(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["unusable_rows"]
 
-_FRAMES = 4  # of each sort tell whether there is light
+_FRAMES = 4  # of each sort are read to find rows without light
 
 
 def unusable_rows(p: Projections, options: PrepareOptions) -> dict[int, str]:

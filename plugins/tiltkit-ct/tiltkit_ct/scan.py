@@ -167,7 +167,7 @@ class CtScan:
             return x[:, 0] * scale
 
         variance = sinogram.variance
-        seen = np.isfinite(variance)
+        measured = np.isfinite(variance)
         return Problem(
             prior=prior,
             likelihood=self._likelihood(sinogram, operator, scale, device),
@@ -177,7 +177,7 @@ class CtScan:
             facts={
                 "rotation_axis": self.geometry.axis,
                 "scale": scale,
-                "data_noise_level": float(np.sqrt(np.median(variance[seen]))),
+                "data_noise_level": float(np.sqrt(np.median(variance[measured]))),
                 **sinogram.facts,
             },
             notes=sinogram.notes,
@@ -186,7 +186,7 @@ class CtScan:
 
     @cached_property
     def notes(self) -> Sequence[Note]:
-        """What was chosen, found, left out or assumed when the file was read."""
+        """Notes on parts of the file that were chosen, found, left out or assumed on reading."""
         return tuple(dict.fromkeys(self._notes()))
 
     def _notes(self) -> Iterator[Note]:
@@ -286,11 +286,11 @@ class CtScan:
         y = torch.from_numpy(sinogram.line_integrals).to(operator.angles)
         if isinstance(operator, ParallelBeam):
             return filtered_back_projection(y, operator)
-        seen = torch.from_numpy(np.isfinite(sinogram.variance)).to(y)
-        known = Weighted(operator, seen)
-        top = float(known.normal(torch.ones(1, 1, *operator.shape).to(y)).max())
-        back = known.adjoint(y[None])
-        image, _ = conjugate_gradient(known.normal, back, _DAMPING * top, 1.0, rtol=_ROUGH)
+        measured = torch.from_numpy(np.isfinite(sinogram.variance)).to(y)
+        weighted = Weighted(operator, measured)
+        top = float(weighted.normal(torch.ones(1, 1, *operator.shape).to(y)).max())
+        back = weighted.adjoint(y[None])
+        image, _ = conjugate_gradient(weighted.normal, back, _DAMPING * top, 1.0, rtol=_ROUGH)
         return image[0]
 
 

@@ -1,4 +1,4 @@
-"""The part of a scan that is wanted: ranges, binning, units and directions set right."""
+"""Selection of a part of a scan: ranges, binning, units and directions."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["parse_range", "select"]
 
-# Times the median gap, for a gap to end the turn; the jitter of an encoder makes smaller ones.
+# A gap of so many median gaps is the end of the turn; the jitter of an encoder makes smaller ones.
 _WIDE = 1.5
-# Fewer angles than this say nothing about the unit they are in.
+# Fewest angles from whose span a wrong unit is recognised.
 _ENOUGH_ANGLES = 16
 
 
@@ -29,7 +29,7 @@ def select(projections: Projections, options: PrepareOptions) -> Projections:
     """The wanted part of a scan, checked; frames are still read later, and only that part.
 
     Projections come in the order of their angles, however often and in which order the sample was
-    turned (golden ratio, TIMBIR, dose symmetric): neighbours look alike.
+    turned (golden ratio, TIMBIR, dose symmetric): neighbours have similar views.
 
     Raises:
         UsageError: A range or name that the file does not have.
@@ -38,19 +38,8 @@ def select(projections: Projections, options: PrepareOptions) -> Projections:
     p = _entry(projections, options.entry)
     if options.tilt_axis not in (None, p.axis_along):
         p = p.transposed()
-    rows = parse_range(options.rows, p.rows, "rows")
-    columns = parse_range(options.columns, p.columns, "columns")
-    if rows.step != 1 or columns.step != 1:
-        raise UsageError(
-            "Rows and columns are ranges without gaps, but a step was given.",
-            "use FIRST:END, and binning to skip detail.",
-        )
+    rows, columns = _window(p, options)
     n = options.binning
-    if min(len(rows), len(columns)) < n:
-        raise UsageError(
-            f"Binning by {n} leaves nothing of {len(rows)} rows and {len(columns)} columns.",
-            f"use binning up to {min(len(rows), len(columns))}.",
-        )
     frames = parse_range(options.angles, range(len(p.projections)), "angles")
     kept = np.asarray(frames)
     # Flats keep their place in time, now counted in the projections that are left.
@@ -81,6 +70,24 @@ def select(projections: Projections, options: PrepareOptions) -> Projections:
     return p.subset(_around(p.angles))
 
 
+def _window(p: Projections, options: PrepareOptions) -> tuple[range, range]:
+    """Detector rows and columns of the options, at least as many as are binned."""
+    rows = parse_range(options.rows, p.rows, "rows")
+    columns = parse_range(options.columns, p.columns, "columns")
+    if rows.step != 1 or columns.step != 1:
+        raise UsageError(
+            "Rows and columns are ranges without gaps, but a step was given.",
+            "use FIRST:END, and binning to skip detail.",
+        )
+    n = options.binning
+    if min(len(rows), len(columns)) < n:
+        raise UsageError(
+            f"Binning by {n} leaves nothing of {len(rows)} rows and {len(columns)} columns.",
+            f"use binning up to {min(len(rows), len(columns))}.",
+        )
+    return rows, columns
+
+
 def parse_range(text: str | None, total: range, what: str) -> range:
     """A part ``FIRST:END[:STEP]`` of a range, counted from its start, the end left out.
 
@@ -108,7 +115,7 @@ def parse_range(text: str | None, total: range, what: str) -> range:
 
 
 def _entry(projections: Projections, name: str | None) -> Projections:
-    """Another scan of the same file, where one is asked for by name."""
+    """The scan with a name among those of the file; the given one without a name."""
     if name is None or name == projections.name:
         return projections
     if name not in projections.others:
@@ -120,9 +127,9 @@ def _entry(projections: Projections, name: str | None) -> Projections:
 
 
 def _around(angles: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Projections in the order in which one turn comes by them, from after its widest gap.
+    """Indices of projections in the order of their angles, from after the widest gap.
 
-    Where no gap stands out it is a full turn, which begins at its smallest angle.
+    Without a gap that is wider than the rest it is a full turn, from its smallest angle.
     """
     turn = angles / (2 * math.pi) % 1.0
     order = np.argsort(turn, kind="stable")

@@ -33,7 +33,7 @@ __all__ = ["HyperSpy", "Mrc"]
 # Where HyperSpy, etspy and microscopes keep the angles of the frames.
 _TILTS = ("metadata/Tomography/_sig_tilts/data",
           "metadata/Acquisition_instrument/TEM/Stage/tilt_alpha")  # fmt: skip
-_MOST_FRAMES = 16  # that are looked at to find the direction of the axis
+_MOST_FRAMES = 16  # that are read to find the direction of the axis
 _DARKEST, _BRIGHTEST = 2.0, 99.5  # percentiles of the values, without outliers
 _FAINT = 0.1  # of what is between them: below, pixels are empty, if they are as many as
 _EMPTY = 0.1  # of all pixels
@@ -97,10 +97,10 @@ class Mrc:
             )
         import mrcfile
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old writers leave out the file type and byte order
-            opened = mrcfile.mmap(path, mode="r", permissive=True)
-        with opened as mrc:
+        # Old writers leave out the file type and the byte order. Not within catch_warnings, which
+        # would change the filters of other threads.
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"mrcfile\.")
+        with mrcfile.mmap(path, mode="r", permissive=True) as mrc:
             yield _series(mrc, path)
 
 
@@ -183,13 +183,13 @@ def _tilts(group: h5py.Group, n: int, path: Path) -> NDArray[np.float64] | None:
 def _series(mrc: Any, path: Path) -> Projections:
     data = mrc.data if mrc.data.ndim == 3 else mrc.data[None]
     n, rows, columns = data.shape
-    angles, told = tilt_angles(mrc, n, path)
+    angles, source = tilt_angles(mrc, n, path)
 
     def load(frames: NDArray[np.int64], rows: slice, columns: slice) -> NDArray[np.float32]:
         return np.asarray(data[:, rows, columns][frames], np.float32)
 
     angstrom = float(mrc.voxel_size.x)
-    known = angstrom > 0 and angstrom != 1.0  # 1 is what writers put that do not know
+    has_size = angstrom > 0 and angstrom != 1.0  # 1 is a placeholder of many writers
     return _oriented(
         Projections(
             path=path,
@@ -199,10 +199,10 @@ def _series(mrc: Any, path: Path) -> Projections:
             angle_unit="deg",
             rows=range(rows),
             columns=range(columns),
-            pixel_mm=angstrom * LENGTHS["angstrom"] if known else None,
+            pixel_mm=angstrom * LENGTHS["angstrom"] if has_size else None,
             kind="line_integrals",
             metadata={"mrc_labels": "\n".join(mrc.get_labels())},
-            notes=(Note("angles_source", f"The angles are read from {told}."),),
+            notes=(Note("angles_source", f"The angles are read from {source}."),),
         )
     )
 

@@ -35,9 +35,9 @@ __all__ = [
     "retrieve_row",
 ]
 
-FEWEST = 0.5  # photons; where no more are expected, a ray only tells that the sample is opaque
+FEWEST = 0.5  # photons; with fewer expected, a ray has no usable line integral
 _SURE = 4.0  # standard deviations below its neighbours, for a ray to be darker than they are
-_GAIN_ROWS = 8  # of flats at either side, that tell the gain of the detector
+_GAIN_ROWS = 8  # of flats at either side, from which the gain is estimated
 _BRIGHTEST = 1.5  # median transmission; beams drift, but not as far
 _CHUNK = 2**24  # values that phase retrieval works on at a time
 
@@ -70,7 +70,7 @@ class Transmission:
 def read_rows(
     p: Projections, first: int, last: int, options: PrepareOptions, gain: float
 ) -> Transmission:
-    """Flat-corrected rows ``first`` to ``last - 1``, with their noise and their faults.
+    """Flat-corrected rows ``first`` to ``last - 1``, with their noise variance and their mask.
 
     Args:
         p: A scan of counts.
@@ -101,7 +101,7 @@ def read_rows(
             return np.asarray((of_counts + values**2 * of_flats) / blank**2, np.float32)
 
         expected, mean = noise.denoised(values, variance_of)
-        # A count that is few by chance must not decide whether it is masked.
+        # The expected count decides about the mask: the count itself would bias the selection.
         few = ~(np.minimum(expected, mean) * blank / gain > FEWEST)
         opaque = values < mean - _SURE * np.sqrt(variance_of(mean))
         expected = np.where(few & ~opaque, mean, expected)
@@ -157,7 +157,7 @@ def phase_length(p: Projections, options: PrepareOptions) -> float | None:
         missing = [name for name, value in values.items() if value is None]
         given = " and ".join(f"--{name.replace('_', '-')}" for name in missing)
         raise InputError(
-            f"Phase retrieval needs {' and '.join(missing)}, which {p.path} does not tell.",
+            f"Phase retrieval needs {' and '.join(missing)}, which {p.path} does not contain.",
             f"give it with {given}.",
         )
     return filter_length(p.energy_kev, p.distance_mm, options.delta_beta, p.pixel_mm)

@@ -3,7 +3,7 @@
     python prepare_images.py packages images
 
 Values are attenuation relative to water, ``(HU + 1000) / 1000``, never negative. Slices of heads
-and chests come at several pixel sizes, by means over pixels, as detectors of other pitch see them.
+and chests come at several pixel sizes, by means over pixels, as from detectors of another pitch.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def dicom(paths: Sequence[Path]) -> Array:
 
 
 def is_slice(path: Path) -> bool:
-    """Whether a file is a slice of the standard or the bone reconstruction at 1 mm."""
+    """True for a slice of the standard or the bone reconstruction at 1 mm."""
     try:
         file = pydicom.dcmread(path, stop_before_pixels=True)
     except pydicom.errors.InvalidDicomError:

@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scene:
-    """What is there, what the camera sees of it, and how it was blurred."""
+    """The object, its image on the camera, and the blur."""
 
     truth: Array
     readings: NDArray[np.float32]
@@ -128,5 +128,5 @@ def letters(text: str) -> NDArray[np.bytes_]:
 
 @pytest.fixture
 def counting() -> NDArray[np.uint16]:
-    """(time, channel, z, y, x) in which every value tells where it is."""
+    """(time, channel, z, y, x) in which every value encodes its position."""
     return np.arange(2 * 3 * 5 * 18 * 20, dtype=np.uint16).reshape(2, 3, 5, 18, 20)

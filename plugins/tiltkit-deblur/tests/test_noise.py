@@ -9,7 +9,7 @@ from tiltkit_deblur.noise import Camera, estimate_camera
 
 
 def readings(gain: float, offset: float, read_noise: float, seed: int = 0) -> np.ndarray:
-    """Planes of soft blobs, as a camera sees them."""
+    """Planes of soft blobs, as on a camera."""
     rng = np.random.default_rng(seed)
     scene = gaussian_filter((rng.random((4, 256, 256)) < 2e-3).astype(float), (0, 6, 6))
     electrons = rng.poisson(20 + 2000 * scene / scene.max())

@@ -93,7 +93,7 @@ def test_light_from_beyond_the_border_does_not_ring(scene: Any) -> None:
     found = richardson_lucy(prepared.operator, y, prepared.measured, 0.0, 200)
     inner = found[grid.at][half + 2 :]
     assert (inner - 50).abs().max() < 5
-    assert y[grid.at][0].max() > 200  # the data do see it
+    assert y[grid.at][0].max() > 200  # the data contain it
 
 
 @pytest.mark.parametrize(

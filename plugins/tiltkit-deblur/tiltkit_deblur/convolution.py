@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import UsageError
 from tiltkit.operators.hartley import frequencies, hartley
 from tiltkit.operators.spectral import Diagonalised
 
@@ -35,7 +35,7 @@ class Convolution(Diagonalised):
         if len(shape) != kernel.ndim or any(
             k % 2 == 0 or k > n for k, n in zip(kernel.shape, shape, strict=False)
         ):
-            raise TiltkitError(
+            raise UsageError(
                 f"A kernel of {tuple(kernel.shape)} does not fit images of {tuple(shape)}.",
                 "give a kernel of as many axes, with odd sides no longer than the image's.",
             )

@@ -67,7 +67,7 @@ def _model(
 ) -> NDArray[np.float64]:
     if voxel is None:
         raise UsageError(
-            "The file does not tell its voxel size, which a model of the PSF needs.",
+            "The file does not contain its voxel size, which a model of the PSF needs.",
             "give -s task.voxel_um=Z,Y,X.",
         )
     flat = shape[0] == 1 or o.dimensions == 2

@@ -20,7 +20,7 @@ __all__ = ["smoothed", "isolate_spot"]
 # focus; what that leaves of white noise, per axis.
 _SMOOTH, _LEFT = 1.0, 0.53
 _WIDE, _WIDE_LEFT = 4.0, 0.27
-# Standard deviations of noise by which a spot, smoothed, stands out: its peak, and its border.
+# Significance of a smoothed spot, in standard deviations of the noise: its peak, and its border.
 _PEAK, _BORDER = 6.0, 3.0
 # A pixel so many times as bright as any next to it is hot: in a spot with a standard deviation of
 # 0.7 pixels the peak is 2.8 times as bright, in one of half a pixel, averaged over pixels, 4.4.
@@ -35,7 +35,7 @@ def isolate_spot(stack: NDArray[np.float32], name: str) -> NDArray[np.float64]:
     The median of the outermost pixels is background, their spread is noise. Noise has to be cut
     off before what is negative becomes zero: far from the spot its positive half, little in every
     pixel but in many, would make the PSF wide. Light out of focus is as much per plane as in
-    focus, but may be less than the noise of every pixel: in a stack it is looked for with more
+    focus, but may be less than the noise of every pixel: in a stack it is searched with more
     smoothing, once the spot is taken out, and kept smoothed.
 
     Args:
@@ -74,7 +74,7 @@ def isolate_spot(stack: NDArray[np.float32], name: str) -> NDArray[np.float64]:
 
 
 def smoothed(psf: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A PSF in which single pixels do not stand out."""
+    """A PSF smoothed against noise of single pixels."""
     smooth: NDArray[np.float64] = gaussian_filter(psf, _SMOOTH, mode="constant")
     return smooth
 
@@ -95,8 +95,8 @@ def _faint(
     share = gaussian_filter((~bright).astype(float), _WIDE, mode="constant")
     noise = _WIDE_LEFT**light.ndim * grain
     parts, _ = label(rest > _BORDER * noise)
-    seen = np.isin(parts, parts[rest > _PEAK * noise])
-    return np.where(seen, rest / share.clip(0.1), 0)
+    significant = np.isin(parts, parts[rest > _PEAK * noise])
+    return np.where(significant, rest / share.clip(0.1), 0)
 
 
 def _rim(psf: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -109,7 +109,7 @@ def _rim(psf: NDArray[np.float64]) -> NDArray[np.float64]:
     rim[tuple(slice(1, -1) if n > 2 else slice(None) for n in psf.shape[-2:])] = False
     values = psf[..., rim] if rim.any() else psf.reshape(*psf.shape[:-2], -1)
     if psf.ndim == 3:
-        # Neighbouring planes are alike, their noise is not.
+        # Neighbouring planes have nearly the same image but independent noise.
         planes = gaussian_filter1d(np.median(values, axis=1), len(psf) / 8)
         dark = values[planes <= np.quantile(planes, 0.25)]
         noise = spread(dark) / math.sqrt(dark.size)

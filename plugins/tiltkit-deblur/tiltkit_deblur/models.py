@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["diffraction", "gaussian", "gaussian_widths"]
 
 _FWHM = 2 * math.sqrt(2 * math.log(2))
-# How far kernels reach: standard deviations of a Gaussian, and units of resolution in diffraction.
+# Half sides of kernels: standard deviations of a Gaussian, and units of resolution in diffraction.
 _REACH, _RINGS, _DEPTHS = 4.0, 6.0, 3.0
-# Where the best focus is looked for: steps per depth of field, and how many at most.
+# Search for the best focus: steps per depth of field, and most steps in all.
 _FINE, _MOST = 8, 1000
 
 

@@ -83,19 +83,25 @@ class DeblurOptions(BaseModel):
         " one for all pixels, that of bright ones, which is faster and trusts dark ones too little"
     )  # fmt: skip
     boundary: Literal["free", "circular"] = Field(
-        "free", description="whether the object goes on beyond the image, or repeats itself"
+        "free",
+        description="free: the object continues beyond the image; circular: it repeats itself",
     )
     scale: Positive | None = Field(
-        None, description="image value, in readings, that the prior shall see as 1"
+        None, description="image value, in readings, that becomes 1 in the prior's units"
     )
     planes: Literal["xy", "all"] = Field(
-        "xy", description="planes that the prior sees in a volume; all (xy, xz and yz) where voxels"
-        " are about as long as they are wide"
+        "xy", description="planes of a volume that the prior is applied to; all (xy, xz and yz)"
+        " where voxels are about as long as they are wide"
     )  # fmt: skip
     margin: int = Field(
-        16, ge=0, le=512, description="pixels beyond the PSF that a tile sees of its neighbours"
+        16,
+        ge=0,
+        le=512,
+        description="pixels by which tiles overlap, beyond those of the PSF",
     )
-    iterations: int = Field(20, ge=1, le=1000, description="of Richardson-Lucy, the baseline")
+    iterations: int = Field(
+        20, ge=1, le=1000, description="iterations of Richardson-Lucy, the baseline"
+    )
 
     @model_validator(mode="after")
     def _one_psf(self) -> Self:

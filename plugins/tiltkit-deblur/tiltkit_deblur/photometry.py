@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BRIGHTEST", "Photometry"]
 
-# Percentile of an image that stands for its bright end: single pixels may be anything.
+# Percentile of an image that is its bright end: single pixels may be hot.
 BRIGHTEST = 99.9
 # Planes that noise and brightness are measured on.
 _PLANES = 16

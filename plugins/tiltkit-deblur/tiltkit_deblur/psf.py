@@ -32,11 +32,11 @@ def kernel_of(
     voxel: Voxel = None,
     wanted: Voxel = None,
 ) -> NDArray[np.float64]:
-    """A kernel made of a measured point spread function.
+    """The kernel of a measured point spread function.
 
     The brightest point of the smoothed PSF goes to the middle, to a fraction of a pixel. It is
-    that and not the centre of the light: a point is seen where it is brightest, also where
-    aberrations give it a tail to one side.
+    that and not the centre of the light: the image of a point is located at its
+    brightest pixel, also where aberrations give it a tail to one side.
 
     Args:
         stack: (z, y, x); one plane for a 2-D PSF.
@@ -142,5 +142,5 @@ def _top(near: NDArray[np.float64]) -> float:
     if len(near) < 3:
         return 0.0
     before, here, after = np.log(near)
-    bend = before - 2 * here + after
-    return float((before - after) / (2 * bend)) if bend < 0 else 0.0
+    curvature = before - 2 * here + after
+    return float((before - after) / (2 * curvature)) if curvature < 0 else 0.0

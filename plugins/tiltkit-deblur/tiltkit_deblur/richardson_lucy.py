@@ -1,4 +1,4 @@
-"""Richardson-Lucy deconvolution where not every pixel is measured, and what it fills in."""
+"""Richardson-Lucy deconvolution of images with unmeasured pixels and borders."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["richardson_lucy"]
 
-# Share of the largest: where less of a point's light is measured, its brightness is undetermined.
-_SEEN = 0.02
+# Smallest share of a point's light that is measured, over the largest such share; below it the
+# brightness of the point is undetermined, and the image is zero.
+_DETERMINED = 0.02
 
 
 def richardson_lucy(
@@ -22,8 +23,8 @@ def richardson_lucy(
 ) -> Tensor:
     """Maximum-likelihood iterations for Poisson counts, stopped early.
 
-    Light that fell beside the detector is allowed for as Bertero and Boccacci (Astron. Astrophys.
-    437, 2005) do: the image reaches beyond the data, and every point is divided by the share of
+    Light beside the detector is treated after Bertero and Boccacci (Astron. Astrophys. 437, 2005):
+    the image reaches beyond the data, and every point is divided by the share of
     its light that was measured, so that nothing rings at the borders.
 
     Args:
@@ -39,11 +40,11 @@ def richardson_lucy(
     weight = measured.to(y.dtype)
     counts = torch.where(measured, y, 0.0).clamp_min(0)
     share = operator.adjoint(weight)
-    seen = share > _SEEN * share.max()
+    determined = share > _DETERMINED * share.max()
     level = (counts.sum() / weight.sum() - background).clamp_min(1e-6 * counts.max())
-    x = torch.where(seen, level, 0.0)
+    x = torch.where(determined, level, 0.0)
     least = 1e-6 * counts.max().clamp_min(torch.finfo(y.dtype).tiny)
     for _ in range(iterations):
         ratio = counts / (operator.forward(x) + background).clamp_min(least)
-        x = torch.where(seen, x * operator.adjoint(ratio) / share, 0.0).clamp_min(0)
+        x = torch.where(determined, x * operator.adjoint(ratio) / share, 0.0).clamp_min(0)
     return x

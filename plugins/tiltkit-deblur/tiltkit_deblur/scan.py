@@ -182,19 +182,19 @@ class DeblurScan:
     def tile_problem(self, index: int, tile: Tile, prior: Prior, device: torch.device) -> Problem:
         """The inverse problem of a tile of an image, scaled to the prior's range."""
         time, depth = self.images[index]
-        seen = tile.seen if self.deep else (depth, *tile.seen)
-        prepared = self._prepared(time, seen, device)
+        extent = tile.extent if self.deep else (depth, *tile.extent)
+        prepared = self._prepared(time, extent, device)
         grid, scale = prepared.grid, self.scale
         inside: Any = [
             slice(g.start + w.start - s.start, g.start + w.stop - s.start)
-            for g, w, s in zip(grid.inside, tile.window, tile.seen, strict=True)
+            for g, w, s in zip(grid.inside, tile.window, tile.extent, strict=True)
         ]
         if self.deep:
             xy_alone = self.options.planes == "xy"
             prior = of_volumes(prior, ("xy",) if xy_alone else ("xy", "xz", "yz"))
         if self.options.nonnegative:
             prior = cast("Prior", Nonnegative(prior))
-        start = tuple(s.start % n for s, n in zip(tile.seen, grid.shape, strict=True))
+        start = tuple(s.start % n for s, n in zip(tile.extent, grid.shape, strict=True))
         placed = Rolled(prior, start)
         at: Any = (0, 0, *inside)
 
@@ -221,7 +221,7 @@ class DeblurScan:
 
     @cached_property
     def notes(self) -> Sequence[Note]:
-        """What was estimated, left out or assumed when the file was read."""
+        """Notes on parts of the file that were estimated, left out or assumed on reading."""
         return (*self._found_kernel[1], *self._notes())
 
     def _notes(self) -> Iterator[Note]:
@@ -288,12 +288,12 @@ class DeblurScan:
             "saturated_share": float((~inside).double().mean()),
         }
 
-    def _prepared(self, time: int, seen: Sequence[slice], device: torch.device) -> Prepared:
-        readings = self._read(time, seen)
+    def _prepared(self, time: int, extent: Sequence[slice], device: torch.device) -> Prepared:
+        readings = self._read(time, extent)
         readings = readings if self.deep else readings[0]
         check_readings(readings, -np.inf, str(self.volume.path))
         o = self.options
-        # A tile goes on beyond what it sees, whatever the whole does.
+        # The object continues beyond a tile, also where the whole image is circular.
         whole = readings.shape == self.shape
         return prepare(
             readings,

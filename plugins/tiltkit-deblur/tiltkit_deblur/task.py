@@ -27,7 +27,7 @@ class Deblur:
     """Deconvolve images or volumes, with the noise of a camera, and values of zero or more.
 
     A 2-D point spread function deblurs every plane by itself, a 3-D one deblurs volumes, whose
-    planes the prior sees as images.
+    planes the prior is applied to.
     """
 
     Options: ClassVar[type[BaseModel]] = DeblurOptions

@@ -28,11 +28,11 @@ class Tile:
 
     Attributes:
         window: Part of the image that its result fills; all windows partition the image.
-        seen: The window and its margins; of equal size for all tiles of an image.
+        extent: The window and its margins; of equal size for all tiles of an image.
     """
 
     window: Window
-    seen: Window
+    extent: Window
 
 
 def cover(shape: Sequence[int], margin: Sequence[int], pad: Sequence[int], most: int) -> list[Tile]:
@@ -51,27 +51,27 @@ def cover(shape: Sequence[int], margin: Sequence[int], pad: Sequence[int], most:
     while _grid(shape, margin, pad, parts) > most:
         options = []
         for axis, n in enumerate(shape):
-            # Tiles smaller than what they see of others would cost more than they give.
+            # Tiles smaller than their margins would cost more than they save.
             if -(-n // (parts[axis] + 1)) >= max(margin[axis], 1):
                 more = [*parts[:axis], parts[axis] + 1, *parts[axis + 1 :]]
                 options.append((_grid(shape, margin, pad, more) * math.prod(more), more))
         if not options:
             raise UsageError(
                 f"The smallest tiles need {_grid(shape, margin, pad, parts)} pixels at once, but"
-                f" memory allows {most}.",
-                "allow more with memory_gb, or ask for fewer samples.",
+                f" memory is enough for {most}.",
+                "raise memory_gb, or ask for fewer samples.",
             )
         parts = min(options)[1]
     tiles = [Tile((), ())]
     for n, k, m in zip(shape, parts, margin, strict=True):
         edges = [i * n // k for i in range(k + 1)]
-        length = _seen(n, k, m)
+        length = _extent(n, k, m)
         along = [
             (slice(a, b), slice(start, start + length))
             for a, b in pairwise(edges)
             for start in [min(max(a - m, 0), n - length)]
         ]
-        tiles = [Tile((*t.window, w), (*t.seen, s)) for t in tiles for w, s in along]
+        tiles = [Tile((*t.window, w), (*t.extent, s)) for t in tiles for w, s in along]
     return tiles
 
 
@@ -117,7 +117,7 @@ class Rolled(PriorWrapper):
         return x.roll([-n for n in self.by], tuple(range(-len(self.by), 0)))
 
 
-def _seen(n: int, parts: int, margin: int) -> int:
+def _extent(n: int, parts: int, margin: int) -> int:
     """Pixels of each of the parts of an axis, margins included."""
     return min(n, -(-n // parts) + 2 * margin) if parts > 1 else n
 
@@ -127,4 +127,4 @@ def _grid(
 ) -> int:
     """Pixels of the grid of a tile."""
     sizes = zip(shape, margin, pad, parts, strict=True)
-    return math.prod(_seen(n, k, m) + 2 * p for n, m, p, k in sizes)
+    return math.prod(_extent(n, k, m) + 2 * p for n, m, p, k in sizes)

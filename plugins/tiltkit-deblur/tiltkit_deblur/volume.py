@@ -24,7 +24,7 @@ Window = tuple[slice, slice, slice]
 # Largest readings of cameras of 10, 12 and 14 bits, whose files have 16, in the lower bits or in
 # the upper ones; so many pixels at one of them, and none above, are saturated.
 _FULL_SCALES = {(2**bits - 1) << up for bits in (10, 12, 14) for up in (0, 16 - bits)}
-_SEVERAL = 3
+_SEVERAL = 3  # one or two pixels may be hot
 
 # The order in which every volume is presented.
 AXES = "tczyx"

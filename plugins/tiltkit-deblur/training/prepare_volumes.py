@@ -8,7 +8,7 @@ into planes that are one to three pixels apart. Real images give the rest: they 
 and shaded a little differently in every plane, as neighbouring planes of a thick sample are.
 
 Four of five stacks get shot noise. What microscopes call a sharp image has it, and a prior that
-has seen none is sure of what nobody can know.
+was trained without such images underestimates the uncertainty there.
 """
 
 from __future__ import annotations

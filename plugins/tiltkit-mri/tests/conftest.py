@@ -26,7 +26,7 @@ class Simulated:
 
     @property
     def inside(self) -> NDArray[np.bool_]:
-        """Where the object is."""
+        """Mask of the object."""
         return np.abs(self.image) > 0.1
 
     def noisy(self, level: float, seed: int = 0) -> Complex:
@@ -44,7 +44,7 @@ def centred_fft(image: Complex) -> Complex:
 
 
 def simulate(shape: tuple[int, int] = (64, 56), n_coils: int = 4) -> Simulated:
-    """An ellipse with structure and a smooth phase, seen by coils around it; air on all sides."""
+    """An ellipse with structure and a smooth phase, with coils around it and air on all sides."""
     ny, nx = shape
     y, x = np.meshgrid(np.arange(ny) / ny - 0.5, np.arange(nx) / nx - 0.5, indexing="ij")
     edge = 1 / (1 + np.exp((np.hypot(y / 0.34, x / 0.4) - 1) * 40))

@@ -1,4 +1,4 @@
-"""What the plugin says about itself is true."""
+"""The entries of the plugin agree with their targets."""
 
 from __future__ import annotations
 

@@ -295,7 +295,7 @@ def no_centre(data: Any) -> None:
 
 
 def no_noise(data: Any) -> None:
-    """One coil has data in the centre only, where there is no way to see its noise."""
+    """One coil has data in the centre only, from which its noise cannot be estimated."""
     data[0, 0, :, :20] = data[0, 0, :, 36:] = 0
 
 

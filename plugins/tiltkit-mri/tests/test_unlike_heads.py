@@ -44,7 +44,7 @@ def brain_prior() -> Any:
 
 
 def outcome(picture: np.ndarray, levels: int = 48) -> Outcome:
-    """Half of the lines of a picture, seen by two coils."""
+    """Half of the lines of a picture, with two coils."""
     truth = complex_image(picture)
     ramp = torch.linspace(0.2, 1, SIDE).expand(SIDE, SIDE)
     maps = torch.stack([ramp, 1.2 - ramp]).to(torch.complex64)
@@ -71,7 +71,7 @@ def outcome(picture: np.ndarray, levels: int = 48) -> Outcome:
 
 
 @pytest.mark.skipif(not HEAD.exists(), reason="needs the head in datasets/")
-def test_a_head_that_the_prior_was_not_trained_on_is_no_surprise() -> None:
+def test_a_head_outside_the_training_set_raises_no_warning() -> None:
     diagnostics = outcome(np.load(HEAD)["image"][4]).diagnostics
     assert diagnostics["residual_ratio_max"] < 1.4
     assert diagnostics["prior_distance"] < 1

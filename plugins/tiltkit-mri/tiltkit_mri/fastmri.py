@@ -24,7 +24,7 @@ __all__ = ["FastMri"]
 
 # How many datasets of an unknown file an error message names.
 _NAMED = 6
-# Rows and columns that a k-space has at least; fewer tell of axes in another order.
+# Rows and columns that a k-space has at least; fewer mean axes in another order.
 _LEAST = 6
 
 

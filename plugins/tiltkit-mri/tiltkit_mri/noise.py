@@ -1,4 +1,4 @@
-"""The noise of a scan without a noise measurement, and coils made alike in noise."""
+"""Noise covariance of a scan without a noise measurement, and whitening of its coils."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Whitening", "estimate_covariance", "whitening"]
 
+# Most iterations of selection and estimate, as a stop: the selection settles within a few.
 _ROUNDS = 20
 # A row counts as noise while its energy is within so many standard deviations of pure noise.
 _TOLERANCE = 2.5
@@ -40,8 +41,8 @@ def estimate_covariance(hybrid: Tensor) -> Tensor:
     """Noise covariance of the coils, from image rows that hold no object.
 
     After the inverse FFT along the readout, rows of air hold nothing but noise, at every phase
-    encoding step. Rows are sorted by their energy, coils weighted alike; the quietest row starts
-    the set, and all rows whose energy pure noise could have join it until the set stays the same.
+    encoding step. Rows are sorted by their energy, with equal weights of coils; the quietest row
+    starts the set, and all rows whose energy pure noise could have join it until the set stays the same.
     Only the outer half of the measured columns is used: what an object leaks into the air
     (ringing, motion) is least there. Where the object fills the whole readout the quietest rows
     still hold some signal, and the estimate is too high.

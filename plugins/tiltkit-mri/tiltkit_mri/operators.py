@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import UsageError
 from tiltkit.operators.hartley import frequencies
 from tiltkit.operators.spectral import Diagonalised
 from tiltkit_mri.fourier import fft, ifft
@@ -39,12 +39,12 @@ class CartesianSense(Diagonalised):
 
     def __init__(self, maps: Tensor, columns: Tensor) -> None:
         if maps.ndim != 3 or not maps.is_complex():
-            raise TiltkitError(
+            raise UsageError(
                 f"Sensitivity maps have shape {tuple(maps.shape)} and type {maps.dtype}.",
                 "give complex maps (coil, ny, nx).",
             )
         if columns.shape != maps.shape[-1:] or not bool(columns.any()):
-            raise TiltkitError(
+            raise UsageError(
                 f"The sampling has {int(columns.sum())} of {columns.numel()} columns,"
                 f" the maps have {maps.shape[-1]} columns.",
                 "give one bool per column, at least one of them true.",
@@ -124,7 +124,7 @@ class MaskedFourier(Diagonalised):
 
     def __init__(self, mask: Tensor) -> None:
         if mask.ndim != 2 or mask.dtype != torch.bool or not bool(mask.any()):
-            raise TiltkitError(
+            raise UsageError(
                 f"The sampling mask has shape {tuple(mask.shape)}, type {mask.dtype} and"
                 f" {int(mask.count_nonzero())} points.",
                 "give a bool mask (ny, nx) with at least one point.",

@@ -44,7 +44,7 @@ class MriOptions(BaseModel):
         None,
         gt=0,
         allow_inf_nan=False,
-        description="image value, in the file's units, that the prior shall see as 1; found from"
-        " the data when unset",
+        description="image value, in the file's units, that becomes 1 in the prior's units;"
+        " found from the data when unset",
     )
     crop: bool = Field(True, description="whether to cut the image to the header's size")

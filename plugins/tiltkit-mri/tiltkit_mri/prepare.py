@@ -25,7 +25,7 @@ _MOST_LINES = 32
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One slice, ready for an operator; file units, noise alike and independent in all coils.
+    """One slice, ready for an operator; file units, noise white and equal in all coils.
 
     Attributes:
         y: Measured k-space (coil, row, measured column), readout oversampling removed.
@@ -51,7 +51,7 @@ def prepare(
     kernel: int = 6,
     threshold: float = 0.02,
 ) -> Prepared:
-    """Read a slice, find its noise, make its coils white, and estimate its sensitivities.
+    """Read a slice, estimate its noise, whiten its coils, and estimate its sensitivities.
 
     Args:
         scan: The scan.
@@ -70,7 +70,7 @@ def prepare(
     lines = _calibration(scan, index, calibration_lines, kernel)
     columns = torch.from_numpy(scan.columns[index])
     measured = data[..., columns]
-    # A coil that is switched off says nothing, and its missing noise cannot be made white.
+    # A coil that is switched off has no signal, and no noise that could be whitened.
     hybrid = ifft(measured[(measured != 0).any(dim=(1, 2))], (1,))
     try:
         white = _whitening(hybrid, columns, noise_level)
@@ -80,12 +80,7 @@ def prepare(
             "give the noise with -s task.noise_level=VALUE.",
         ) from error
     y = fft(centre(white.apply(hybrid), scan.recon[0], dim=1), (1,))
-    within = torch.cumsum(columns, 0) - 1  # column of k-space to measured column
-    block = y[..., within[lines.start : lines.stop]]
-    rows = min(block.shape[1], max(len(lines), _MOST_LINES))
-    # The sample at ny // 2 is the centre of k-space: keep it at the centre of the block.
-    first = block.shape[1] // 2 - rows // 2
-    block = block[:, first : first + rows]
+    block = _centre_block(y, columns, lines)
     shape = (y.shape[1], len(columns))
     return Prepared(
         y=y,
@@ -94,6 +89,16 @@ def prepare(
         sensitivities=_sensitivities(block, shape, kernel, threshold),
         calibration_lines=len(lines),
     )
+
+
+def _centre_block(y: Tensor, columns: Tensor, lines: range) -> Tensor:
+    """Centre of k-space (coil, row, line) at calibration lines, from measured columns ``y``."""
+    within = torch.cumsum(columns, 0) - 1  # column of k-space to measured column
+    block = y[..., within[lines.start : lines.stop]]
+    rows = min(block.shape[1], max(len(lines), _MOST_LINES))
+    # The sample at ny // 2 is the centre of k-space: keep it at the centre of the block.
+    first = block.shape[1] // 2 - rows // 2
+    return block[:, first : first + rows]
 
 
 def centre(image: Tensor, size: int, dim: int) -> Tensor:

@@ -51,7 +51,7 @@ def measured_columns(
 
 
 def notes_on(columns: NDArray[np.bool_]) -> tuple[Note, ...]:
-    """What is unusual about the measured columns (slice, column) of a scan."""
+    """Notes on unusual features of the measured columns (slice, column) of a scan."""
     differ = len({used.tobytes() for used in columns if used.any()}) > 1
     text = "The measured columns differ from slice to slice."
     return (Note("columns_differ", text),) if differ else ()

@@ -201,7 +201,7 @@ class MriScan:
 
     @cached_property
     def notes(self) -> Sequence[Note]:
-        """What was left out or estimated, and what is unusual about the file."""
+        """Notes on data left out or estimated, and on unusual features of the file."""
         k, notes = self.kspace, list(self.kspace.notes)
         if self.options.noise_level is None:
             text = "The noise level is estimated from rows of air, in each slice."

@@ -26,7 +26,7 @@ Volume = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Head:
-    """Where a head comes from and how it may be used.
+    """Source and licence of a head.
 
     Attributes:
         name: name of the .npz file.

@@ -100,7 +100,7 @@ def _placed(image: Tensor, g: Generator) -> Tensor:
 
 
 def looks_of(path: Path, count: int, network: ScoreUNet, seed: int) -> list[Look]:
-    """What slices of one head look like to the network."""
+    """Profile features of the slices of one head."""
     with np.load(path) as z:
         volume = torch.from_numpy(z["volume"].astype(np.float32))
         head = Head(volume, str(z["kind"]) == "stack", 1.0)

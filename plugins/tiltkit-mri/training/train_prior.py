@@ -26,7 +26,7 @@ from tiltkit.priors.weights import load_network, save_network
 
 @dataclass
 class Progress:
-    """How far the training is."""
+    """Progress of the training."""
 
     seconds: float = 0.0
     steps: int = 0
@@ -36,7 +36,7 @@ class Progress:
 def draw_sigma(count: int, large: bool, device: torch.device, g: Generator) -> Tensor:
     """Draw noise levels (count,): mostly log-normal, else log-uniform over the whole range.
 
-    Large crops are given higher levels, where only the whole head tells what is where.
+    Large crops are given higher levels, where only the whole head gives the anatomical context.
     """
     centre = math.log(0.25 if large else 0.1)
     normal = centre + 1.2 * torch.randn(count, generator=g, device=device)

@@ -19,7 +19,7 @@ def denoised(prior: Prior, x: Tensor, sigma: float) -> Tensor:
     """Posterior mean of clean images, by Tweedie's formula.
 
     Raises:
-        TiltkitError: The prior fails, or returns no score; see `score_of`.
+        PluginError: The prior fails, or returns no score; see `score_of`.
     """
     return x + sigma**2 * score_of(prior, x, sigma)
 

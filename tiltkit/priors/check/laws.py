@@ -81,7 +81,7 @@ def drift(
         pairs: Pairs of walks with opposite random numbers.
 
     Returns:
-        Root mean square of the foreseeable change over that of the expected error (or of the
+        Root mean square of the predictable change over that of the expected error (or of the
         change itself where that is larger): 0 for a true prior. The noise of few walks does not
         count, since only products of different pairs are used; below zero is given as 0.
     """

@@ -20,7 +20,7 @@ from tiltkit.protocols import Prior
 
 __all__ = ["Material", "exact_draws", "from_images", "from_prior"]
 
-_SMALLEST = 16
+_SMALLEST = 16  # side in pixels; the networks halve images up to four times
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def _fitted(image: NDArray[np.generic], channels: int, generator: Generator) -> 
 
 
 def _smooth_phase(shape: tuple[int, ...], generator: Generator) -> NDArray[np.float32]:
-    """A constant, a ramp and a bend (h, w) in radians, as coils and field leave them."""
+    """A constant, a linear and a quadratic phase (h, w) in radians, as from coils and field."""
     a = (2 * torch.rand(6, generator=generator) - 1).tolist()
     y, x = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij")
     phase = math.pi * a[0] + 2 * (a[1] * y + a[2] * x) + a[3] * y * y + a[4] * x * x + a[5] * x * y

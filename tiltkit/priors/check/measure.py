@@ -1,4 +1,4 @@
-"""All measurements of one prior, level by level."""
+"""All measurements of a prior, by noise level."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from tiltkit.errors import TiltkitError, UsageError
+from tiltkit.errors import PluginError, UsageError
 from tiltkit.priors.check import laws
 from tiltkit.priors.check.ancestral import ancestral, denoised
 from tiltkit.priors.check.baselines import BASELINES, best_weight
@@ -24,7 +24,7 @@ LEVELS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 # The laws are tested on the middle of this many images, at most this large.
 _LAW_IMAGES, _LAW_PIXELS = 2, 96
 # Levels of the martingale test: from sigma to this share of it.
-_DOWN = 0.6
+_LOWER = 0.6
 # Levels of the ladder from noise to unconditional samples.
 _LADDER = 60
 
@@ -36,16 +36,16 @@ def levels_of(prior: Prior, wanted: Sequence[float] | None = None) -> list[float
         UsageError: A wanted level is outside the prior's range.
     """
     low, high = prior.sigma_range
-    known = [s for s in wanted or LEVELS if low * 0.999 <= s <= high * 1.001]
-    if wanted and len(known) < len(wanted):
-        outside = next(s for s in wanted if s not in known)
+    levels = [s for s in wanted or LEVELS if low * 0.999 <= s <= high * 1.001]
+    if wanted and len(levels) < len(wanted):
+        outside = next(s for s in wanted if s not in levels)
         raise UsageError(
             f"Noise level {outside:g} is outside of the prior's range.",
             f"choose levels from {low:g} to {high:g}.",
         )
-    if len(known) < 3 and not wanted:
-        known = np.geomspace(low, high, 6).tolist()
-    return sorted(known)
+    if len(levels) < 3 and not wanted:
+        levels = np.geomspace(low, high, 6).tolist()
+    return sorted(levels)
 
 
 @torch.no_grad()
@@ -59,34 +59,34 @@ def check_prior(
     samples: int,
     seed: int,
     device: torch.device,
-    tell: Callable[[str], None] = lambda _text: None,
+    announce: Callable[[str], None] = lambda _text: None,
 ) -> Report:
     """Measure a prior.
 
     Args:
         name: Name of the prior.
-        prior: It, on the device.
+        prior: The prior, on the device.
         material: Clean images.
         sigmas: Noise levels.
         facts: Facts about the prior, for the report.
         samples: Number of unconditional samples.
-        seed: The same seed, the same figures.
+        seed: Seed of all random numbers; the same seed gives the same figures.
         device: Device to compute on.
-        tell: Called with a line of progress before each step.
+        announce: Called with a line of progress before each step.
 
     Raises:
-        TiltkitError: The prior gives values that are not finite.
+        PluginError: The prior gives values that are not finite.
     """
-    # A stream of its own: the noise must not be the one that draws from the prior were made of.
+    # A stream of its own: test images may have been drawn from the prior with the same seed.
     stream = np.random.SeedSequence((seed, 1)).generate_state(1)
     generator = torch.Generator().manual_seed(int(stream[0]))
     images = [image.to(device) for image in material.images]
     levels = []
     for sigma in sigmas:
-        tell(f"noise {sigma:g}")
+        announce(f"noise {sigma:g}")
         levels.append(_level(prior, images, sigma, generator))
     middle = sigmas[len(sigmas) // 2]
-    tell(f"{samples} unconditional samples")
+    announce(f"{samples} unconditional samples")
     # About the images' size, on a grid that every network takes.
     space = [max(16, min(n, 256) // 16 * 16) for n in _sides(prior, images[0])]
     shape = (samples, images[0].shape[1], *space)
@@ -123,7 +123,7 @@ def _level(prior: Prior, images: Sequence[Tensor], sigma: float, generator: Gene
         float((denoised(prior, x, sigma) - image).square().mean())
         for x, image in zip(views, middles, strict=True)
     ]
-    low = max(sigma * _DOWN, prior.sigma_range[0])
+    low = max(sigma * _LOWER, prior.sigma_range[0])
     drifts = [
         laws.drift(prior, x, sigma, low, error, generator)
         for x, error in zip(views, expected, strict=True)
@@ -202,8 +202,8 @@ def _peak(values: Tensor) -> float:
 
 def _finite(x: Tensor, sigma: float) -> Tensor:
     if not x.isfinite().all():
-        raise TiltkitError(
+        raise PluginError(
             f"The prior gives values that are not finite at noise {sigma:g}.",
-            "check its options and that the images have the values that it knows.",
+            "check its options and that the images are in its value range.",
         )
     return x

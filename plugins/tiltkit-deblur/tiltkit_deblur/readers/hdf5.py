@@ -17,13 +17,13 @@ from tiltkit_deblur.volume import AXES, Volume, checked_voxel, read_axes
 
 __all__ = ["PlainHdf5", "axes_of"]
 
-# Where programs put their only array, in the order in which it is looked for.
+# Paths at which programs write their only array, in order of preference.
 _USUAL = ("exported_data", "data", "volume/data", "image", "images", "stack", "raw", "volume")
 # Axes of an array that does not name them, by its number of dimensions.
 _GUESSED = {2: "yx", 3: "zyx", 4: "tzyx", 5: "tczyx"}
 # More channels than this are no channels: an axis that has no name is then another one.
 _CHANNELS_AT_MOST = 8
-_NAMED = 6
+_NAMED = 6  # datasets that an error message names: it stays readable
 
 
 class PlainHdf5:
