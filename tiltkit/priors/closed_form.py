@@ -1,4 +1,4 @@
-"""Priors whose noised scores are known exactly: Gaussians and Gaussian mixtures."""
+"""Priors with exact scores at every noise level: Gaussians and Gaussian mixtures."""
 
 from __future__ import annotations
 
@@ -116,7 +116,9 @@ class GaussianOptions(BaseModel):
     amplitude: float = Field(0.3, gt=0, description="standard deviation of a pixel")
     corner: float = Field(2.0, gt=0, description="frequency where the spectrum falls, cycles per "
                           "image")  # fmt: skip
-    exponent: float = Field(3.0, gt=0, le=8, description="how fast the spectrum falls")
+    exponent: float = Field(
+        3.0, gt=0, le=8, description="exponent of its fall; natural images have 2 to 3"
+    )
 
 
 def gaussian_prior(options: GaussianOptions, entry: PriorEntry) -> SmoothGaussian:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Names of torch's own checks; they are private, so a version without one must do.
 _CPU_UNITS = ("amx_tile", "avx512_bf16")
 
-# Pixels that tiles share; the default network looks about as far.
+# Pixels by which tiles overlap: about the receptive field of the default network.
 _OVERLAP = 48
 
 __all__ = [
@@ -75,7 +75,7 @@ class NetworkOptions(BaseModel):
 
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="inside the network; auto is bfloat16 where hardware supports it",
+        description="number type inside the network; auto is bfloat16 where hardware supports it",
     )
     compile: bool = Field(
         False,
@@ -97,7 +97,7 @@ def network_prior(options: NetworkOptions, entry: PriorEntry) -> DenoiserPrior:
 
 
 class FileOptions(NetworkOptions):
-    """Settings of a network in a file of the user's."""
+    """Settings of a network in a file of the user."""
 
     weights: Path = Field(description="safetensors file that 'tiltkit train' wrote")
     sha256: str = Field("", description="digest that the file must have; any when empty")
@@ -156,7 +156,7 @@ def _inference(
 ) -> Callable[[Tensor, float], Tensor]:
     def denoise(x: Tensor, sigma: float) -> Tensor:
         with (
-            # gradients for who asked for them, such as DPS; elsewhere the faster mode
+            # gradients where the caller needs them, as DPS does; elsewhere the faster mode
             torch.inference_mode(mode=not (x.requires_grad and torch.is_grad_enabled())),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=low_precision),
         ):

@@ -154,7 +154,7 @@ class _Denoiser:
 
 
 def save_patches(path: Path, mixture: PatchMixture, notes: Mapping[str, str]) -> None:
-    """Write a mixture with notes about how it was made."""
+    """Write a mixture with notes on its origin."""
     tensors = {
         "weights": mixture.weights, "means": mixture.means, "variances": mixture.variances,
         "axes": mixture.axes, "shape": torch.tensor([mixture.channels, mixture.side]),
@@ -168,7 +168,7 @@ def load_patches(path: Path) -> PatchMixture:
     names = ("weights", "means", "variances", "axes", "shape")
     if any(name not in arrays for name in names):
         raise InputError(
-            f"{path} holds no patch mixture.", "make one: tiltkit prior fit-patches IMAGES -o FILE."
+            f"{path} holds no patch mixture.", "fit one: tiltkit prior fit-patches IMAGES -o FILE."
         )
     channels, side = (int(n) for n in arrays["shape"])
     tensors = {name: torch.from_numpy(np.asarray(arrays[name], np.float32)) for name in names[:4]}

@@ -22,13 +22,13 @@ __all__ = ["Cloud", "Profile", "describe", "profile_of"]
 
 # Noise levels, in root mean squares of the training images; features are noted at the last one.
 _LEVELS = (0.1, 1 / 3, 1.0, 10 / 3)
-# Of the largest magnitude that images usually have, which is 1: darker pixels are background.
+# Smallest magnitude of the object, where bright pixels are about 1: darker ones are background.
 _OBJECT = 0.1
 # Side in pixels of the middle part that is compared: memory does not grow with the image.
 _SIDE = 384
 # Principal directions, at most, and at most this share of all directions and of the images.
 _DIRECTIONS, _SHARE, _PER_IMAGE = 32, 0.75, 0.25
-# Share of images from elsewhere than those of a profile that are within its limit.
+# Share of images of other subjects that are within the limit of a profile.
 _WITHIN = 0.98
 _FOLDS = 8  # of the cross-validation that sets the limit
 
@@ -132,19 +132,19 @@ class Profile:
 def profile_of(looks: Sequence[Sequence[Look]]) -> Profile:
     """The profile of training images.
 
-    The limit comes from leaving out one group of subjects after the other: their images are to the
-    profile of all others as an image of a new subject.
+    The limit comes from cross-validation: each group of subjects is compared with the profile of
+    all others, as an image of a new subject would be.
 
     Args:
         looks: Values of `describe` for the images of each subject, two subjects at least.
     """
     groups = [looks[fold::_FOLDS] for fold in range(min(_FOLDS, len(looks)))]
     parts = [[_values(group, part) for group in groups] for part in range(2)]
-    unseen = [torch.cat(list(_left_out(part))) for part in parts]
+    held_out = [torch.cat(list(_left_out(part))) for part in parts]
     clouds = [Cloud.of(torch.cat(part)) for part in parts]
-    # First both parts get equal scales, then their sum is scaled to the limit.
-    units = [distances.quantile(_WITHIN) for distances in unseen]
-    worst = torch.stack([d / u for d, u in zip(unseen, units, strict=True)]).amax(0)
+    # Each part gets its own unit; then the larger of the two distances is scaled to the limit.
+    units = [distances.quantile(_WITHIN) for distances in held_out]
+    worst = torch.stack([d / u for d, u in zip(held_out, units, strict=True)]).amax(0)
     limit = worst.quantile(_WITHIN)
     return Profile(*(replace(c, unit=u * limit) for c, u in zip(clouds, units, strict=True)))
 

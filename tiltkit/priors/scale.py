@@ -21,7 +21,7 @@ def image_scale(magnitude: ArrayLike, percentile: float = 99.0) -> float:
     """Percentile of the bright pixels, those above a tenth of the 99.9th percentile of all.
 
     Tasks divide measured data by it, and training and ``prior check`` clean images, so that a
-    prior meets images on the scale that it was trained on. Background does not lower it, and
+    prior is used on the scale of its training. Background does not lower it, and
     fewer hot pixels than one in a thousand do not raise it.
 
     Args:

@@ -26,14 +26,14 @@ from tiltkit.training.validation import ValidationSet
 
 __all__ = ["Checked", "Stepped", "Stopped", "Trained", "learn"]
 
-# Steps between looks at the losses: each look waits for the device.
+# Steps between reads of the losses: each read waits for the device.
 _LOOK = 25
 _WARM_UP = 300  # steps with a rising rate, until Adam's running averages have settled
 
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """Some steps were made."""
+    """Progress of the steps: budget spent (0 to 1), mean loss, and time left in seconds."""
 
     step: int
     spent: float
@@ -43,7 +43,7 @@ class Stepped:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The averaged network was measured."""
+    """A check of the averaged network on held-out images."""
 
     check: Check
     levels: tuple[float, ...]
@@ -51,7 +51,7 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Stopped by the caller; the state is in the file or folder."""
+    """End by the caller; the state is in the file or folder."""
 
     step: int
     state: Path
@@ -162,7 +162,7 @@ class _Loop:
         return self.training.rate * min(1.0, up) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, spent)))
 
     def _look(self, spent: float) -> Iterator[Stepped]:
-        """Fetch the losses since the last look."""
+        """Fetch the losses since the last read."""
         if not self.pending:
             return
         losses = self.group.mean(torch.stack(self.pending)).tolist()

@@ -39,7 +39,7 @@ __all__ = ["Drawn", "check_folder", "earlier_rounds", "folder_of", "plan"]
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """An image was drawn; ``images`` of ``total`` of the round are there."""
+    """Progress of drawing: ``images`` of the ``total`` of a round are drawn."""
 
     round: int
     rounds: int

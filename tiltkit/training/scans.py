@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Parts", "Slice", "draw", "draws", "parts_of", "slices_of"]
 
 _CPU = torch.device("cpu")
-# Root mean square of an image that no task scales so.
+# Largest root mean square of an image whose bright pixels are about 1, with a wide margin.
 _LARGEST = 3.0
 
 
@@ -115,10 +115,10 @@ def _slices(subject: str, path: Path, recipe: TrainRecipe, parts: Parts) -> Iter
 
 
 def _shape(problem: Problem, recipe: TrainRecipe, source: str) -> tuple[int, int, int]:
-    """The shape of an image, if it can be learned from."""
+    """Shape of an image; refuses one that the network cannot be trained on."""
     if len(problem.shape) != 3:
         raise InputError(
-            f"{source} is of {len(problem.shape) - 1} dimensions, but networks learn from two.",
+            f"{source} is of {len(problem.shape) - 1} dimensions, but networks need two.",
             "leave that scan out of data.paths.",
         )
     channels, height, width = problem.shape
@@ -158,11 +158,11 @@ def draws(
     """One image (channel, row, column) for each slice, drawn from its posterior.
 
     Args:
-        slices: All of them.
-        skip: Numbers of those that are not wanted.
+        slices: All slices.
+        skip: Numbers of the slices to leave out.
         parts: Task and sampler.
-        prior: On the device.
-        seed: Seed of the round; the slice number is added, so that none depends on others.
+        prior: The prior, on the device.
+        seed: Seed of the round; the slice number is added, so that no image depends on the others.
         device: Device to compute on.
 
     Yields:
@@ -192,7 +192,7 @@ def _refuse_diverged(image: NDArray[np.float32], source: str) -> None:
 def draw(
     problem: Problem, sampler: Sampler, seed: tuple[int, ...], device: torch.device
 ) -> NDArray[np.float32]:
-    """One image; the noise of the sampler's last level is taken out by the prior."""
+    """One image (channel, row, column), denoised by the prior from the sampler's last level."""
     target = Target(problem, 1, 1, device)
     group = Group(target, sampler, seed, None)
     with torch.inference_mode():

@@ -57,7 +57,7 @@ class ValidationSet:
         """The validation set of some of the images, evenly chosen, none twice."""
         rng = np.random.default_rng((seed, 1))
         count = min(_MOST, len(images))
-        # off the ends where there is a choice: the first and last slices of a volume show little
+        # not the ends where possible: the first and last slices of a volume are nearly empty
         places = np.linspace(-1, len(images), count + 2)[1:-1].round().astype(int)
         chosen = [images[i] for i in places]
         values = [_middle(image.values) for image in chosen]

@@ -29,7 +29,7 @@ _SMOOTH = 31  # columns; the beam itself changes over longer distances than that
 _LEVELS = 12  # bins of brightness: enough for a curve, each with many pixels
 _APART = 2  # columns that are compared: next neighbours share light, or were interpolated
 _NEAR = 5  # angles and columns of a local mean
-_ALIKE = 0.5  # of the variance around a pixel: neighbours at one side that vary less stand for it
+_ONE_SIDED = 0.5  # of the variance around a pixel: below, neighbours at one side replace all
 _KEPT = 0.9  # share of the pixels in the estimate of the gain: the rest are outliers
 
 
@@ -41,15 +41,15 @@ def gain_from_flats(
 ) -> float | None:
     """Detector counts per photon, from how much repeated flats differ (photon transfer).
 
-    Photons make a variance of ``gain * mean`` in each pixel. The beam changes between flats: each
+    Photons have the variance ``gain * mean`` in each pixel. The beam changes between flats: each
     is divided by its brightness, smooth along the columns. A trimmed mean over pixels keeps
     zingers and dead pixels out. Janesick, Photon Transfer, SPIE Press 2007.
 
     Args:
         flats: (flat, row, column), NaN where unusable.
         dark: Mean dark counts, broadcastable to (row, column).
-        times: Groups of flats are compared within themselves only, (flat,).
-        dark_variance: Variance from reading out, counts^2.
+        times: Time of each flat (flat,); only flats of the same time are compared.
+        dark_variance: Variance of the readout, counts^2.
 
     Returns:
         The gain; None where flats are fewer than two or do not differ.
@@ -60,7 +60,7 @@ def gain_from_flats(
         if len(group) < 2:
             continue
         mean = frame_statistics.mean(group)
-        # Of the brightest row: the beam may miss all the others.
+        # Relative to the brightest row: the beam may miss all the others.
         good = np.isfinite(mean) & (
             mean > 0.1 * np.nan_to_num(frame_statistics.median(mean.T)).max()
         )
@@ -81,9 +81,10 @@ def gain_from_flats(
 
 
 def _trimmed_mean(variances: NDArray[np.float32], degrees: int) -> float:
-    """Mean of sample variances without the largest, as it were with them.
+    """Unbiased mean of sample variances from the smallest 90 % of them.
 
-    They are chi-squared with some degrees of freedom, of which the part below a quantile is known.
+    They follow a chi-squared distribution of ``degrees`` degrees of freedom, whose mean below a
+    quantile is known.
     """
     kept = np.sort(variances, axis=None)[: math.ceil(_KEPT * variances.size)]
     end = chi2.ppf(_KEPT, degrees)
@@ -91,7 +92,7 @@ def _trimmed_mean(variances: NDArray[np.float32], degrees: int) -> float:
 
 
 def dark_variance(darks: NDArray[np.float32] | None) -> float:
-    """Variance of reading out once, from repeated darks; 0 from fewer than two."""
+    """Variance of one readout in counts^2, from repeated darks; 0 from fewer than two."""
     if darks is None or len(darks) < 2:
         return 0.0
     return float(np.nan_to_num(frame_statistics.median(frame_statistics.variance(darks).ravel())))
@@ -121,8 +122,8 @@ def denoised(
     mean, excess = _local(values, variance_of, 0)
     for side in (-(_NEAR // 2), _NEAR // 2):
         other, its_excess = _local(values, variance_of, side)
-        alike = its_excess < _ALIKE * excess
-        mean, excess = np.where(alike, other, mean), np.where(alike, its_excess, excess)
+        smoother = its_excess < _ONE_SIDED * excess
+        mean, excess = np.where(smoother, other, mean), np.where(smoother, its_excess, excess)
     kept = np.clip(1 - 1 / excess, 0, 1)
     finite = np.isfinite(values) & np.isfinite(kept)
     return np.where(finite, mean + kept * (values - mean), mean), mean
@@ -133,7 +134,7 @@ def _local(
     variance_of: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     side: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Means over windows that are moved by some columns, and the variance there over the noise's.
+    """Means over windows shifted by ``side`` columns, and the variance there over that of noise.
 
     In double precision, because a difference of squares is left.
     """
@@ -167,8 +168,8 @@ def high_frequency_variance(sinogram: NDArray[np.float32]) -> float:
 def noise_variance(sinogram: NDArray[np.float32]) -> NDArray[np.float32]:
     """Variance of every value of a sinogram (angle, column), estimated from the sinogram alone.
 
-    It depends on the value, as detectors of electrons have it: the finest detail is measured at
-    different levels, and interpolated between them.
+    It depends on the value, as for electron detectors: the variance of the finest detail is
+    estimated in bins of brightness and interpolated between them.
     """
     smooth = _smooth(sinogram)
     detail = _detail(sinogram)

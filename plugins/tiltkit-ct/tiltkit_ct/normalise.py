@@ -1,4 +1,4 @@
-"""Dark and flat correction: what the detector would have counted without sample, and its noise."""
+"""Dark and flat correction: counts without sample at the times of the projections."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Corrected", "correct", "drift", "mean_over_time"]
 _BLOCKED_SHARE = 0.02
 # Values so many robust standard deviations above the median of the flats are zingers.
 _OUTLIER = 8.0
-_SURE = 5.0  # standard errors that light must be above none
+_SURE = 5.0  # standard errors by which light must exceed darks
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Corrected:
         counts: With sample, (angle, row, column).
         blank: Without sample, at the same times, (angle, row, column).
         used_flats: Effective number of flats averaged for a blank, (angle,).
-        dark_variance: Variance of a single value from reading out, in counts^2, 0 where unknown.
+        dark_variance: Variance of the readout of a single value, in counts^2; 0 where unknown.
         usable: Pixels that work, (row, column).
     """
 
@@ -71,7 +71,7 @@ def correct(band: Band, where: str) -> Corrected:
     flat, used = mean_over_time(band.flats, band.flat_times, band.times)
     blank = flat - dark
     counts = band.counts - dark
-    # Of the brightest row: the beam may miss all the others.
+    # Relative to the brightest row: the beam may miss all the others.
     rows = frame_statistics.median(np.moveaxis(blank, 1, 2).reshape(-1, blank.shape[1]))
     typical = float(np.fmax.reduce(rows))
     if not typical > _by_chance(band, float(used.min()), blank[0].size):
@@ -100,12 +100,12 @@ def mean_over_time(
 
     Args:
         frames: (frame, row, column).
-        times: When each was taken, as fractional projection number, (frame,).
-        at: When the projections were taken, (n,).
+        times: Time of each frame, as fractional projection number, (frame,).
+        at: Times of the projections, (n,).
 
     Returns:
-        (n, row, column), or (1, row, column) where there is one group; and of how many frames
-        each is a mean, in effect, (n,).
+        Means (n, row, column), or (1, row, column) where there is one group; and the effective
+        number of frames in each, (n,).
     """
     groups = np.unique(times)
     means = np.stack([_robust_mean(frames[times == time]) for time in groups])
@@ -125,14 +125,14 @@ def drift(transmission: Frames, air: int) -> Frames:
         air: Number of columns without sample at either side.
 
     Returns:
-        What to divide by: linear from the left to the right side, (angle, row, column).
+        Divisor of the transmission: linear from the left to the right side, (angle, row, column).
     """
     columns = transmission.shape[2]
     left, right = (
         frame_statistics.median(np.moveaxis(side, 2, 0))[..., None]
         for side in (transmission[..., :air], transmission[..., -air:])
     )
-    # A side that cannot be used is as the other one.
+    # A side that cannot be used gets the values of the other one.
     left, right = np.where(np.isnan(left), right, left), np.where(np.isnan(right), left, right)
     place = (np.arange(columns, dtype=np.float32) - (air - 1) / 2) / max(columns - air, 1)
     brightness: Frames = left + (right - left) * place

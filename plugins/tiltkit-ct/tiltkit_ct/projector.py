@@ -75,7 +75,7 @@ class Projector(ABC):
     @property
     @abstractmethod
     def _n_overlaps(self) -> float:
-        """About how many pairs of image and detector pixel meet."""
+        """Approximate number of pairs of image and detector pixels that overlap."""
 
     @property
     def fan_angles(self) -> Tensor | None:
@@ -128,8 +128,8 @@ class Projector(ABC):
             return None
         if isinstance(c, torch.Tensor):
             c = _mean_over_frequencies(c)
-        # Rather too large than too small: what it damps, data that no image explains, is hardly
-        # in any solution. Dead rays are not to decide.
+        # A high quantile: too large a variance only damps data that no image explains. Not the
+        # maximum, which dead rays would set.
         common = variance.quantile(0.9)
         correct = ((common + c * circulant.diagonal) / (variance + c * circulant.diagonal)).sqrt()
         inverse = 1 / (common + c * circulant.values)
@@ -141,7 +141,7 @@ class Projector(ABC):
 
     @cached_property
     def _circulant(self) -> BlockCirculant | None:
-        """Made once for all slices of a scan, where it does not need more memory than matrices.
+        """Preconditioner of all slices; None where it needs more than ``matrix_bytes``.
 
         None also for less than a full turn of a fan beam, which no symmetry completes.
         """
@@ -180,7 +180,7 @@ class Projector(ABC):
         )
 
     def _assemble(self) -> tuple[Tensor, Tensor]:
-        """The projector and its transpose, made by the processor, on the device."""
+        """The projector and its transpose, assembled on the CPU, on the device."""
         from scipy.sparse import csr_matrix, vstack
 
         pixels = self.shape[0] * self.shape[1]

@@ -18,7 +18,7 @@ __all__ = ["Window", "angular_weights", "filtered_back_projection", "ramp_filter
 
 Window = Literal["ram-lak", "shepp-logan", "cosine", "hamming", "hann"]
 
-# A gap between directions that is this many times the usual one is a missing wedge.
+# A gap between directions of so many median gaps is a missing wedge.
 _WEDGE = 4.0
 
 
@@ -27,8 +27,8 @@ def filtered_back_projection(
 ) -> Tensor:
     """Reconstruct one slice from line integrals.
 
-    Projections count by the range of directions that they stand for, so that spacing may be
-    uneven, and opposite ones may be there or not. A scan around the full circle with its axis off
+    Projections are weighted by the range of directions that each covers, so that spacing may be
+    uneven, with or without opposite ones. A scan around the full circle with its axis off
     the middle of the detector (half acquisition) measures rays near the axis twice and others once:
     a smooth weight over the overlap makes up for it. Directions that were never measured are
     taken as zero.
@@ -83,7 +83,7 @@ def ramp_filter(rows: Tensor, pitch: float, window: Window = "ram-lak") -> Tenso
 
 
 def angular_weights(angles: Tensor) -> Tensor:
-    """Radians of a half circle that each projection stands for: half the gaps on its two sides.
+    """Radians of a half circle that each projection covers: half the gaps on its two sides.
 
     Args:
         angles: (n,) radians, in any order and range; opposite directions count as the same.
@@ -126,7 +126,7 @@ def _overlap_weights(operator: ParallelBeam) -> Tensor:
 
 
 def _widened(operator: ParallelBeam, rows: Tensor) -> tuple[ParallelBeam, Tensor]:
-    """The detector made as long on its short side as on the other, and zeros there.
+    """The scan with the short side of the detector extended by zeros to the length of the other.
 
     Filtered projections do not end where the measured ones do.
     """

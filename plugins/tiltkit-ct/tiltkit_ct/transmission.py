@@ -1,4 +1,4 @@
-"""The share of the beam that passes the sample: corrected counts of detector rows."""
+"""Transmission, the share of the beam that passes the sample: corrected counts of rows."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class Transmission:
     """Corrected rows of a scan, all arrays (angle, row, column).
 
     Attributes:
-        values: Counts with sample over counts without; NaN where unusable. Not positive where noise
-            has it so.
-        expected: The same without most of the noise, from the neighbours.
-        variance: Variance of the values, from expected counts: that from the counts would trust
-            those most that happen to be few.
+        values: Counts with sample over counts without; NaN where unusable. Noise may make them
+            zero or negative.
+        expected: The same with less noise, from the neighbours (Lee's filter).
+        variance: Variance of the values, from expected counts: variances from the counts would
+            give too much weight to counts that are low by noise.
         unusable: Values that are dead, blocked, saturated or zingers.
         counts: With sample, without dark counts.
         blank: Without sample, at the same times, without dark counts.
@@ -120,7 +120,7 @@ def read_rows(
 def retrieve_row(
     p: Projections, row: int, options: PrepareOptions, gain: float, length: float
 ) -> Transmission:
-    """One row after phase retrieval, which needs the rows around it; some projections at a time.
+    """One row after phase retrieval, which needs the rows around it; in chunks of projections.
 
     Counts and blank stay as they were: they are not Poisson counts of the filtered values.
     """
@@ -164,7 +164,7 @@ def phase_length(p: Projections, options: PrepareOptions) -> float | None:
 
 
 def find_gain(p: Projections, row: int, options: PrepareOptions) -> tuple[float, str]:
-    """Detector counts per photon, and how it is known.
+    """Detector counts per photon, and the source of the value.
 
     Raises:
         InputError: Neither flats nor projections show any noise.

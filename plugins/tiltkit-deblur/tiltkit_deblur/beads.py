@@ -1,4 +1,4 @@
-"""A point spread function from an image of beads: find them, align them, average them."""
+"""A point spread function from an image of beads: detection, alignment and average."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["bead_average", "find_beads"]
 
-# A bead is brighter than this share of the brightest, above the background.
+# Smallest brightness of a bead above the background, over that of the brightest.
 _BRIGHT = 0.3
-# Beads that are so much brighter or darker than the middle one are clusters or dirt.
-_ALIKE = 2.0
+# Beads brighter or darker than the median by more than this factor are clusters or dirt.
+_FACTOR = 2.0
 
 
 def find_beads(
@@ -33,11 +33,11 @@ def find_beads(
     """
     from skimage.feature import peak_local_max
 
-    # Noise must not pose as beads, nor split one in two.
+    # Smoothed: noise has local maxima, and may split one bead in two.
     sigma = [1.0 if n > 1 else 0.0 for n in stack.shape]
     smooth = gaussian_filter(np.asarray(stack, np.float64), sigma)
     dark = float(np.median(smooth))
-    find: Any = peak_local_max  # it has no types
+    find: Any = peak_local_max  # skimage has no types
     peaks = find(
         smooth, min_distance=1, threshold_abs=dark + _BRIGHT * (smooth.max() - dark),
         exclude_border=False,
@@ -51,16 +51,16 @@ def find_beads(
             alone.append(tuple(int(p) for p in peak))
     light = {p: smooth[p] - dark for p in alone}
     usual = float(np.median(list(light.values()))) if light else 0.0
-    return [p for p in alone if usual / _ALIKE <= light[p] <= usual * _ALIKE]
+    return [p for p in alone if usual / _FACTOR <= light[p] <= usual * _FACTOR]
 
 
 def bead_average(
     stack: NDArray[np.float32], half: Sequence[int], saturation: float = np.inf, name: str = ""
 ) -> tuple[NDArray[np.float32], int]:
-    """The mean bead (z, y, x) with odd sides, and how many it is made of.
+    """The mean bead (z, y, x) with odd sides, and the number of beads in it.
 
     Every bead is moved by a fraction of a pixel so that its centre of mass is in the middle, and
-    counts by its shape, not by its brightness. The size of the beads stays in the result: use
+    scaled to unit light. The size of the beads stays in the result: use
     beads smaller than the resolution.
 
     Raises:
@@ -79,7 +79,7 @@ def bead_average(
         rim = np.ones(spot.shape[1:], bool)
         rim[1:-1, 1:-1] = False
         spot = spot - np.median(spot[:, rim])
-        # Only the bright part: far away noise would decide where the centre is.
+        # The bright part alone: noise far away would shift the centre of mass.
         bright = np.where(spot > 0.2 * spot.max(), spot, 0)
         move = [h - c for h, c in zip(half, center_of_mass(bright), strict=True)]
         total += shift(spot, move, mode="nearest") / bright.sum()

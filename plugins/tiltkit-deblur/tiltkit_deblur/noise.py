@@ -22,7 +22,7 @@ _SMOOTH = np.array([1.0, 2.0, 1.0]) / 4
 # Most bins of the curve of variance against mean, and fewest pixels of each, for a median with a
 # standard error of about 15 %.
 _BINS, _LEAST = 48, 64
-_ROUNDS = 8
+_ROUNDS = 8  # of the reweighted fit of the line
 # A variance whose square is still a number; where there is no noise at all.
 _TINY = 1e-30
 
@@ -58,7 +58,7 @@ def estimate_camera(
     The line has a slope, the gain, and one constant, ``read_noise^2 - gain offset``: of offset
     and read noise one must be given to estimate the other. Where neither is given a positive
     constant is read noise of a camera without offset, and a negative one the offset of one without
-    read noise; both fit the data alike.
+    read noise; both fit the data equally well.
 
     Args:
         stack: Readings (z, y, x).

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Sensitivities", "espirit"]
 
-# Bytes of coil-by-coil matrices that are diagonalised at once.
+# Bytes of coil-by-coil matrices that are diagonalised at once: bounds the memory.
 _BLOCK_BYTES = 2**26
 
 
 @dataclass(frozen=True, slots=True)
 class Sensitivities:
-    """Coil sensitivities and where they can be trusted.
+    """Coil sensitivities, and their confidence.
 
     Attributes:
         maps: (coil, ny, nx), complex; the squares of their magnitudes sum to 1 in every pixel.
-        confidence: Largest eigenvalue (ny, nx): near 1 where the calibration lines show signal
-            that one set of maps explains, small in air.
+        confidence: Largest eigenvalue (ny, nx): near 1 where one set of maps explains the
+            signal of the calibration lines, small in air.
     """
 
     maps: Tensor

@@ -26,7 +26,7 @@ class KSpace:
         n_slices: Number of slices.
         n_coils: Number of coils.
         shape: Rows and columns of k-space, readout oversampling included.
-        columns: Measured columns, bool (slice, column); none of a slice that cannot be
+        columns: Measured columns, bool (slice, column); all False for a slice that cannot be
             used.
         recon: Rows and columns of the reconstructed image, cut from the centre.
         read: Reads slice ``i`` as complex64 (coil, row, column); raises

@@ -15,7 +15,8 @@ __all__ = ["Whitening", "estimate_covariance", "whitening"]
 
 # Most iterations of selection and estimate, as a stop: the selection settles within a few.
 _ROUNDS = 20
-# A row counts as noise while its energy is within so many standard deviations of pure noise.
+# A row counts as noise when its energy is within so many standard deviations of pure noise; more
+# would let in weak signal, fewer would bias the noise low.
 _TOLERANCE = 2.5
 
 
@@ -40,11 +41,11 @@ class Whitening:
 def estimate_covariance(hybrid: Tensor) -> Tensor:
     """Noise covariance of the coils, from image rows that hold no object.
 
-    After the inverse FFT along the readout, rows of air hold nothing but noise, at every phase
+    After the inverse FFT along the readout, rows of air contain noise alone, at every phase
     encoding step. Rows are sorted by their energy, with equal weights of coils; the quietest row
-    starts the set, and all rows whose energy pure noise could have join it until the set stays the same.
-    Only the outer half of the measured columns is used: what an object leaks into the air
-    (ringing, motion) is least there. Where the object fills the whole readout the quietest rows
+    starts the set, and all rows whose energy pure noise could have join it until the set stays the
+    same. Only the outer half of the measured columns is used: the object leaks least into the air
+    (ringing, motion) there. Where the object fills the whole readout the quietest rows
     still hold some signal, and the estimate is too high.
 
     Args:
@@ -55,7 +56,7 @@ def estimate_covariance(hybrid: Tensor) -> Tensor:
     """
     n_coils, _, n_columns = hybrid.shape
     power = hybrid.abs().square().double().mean(dim=2)
-    # Coils with a high gain must not decide alone.
+    # Equal weights: otherwise coils with a high gain would dominate.
     quiet = power.quantile(0.05, dim=1, keepdim=True)
     energy = (power / quiet.clamp_min(quiet.max() * 1e-9)).mean(dim=0).sort()
     spread = 1 / math.sqrt(n_coils * n_columns)

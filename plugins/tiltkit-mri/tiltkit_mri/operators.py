@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CartesianSense", "MaskedFourier"]
 
-# Bytes of blocks that are built and diagonalised at once.
+# Bytes of blocks that are built and diagonalised at once: bounds the memory.
 _BLOCK_BYTES = 2**26
 
 
@@ -25,7 +25,7 @@ class CartesianSense(Diagonalised):
     """Several coils, k-space undersampled along its columns only.
 
     The rows of k-space (the readout) are complete, so after an inverse FFT along them every image
-    row is a problem of its own: ``A^H A`` splits into one Hermitian ``nx x nx`` block for each of
+    row is a separate problem: ``A^H A`` splits into one Hermitian ``nx x nx`` block for each of
     the ``ny`` rows. The blocks are diagonalised on first use; after that every function of
     ``A^H A`` costs two batched matrix products, and no FFT.
 
@@ -105,7 +105,7 @@ class CartesianSense(Diagonalised):
         return values.clamp_min_(0), vectors
 
     def _point_spread(self) -> Tensor:
-        """``F^H M F`` of one row (nx, nx): what undersampling does along the columns."""
+        """``F^H M F`` of one row (nx, nx): the point spread function of undersampling."""
         nx = self.maps.shape[-1]
         identity = torch.eye(nx, dtype=self.maps.dtype, device=self.maps.device)
         transform = fft(identity, (0,))[self.columns]

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["check_samples", "measured_columns", "notes_on"]
 
-# Squares of values within, and of the noise under them, fit single precision.
+# Squares of values in this range, and of the noise below them, fit single precision.
 _SMALLEST, _LARGEST = 1e-14, 1e14
-# Share of zeros that a column may have: integers are zero by chance where there is only noise.
-_BY_CHANCE = 0.1
+# Largest share of zeros in a measured column: stored integers are sometimes zero in pure noise.
+_ZEROS = 0.1
 
 
 def measured_columns(
@@ -36,7 +36,7 @@ def measured_columns(
         (slice, column), none of a slice that is refused; and the reasons, by slice.
 
     Raises:
-        InputError: All slices are refused; says why of the first.
+        InputError: All slices are refused; the error is that of the first.
     """
     columns = np.zeros((n_slices, len(allowed)), dtype=np.bool_)
     faults: dict[int, InputError] = {}
@@ -68,7 +68,7 @@ def check_samples(data: NDArray[Any], allowed: NDArray[np.bool_], path: Path, in
 
     Raises:
         InputError: Values are not finite, too large or too small, all zero, or zero where a
-            measured column has no data: that would be taken for a measurement.
+            measured column has no data, which would count as a measurement of zero.
     """
     bad = data.size - int(np.isfinite(data).sum())
     if bad:
@@ -117,7 +117,7 @@ def _check_complete(empty: NDArray[np.bool_], what: str) -> None:
             f"keep only rows with data, as many before the centre (row {len(rows) // 2}) as after.",
         )
     worst = float(empty.mean(axis=0).max())
-    if worst > _BY_CHANCE:
+    if worst > _ZEROS:
         raise InputError(
             f"{what} has columns of which up to {worst:.0%} is zero in all coils: single points"
             " seem to be left out.",
