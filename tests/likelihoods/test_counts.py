@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import InputError, TiltkitError, UsageError
 from tiltkit.likelihoods import (
     Approximable,
     GaussianLikelihood,
@@ -220,9 +220,7 @@ def test_dead_pixels_have_no_effect():
 def test_negative_and_nonfinite_counts_are_an_error(name, bad):
     y = counts(3)
     y[0, 1] = bad
-    with pytest.raises(
-        TiltkitError, match="counts contain values that are negative, NaN"
-    ) as caught:
+    with pytest.raises(InputError, match="counts contain values that are negative, NaN") as caught:
         MAKERS[name](dense(3, 2), y)
     assert caught.value.hint
 
@@ -243,13 +241,13 @@ def test_negative_and_nonfinite_parameters_are_an_error(bad):
 
 def test_complex_counts_dead_detectors_and_zero_gains_are_errors():
     a, y = dense(3, 2), counts(3)
-    with pytest.raises(TiltkitError, match="must be real"):
+    with pytest.raises(InputError, match="must be real"):
         PoissonLikelihood(a, y.to(torch.complex128))
-    with pytest.raises(TiltkitError, match="All 3 measured values"):
+    with pytest.raises(InputError, match="All 3 measured values"):
         PoissonLikelihood(a, y, 0.0)
-    with pytest.raises(TiltkitError, match="All 3 measured values"):
+    with pytest.raises(InputError, match="All 3 measured values"):
         TransmissionPoissonLikelihood(a, y, 0.0)
-    with pytest.raises(TiltkitError, match="All 3 measured values"):
+    with pytest.raises(InputError, match="All 3 measured values"):
         PoissonGaussianLikelihood(a, y, 1.0, 0.0, math.inf)
-    with pytest.raises(TiltkitError, match="camera gain contains zeros"):
+    with pytest.raises(UsageError, match="camera gain contains zeros"):
         PoissonGaussianLikelihood(a, y, 0.0)

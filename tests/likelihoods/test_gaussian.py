@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import UsageError
 from tiltkit.likelihoods import GaussianLikelihood, Likelihood
 from tiltkit.operators.spectral import Dense
 
@@ -86,5 +86,5 @@ def test_single_precision_gives_the_same_potential():
 
 @pytest.mark.parametrize("noise_var", [0.0, -1.0, math.nan, math.inf])
 def test_a_noise_variance_that_is_not_positive_and_finite_is_an_error(noise_var):
-    with pytest.raises(TiltkitError, match="noise variance"):
+    with pytest.raises(UsageError, match="noise variance"):
         likelihood(noise_var)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import InputError, UsageError
 from tiltkit.likelihoods import GaussianLikelihood, gaussian
 from tiltkit.operators.compose import Pointwise, Weighted
 from tiltkit.protocols import SpectralOperator
@@ -85,14 +85,14 @@ def test_variances_that_are_none_are_refused(bad):
     variance = VARIANCE.clone()
     variance[0, 2] = bad
     for given in (variance, bad):
-        with pytest.raises(TiltkitError, match="variance"):
+        with pytest.raises(UsageError, match="variance"):
             gaussian(dense(5, 3), Y, given)
 
 
 def test_a_measurement_that_is_all_dead_or_nan_is_refused():
-    with pytest.raises(TiltkitError, match="All 5 measured values"):
+    with pytest.raises(InputError, match="All 5 measured values"):
         gaussian(dense(5, 3), Y, torch.full((1, 5), math.inf))
-    with pytest.raises(TiltkitError, match="NaN or infinite"):
+    with pytest.raises(InputError, match="NaN or infinite"):
         gaussian(dense(5, 3), Y * math.nan, VARIANCE)
 
 

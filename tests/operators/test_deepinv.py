@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import InputError, TiltkitError, UsageError
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.deepinv import DeepinvOperator
 from tiltkit.priors.closed_form import Mixture
@@ -98,7 +98,7 @@ def test_a_wrong_adjoint_is_refused_with_a_hint():
     tomography = physics.Tomography(
         angles=7, img_width=12, normalize=False, adjoint_via_backprop=False
     )
-    with pytest.raises(TiltkitError, match="not the adjoint of A") as caught:
+    with pytest.raises(UsageError, match="not the adjoint of A") as caught:
         DeepinvOperator(tomography, (1, 12, 12))
     assert "adjoint_via_backprop=True" in caught.value.hint
 
@@ -110,13 +110,13 @@ def test_images_that_do_not_fit_the_physics_are_refused(shape):
 
 
 def test_what_is_no_linear_physics_is_refused():
-    with pytest.raises(TiltkitError, match="Linear is no linear physics"):
+    with pytest.raises(UsageError, match="Linear is no linear physics"):
         DeepinvOperator(torch.nn.Linear(2, 2), (1, 2))
 
 
 def test_a_measurement_of_another_shape_is_refused():
     operator = DeepinvOperator(*make("mri"))
-    with pytest.raises(TiltkitError, match="measurement has shape"):
+    with pytest.raises(InputError, match="measurement has shape"):
         operator.gather(torch.ones(1, 2, 4, 4))
 
 

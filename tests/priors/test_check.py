@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiltkit.errors import InputError, TiltkitError
+from tiltkit.errors import InputError, PluginError, TiltkitError, UsageError
 from tiltkit.io.images import read_images
 from tiltkit.priors.check import check_prior, from_images, from_prior, laws, levels_of
 from tiltkit.priors.check.ancestral import ancestral
@@ -219,7 +219,7 @@ def test_the_noise_of_the_check_is_no_fault_of_the_prior():
 
 def test_a_prior_of_other_images_is_refused(gaussian):
     other = Mixture(torch.zeros(1, 1, 8, 8), 1.0, torch.ones(1), (0.01, 5.0))
-    with pytest.raises(TiltkitError, match=r"failed on \(1, 1, 16, 16\) images"):
+    with pytest.raises(PluginError, match=r"failed on \(1, 1, 16, 16\) images"):
         check_prior("m", other, from_prior(gaussian, 16, 1, generator()), [0.1], facts={},
                     samples=0, seed=0, device=CPU)  # fmt: skip
 
@@ -266,7 +266,7 @@ def test_the_same_seed_gives_the_same_figures(gaussian):
 
 def test_a_prior_that_gives_nan_is_named(gaussian):
     broken = DenoiserPrior(lambda x, _s: x * math.nan, 1, (0.05, 0.5), "")
-    with pytest.raises(TiltkitError, match=r"not finite at noise 0\.1"):
+    with pytest.raises(PluginError, match=r"not finite at noise 0\.1"):
         check_prior("bad", broken, from_prior(gaussian, 16, 1, generator()), [0.1], facts={},
                     samples=1, seed=0, device=CPU)  # fmt: skip
 
@@ -275,7 +275,7 @@ def test_levels_outside_the_noise_range_are_refused(gaussian):
     assert levels_of(gaussian) == [0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
     assert levels_of(replace(gaussian, sigma_range=(0.04, 0.3))) == [0.05, 0.1, 0.2]
     assert len(levels_of(replace(gaussian, sigma_range=(5.0, 300.0)))) == 6
-    with pytest.raises(TiltkitError, match="Noise level 9 is outside"):
+    with pytest.raises(UsageError, match="Noise level 9 is outside"):
         levels_of(gaussian, [0.1, 9.0])
 
 

@@ -10,7 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from tiltkit.errors import PluginError, TiltkitError, UsageError
+from tiltkit.errors import MachineError, PluginError, TiltkitError, UsageError
 from tiltkit.hookspecs import PriorEntry
 from tiltkit.priors.denoiser import NetworkOptions, network_prior
 from tiltkit.priors.fetch import cache_path, fetch, weights_file
@@ -51,7 +51,7 @@ def changed(entry, **changes):
 
 
 def test_weights_are_used_once_they_are_fetched_and_never_before(served):
-    with pytest.raises(TiltkitError, match="not on this computer") as error:
+    with pytest.raises(UsageError, match="not on this computer") as error:
         network_prior(NetworkOptions(), served)
     assert "tiltkit prior fetch lab.net" in error.value.hint
     assert not cache_path(served).exists()
@@ -91,7 +91,7 @@ def test_shipped_weights_must_be_there_and_be_those_of_the_entry(tmp_path, monke
     entry = PriorEntry(
         name="lab.shipped", target="", summary="", weights="lab_shipped:net.bin", sha256="0" * 64
     )
-    with pytest.raises(TiltkitError, match="are gone"), weights_file(entry):
+    with pytest.raises(PluginError, match="are gone"), weights_file(entry):
         pass
     (tmp_path / "lab_shipped" / "net.bin").write_bytes(b"net")
     with pytest.raises(TiltkitError, match="its sha256 differs"), weights_file(entry):
@@ -99,9 +99,9 @@ def test_shipped_weights_must_be_there_and_be_those_of_the_entry(tmp_path, monke
 
 
 def test_a_server_that_does_not_answer_is_named(served):
-    with pytest.raises(TiltkitError, match="could not be downloaded"):
+    with pytest.raises(MachineError, match="could not be downloaded"):
         fetch(changed(served, url="http://127.0.0.1:9/net.safetensors"))
-    with pytest.raises(TiltkitError, match="could not be downloaded"):
+    with pytest.raises(MachineError, match="could not be downloaded"):
         fetch(changed(served, url=served.url.replace("net.s", "other.s")))
 
 

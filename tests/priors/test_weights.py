@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tiltkit.digest import digest
-from tiltkit.errors import TiltkitError
+from tiltkit.errors import InputError, TiltkitError, UsageError
 from tiltkit.priors.network import ScoreUNet
 from tiltkit.priors.weights import ARCHITECTURE, load_network, save_network
 
@@ -65,7 +65,7 @@ def test_the_right_digest_is_accepted_in_either_case(path: Path) -> None:
 
 
 def test_a_wrong_digest_is_refused(path: Path) -> None:
-    with pytest.raises(TiltkitError, match="sha256 differs") as error:
+    with pytest.raises(InputError, match="sha256 differs") as error:
         load_network(path, sha256="0" * 64)
     assert error.value.hint
 
@@ -74,26 +74,26 @@ def test_one_flipped_bit_changes_the_digest(path: Path) -> None:
     before, content = digest(path), bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(TiltkitError, match="sha256 differs"):
+    with pytest.raises(InputError, match="sha256 differs"):
         load_network(path, sha256=before)
 
 
 @pytest.mark.parametrize("keep", [0, 5, 200, -1])
 def test_a_truncated_file_is_refused(path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(TiltkitError, match="damaged"):
+    with pytest.raises(InputError, match="damaged"):
         load_network(path)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.safetensors"
     path.write_text("These are not weights at all, but text of some length.")
-    with pytest.raises(TiltkitError, match="damaged or no safetensors file"):
+    with pytest.raises(InputError, match="damaged or no safetensors file"):
         load_network(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TiltkitError, match=r"nowhere\.safetensors"):
+    with pytest.raises(InputError, match=r"nowhere\.safetensors"):
         load_network(tmp_path / "nowhere.safetensors")
 
 
@@ -109,10 +109,10 @@ def test_another_architecture_is_refused(path: Path, notes: dict[str, str] | Non
 )
 def test_a_config_that_does_not_fit_the_weights_is_refused(path: Path, config: str) -> None:
     save_file(load_file(path), path, metadata={"architecture": ARCHITECTURE, "config": config})
-    with pytest.raises(TiltkitError, match="do not fit"):
+    with pytest.raises(InputError, match="do not fit"):
         load_network(path)
 
 
 def test_notes_cannot_take_the_place_of_the_config(net: ScoreUNet, tmp_path: Path) -> None:
-    with pytest.raises(TiltkitError, match="are taken"):
+    with pytest.raises(UsageError, match="are taken"):
         save_network(tmp_path / "x.safetensors", net, {"config": "{}"})

@@ -149,7 +149,7 @@ def test_what_is_written_says_what_it_is(folder: Path, recipe: Recipe) -> None:
     assert not re.search(r"(src|href)=.http", page), "it needs no network"
 
 
-def test_what_is_shown_has_the_size_of_the_smallest_image(
+def test_pictures_have_the_size_of_the_smallest_image(
     folder: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save(folder / "big.npy", volume(7, height=50, width=44))
@@ -172,14 +172,16 @@ def test_the_prior_can_be_used_at_once(folder: Path, recipe: Recipe) -> None:
         load_plugins().create("prior", "network", {"weights": str(done.weights), "sha256": "0"})
 
 
-def test_the_prior_knows_what_its_training_images_look_like(folder: Path, recipe: Recipe) -> None:
+def test_images_unlike_the_training_images_have_a_larger_distance(
+    folder: Path, recipe: Recipe
+) -> None:
     done = finish(recipe(folder, training={"steps": 60, "rate": 3e-3, "crop": 32}))
     prior = load_plugins().create("prior", "network", {"weights": str(done.weights)})
     held_out = torch.stack([torch.from_numpy(x.values) for x in done.outcome.job.held_out])
     stripes = (torch.arange(36) // 3 % 2).float()[:, None].expand(1, 1, 36, 32)
     assert prior.training_distance(held_out).median() < 1
     assert prior.training_distance(stripes).item() > 1
-    assert "warns where its images look unlike these" in done.card.read_text()
+    assert "warns where its images differ from these" in done.card.read_text()
 
 
 def test_noisy_images_make_no_profile(folder: Path, recipe: Recipe) -> None:

@@ -146,14 +146,14 @@ def test_a_distance_of_parallel_rays_is_refused() -> None:
         CtOptions(detector_mm=300)
 
 
-def test_few_photons_are_said_where_noise_is_gaussian(
+def test_few_photons_are_noted_where_noise_is_gaussian(
     exchange: Exchange, simulate: Callable[..., Any]
 ) -> None:
     path = exchange(simulate(photons=60, gain=1.0, fluctuation=0))
     for likelihood in ("gaussian", "poisson"):
         with opened(path, axis="65.2", likelihood=likelihood) as scan:
-            said = any("--likelihood poisson" in str(fact) for fact in scan.describe().values())
-        assert said == (likelihood == "gaussian")
+            noted = any("--likelihood poisson" in note.text for note in scan.notes)
+        assert noted == (likelihood == "gaussian")
 
 
 def test_counts_are_not_advised_where_phase_retrieval_keeps_none(
