@@ -7,9 +7,11 @@ particles is always the first axis. Noise variances are per real component.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -267,3 +269,15 @@ class Metric(Protocol):
     def __call__(self, estimate: Estimate, truth: NDArray[np.float32]) -> float:
         """The figure; both images are in the same units and must not be rescaled."""
         ...
+
+
+# Protocols that moved to `tiltkit.problem`, by their names in release 0.1.
+_MOVED = ("Scan", "Task")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MOVED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    text = f"tiltkit.protocols.{name} is now tiltkit.problem.{name}."
+    warnings.warn(text, FutureWarning, stacklevel=2)
+    return getattr(import_module("tiltkit.problem"), name)

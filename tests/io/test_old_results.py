@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tiltkit import problem
 from tiltkit.io.reading import read_estimate, read_recipe, read_slice_diagnostics
 from tiltkit.plugins import load_plugins
 from tiltkit.recon.recipe import resolve
@@ -46,3 +47,11 @@ def test_the_settings_of_an_old_result_can_be_run_again_with_a_warning() -> None
 def test_a_sampler_that_moved_to_another_package_is_found_with_a_warning() -> None:
     with pytest.warns(FutureWarning, match=r"is now baselines\.pula"):
         assert load_plugins().get("sampler", "pula").name == "baselines.pula"
+
+
+def test_protocols_that_moved_are_found_with_a_warning() -> None:
+    with pytest.warns(FutureWarning, match=r"tiltkit\.problem\.Task"):
+        from tiltkit.protocols import Task
+    assert Task is problem.Task
+    with pytest.raises(ImportError):
+        from tiltkit.protocols import Nothing  # type: ignore[attr-defined]  # noqa: F401
