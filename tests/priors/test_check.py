@@ -14,7 +14,7 @@ from tiltkit.io.images import read_images
 from tiltkit.priors.check import check_prior, from_images, from_prior, laws, levels_of
 from tiltkit.priors.check.ancestral import ancestral
 from tiltkit.priors.check.baselines import best_weight
-from tiltkit.priors.check.verdict import findings, overall
+from tiltkit.priors.check.findings import findings, overall
 from tiltkit.priors.closed_form import Mixture, SmoothGaussian
 from tiltkit.priors.denoiser import DenoiserPrior
 from tiltkit.priors.total_variation import total_variation

@@ -54,7 +54,7 @@ def check(
     tiltkit prior check mri.brain --images heads.npz -o brain.html
     """
     from tiltkit.cli.prior_check import check_by_name, print_report
-    from tiltkit.priors.check.verdict import findings, overall
+    from tiltkit.priors.check.findings import findings, overall
     from tiltkit.report.prior_check import check_suffix, write_page
 
     output: Path | None = choice.pop("output")

@@ -15,7 +15,7 @@ from tiltkit.cli.shared import call_plugins, print_tree
 from tiltkit.errors import UsageError
 from tiltkit.io.images import read_images
 from tiltkit.priors.check import Report, check_prior, from_images, from_prior, levels_of
-from tiltkit.priors.check.verdict import Finding, overall
+from tiltkit.priors.check.findings import Finding, overall
 from tiltkit.sampling.run import pick_devices
 
 __all__ = ["check_by_name", "parse_levels", "parse_scale", "print_report"]

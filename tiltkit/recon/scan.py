@@ -186,7 +186,8 @@ def _open_job(
         chosen = choose_slices(recipe.slices, scan.layout, source)
         origin = provenance(source, chosen, plugins, recipe, command)
         check_unchanged(source, before)
-        parts = Parts(scan, priors, sampler, devices, recipe, checkpoint)
+        label = plugins.owner("task", recipe.task["name"]).label
+        parts = Parts(scan, priors, sampler, devices, recipe, checkpoint, label)
         check = partial(check_unchanged, source, before, origin["raw_sha256"])
         yield _Job(parts, chosen, _select_slices(scan.layout, chosen), origin, check)
 

@@ -15,7 +15,7 @@ from tiltkit.errors import PluginError
 from tiltkit.io.tiles import window_bounds
 from tiltkit.likelihoods import linear_gaussian
 from tiltkit.posterior.outcome import Outcome
-from tiltkit.problem import AnnotatedScan, TiledScan
+from tiltkit.problem import AnnotatedScan, Note, TiledScan
 from tiltkit.recon.solve import DEFAULT_MEMORY_GB, LevelDone, solve
 from tiltkit.recon.tiles import available_memory, combine_reports, values_at_once
 from tiltkit.sampling.target import Target
@@ -67,6 +67,7 @@ class Parts:
         devices: Where to compute.
         recipe: The resolved settings.
         checkpoint: File for the state of the current slice; None for no checkpoints.
+        plugin: Label of the plugin that adds the task, for messages.
     """
 
     scan: Scan
@@ -75,6 +76,7 @@ class Parts:
     devices: Sequence[torch.device]
     recipe: Recipe
     checkpoint: Path | None
+    plugin: str
 
     def tiles(self, index: int) -> Sequence[Tile]:
         """Tiles of a slice; empty if it fits into memory, or if the scan cannot be tiled."""
@@ -116,15 +118,36 @@ class Parts:
         wrong = {name: tuple(x.shape) for name, x in images.items() if x.shape != shape}
         if wrong:
             raise PluginError(
-                f"The layout of the task {self.recipe.task['name']} has images of shape {shape},"
+                f"The layout of the {self._task} has images of shape {shape},"
                 f" but {' and '.join(f'its {n} has {found}' for n, found in wrong.items())}.",
                 "report it to the plugin's authors: all need the layout's shape, without channels.",
             )
         if linear_gaussian(problem.likelihood) is not None:
             Target(problem, 1, 1, device).check_measurement()
-        if not isinstance(self.scan, AnnotatedScan) or not self.scan.notes:
-            return problem
-        return replace(problem, notes=tuple(dict.fromkeys([*self.scan.notes, *problem.notes])))
+        notes = self._notes(problem)
+        return replace(problem, notes=notes) if notes != problem.notes else problem
+
+    @property
+    def _task(self) -> str:
+        return f"task {self.recipe.task['name']} of plugin {self.plugin}"
+
+    def _notes(self, problem: Problem) -> tuple[Note, ...]:
+        """Notes on the scan and on one of its slices, each once.
+
+        Raises:
+            PluginError: One of them is no `Note`.
+        """
+        of_scan = self.scan.notes if isinstance(self.scan, AnnotatedScan) else ()
+        for notes in (of_scan, problem.notes):
+            listed = isinstance(notes, Sequence) and not isinstance(notes, str)
+            for note in notes if listed else [notes]:
+                if not isinstance(note, Note):
+                    raise PluginError(
+                        f"The {self._task} gives a note {repr(note)[:80]}, which is a"
+                        f" {type(note).__name__}.",
+                        "for its authors: notes are a sequence of tiltkit.problem.Note.",
+                    )
+        return tuple(dict.fromkeys([*of_scan, *problem.notes]))
 
     @property
     def for_whole(self) -> float:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tiltkit.errors import UsageError
+from tiltkit.priors.check.findings import Finding, overall
 from tiltkit.priors.check.record import Report
-from tiltkit.priors.check.verdict import Finding, overall
 from tiltkit.report.html import png_address, render
 
 if TYPE_CHECKING:

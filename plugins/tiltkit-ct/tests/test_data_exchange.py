@@ -11,6 +11,8 @@ import h5py
 import numpy as np
 import pytest
 from tiltkit_ct.data_exchange import DataExchange
+from tiltkit_ct.options import PrepareOptions
+from tiltkit_ct.select import select
 
 from tiltkit.errors import InputError
 
@@ -30,7 +32,7 @@ def changed(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_whole_file_gives_its_projections_flats_darks_and_angles(write: Write) -> None:
-    path = write(**WHOLE)
+    path = write({"exchange/theta": {"units": "deg"}}, **WHOLE)
     assert DataExchange.matches(path)
     with DataExchange.open(path) as scan:
         assert (scan.n_rows, scan.n_columns, scan.kind) == (3, 5, "counts")
@@ -39,7 +41,7 @@ def test_a_whole_file_gives_its_projections_flats_darks_and_angles(write: Write)
         np.testing.assert_array_equal(band.counts, DATA[:, 1:3])
         np.testing.assert_array_equal(band.flats, FLATS[:, 1:3])
         np.testing.assert_array_equal(band.darks, DARKS[:, 1:3])
-        assert [note.code for note in scan.notes] == ["angle_unit_default"]
+        assert scan.notes == ()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,17 @@ def test_without_angles_start_and_step_of_the_rotation_count(write: Write, one: 
                 "process__acquisition__rotation__rotation_step": np.array([2.0])}  # fmt: skip
     with DataExchange.open(write(**changed(exchange__theta=None, **rotation))) as scan:
         np.testing.assert_allclose(np.degrees(scan.angles), 10 + 2 * np.arange(7))
-        assert "start and step" in scan.notes[0].text
+        assert [note.code for note in scan.notes] == ["angles_from_step", "angle_unit_default"]
+
+
+def test_degrees_are_an_assumption_where_the_file_states_no_unit_and_the_user_neither(
+    write: Write,
+) -> None:
+    with DataExchange.open(write(**WHOLE)) as scan:
+        (note,) = scan.notes
+        assert (note.code, note.assumed) == ("angle_unit_default", True)
+        assert select(scan, PrepareOptions()).notes == (note,)
+        assert select(scan, PrepareOptions(angle_unit="deg")).notes == ()
 
 
 def test_without_angles_and_steps_half_a_turn_is_assumed_and_said(write: Write) -> None:

@@ -20,7 +20,15 @@ from tiltkit.io.opening import hdf5_file
 from tiltkit.io.units import ENERGIES, LENGTHS
 from tiltkit.problem import Note
 from tiltkit_ct.frames import check_sources, frames_of, stack
-from tiltkit_ct.hdf5 import dataset, metadata, numbers, open_scan, quantity, text
+from tiltkit_ct.hdf5 import (
+    angle_unit,
+    dataset,
+    metadata,
+    numbers,
+    open_scan,
+    quantity,
+    text,
+)
 from tiltkit_ct.projections import Projections, Stack
 
 if TYPE_CHECKING:
@@ -208,11 +216,7 @@ def _angles(
                 f"{path} has {n} projections, but {len(angles)} angles in {theta.name}.",
                 "store one angle per projection.",
             )
-        unit = text(theta.attrs.get("units", ""))
-        if not unit:
-            words = "The angles have no unit: degrees are taken, as the format defines."
-            notes.append(Note("angle_unit_default", words))
-        return angles, unit or "deg"
+        return angles, angle_unit(theta, notes)
     start = dataset(file, f"{_ROTATION}/rotation_start")
     step = dataset(file, f"{_ROTATION}/rotation_step")
     if step is not None:
@@ -220,7 +224,7 @@ def _angles(
         words = "There are no angles: start and step of the rotation are used."
         notes.append(Note("angles_from_step", words))
         angles = first + float(numbers(step, path)[0]) * np.arange(n, dtype=np.float64)
-        return angles, text(step.attrs.get("units", "")) or "deg"
+        return angles, angle_unit(step, notes)
     words = "There are no angles: 0 to 180 degrees, both included, are assumed."
     notes.append(Note("angles_assumed", words, assumed=True))
     return np.linspace(0.0, 180.0, n), "deg"

@@ -13,13 +13,19 @@ import numpy as np
 from tiltkit.errors import InputError
 from tiltkit.io.reading import open_hdf5
 from tiltkit.io.units import unit_names, unit_size
+from tiltkit.problem import Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-__all__ = ["dataset", "metadata", "numbers", "open_scan", "quantity", "text"]
+__all__ = [
+    "DEFAULT_UNIT", "angle_unit", "dataset", "metadata", "numbers", "open_scan", "quantity", "text",
+]  # fmt: skip
+
+# Code of the note that degrees were assumed.
+DEFAULT_UNIT = "angle_unit_default"
 
 # Larger arrays are data, not header.
 _HEADER_SIZE = 16384
@@ -103,6 +109,15 @@ def quantity(
             "correct its attribute 'units' in a copy of the file.",
         )
     return value * size
+
+
+def angle_unit(item: h5py.Dataset, notes: list[Note]) -> str:
+    """Unit of angles as the file has it; degrees, with a note, where it states none."""
+    unit = text(item.attrs.get("units", ""))
+    if not unit:
+        words = "The angles have no unit: degrees are assumed (--angle-unit)."
+        notes.append(Note(DEFAULT_UNIT, words, assumed=True))
+    return unit or "deg"
 
 
 def metadata(group: h5py.Group, skip: Callable[[str], bool]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from tiltkit.io.opening import hdf5_file
 from tiltkit.io.units import ENERGIES, LENGTHS
 from tiltkit.problem import Note
 from tiltkit_ct.frames import check_sources, stack
-from tiltkit_ct.hdf5 import dataset, metadata, numbers, open_scan, quantity, text
+from tiltkit_ct.hdf5 import angle_unit, dataset, metadata, numbers, open_scan, quantity, text
 from tiltkit_ct.projections import Projections, Stack
 
 if TYPE_CHECKING:
@@ -123,7 +123,8 @@ def _group(parent: h5py.Group, name: str) -> h5py.Group | None:
 
 def _scan(places: _Places, others: list[_Places], path: Path) -> Projections:
     data = _checked(places.find(*_DATA), path)
-    keys, angles, unit = _frames(places, data, path)
+    notes: list[Note] = []
+    keys, angles, unit = _frames(places, data, path, notes)
     chosen = np.flatnonzero(keys == _PROJECTION)
     taken = np.cumsum(keys == _PROJECTION)  # projections up to and with each frame
     rows, columns = data.shape[1:]
@@ -133,7 +134,6 @@ def _scan(places: _Places, others: list[_Places], path: Path) -> Projections:
         return stack(data, (0, 1, 2), which, taken[which] - 0.5) if len(which) else None
 
     projections = stack(data, (0, 1, 2), chosen, np.arange(len(chosen), dtype=np.float64))
-    notes: list[Note] = []
     if others:
         names = ", ".join(other.name for other in others)
         words = f"{places.name} is read; the file also has {names}."
@@ -173,7 +173,7 @@ def _checked(data: h5py.Dataset | None, path: Path) -> h5py.Dataset:
 
 
 def _frames(
-    places: _Places, data: h5py.Dataset, path: Path
+    places: _Places, data: h5py.Dataset, path: Path, notes: list[Note]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], str]:
     """Key and angle of every frame, and the unit of the angles.
 
@@ -204,7 +204,7 @@ def _frames(
             f"{path} has {n} frames, but {len(angles)} angles in {turned.name}.",
             "the scan is incomplete: export it again.",
         )
-    return keys, angles, text(turned.attrs.get("units", "")) or "deg"
+    return keys, angles, angle_unit(turned, notes)
 
 
 def _pixel(item: h5py.Dataset | None, path: Path, notes: list[Note]) -> float | None:

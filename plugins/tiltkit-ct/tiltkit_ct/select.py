@@ -10,6 +10,7 @@ import numpy as np
 
 from tiltkit.errors import InputError, UsageError
 from tiltkit.io.units import ANGLES, unit_size
+from tiltkit_ct.hdf5 import DEFAULT_UNIT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,6 +55,7 @@ def select(projections: Projections, options: PrepareOptions) -> Projections:
         projections=replace(p.projections, frames=p.projections.frames[kept], times=place),
         stored_angles=p.stored_angles[kept],
         angle_unit=options.angle_unit or p.angle_unit,
+        notes=tuple(n for n in p.notes if not (options.angle_unit and n.code == DEFAULT_UNIT)),
         rows=rows,
         columns=columns,
         flats=p.flats and replace(p.flats, times=times(p.flats.times)),

@@ -1,7 +1,7 @@
 """Check of a prior: figures of merit, laws that hold for every prior, and findings in words.
 
 ``material`` has the clean images, ``baselines`` the denoisers to compare with, ``laws`` identities
-that hold for the score of every density, ``ancestral`` unconditional samples and ``verdict`` the
+that hold for the score of every density, ``ancestral`` unconditional samples and ``findings`` the
 findings. The page of a check is `tiltkit.report.prior_check`.
 """
 
