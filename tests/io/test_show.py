@@ -14,6 +14,8 @@ from tiltkit.io.reading import open_hdf5, read_estimate
 from tiltkit.io.result import ResultWriter
 from tiltkit.io.show import describe
 from tiltkit.posterior.outcome import Outcome
+from tiltkit.posterior.warnings import Caution
+from tiltkit.problem import Note
 
 
 class Kspace:
@@ -44,6 +46,20 @@ def test_figures_that_differ_between_slices_are_shown_as_a_range(
         writer.finish()
     certificate = describe(writer.path)["certificate"]
     assert certificate == {"chi2": {"min": 0.5, "max": 1.5}, "network_calls": 98}
+
+
+def test_a_result_shows_its_warnings_by_their_codes_and_every_note(
+    start: Callable[..., ResultWriter], outcome: Callable[..., Outcome]
+) -> None:
+    notes = (Note("rows_left_out", "Row 3."), Note("rows_left_out", "Row 4.", assumed=True))
+    far = Caution("far_from_training", "They differ.", 1.7, 1.0, "Try another prior.")
+    with start() as writer:
+        for index in range(3):
+            writer.write(index, outcome(diagnostics={"notes": notes, "warnings": [far]}))
+        writer.finish()
+    shown = describe(writer.path)
+    assert shown["notes"] == {"note 1": "Row 3.", "assumed 2": "Row 4."}
+    assert shown["warnings"] == {"far_from_training": "They differ. Try another prior."}
 
 
 def test_an_unfinished_result_shows_its_finished_slices(

@@ -39,10 +39,10 @@ def check(words: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
 def _printed(found: Mapping[str, Any]) -> dict[str, Any]:
     """Figures for people: one line per note, and the cost in words only."""
-    lines = {
-        f"{'assumed' if note['assumed'] else 'note'} {number}": note["text"]
-        for number, note in enumerate(found["notes"], start=1)
-    }
+    from tiltkit.io.show import numbered
+    from tiltkit.problem import Note
+
+    lines = numbered(Note(**note) for note in found["notes"])
     left_out = ("notes", "estimated_seconds", "estimated_memory_gb", "result_mb", "estimate")
     kept = {name: value for name, value in found.items() if name not in left_out}
     return kept | lines | {"estimate": found["estimate"]}

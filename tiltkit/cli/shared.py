@@ -117,7 +117,7 @@ def _short(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_short, value)) or "none"
     text = "not set" if value is None else str(value)
-    return text if len(text) <= 200 else f"{text[:200]} ... ({len(text)} characters)"
+    return text if len(text) <= 400 else f"{text[:400]} ... ({len(text)} characters)"
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,9 @@ from tiltkit.posterior.warnings import group_warnings
 
 if TYPE_CHECKING:
     from tiltkit.plugins import Plugins
+    from tiltkit.problem import Note
 
-__all__ = ["describe", "summarise"]
+__all__ = ["describe", "numbered", "summarise"]
 
 
 def describe(path: Path, plugins: Plugins | None = None) -> Mapping[str, Any]:
@@ -77,9 +78,17 @@ def _describe_result(path: Path) -> dict[str, Any]:
         "samples": read_recipe(path)["samples"],
         "recipe": read_recipe(path),
         "warnings": {one.code: str(one) for one, _ in warnings} or "none",
-        "notes": {note.code: note.text for note in notes} or "none",
+        "notes": numbered(notes) or "none",
         "certificate": summarise(reports),
         "provenance": read_provenance(path),
+    }
+
+
+def numbered(notes: Iterable[Note]) -> dict[str, str]:
+    """Texts of notes under ``assumed 1``, ``note 2`` and so on: codes can occur more than once."""
+    return {
+        f"{'assumed' if note.assumed else 'note'} {number}": note.text
+        for number, note in enumerate(notes, start=1)
     }
 
 

@@ -170,7 +170,7 @@ def _pictures(estimate: Estimate, units: str) -> dict[str, Any]:
     mean, spread = figures.image(estimate.mean, grey), figures.image(estimate.std, heat)
     shown = estimate.samples[:_SAMPLES]
     main = [
-        Picture(baseline, "Without a prior", "Plain reconstruction", "zero-filled, in MRI"),
+        Picture(baseline, "Without a prior", "Plain reconstruction", "for comparison"),
         Picture(mean, "Posterior mean", "Mean of the posterior", "the best estimate"),
         Picture(spread, "Spread", "Map of the standard deviation", "bright: less certain"),
     ]

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["facts", "flat", "notes", "row", "tiles", "warnings"]
 
 
-def warnings(finished: Sequence[int], slices: Sequence[Mapping[str, Any]]) -> list[str]:
-    """List each kind of warning once, with its slices and the figures of the worst slice.
+def warnings(finished: Sequence[int], slices: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """List each kind of warning once: its code, its slices and the figures of the worst slice.
 
     Args:
         finished: Positions of the slices in the result.
@@ -25,9 +25,9 @@ def warnings(finished: Sequence[int], slices: Sequence[Mapping[str, Any]]) -> li
     """
     grouped = group_warnings(one.get("warnings", ()) for one in slices)
     if len(slices) == 1:
-        return [str(warning) for warning, _ in grouped]
+        return [(warning.code, str(warning)) for warning, _ in grouped]
     return [
-        f"{_numbers([finished[place] for place in places])}: {warning}"
+        (warning.code, f"{_numbers([finished[place] for place in places])}: {warning}")
         for warning, places in grouped
     ]
 

@@ -117,9 +117,8 @@ def measured(one: Diagnostics, samples: int) -> list[Statement]:
     """
     warnings: dict[str, Caution] = {warning.code: warning for warning in one.get("warnings", ())}
     found = [
-        _fit(one, warnings), _fit_of_mean(one), _residual_ratio(one, warnings),
-        _training_distance(one, warnings), _agreement(one, warnings),
-        _independent(one, samples, warnings), _ess(one, samples), _fisher(one), _kl(one),
+        _fit(one, warnings), _residual_ratio(one, warnings), _training_distance(one, warnings),
+        _agreement(one, warnings), _independent(one, samples, warnings), _ess(one, samples),
     ]  # fmt: skip
     statements = [statement for statement in found if statement]
     shown = [statement.warning for statement in statements]
@@ -132,13 +131,13 @@ def _pick(warnings: Mapping[str, Caution], *codes: str) -> Caution | None:
 
 
 def _meaning(warnings: Mapping[str, Caution], warning: Caution | None, fine: str) -> str:
-    """Text of a warning, or the meaning of a figure without a warning.
+    """Reference to a warning, or the meaning of a figure without a warning.
 
     Empty for old results with warnings, whose text does not name the figure.
     """
     if warning is None:
         return "" if LEGACY in warnings else fine
-    return str(warning)
+    return f"Warning {warning.code}, at the top of this page."
 
 
 def _fit(one: Diagnostics, warnings: Mapping[str, Caution]) -> Statement | None:
@@ -149,20 +148,18 @@ def _fit(one: Diagnostics, warnings: Mapping[str, Caution]) -> Statement | None:
     return Statement(
         f"Chi-squared per measured value of the samples: {one['chi2']:.2f}, expected"
         f" {one.get('chi2_expected', 1.0):.2f}",
-        f"Mean squared residual over the noise variance. {_meaning(warnings, warning, fine)}",
+        f"Mean squared residual over the noise variance.{_of_mean(one)}"
+        f" {_meaning(warnings, warning, fine)}",
         warning,
     )
 
 
-def _fit_of_mean(one: Diagnostics) -> Statement | None:
+def _of_mean(one: Diagnostics) -> str:
     if "chi2_mean" not in one:
-        return None
+        return ""
     expected = one.get("chi2_mean_expected")
     beside = f", expected {expected:.2f}" if expected is not None else ""
-    return Statement(
-        f"Chi-squared per measured value of the mean image: {one['chi2_mean']:.2f}{beside}",
-        "The mean lies closer to the data than a single sample, by the spread of the samples.",
-    )
+    return f" Of the mean image it is {one['chi2_mean']:.2f}{beside}."
 
 
 def _residual_ratio(one: Diagnostics, warnings: Mapping[str, Caution]) -> Statement | None:
@@ -170,10 +167,9 @@ def _residual_ratio(one: Diagnostics, warnings: Mapping[str, Caution]) -> Statem
         return None
     warning = _pick(warnings, "residual_ratio_high")
     return Statement(
-        f"Residuals of denoised images: at most {one['residual_ratio_max']:.2f} of the predicted,"
-        f" limit {RESIDUAL_RATIO:g}",
-        "Squared residual of the data at the prior's denoised images over the value that the prior"
-        " predicts, largest over the noise levels. "
+        f"Residuals of denoised images: at most {one['residual_ratio_max']:.2f} times the predicted"
+        f" value, limit {RESIDUAL_RATIO:g}",
+        "Squared, largest over the noise levels. "
         + _meaning(
             warnings, warning, "The data show no sign that the prior is wrong for this image."
         ),
@@ -189,9 +185,7 @@ def _training_distance(one: Diagnostics, warnings: Mapping[str, Caution]) -> Sta
     return Statement(
         f"Distance from the training images: {one['prior_distance']:.2f}, limit"
         f" {TRAINING_DISTANCE:g}",
-        "Compares the network's denoising errors on the samples with those on its training images;"
-        " 98 % of unseen images of the same kind are within 1. "
-        + _meaning(warnings, warning, fine),
+        "98 % of unseen images of the same kind are within 1. " + _meaning(warnings, warning, fine),
         warning,
     )
 
@@ -238,34 +232,9 @@ def _ess(one: Diagnostics, samples: int) -> Statement | None:
     return Statement(
         f"Smallest effective sample size of the weights: {number(round(one['ess_min'], 1))} of"
         f" {samples}",
-        "Of the exact importance weights, over all noise levels. Near 1, one sample has nearly all"
-        f" the weight, and the weights are left out. Samples were resampled {times}"
+        "Near 1, one sample has nearly all the weight, and the weights are left out. Samples were"
+        f" resampled {times}"
         f" time{'s' * (times != 1)}.",
-    )
-
-
-def _fisher(one: Diagnostics) -> Statement | None:
-    if "fisher" not in one:
-        return None
-    if one["fisher"] == 0:
-        return Statement(
-            "The last noise level is the smallest that the prior supports",
-            "Fisher divergence between the prior there and at the last level: 0.",
-        )
-    return Statement(
-        f"Fisher divergence to the smallest noise level: {number(one['fisher'])}",
-        "Mean squared difference, per pixel, of the prior's scores at the last noise level and at"
-        " the smallest one that it supports.",
-    )
-
-
-def _kl(one: Diagnostics) -> Statement | None:
-    if "kl_bound" not in one:
-        return None
-    return Statement(
-        f"Estimated Kullback-Leibler bound without weights: {number(one['kl_bound'])} nats",
-        "Sum over the noise levels of the divergence that the weights correct. The estimate is"
-        " unbiased, and noisy for few samples.",
     )
 
 
