@@ -13,9 +13,19 @@ from typing import Any
 import click
 import pytest
 
+import tiltkit
 from tiltkit.cli.main import cli
 from tiltkit.errors import Kind
 from tiltkit.plugins import Plugins, load_plugins
+from tiltkit.posterior.level import RENAMED
+from tiltkit.posterior.warnings import (
+    CHANCE,
+    CODES,
+    DATA_FIT,
+    INDEPENDENT_SAMPLES,
+    RESIDUAL_RATIO,
+    TRAINING_DISTANCE,
+)
 
 from .cli.conftest import write_scan
 
@@ -178,3 +188,41 @@ def test_the_python_example_of_the_readme_runs(
     assert capsys.readouterr().out.startswith("(1, 40, 36) ")
     assert (names["low"] <= names["high"]).all()
     assert [path.name for path in tmp_path.iterdir()] == ["scan.h5"]
+
+
+def table(page: Path, heading: str) -> dict[str, str]:
+    """First column to the rest of each line of the table under a heading."""
+    section = page.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = [line.strip("| ").split(" | ", 1) for line in section.splitlines() if line[:2] == "| "]
+    return {first: rest for first, rest in lines if first.startswith("`")}
+
+
+def test_the_page_on_the_certificate_has_each_warning_and_no_other() -> None:
+    described = table(ROOT / "docs" / "certificate.md", "Warnings")
+    assert {code.strip("`") for code in described} == set(CODES)
+
+
+def test_the_page_on_the_certificate_has_the_limits_that_warnings_have() -> None:
+    described = table(ROOT / "docs" / "certificate.md", "Warnings")
+    limits = {
+        "data_fit_narrow": DATA_FIT[1], "data_fit_wide": DATA_FIT[0],
+        "residual_ratio_high": RESIDUAL_RATIO, "far_from_training": TRAINING_DISTANCE,
+        "few_independent_samples": INDEPENDENT_SAMPLES,
+    }  # fmt: skip
+    for code, limit in limits.items():
+        assert re.match(rf"{limit:g}\b", described[f"`{code}`"].split(" | ")[1]), code
+    assert f"{CHANCE:g} standard deviations" in described["`data_fit_narrow`"]
+
+
+def test_the_page_on_the_certificate_has_every_figure_of_a_result_and_the_former_names(
+    tmp_path: Path,
+) -> None:
+    page = ROOT / "docs" / "certificate.md"
+    named = set(re.findall(r"`(\w+)`", page.read_text()))
+    scan = write_scan(tmp_path / "scan.h5")
+    result = tiltkit.reconstruct(
+        "mri-recon", scan, prior="gaussian", samples=4, runs=2,
+        settings={"sampler.levels": 4, "sampler.collect": 2},
+    )  # fmt: skip
+    assert set(result.diagnostics[0]) - {"warnings", "notes"} <= named
+    assert set(RENAMED) | set(RENAMED.values()) <= named

@@ -43,6 +43,7 @@ def _printed(found: Mapping[str, Any]) -> dict[str, Any]:
     from tiltkit.problem import Note
 
     lines = numbered(Note(**note) for note in found["notes"])
-    left_out = ("notes", "estimated_seconds", "estimated_memory_gb", "result_mb", "estimate")
+    left_out = ("notes", "estimated_seconds", "estimated_memory_gb", "result_mb", "estimate",
+                "estimate_took_seconds")  # fmt: skip
     kept = {name: value for name, value in found.items() if name not in left_out}
     return kept | lines | {"estimate": found["estimate"]}

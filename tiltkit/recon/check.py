@@ -1,4 +1,4 @@
-"""``tiltkit check``: description of a run and its estimated cost, from a few steps."""
+"""What a run would do and cost, from a few steps with few particles: ``tiltkit check``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from tiltkit.errors import known_errors
 from tiltkit.io.atomic import checkpoint_path
-from tiltkit.io.nexus import image_bytes
+from tiltkit.io.nexus import size_of
 from tiltkit.io.source import watched
 from tiltkit.recon.recipe import resolve
 from tiltkit.recon.scan import choose_devices, make_parts, open_scan
 from tiltkit.recon.selection import choose_slices
 from tiltkit.recon.slice import Parts
-from tiltkit.recon.solve import peak_memory_mb
+from tiltkit.recon.solve import cpu_threads, peak_memory_mb
 from tiltkit.recon.tiles import TENSORS_KEPT
 from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.target import TENSORS_PER_PARTICLE, Target, chunk_size
@@ -34,13 +35,18 @@ if TYPE_CHECKING:
 
 __all__ = ["check_scan"]
 
-# Largest factor between estimated and actual time, for three tasks and two priors on the CPU.
+# Factors within which the estimated time was, on the CPU, for the cases of benchmarks/check.py; the
+# second where growth with the number of particles was assumed.
 UNCERTAINTY = 1.5
-# Score evaluations of some samples after the last level, for their distance from the training
-# images; one evaluation of every particle is counted separately.
+UNCERTAINTY_ASSUMED = 2.0
+# Share of the estimated run that steps of one particle may take, and those of several again. The
+# first step is always made.
+_BUDGET = 0.03
+# Time of one more particle over that of the first, where it is not measured. Measured: 0.5 to 1.
+_SLOPE = 0.8
+# Score evaluations after the last level, beside one for every particle: the distance of some
+# samples from the training images.
 _CALLS_OF_SOME = 10
-# Steps of single particles in a run from which on one more step is a negligible cost.
-_LONG = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +54,37 @@ class Cost:
     """Estimated cost of sampling one problem with all particles.
 
     Attributes:
-        seconds: Total time.
+        seconds: Time.
+        uncertainty: Factor within which the time is.
         call: Time of one score evaluation for all particles, in seconds.
-        memory_mb: Peak memory in MB.
+        memory_mb: Peak memory.
     """
 
     seconds: float
+    uncertainty: float
     call: float
     memory_mb: float
 
 
+class _TimedTarget(Target):
+    """A target that measures the time of its score evaluations, in seconds per particle."""
+
+    spent: float = 0.0
+    scored: int = 0
+
+    def score(self, x: Tensor, sigma: float) -> Tensor:
+        seconds, score = _timed(self.device, partial(super().score, x, sigma))
+        self.spent, self.scored = self.spent + seconds, self.scored + len(x)
+        result: Tensor = score
+        return result
+
+    def hold(self, n: int) -> None:
+        """Take another number of particles, all side by side."""
+        self.n = self.chunk = n
+
+
 def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]:
-    """Describe a run: figures of the scan, notes, and the estimated cost.
+    """What a run would do: figures of the scan, its notes, and the estimated cost.
 
     Args:
         recipe: The settings.
@@ -67,9 +92,10 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
         source: The input file.
 
     Returns:
-        Short values by label, in the order in which they are printed; ``notes`` has records
-        of `tiltkit.problem.Note` as mappings. The cost is in ``estimated_seconds``,
-        ``estimated_memory_gb`` and ``result_mb``, and in words in ``estimate``.
+        Labels to short values in reading order; ``notes`` has records of
+        `tiltkit.problem.Note` as mappings. The cost is in ``estimated_seconds``,
+        ``estimated_memory_gb`` and ``result_mb``, and in words in ``estimate``;
+        ``estimate_took_seconds`` is the time that estimating it took.
 
     Raises:
         TiltkitError: As a run would.
@@ -78,16 +104,25 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
     recipe = resolve(recipe.model_dump(), plugins)
     devices = choose_devices(recipe)
     task, (prior,), sampler = make_parts(recipe, plugins, devices[:1])
-    with known_errors(), watched(source), open_scan(task, source, recipe) as scan:
+    with (
+        cpu_threads(recipe.threads),
+        known_errors(),
+        watched(source),
+        open_scan(task, source, recipe) as scan,
+    ):
         chosen = choose_slices(recipe.slices, scan.layout, source)
-        parts = Parts(scan, [prior], sampler, devices[:1], recipe, checkpoint_path(source))
+        label = plugins.owner("task", recipe.task["name"]).label
+        path = checkpoint_path(source)
+        parts = Parts(scan, [prior], sampler, devices[:1], recipe, path, label)
         opened = time.perf_counter()
         problem, tiles, memory = parts.first_problem(chosen[0])
         prepared = time.perf_counter() - opened
         n = -(-recipe.samples // recipe.runs)
         chunk = chunk_size(problem.shape, n, memory)
         levels = sampler.levels(Target(problem, n, chunk, devices[0]))
+        before = time.perf_counter()
         cost = measure(problem, sampler, n, chunk, devices[0])
+        took = time.perf_counter() - before
         lanes = min(len(devices), recipe.runs)
         seconds = tiles * len(chosen) * (prepared + cost.seconds * recipe.runs / lanes)
         seconds += opened - start
@@ -95,7 +130,7 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
         figures = {
             "estimated_seconds": seconds,
             "estimated_memory_gb": cost.memory_mb / 1e3,
-            "result_mb": image_bytes(scan.layout, recipe.samples) * len(chosen) / shape[0] / 1e6,
+            "result_mb": size_of(scan.layout, recipe.samples) * len(chosen) / shape[0] / 1e6,
         }
         return dict(scan.describe()) | {
             "prior": f"{recipe.prior['name']}, noise {prior.sigma_range[0]:g} to"
@@ -105,77 +140,112 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
             "slices to do": f"{len(chosen)}, each in {tiles} tiles" if tiles > 1 else len(chosen),
             "device": str(devices[0]),
             "CPU threads": torch.get_num_threads(),
-            "samples computed together": chunk,
+            "samples side by side": chunk,
             "time per network call": f"{cost.call:.2g} s for {n} samples",
             "notes": [asdict(note) for note in problem.notes],
             **figures,
-            "estimate": _in_words(figures),
+            "estimate": _in_words(figures, cost.uncertainty),
+            "estimate_took_seconds": took,
         }
 
 
 def measure(problem: Problem, sampler: Sampler, n: int, chunk: int, device: torch.device) -> Cost:
     """Estimate the cost of sampling a problem from single steps with few particles.
 
-    Steps of one particle at the start, in the middle and at the end of the ladder are timed,
+    Steps of one particle at two places of the ladder, at its end and on its last level are timed,
     because solving the measurement model takes longer at some noise levels than at others. A step
-    of several particles shows how time grows with their number: linearly, with an offset.
+    of several particles shows how time grows with their number: linearly, with an offset. Both
+    are cut short where they would take more than a small share of the run.
 
     Args:
         problem: The problem, on the device.
         sampler: The sampler.
         n: Number of particles of a run.
-        chunk: Particles that are computed together.
-        device: Device of the problem.
+        chunk: Particles handled side by side.
+        device: Where to compute.
 
     Raises:
         TiltkitError: As the first steps of a run would.
     """
-    several = chunk if device.type == "cuda" else min(n, chunk, max(2, n // 2))
-    one, more = (Target(problem, count, count, device) for count in (1, several))
-    levels = list(sampler.levels(one))
+    target = _TimedTarget(problem, 1, 1, device)
+    levels = list(sampler.levels(target))
     ladder = list(dict.fromkeys(levels))
-    rounds = len(levels) - len(ladder)
-    inner = ladder[1:-1]
-    path = [ladder[0], *_spread(inner, 2 if n * len(levels) > _LONG else 1), *ladder[1:][-1:]]
     with torch.inference_mode():
-        (first,) = _time_steps(one, sampler, ladder[:1])
-        seconds = _time_steps(one, sampler, [*path, ladder[-1]] if rounds else path)
-        grown = _time_steps(more, sampler, path[:2])[-1]
-        x = torch.zeros((several, *problem.shape), device=device)
-        call, _ = _time(device, partial(more.score, x, ladder[-1]))
-    call *= n / several
-    of_one = seconds[0] + (seconds[len(path) - 1] if len(path) > 1 else 0.0)
-    of_one += sum(seconds[1 : len(path) - 1]) / max(len(path) - 2, 1) * len(inner)
-    of_one += sum(seconds[len(path) :]) * rounds
-    slope = (grown / seconds[:2][-1] - 1) / max(several - 1, 1)
-    set_up = max(first - seconds[0], 0.0)  # what a run computes once shows in the first step
-    total = set_up + of_one * (1 + (n - 1) * min(max(slope, 0.0), 1.0))
+        start, steps, rounds = _time_ladder(target, sampler, ladder, len(levels), n)
+        of_one = _mean(steps) * (len(ladder) - 1) + rounds * (len(levels) - len(ladder))
+        budget = _BUDGET * (start + of_one * (1 + (n - 1) * _SLOPE))
+        # A start and a step; on a GPU, time hardly grows with the number of particles.
+        most = chunk if device.type == "cuda" else min(chunk, max(2, n // 2))
+        several = min(most, int(budget / (2 * _SLOPE * steps[0])) if device.type != "cuda" else n)
+        slope = _SLOPE
+        if several > 1:
+            target.hold(several)
+            grown = _time_steps(target, sampler, _first_two(ladder))[-1]
+            slope = min(max((grown / steps[0] - 1) / (several - 1), 0.0), 1.0)
+    call = target.spent / max(target.scored, 1) * n
+    total = start + (n - 1) * slope * steps[0] + of_one * (1 + (n - 1) * slope)
     total += call * (1 + _CALLS_OF_SOME / n)
     image_mb = prod(problem.shape) * 4 / 1e6
-    tensors = (chunk - several) * TENSORS_PER_PARTICLE + (n - several) * TENSORS_KEPT
-    return Cost(total, call, peak_memory_mb([device]) + tensors * image_mb)
+    tensors = (chunk - max(several, 1)) * TENSORS_PER_PARTICLE
+    tensors += (n - max(several, 1)) * TENSORS_KEPT
+    return Cost(
+        total,
+        UNCERTAINTY if several > 1 or n == 1 else UNCERTAINTY_ASSUMED,
+        call,
+        peak_memory_mb([device]) + tensors * image_mb,
+    )
 
 
-def _spread(levels: Sequence[float], count: int) -> list[float]:
-    """Select up to ``count`` of the levels, evenly spaced."""
-    count = min(count, len(levels))
-    return [levels[(2 * k + 1) * len(levels) // (2 * count)] for k in range(count)]
+def _time_ladder(
+    target: Target, sampler: Sampler, ladder: Sequence[float], n_levels: int, n: int
+) -> tuple[float, list[float], float]:
+    """Seconds of one particle: its start, some steps down the ladder, one on the last level.
+
+    The start has what a run computes once. Steps after the first are left out as soon as the
+    measurement takes more than its share of a run with ``n`` particles.
+    """
+    rng = ParticleRng([0], target.n, target.device)
+    start, (state, _) = _timed(target.device, partial(sampler.init, target, ladder[0], rng))
+    if n_levels == 1:
+        return start, [start], start
+    steps: list[float] = []
+    inner = [_first_two(ladder)[-1], ladder[2 * len(ladder) // 3], ladder[-1]]
+    places = list(dict.fromkeys(inner)) + [ladder[-1]] * (n_levels > len(ladder) > 1)
+    for place in places:
+        step = partial(sampler.step, target, state, place, rng)
+        seconds, (state, _) = _timed(target.device, step)
+        steps.append(seconds)
+        run = start + _mean(steps) * n_levels * (1 + (n - 1) * _SLOPE)
+        if start + sum(steps) + seconds > _BUDGET * run:
+            break
+    return start, steps, steps[-1]
+
+
+def _mean(steps: Sequence[float]) -> float:
+    """Mean over the ladder of steps at a third and two thirds of it and at its end."""
+    weights = (0.5, 1 / 3, 1 / 6)[: len(steps)]
+    return sum(w * one for w, one in zip(weights, steps, strict=False)) / sum(weights)
+
+
+def _first_two(ladder: Sequence[float]) -> Sequence[float]:
+    """The first level and one a third down the ladder."""
+    return ladder[0], ladder[min(max(len(ladder) // 3, 1), len(ladder) - 1)]
 
 
 def _time_steps(target: Target, sampler: Sampler, levels: Sequence[float]) -> list[float]:
-    """Time, in seconds, the initial state at the first level and the step to every other level."""
+    """Seconds of a start at the first level and of steps to the others, one after the other."""
     rng = ParticleRng([0], target.n, target.device)
-    spent, (state, _) = _time(target.device, partial(sampler.init, target, levels[0], rng))
+    spent, (state, _) = _timed(target.device, partial(sampler.init, target, levels[0], rng))
     seconds = [spent]
     for level in levels[1:]:
         step = partial(sampler.step, target, state, level, rng)
-        spent, (state, _) = _time(target.device, step)
+        spent, (state, _) = _timed(target.device, step)
         seconds.append(spent)
     return seconds
 
 
-def _time(device: torch.device, work: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the time of a call on a device in seconds, and its return value."""
+def _timed(device: torch.device, work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that some work takes on a device, and what it returns."""
     start = time.perf_counter()
     result = work()
     if device.type == "cuda":
@@ -183,9 +253,9 @@ def _time(device: torch.device, work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def _in_words(figures: Mapping[str, float]) -> str:
+def _in_words(figures: Mapping[str, float], uncertainty: float) -> str:
     return (
-        f"about {_duration(figures['estimated_seconds'])} within a factor of {UNCERTAINTY:g},"
+        f"about {_duration(figures['estimated_seconds'])} within a factor of {uncertainty:g},"
         f" {figures['estimated_memory_gb']:.2g} GB of memory; result file"
         f" {figures['result_mb']:.3g} MB"
     )
