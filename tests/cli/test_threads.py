@@ -15,6 +15,9 @@ import torch
 from tiltkit.cli.shared import set_threads
 from tiltkit.io.reading import read_provenance, read_recipe
 from tiltkit.io.result import ResultWriter
+from tiltkit.plugins import load_plugins
+from tiltkit.recon.check import check_scan
+from tiltkit.recon.recipe import resolve
 
 from .conftest import FAST, samples_of
 
@@ -78,3 +81,13 @@ def test_threads_change_samples_by_no_more_than_rounding_and_do_not_hinder_resum
     assert np.array_equal(a[:, 0], b[:, 0])
     # Measured: 4e-5 in single precision, from sums in another order on every level.
     assert np.abs(a - b).max() < 2e-4 * np.abs(a).max()
+
+
+def test_a_check_from_python_uses_the_threads_of_its_recipe_and_gives_them_back(
+    scan: Path,
+) -> None:
+    plugins = load_plugins()
+    values = {"task": {"name": "mri-recon"}, "prior": {"name": "gaussian"}, "threads": 3}
+    before = torch.get_num_threads()
+    found = check_scan(resolve(values, plugins), plugins, scan)
+    assert (found["CPU threads"], torch.get_num_threads()) == (3, before)

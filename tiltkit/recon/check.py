@@ -39,9 +39,10 @@ __all__ = ["check_scan"]
 # second where growth with the number of particles was assumed.
 UNCERTAINTY = 1.5
 UNCERTAINTY_ASSUMED = 2.0
-# Share of the estimated run that steps of one particle may take, and those of several again. The
-# first step is always made.
+# Share of the estimated run that a start and a step of several particles may take.
 _BUDGET = 0.03
+# Part of the ladder whose steps cost what the last one does; the others cost what the first does.
+_END = 1 / 6
 # Time of one more particle over that of the first, where it is not measured. Measured: 0.5 to 1.
 _SLOPE = 0.8
 # Score evaluations after the last level, beside one for every particle: the distance of some
@@ -152,10 +153,10 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
 def measure(problem: Problem, sampler: Sampler, n: int, chunk: int, device: torch.device) -> Cost:
     """Estimate the cost of sampling a problem from single steps with few particles.
 
-    Steps of one particle at two places of the ladder, at its end and on its last level are timed,
-    because solving the measurement model takes longer at some noise levels than at others. A step
-    of several particles shows how time grows with their number: linearly, with an offset. Both
-    are cut short where they would take more than a small share of the run.
+    A step of one particle is timed at the start of the ladder and at its end, between neighbouring
+    levels as in a run: solving the measurement model takes longer between distant ones. A step of
+    several particles shows how time grows with their number: linearly, with an offset. It is left
+    out where it would take more than a small share of the run.
 
     Args:
         problem: The problem, on the device.
@@ -171,77 +172,36 @@ def measure(problem: Problem, sampler: Sampler, n: int, chunk: int, device: torc
     levels = list(sampler.levels(target))
     ladder = list(dict.fromkeys(levels))
     with torch.inference_mode():
-        start, steps, rounds = _time_ladder(target, sampler, ladder, len(levels), n)
-        of_one = _mean(steps) * (len(ladder) - 1) + rounds * (len(levels) - len(ladder))
-        budget = _BUDGET * (start + of_one * (1 + (n - 1) * _SLOPE))
-        # A start and a step; on a GPU, time hardly grows with the number of particles.
-        most = chunk if device.type == "cuda" else min(chunk, max(2, n // 2))
-        several = min(most, int(budget / (2 * _SLOPE * steps[0])) if device.type != "cuda" else n)
-        slope = _SLOPE
+        set_up, step = _time_pair(target, sampler, ladder[:2])
+        last = _time_pair(target, sampler, ladder[-2:])[1] if len(ladder) > 2 else step
+        of_one = (1 - _END) * step + _END * last
+        of_one = of_one * (len(ladder) - 1) + last * (len(levels) - len(ladder))
+        budget = _BUDGET * (set_up + of_one * (1 + (n - 1) * _SLOPE))
+        several, slope = min(n, chunk, max(2, n // 2), int(budget / (2 * _SLOPE * step))), _SLOPE
+        if device.type == "cuda":  # where time hardly grows with the number of particles
+            several = chunk
         if several > 1:
             target.hold(several)
-            grown = _time_steps(target, sampler, _first_two(ladder))[-1]
-            slope = min(max((grown / steps[0] - 1) / (several - 1), 0.0), 1.0)
+            _, grown = _time_pair(target, sampler, ladder[:2])
+            slope = min(max((grown / step - 1) / (several - 1), 0.0), 1.0)
     call = target.spent / max(target.scored, 1) * n
-    total = start + (n - 1) * slope * steps[0] + of_one * (1 + (n - 1) * slope)
+    total = set_up + (n - 1) * slope * step + of_one * (1 + (n - 1) * slope)
     total += call * (1 + _CALLS_OF_SOME / n)
-    image_mb = prod(problem.shape) * 4 / 1e6
-    tensors = (chunk - max(several, 1)) * TENSORS_PER_PARTICLE
-    tensors += (n - max(several, 1)) * TENSORS_KEPT
-    return Cost(
-        total,
-        UNCERTAINTY if several > 1 or n == 1 else UNCERTAINTY_ASSUMED,
-        call,
-        peak_memory_mb([device]) + tensors * image_mb,
-    )
+    measured = max(several, 1)
+    tensors = (chunk - measured) * TENSORS_PER_PARTICLE + (n - measured) * TENSORS_KEPT
+    memory = peak_memory_mb([device]) + tensors * prod(problem.shape) * 4 / 1e6
+    sure = several > 1 or n == 1
+    return Cost(total, UNCERTAINTY if sure else UNCERTAINTY_ASSUMED, call, memory)
 
 
-def _time_ladder(
-    target: Target, sampler: Sampler, ladder: Sequence[float], n_levels: int, n: int
-) -> tuple[float, list[float], float]:
-    """Seconds of one particle: its start, some steps down the ladder, one on the last level.
-
-    The start has what a run computes once. Steps after the first are left out as soon as the
-    measurement takes more than its share of a run with ``n`` particles.
-    """
+def _time_pair(target: Target, sampler: Sampler, levels: Sequence[float]) -> tuple[float, float]:
+    """Seconds of a start at one level and of a step to the next one, or of the start twice."""
     rng = ParticleRng([0], target.n, target.device)
-    start, (state, _) = _timed(target.device, partial(sampler.init, target, ladder[0], rng))
-    if n_levels == 1:
-        return start, [start], start
-    steps: list[float] = []
-    inner = [_first_two(ladder)[-1], ladder[2 * len(ladder) // 3], ladder[-1]]
-    places = list(dict.fromkeys(inner)) + [ladder[-1]] * (n_levels > len(ladder) > 1)
-    for place in places:
-        step = partial(sampler.step, target, state, place, rng)
-        seconds, (state, _) = _timed(target.device, step)
-        steps.append(seconds)
-        run = start + _mean(steps) * n_levels * (1 + (n - 1) * _SLOPE)
-        if start + sum(steps) + seconds > _BUDGET * run:
-            break
-    return start, steps, steps[-1]
-
-
-def _mean(steps: Sequence[float]) -> float:
-    """Mean over the ladder of steps at a third and two thirds of it and at its end."""
-    weights = (0.5, 1 / 3, 1 / 6)[: len(steps)]
-    return sum(w * one for w, one in zip(weights, steps, strict=False)) / sum(weights)
-
-
-def _first_two(ladder: Sequence[float]) -> Sequence[float]:
-    """The first level and one a third down the ladder."""
-    return ladder[0], ladder[min(max(len(ladder) // 3, 1), len(ladder) - 1)]
-
-
-def _time_steps(target: Target, sampler: Sampler, levels: Sequence[float]) -> list[float]:
-    """Seconds of a start at the first level and of steps to the others, one after the other."""
-    rng = ParticleRng([0], target.n, target.device)
-    spent, (state, _) = _timed(target.device, partial(sampler.init, target, levels[0], rng))
-    seconds = [spent]
-    for level in levels[1:]:
-        step = partial(sampler.step, target, state, level, rng)
-        spent, (state, _) = _timed(target.device, step)
-        seconds.append(spent)
-    return seconds
+    start, (state, _) = _timed(target.device, partial(sampler.init, target, levels[0], rng))
+    if len(levels) == 1:
+        return start, start
+    step = partial(sampler.step, target, state, levels[1], rng)
+    return start, _timed(target.device, step)[0]
 
 
 def _timed(device: torch.device, work: Callable[[], Any]) -> tuple[float, Any]:
