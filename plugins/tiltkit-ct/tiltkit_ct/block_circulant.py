@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BlockCirculant", "PlanarScan", "block_circulant", "full_turn"]
 
-# Pixels whose projections are transformed at once.
+# Pixels whose projections are transformed at once: bounds the memory.
 _BATCH = 128
 # Pixels of the image whose projections are averaged, for each column of the detector.
 _PIXELS = 8

@@ -21,7 +21,7 @@ def candidates(text: str) -> list[float]:
     """The columns of ``try:FIRST:LAST:STEP``, the last one included; empty for other texts.
 
     Raises:
-        UsageError: It begins so but goes on otherwise.
+        UsageError: The text begins with ``try`` but has another form.
     """
     if not text.startswith("try"):
         return []

@@ -1,4 +1,4 @@
-"""Cone-beam projections: a point source and a flat detector of many rows, in a circle around."""
+"""Cone-beam projections: a point source and a flat detector of many rows on a circular orbit."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ if TYPE_CHECKING:
 
 __all__ = ["ConeBeam"]
 
-# Pairs of voxel column and detector row that are handled at once.
+# Pairs of voxel column and detector row that are handled at once: bounds the memory.
 _AT_ONCE = 2**22
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
-    """Positions of some voxel columns in one projection.
+class Footprints:
+    """Separable footprints of some voxel columns in one projection.
 
     Attributes:
-        columns: Detector columns that they meet (k, pixel); the number of columns is none.
-        means: Chord length, the mean over each of these (k, pixel).
-        falls: Pairs: a voxel of each column that detector rows meet (row, pixel), int64; the share
-            of the row that it covers times the slant of the ray (row, pixel).
+        columns: Detector columns in the footprint (k, pixel); ``n_columns`` for one that is not on
+            the detector.
+        means: Mean chord length over each of these (k, pixel).
+        axial: Pairs: a plane of the volume that each detector row covers (row, pixel), int64; the
+            covered share of the row times the slant of the ray (row, pixel).
     """
 
     columns: Tensor
     means: Tensor
-    falls: tuple[tuple[Tensor, Tensor], ...]
+    axial: tuple[tuple[Tensor, Tensor], ...]
 
 
 class ConeBeam:
     """Line integrals of volumes along rays from a point source to a flat detector, and the adjoint.
 
     In the plane of a row it is `FanBeam`, whose shadow of a pixel is that of the voxel. Along the
-    rotation axis a voxel throws a rectangle, as high as it is and magnified as its column is; rays
-    that rise are longer by one over the cosine (separable footprints SF-TR with amplitude A1: Long,
+    rotation axis the footprint of a voxel is a rectangle, magnified as its column is; inclined rays
+    are longer by one over the cosine (separable footprints SF-TR with amplitude A1: Long,
     Fessler and Balter, IEEE Trans. Med. Imaging 29, 2010). The adjoint is the transpose of the
     same numbers. Where they do not fit into ``memory_bytes`` they are computed again for every
     projection.
@@ -104,13 +105,13 @@ class ConeBeam:
         """Line integrals (n, angle, row, column), each the mean over a detector pixel."""
         volume = x.flatten(3).flatten(1, 2)
         out = x.new_zeros(len(x), len(self.angles), self.n_rows, self.n_columns)
-        for pixels, meetings in self._n_overlaps():
+        for pixels, projections in self._footprint_blocks():
             part = volume[:, :, pixels]
-            for k, meeting in enumerate(meetings):
+            for k, footprints in enumerate(projections):
                 lines = x.new_zeros(len(x), self.n_rows, len(pixels))
-                for height, weight in meeting.falls:
+                for height, weight in footprints.axial:
                     lines.addcmul_(part.gather(1, height.expand(len(x), -1, -1)), weight)
-                row = self._fan.project(lines.flatten(0, 1), meeting.columns, meeting.means)
+                row = self._fan.project(lines.flatten(0, 1), footprints.columns, footprints.means)
                 out[:, k] += row.view(len(x), self.n_rows, -1)
         return out
 
@@ -119,13 +120,13 @@ class ConeBeam:
         nz, ny, nx = self.shape
         out = y.new_zeros(len(y), nz, ny * nx)
         padded = torch.nn.functional.pad(y, (0, 1))
-        for pixels, meetings in self._n_overlaps():
+        for pixels, projections in self._footprint_blocks():
             part = y.new_zeros(len(y), nz, len(pixels))
-            for k, meeting in enumerate(meetings):
+            for k, footprints in enumerate(projections):
                 lines = y.new_zeros(len(y), self.n_rows, len(pixels))
-                for column, mean in zip(meeting.columns, meeting.means, strict=True):
+                for column, mean in zip(footprints.columns, footprints.means, strict=True):
                     lines.addcmul_(padded[:, k, :, column], mean)
-                for height, weight in meeting.falls:
+                for height, weight in footprints.axial:
                     part.scatter_add_(1, height.expand(len(y), -1, -1), lines * weight)
             out[:, :, pixels] = part
         return out.view(len(y), 1, nz, ny, nx)
@@ -138,32 +139,32 @@ class ConeBeam:
         """``(alpha I + beta A^H A)^-1 b`` by conjugate gradients."""
         return conjugate_gradient(self.normal, b, alpha, beta, max_iter=1000)[0]
 
-    def _n_overlaps(self) -> Iterable[tuple[Tensor, Iterable[Meeting]]]:
-        """Blocks of voxel columns, and how each meets every projection."""
-        return self._kept or ((pixels, self._meet(pixels)) for pixels in self._blocks())
+    def _footprint_blocks(self) -> Iterable[tuple[Tensor, Iterable[Footprints]]]:
+        """Blocks of voxel columns, and their footprints in every projection."""
+        return self._stored or ((pixels, self._footprints(pixels)) for pixels in self._blocks())
 
     @cached_property
-    def _kept(self) -> list[tuple[Tensor, list[Meeting]]] | None:
-        """All of them, where they fit into ``memory_bytes``."""
+    def _stored(self) -> list[tuple[Tensor, list[Footprints]]] | None:
+        """Footprints of all voxel columns; None where they do not fit into ``memory_bytes``."""
         _, ny, nx = self.shape
         pairs = len(self.angles) * ny * nx * self.n_rows
-        # A row meets three voxels of a column, mostly.
+        # A row covers parts of three voxels of a column at most magnifications.
         if 3 * pairs * (8 + self.angles.element_size()) > self.memory_bytes:
             return None
-        return [(pixels, list(self._meet(pixels))) for pixels in self._blocks()]
+        return [(pixels, list(self._footprints(pixels))) for pixels in self._blocks()]
 
     def _blocks(self) -> Sequence[Tensor]:
-        """Voxel columns, so many at once that memory stays small."""
+        """Voxel columns in blocks of bounded memory."""
         _, ny, nx = self.shape
         every = torch.arange(ny * nx, device=self.angles.device)
         return torch.split(every, max(1, _AT_ONCE // self.n_rows))
 
-    def _meet(self, pixels: Tensor) -> Iterator[Meeting]:
+    def _footprints(self, pixels: Tensor) -> Iterator[Footprints]:
         for angle, spread in zip(self.angles, self._fan.spreads(pixels=pixels), strict=True):
-            yield Meeting(*spread, tuple(self._falls(angle, pixels)))
+            yield Footprints(*spread, tuple(self._axial(angle, pixels)))
 
-    def _falls(self, angle: Tensor, pixels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """See `Meeting`."""
+    def _axial(self, angle: Tensor, pixels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Planes and weights along the rotation axis; see `Footprints.axial`."""
         fan, nz = self._fan, self.shape[0]
         away, across = (part.to(self.angles) for part in fan.place(angle, pixels))
         # A detector row at the place of a column, in voxels.

@@ -77,8 +77,8 @@ class ConeScan(CtScan):
         """The volume (1, z, y, x) without a prior."""
         return self._plain(self.shown, self.operator(torch.device("cpu")))
 
-    def _first_looks(self) -> Mapping[str, Tensor]:
-        """The volume is what there is to look at."""
+    def _previews(self) -> Mapping[str, Tensor]:
+        """Rough reconstruction of the whole volume, by the name of its rows."""
         return {"all rows": self._rough}
 
     def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:

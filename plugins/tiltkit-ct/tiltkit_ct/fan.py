@@ -87,22 +87,22 @@ class FanBeam(Projector):
 
     @property
     def fan_angles(self) -> Tensor:
-        """See `Projector`."""
+        """Directions of the rays of each column (column,), float64; see `Projector`."""
         column = torch.arange(self.n_columns, device=self.angles.device).double() - self.axis
         reach = self.source_distance + self.detector_distance
         return -torch.atan(column * self.pitch / reach)
 
     def place(self, angle: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Distances of pixels from the source along and across the central ray, float64."""
-        return self._seen_from(angle.double(), *self.centres(pixels))
+        return self._distances(angle.double(), *self.centres(pixels))
 
-    def _seen_from(self, angle: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _distances(self, angle: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         cos, sin = angle.cos(), angle.sin()
         return self.source_distance + y * cos - x * sin, x * cos + y * sin
 
     def _shadow(self, angle: Tensor, x: Tensor, y: Tensor) -> Shadow:
         cos, sin, half = angle.cos(), angle.sin(), self.pixel / 2
-        away, across = self._seen_from(angle, x, y)
+        away, across = self._distances(angle, x, y)
         scale = (self.source_distance + self.detector_distance) / self.pitch
         corners = torch.stack(
             [

@@ -36,7 +36,7 @@ class Shadow:
     def running_integral(self, u: Tensor) -> Tensor:
         """Integral of every trapezoid up to its position ``u`` (pixel,)."""
         start, full, falling, end = self.corners
-        tiny = 1e-30  # of an edge that is vertical nothing is integrated
+        tiny = 1e-30  # no division by zero for vertical edges, whose integral is 0
         rise = (u - start).clamp_min(0).minimum(full - start)
         flat = (u - full).clamp_min(0).minimum(falling - full)
         fall = (u - falling).clamp_min(0).minimum(end - falling)
@@ -47,10 +47,10 @@ class Shadow:
 
 
 def overlaps(shadow: Shadow) -> tuple[Tensor, Tensor]:
-    """Mean chord length of every image pixel in each detector pixel that its shadow meets.
+    """Mean chord length of every image pixel in each detector pixel that its shadow overlaps.
 
     Returns:
-        The first detector pixel met (pixel,), int64, anywhere, also outside of a detector; and the
+        First detector pixel of the shadow (pixel,), int64, also outside of the detector; and the
         means (k, pixel) in that one and the ones behind it, 0 where the shadow has ended.
     """
     first = (shadow.corners[0] + 0.5).floor()

@@ -35,7 +35,7 @@ class Stack:
         load: Reads (frame numbers of the file, rows, columns) as float32 (frame, row, column),
             nothing else of the file.
         frames: Numbers of the frames in the file, (n,).
-        times: When they were taken, as fractional projection number, (n,).
+        times: Times of the frames, as fractional projection number, (n,).
         full_scale: Value at which the detector saturates; infinite where that is not known.
     """
 
@@ -62,11 +62,11 @@ class Band:
 
     Attributes:
         counts: Detector counts, or line integrals, float32 (angle, row, column).
-        times: When they were taken, as fractional projection number, (angle,).
+        times: Times of the counts, as fractional projection number, (angle,).
         flats: Counts without sample (n, row, column); None where the file has none.
         darks: Counts without beam (n, row, column); None where the file has none.
-        flat_times: When the flats were taken, as fractional projection number, (n,).
-        dark_times: The same of the darks.
+        flat_times: Times of the flats, as fractional projection number, (n,).
+        dark_times: Times of the darks, as fractional projection number, (n,).
     """
 
     counts: NDArray[np.float32]
@@ -85,8 +85,8 @@ class Projections:
         path: The file.
         layout: Name of the file layout, for people.
         projections: Frames with sample.
-        stored_angles: Their angles as the file has them, (n_angles,).
-        angle_unit: Unit of these angles, as the file has it.
+        stored_angles: Angles of the projections as stored in the file, (n_angles,).
+        angle_unit: Unit of the stored angles.
         rows: Detector rows that are used, of those of the file.
         columns: Detector columns that are used.
         name: Name of the scan in the file, where it has several.
@@ -97,7 +97,7 @@ class Projections:
         energy_kev: Photon energy, or None.
         distance_mm: Sample to detector, or None.
         kind: Kind of values: counts, or line integrals.
-        background: Value of line integrals where there is nothing.
+        background: Value of line integrals without sample.
         axis_hint: Column of the rotation axis in the file, or None.
         middle_row: Row level with the middle of the detector, after ranges and binning, or None.
         axis_along: Direction of the rotation axis in the images of the file.

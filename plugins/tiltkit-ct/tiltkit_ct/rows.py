@@ -23,7 +23,7 @@ _FRAMES = 4  # of each sort are read to find rows without light
 def unusable_rows(p: Projections, options: PrepareOptions) -> dict[int, str]:
     """Rows that have no beam or no counts, and why, from a few frames of each sort.
 
-    Empty where that is so of all rows: preparing one says why.
+    Empty where all rows are unusable: the error of preparing one has the reason.
     """
     if p.kind != "counts":
         return {}

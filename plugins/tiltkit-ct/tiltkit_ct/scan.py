@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 __all__ = ["CtScan"]
 
 _CPU = torch.device("cpu")
-# Pixels over which a reconstruction is blurred before its bright end is read off: noise of few
+# Pixels over which a reconstruction is blurred before its bright end is measured: noise of few
 # photons is brighter than the sample.
 _BLUR = 1.5
-# Of the image of a cone or fan beam that stands beside the posterior: of the largest eigenvalue.
+# Damping of the baseline of a cone or fan beam, as a fraction of the largest eigenvalue of A^H A.
 _DAMPING = 1e-3
-# Relative residual at which it is good enough to look at.
+# Relative residual at which the baseline is good enough for a picture.
 _ROUGH = 1e-2
 # Millimetres in the length that a unit of attenuation goes with.
 _MILLIMETRES = {"1/mm": 1.0, "1/cm": 10.0}
@@ -69,7 +69,7 @@ class CtScan:
 
     @cached_property
     def good(self) -> Sequence[int]:
-        """The other rows."""
+        """Usable rows."""
         return [row for row in range(self.projections.n_rows) if row not in self.unusable]
 
     @property
@@ -136,17 +136,17 @@ class CtScan:
         """Attenuation that becomes 1 in the prior's units, from a few rough reconstructions."""
         if self.options.scale:
             return self.options.scale
-        looks = self._first_looks()
-        found = max(map(_bright_end, looks.values()))
+        previews = self._previews()
+        found = max(map(_bright_end, previews.values()))
         if not found > 0:
             raise InputError(
-                f"{', '.join(looks)} of {self.projections.path} show no sample.",
+                f"{', '.join(previews)} of {self.projections.path} show no sample.",
                 "check flats and darks, or give the attenuation of the sample with --scale.",
             )
         return found
 
-    def _first_looks(self) -> Mapping[str, Tensor]:
-        """Rough reconstructions of rows all over the scan, by what they are of."""
+    def _previews(self) -> Mapping[str, Tensor]:
+        """Rough reconstructions of rows all over the scan, by the name of the row."""
         n, operator = len(self.good), self.operator(_CPU)
         rows = [self.good[i] for i in sorted({n // 4, n // 2, (3 * n) // 4})]
         return {f"row {row}": self._plain(self.prepare(row), operator) for row in rows}

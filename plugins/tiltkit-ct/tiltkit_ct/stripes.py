@@ -22,13 +22,13 @@ _DAMPING = 1.0  # frequencies along the angles, in periods per sinogram
 
 
 def remove_stripes(sinogram: Image, kind: Filter, width: int = 5) -> Image:
-    """Take stripes out of a sinogram.
+    """A sinogram without stripes.
 
     Args:
         sinogram: (angle, column).
-        kind: ``sort`` keeps the object best, ``wavelet`` takes out more of dense stripes.
-        width: Columns of the widest stripes that go, about; small details of the object go more
-            with larger ones.
+        kind: ``sort`` preserves the object best, ``wavelet`` removes more of dense stripes.
+        width: Approximate width of the widest stripes in columns; larger widths remove more fine
+            detail of the object.
     """
     if kind == "sort":
         return _sort(sinogram, min(2 * width - 1, sinogram.shape[1] // 4 * 2 + 1))
@@ -40,9 +40,10 @@ def remove_stripes(sinogram: Image, kind: Filter, width: int = 5) -> Image:
 def _sort(sinogram: Image, size: int) -> Image:
     """Sort each column by value, take the median across columns, sort back.
 
-    Neighbouring columns measure nearly the same object, so their sorted values are alike unless the
-    detector makes them differ. Vo, Atwood, Drakopoulos, Superior techniques for eliminating ring
-    artifacts in X-ray micro-tomography, Opt. Express 26 (2018) 28396-28412, algorithm 3.
+    Neighbouring columns measure nearly the same object, so their sorted values are nearly equal
+    unless the detector responds differently. Vo, Atwood, Drakopoulos, Superior techniques for
+    eliminating ring artifacts in X-ray micro-tomography, Opt. Express 26 (2018) 28396-28412,
+    algorithm 3.
     """
     order = np.argsort(sinogram, axis=0)
     ranked = np.take_along_axis(sinogram, order, axis=0)
@@ -53,7 +54,7 @@ def _sort(sinogram: Image, size: int) -> Image:
 
 
 def _wavelet(sinogram: Image, levels: int) -> Image:
-    """Damp what is constant along the angles in the detail across columns, at every scale.
+    """Damp detail across columns that is constant along the angles, at every scale.
 
     Münch, Trtik, Marone, Stampanoni, Stripe and ring artifact removal with combined
     wavelet-Fourier filtering, Opt. Express 17 (2009) 8567-8591.

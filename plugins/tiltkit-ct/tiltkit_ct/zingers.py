@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["find_zingers"]
 
-_ANGLES = 5  # of the median filter
-_FACTOR = 3.0  # that a zinger sticks out more than anything near it one projection on
+_ANGLES = 5  # of the median filter: a zinger is in one of them
+_FACTOR = 3.0  # least excess of a zinger over that of any neighbour one projection on
 
 
 def find_zingers(
@@ -23,15 +23,15 @@ def find_zingers(
     threshold: float,
     step: float = 0.0,
 ) -> NDArray[np.bool_]:
-    """Values that stick out above their neighbours in angle, in the same pixel, just once.
+    """Values far above those of the neighbouring projections in the same pixel.
 
-    A bright edge that turns with the sample sticks out as well, but the projections before and
-    after have it too, not further away than the sample can turn.
+    A bright edge that turns with the sample exceeds them as well. The projections before and after
+    have it too, no further away than the sample turns between two of them.
 
     Args:
         counts: (angle, row, column), NaN where unusable.
         variance: Variance of the counts, same shape.
-        threshold: In standard deviations of the counts; 0 finds nothing.
+        threshold: Least excess in standard deviations of the counts; 0 finds nothing.
         step: Angle between projections in radians.
 
     Returns:
@@ -46,7 +46,7 @@ def find_zingers(
     before, now = smooth.sum(axis=(1, 2)), filled.sum(axis=(1, 2))
     brighter = np.divide(now, before, out=np.ones_like(now), where=before > 0)
     excess = filled - smooth * brighter[:, None, None]
-    # The first and the last projection have one neighbour: there a trend would stick out.
+    # The first and the last projection have one neighbour: there a trend would exceed it.
     excess[0] = np.minimum(excess[0], filled[0] - 2 * filled[1] + filled[2])
     excess[-1] = np.minimum(excess[-1], filled[-1] - 2 * filled[-2] + filled[-3])
     excess /= scale
@@ -55,12 +55,14 @@ def find_zingers(
     near = maximum_filter1d(excess, 2 * reach + 1, axis=2)
     around = np.pad(near, [(1, 1), (0, 0), (0, 0)], mode="reflect")
     elsewhere = np.maximum(around[:-2], around[2:])
-    least = np.maximum(threshold, np.maximum(_FACTOR * elsewhere, _bend(smooth, reach) / scale))
+    least = np.maximum(
+        threshold, np.maximum(_FACTOR * elsewhere, _curvature(smooth, reach) / scale)
+    )
     found: NDArray[np.bool_] = (excess > least) & np.isfinite(counts)
     return found
 
 
-def _bend(smooth: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
+def _curvature(smooth: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
     """Curvature in angle of nearby counts without zingers: a peak that is no zinger."""
     padded = np.pad(smooth, [(1, 1), (0, 0), (0, 0)], mode="reflect")
     curved = np.abs(padded[:-2] - 2 * smooth + padded[2:])

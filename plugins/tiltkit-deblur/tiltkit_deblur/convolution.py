@@ -19,13 +19,13 @@ __all__ = ["Convolution"]
 
 
 class Convolution(Diagonalised):
-    """``A x``: every image convolved with the same kernel; what leaves at one side comes in again.
+    """Periodic convolution of every image with the same kernel.
 
     ``A^T A`` is a convolution with an even kernel, and so diagonal in the Hartley transform, which
     is real, orthogonal and its own inverse: one value per pixel, white noise stays white.
 
     Args:
-        kernel: Odd sides, its middle element is where a point stays; (z, y, x) or (y, x).
+        kernel: Odd sides, its middle element is the position of the point; (z, y, x) or (y, x).
         shape: Shape of the images, ``space``; at least that of the kernel.
 
     Images and measurements are (n, 1, *space), spectral coordinates (n, 1, *space).
@@ -70,7 +70,7 @@ class Convolution(Diagonalised):
     ) -> Callable[[Tensor], Tensor]:
         """``D^-1 (I + c A A^T / v)^-1 D^-1`` with ``D^2`` the variances and ``v`` a typical one.
 
-        Exact for noise that is the same everywhere; else exact where the blur takes all away.
+        Exact for uniform noise; else exact at frequencies that the blur removes.
         """
         spread = variance.sqrt()
         typical = 1 / (1 / variance).mean()

@@ -1,4 +1,4 @@
-"""Noise of every pixel's own variance, or one that stands in for all."""
+"""Gaussian noise with a variance for each pixel, or one variance for all."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["UniformNoise", "likelihood_of"]
 class UniformNoise(GaussianLikelihood):
     """Gaussian noise of one variance, chosen larger than that of most pixels.
 
-    Counts are as noisy as they are bright. One variance for all keeps solves diagonal; it must be
-    that of bright pixels, where most of the error is, and is too large for dark ones. Chi-squared
-    is measured against the noise that is really expected, so that it is still 1 at the truth.
+    The variance of counts grows with their brightness. One variance for all keeps solves diagonal;
+    it is that of bright pixels, where most of the error is, and is too large for dark ones.
+    Chi-squared uses the mean expected variance, so that it is still 1 at the truth.
 
     Attributes:
         expected: Mean variance of the measured pixels over ``noise_var``.
@@ -45,7 +45,7 @@ class UniformNoise(GaussianLikelihood):
 def likelihood_of(
     prepared: Prepared, placed: Rolled, scale: float, variance: float | None
 ) -> GaussianLikelihood:
-    """With one variance for all pixels, or with that of each, and nothing where unmeasured."""
+    """Likelihood with one variance for all measured pixels, or with that of each where None."""
     operator, measured = prepared.operator, prepared.measured
     y = placed.roll(prepared.y) / scale
     if variance is None:

@@ -32,11 +32,11 @@ _CUT_OFF = 0.02
 def isolate_spot(stack: NDArray[np.float32], name: str) -> NDArray[np.float64]:
     """The light of the brightest spot, zero around it.
 
-    The median of the outermost pixels is background, their spread is noise. Noise has to be cut
-    off before what is negative becomes zero: far from the spot its positive half, little in every
-    pixel but in many, would make the PSF wide. Light out of focus is as much per plane as in
-    focus, but may be less than the noise of every pixel: in a stack it is searched with more
-    smoothing, once the spot is taken out, and kept smoothed.
+    The median of the outermost pixels is background, their spread is noise. Noise is cut
+    off before negative values become zero: otherwise the positive half of the noise far from the
+    spot, small in each of many pixels, would widen the PSF. Each plane out of focus has as much
+    light as the one in focus, but it may be below the noise of every pixel: in a stack it is
+    searched with more smoothing, once the spot is removed, and kept smoothed.
 
     Args:
         stack: (z, y, x); one plane for a 2-D PSF.
@@ -65,7 +65,7 @@ def isolate_spot(stack: NDArray[np.float32], name: str) -> NDArray[np.float64]:
             "check that it is a point spread function, bright on dark, and its channel.",
         )
     bright = smooth > _BORDER * noise
-    # A few bright pixels next to each other are no spot either.
+    # Median-filtered: a few bright pixels next to each other are no spot.
     peak = np.where(bright, smoothed(median_filter(light, 3)), -np.inf).argmax()
     _check_edges(light, np.unravel_index(peak, light.shape), name)
     faint = _faint(light, bright, grain) if light.ndim == 3 else np.zeros_like(light)
@@ -80,7 +80,7 @@ def smoothed(psf: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _without_hot(light: NDArray[np.float64], grain: float) -> NDArray[np.float64]:
-    """With the median around them for pixels that alone are bright."""
+    """Light with isolated bright pixels replaced by the median around them."""
     around = np.ones((3,) * light.ndim, bool)
     around[(1,) * light.ndim] = False
     beside = maximum_filter(light, footprint=around, mode="constant", cval=-np.inf).clip(0)

@@ -25,23 +25,23 @@ __all__ = ["BRIGHTEST", "Photometry"]
 
 # Percentile of an image that is its bright end: single pixels may be hot.
 BRIGHTEST = 99.9
-# Planes that noise and brightness are measured on.
+# Planes on which noise and brightness are measured: a fixed cost for any volume.
 _PLANES = 16
-# Standard deviation of noise, of the bright end, that is assumed at least.
+# Smallest standard deviation of the noise, as a fraction of the bright end.
 _LEAST_NOISE = 1e-3
-# More pixels than this share saturated: there is no telling what was there.
+# Largest share of saturated pixels: with more, most of the bright structures are not measured.
 _MOST_SATURATED = 0.2
 
 
 @dataclass(frozen=True)
 class Photometry:
-    """Measured on a few planes over all that is to be done.
+    """Noise and brightness, measured on a few planes of the selected images.
 
     Attributes:
         volume: The open file.
         options: Options of the task.
         channel: The channel.
-        times: Times to do.
+        times: Selected time points.
     """
 
     volume: Volume
@@ -51,9 +51,10 @@ class Photometry:
 
     @cached_property
     def planes(self) -> NDArray[np.float32]:
-        """Planes (n, y, x) over all that is to be done, saturated pixels as NaN.
+        """Planes (n, y, x) of the selected images, checked; saturated pixels are NaN.
 
-        Checked: a fault of the data shows here.
+        Raises:
+            InputError: Too many pixels are saturated, or the readings are unusable.
         """
         stack = self._readings
         check_readings(stack, self.options.offset or -np.inf, str(self.volume.path))
@@ -89,20 +90,20 @@ class Photometry:
         """Gain, offset and read noise, given or estimated from the sample."""
         o = self.options
         camera = estimate_camera(self.planes, gain=o.gain, offset=o.offset, read_noise=o.read_noise)
-        known = self.planes[np.isfinite(self.planes)]
-        check_readings(known, camera.offset, str(self.volume.path))
+        finite = self.planes[np.isfinite(self.planes)]
+        check_readings(finite, camera.offset, str(self.volume.path))
         return camera
 
     @cached_property
     def variance(self) -> float:
-        """Noise variance of a pixel of typical brightness among those that hold light."""
+        """Noise variance of a pixel of typical brightness among those with light."""
         signal = self.signal.clip(0)
         level = float((signal**2).sum() / max(signal.sum(), 1e-30))
         return max(self.camera.variance(level + self.camera.offset), self.least_variance)
 
     @cached_property
     def least_variance(self) -> float:
-        """Smallest noise variance: data without noise would leave no posterior."""
+        """Smallest noise variance of a pixel, so that the posterior has a density."""
         bright = float(np.nanpercentile(self.planes, BRIGHTEST)) - self.camera.offset
         return (_LEAST_NOISE * bright) ** 2
 

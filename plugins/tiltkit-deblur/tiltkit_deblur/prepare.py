@@ -1,4 +1,4 @@
-"""From readings to a deconvolution: the grid, the noise, and what was not measured filled in."""
+"""From readings to a deconvolution: grid, noise, and prediction of unmeasured pixels."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ class Prepared:
     Attributes:
         operator: The blur.
         grid: Grid of the tensors.
-        y: Readings without offset and background; filled in where not measured.
+        y: Readings without offset and background; predicted where not measured.
         measured: True where pixels are measured.
         variance: Noise variance of every pixel, from the expected brightness.
-        baseline: Richardson-Lucy.
+        baseline: Image of Richardson-Lucy.
     """
 
     operator: Convolution
@@ -102,17 +102,16 @@ def prepare(
 ) -> Prepared:
     """Put readings on their grid.
 
-    The detector saw only the middle of what the solver computes on, and not what was too bright
-    for it. Unmeasured pixels are filled in with the prediction of Richardson-Lucy's image, an
-    image that did without these pixels: so a solver that is diagonal on the whole grid is fed data
-    that fit together across the borders, and nothing rings.
+    The grid is larger than the detector, and saturated pixels are not measured. Unmeasured pixels
+    get the prediction of the Richardson-Lucy image, which is fitted to the others alone. The solver
+    is diagonal on the whole periodic grid: without the prediction the borders would ring.
 
     Args:
         readings: Data (space).
         kernel: Point spread function (space).
         grid: From `grid_of`.
         camera: Gain, offset and read noise.
-        background: Light that is no part of the image, in readings.
+        background: Stray light and autofluorescence, in readings.
         saturation: Reading from which on pixels are not measured.
         least_variance: Smallest noise variance of a pixel.
         iterations: Iterations of Richardson-Lucy.
@@ -162,7 +161,7 @@ def check_readings(stack: NDArray[np.float32], offset: float, name: str) -> None
 
 
 def _fitting(kernel: NDArray[np.float64], shape: Sequence[int], device: torch.device) -> Tensor:
-    """The kernel cropped to a grid, which leaves out the outermost of its light."""
+    """The kernel cropped to a grid and normalised."""
     box = []
     for k, n in zip(kernel.shape, shape, strict=True):
         half = min(k // 2, (n - 1) // 2)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tiltkit.hookspecs import PriorEntry
     from tiltkit.protocols import Prior
 
-__all__ = ["Microscopy", "Nonnegative", "microscopy", "of_volumes"]
+__all__ = ["Microscopy", "Nonnegative", "microscopy", "volume_prior"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +67,16 @@ class Nonnegative(PriorWrapper):
 
 
 def microscopy(options: NetworkOptions, entry: PriorEntry) -> Microscopy:
-    """Both networks, each checked against its digest."""
+    """The prior of images and of stacks, each network checked against its digest."""
     images, stacks = (cast("Prior", network_prior(options, one)) for one in (entry, VOLUMES))
     return Microscopy(images, stacks)
 
 
-def of_volumes(prior: Prior, planes: Sequence[str]) -> Prior:
-    """Any prior as one for volumes: by stacks of planes if it has them, else plane by plane.
+def volume_prior(prior: Prior, planes: Sequence[str]) -> Prior:
+    """A prior as one for volumes: by stacks of planes if it has them, else plane by plane.
 
     Args:
-        prior: With one channel, or with planes for channels.
+        prior: Prior with one channel, or with neighbouring planes as channels.
         planes: Directions of planes for a prior with one channel: ``xy``, ``xz``, ``yz``.
     """
     stacks = getattr(prior, "stacks", prior)

@@ -18,7 +18,7 @@ from tiltkit_deblur.likelihood import likelihood_of
 from tiltkit_deblur.options import DeblurOptions
 from tiltkit_deblur.photometry import BRIGHTEST, Photometry
 from tiltkit_deblur.prepare import Grid, Prepared, check_readings, grid_of, prepare
-from tiltkit_deblur.prior import Nonnegative, of_volumes
+from tiltkit_deblur.prior import Nonnegative, volume_prior
 from tiltkit_deblur.psf import half_support
 from tiltkit_deblur.tiles import Rolled, Tile, cover
 from tiltkit_deblur.unusable_images import find_unusable
@@ -191,7 +191,7 @@ class DeblurScan:
         ]
         if self.deep:
             xy_alone = self.options.planes == "xy"
-            prior = of_volumes(prior, ("xy",) if xy_alone else ("xy", "xz", "yz"))
+            prior = volume_prior(prior, ("xy",) if xy_alone else ("xy", "xz", "yz"))
         if self.options.nonnegative:
             prior = cast("Prior", Nonnegative(prior))
         start = tuple(s.start % n for s, n in zip(tile.extent, grid.shape, strict=True))
