@@ -116,7 +116,7 @@ class TrainingDistance(Mixture):
         return images.amax(1)
 
 
-def test_samples_unlike_the_training_images_are_told_and_a_reason_for_care():
+def test_samples_far_from_the_training_images_raise_a_warning():
     problem = known().problem
     samples = torch.full((8, PIXELS), 1.5, dtype=torch.float64)
     assert training_distance_report(problem.prior, samples) == {}, (

@@ -141,7 +141,7 @@ def test_a_network_that_cannot_denoise_is_refused_when_it_is_made(factory, name,
         module_prior(ModuleOptions(factory=f"lab_networks:{name}"), ENTRY)
 
 
-def test_the_gradient_of_a_score_is_there_for_who_asks(factory):
+def test_scores_are_differentiable(factory):
     prior = module_prior(ModuleOptions(factory=factory, arguments={"output": "denoised"}), ENTRY)
     x = images().requires_grad_()
     prior.score(x, 0.5).sum().backward()
@@ -208,7 +208,7 @@ def test_a_deepinv_network_without_weights_is_refused_and_downloads_nothing():
     assert "prior convert" in error.value.hint
 
 
-def test_deepinv_denoisers_without_weights_lessen_noise_as_much_as_they_are_told():
+def test_deepinv_denoisers_without_weights_remove_noise_of_the_given_level():
     pytest.importorskip("deepinv")
     prior = deepinv_prior(DeepinvOptions(denoiser="TVDenoiser"), ENTRY)
     clean = torch.zeros(1, 1, 32, 32)
@@ -219,7 +219,7 @@ def test_deepinv_denoisers_without_weights_lessen_noise_as_much_as_they_are_told
     assert "guess" not in prior.value_range
 
 
-def test_a_denoiser_that_is_not_told_the_noise_says_so():
+def test_a_noise_blind_denoiser_has_a_note():
     pytest.importorskip("deepinv")
     prior = deepinv_prior(
         DeepinvOptions(denoiser="MedianFilter", arguments={"kernel_size": 3}), ENTRY

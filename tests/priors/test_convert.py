@@ -62,7 +62,7 @@ def test_shared_prefixes_go_and_others_stay(tmp_path):
     assert load_file(tmp_path / "new.safetensors").keys() == {"module.a", "b"}
 
 
-def test_the_new_file_tells_where_it_comes_from(tmp_path):
+def test_the_new_file_names_its_source(tmp_path):
     torch.save(net().state_dict() | {"step": 7}, tmp_path / "old.ckpt")
     new = tmp_path / "new.safetensors"
     done = convert(tmp_path / "old.ckpt", new, notes={"licence": "MIT"})

@@ -35,7 +35,7 @@ def test_a_number_of_channels_other_than_two() -> None:
     assert small_net(channels=1)(images(1, 1, 16, 24), 0.1).shape == (1, 1, 16, 24)
 
 
-def test_images_of_a_batch_do_not_see_each_other() -> None:
+def test_images_of_a_batch_do_not_depend_on_each_other() -> None:
     net, x = small_net(), images(3, 2, 20, 28)
     sigma = torch.tensor([0.02, 0.3, 4.0])
     together = net(x, sigma)

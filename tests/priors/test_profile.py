@@ -47,7 +47,7 @@ def profile(net: ScoreUNet) -> Profile:
     return profile_of([[describe(net, blobs(24, seed), seed)] for seed in range(8)])
 
 
-def test_unseen_images_of_the_same_kind_are_within_the_limit(
+def test_held_out_images_of_the_same_kind_are_within_the_limit(
     net: ScoreUNet, profile: Profile
 ) -> None:
     distances = profile.training_distance(net, blobs(60, seed=100))
@@ -60,7 +60,9 @@ def test_images_of_another_kind_are_beyond_it(net: ScoreUNet, profile: Profile) 
     assert profile.training_distance(net, 3 * blobs(8, seed=100)).median() > 1, "of another scale"
 
 
-def test_more_air_and_a_little_noise_leave_an_image_alike(net: ScoreUNet, profile: Profile) -> None:
+def test_air_and_a_little_noise_hardly_change_the_distance(
+    net: ScoreUNet, profile: Profile
+) -> None:
     images = blobs(20, seed=100)
     wide = torch.nn.functional.pad(images, (32, 32, 32, 32))
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
@@ -71,7 +73,7 @@ def test_more_air_and_a_little_noise_leave_an_image_alike(net: ScoreUNet, profil
     ).abs() < 0.3
 
 
-def test_the_same_image_is_always_as_unlike(net: ScoreUNet, profile: Profile) -> None:
+def test_the_same_image_has_always_the_same_distance(net: ScoreUNet, profile: Profile) -> None:
     state = torch.random.get_rng_state()
     images = blobs(3, seed=100)
     assert torch.equal(
@@ -109,7 +111,7 @@ def test_a_file_with_half_a_profile_is_refused(net: ScoreUNet, tmp_path: Path) -
         load_profile(path)
 
 
-def test_a_prior_tells_what_its_file_knows(
+def test_a_prior_has_the_profile_of_its_file(
     net: ScoreUNet, profile: Profile, tmp_path: Path
 ) -> None:
     path = tmp_path / "prior.safetensors"
@@ -123,7 +125,7 @@ def test_a_prior_tells_what_its_file_knows(
     assert not isinstance(gaussian, TrainingDistance)
 
 
-def test_a_volume_is_as_unlike_as_its_middle_plane(
+def test_a_volume_has_the_distance_of_its_middle_plane(
     net: ScoreUNet, profile: Profile, tmp_path: Path
 ) -> None:
     path = tmp_path / "prior.safetensors"

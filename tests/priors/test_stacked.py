@@ -21,7 +21,7 @@ def prior(channels: int, denoise: object) -> DenoiserPrior:
     return DenoiserPrior(denoise, channels, (0.01, 5.0), "")  # type: ignore[arg-type]
 
 
-def test_planes_that_know_nothing_of_each_other_are_denoised_one_by_one() -> None:
+def test_independent_planes_are_denoised_one_by_one() -> None:
     def shrink(x: torch.Tensor, sigma: float) -> torch.Tensor:
         return x.tanh() / (1 + sigma)
 
@@ -31,7 +31,7 @@ def test_planes_that_know_nothing_of_each_other_are_denoised_one_by_one() -> Non
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 8])
-def test_a_plane_is_seen_with_its_neighbours_and_mirrored_ones_beyond_the_ends(depth: int) -> None:
+def test_a_plane_has_its_neighbours_and_mirrored_ones_beyond_the_ends(depth: int) -> None:
     def average(x: torch.Tensor, _: float) -> torch.Tensor:
         return x.mean(1, keepdim=True).expand_as(x)
 

@@ -22,7 +22,7 @@ def images(*shape):
 
 @pytest.mark.parametrize("size", [(40, 33), (65, 200), (32, 32), (97, 20)])
 @pytest.mark.parametrize("overlap", [0, 5, 16])
-def test_a_denoiser_of_single_pixels_does_not_see_the_tiles(size, overlap):
+def test_tiles_do_not_change_a_denoiser_of_single_pixels(size, overlap):
     x = images(2, 1, *size)
     seen = []
 
@@ -35,7 +35,7 @@ def test_a_denoiser_of_single_pixels_does_not_see_the_tiles(size, overlap):
     assert all(max(shape[-2:]) <= 32 for shape in seen)
 
 
-def test_a_denoiser_that_sees_less_than_half_the_overlap_is_nearly_unchanged():
+def test_tiles_hardly_change_a_denoiser_with_a_field_of_less_than_half_the_overlap():
     kernel = torch.ones(1, 1, 7, 7) / 49
 
     def blur(x, _sigma):

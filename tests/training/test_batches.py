@@ -80,7 +80,7 @@ def test_noisy_images_give_independent_pairs_of_the_noise_asked_for() -> None:
     assert abs(np.corrcoef(noisy.ravel(), target.ravel())[0, 1]) < 0.006
 
 
-def test_a_noisy_image_teaches_what_a_clean_one_does() -> None:
+def test_the_loss_of_noisy_images_has_the_minimum_of_clean_ones() -> None:
     """The loss of noisy pairs has its minimum at the best denoiser of clean images."""
     rng = np.random.default_rng(1)
     clean = (0.4 * rng.standard_normal((1, 1, 700, 700))).astype(np.float32)
@@ -97,7 +97,7 @@ def test_a_noisy_image_teaches_what_a_clean_one_does() -> None:
     assert factors[int(np.argmin(losses))] == pytest.approx(best, abs=0.01)
 
 
-def test_the_loss_of_a_network_that_knows_nothing_is_one_at_every_level() -> None:
+def test_the_loss_of_an_untrained_network_is_one_at_every_level() -> None:
     """EDM's weighting: the preconditioned network starts with a loss of about one everywhere."""
     g = torch.Generator().manual_seed(0)
     data = 0.3

@@ -130,7 +130,7 @@ def test_noisy_images_alone_train_a_prior_above_their_noise(folder: Path, recipe
     assert any("noisy images" in caution for caution in outcome.cautions())
 
 
-def test_what_is_written_says_what_it_is(folder: Path, recipe: Recipe) -> None:
+def test_weights_card_and_page_have_the_facts_of_the_training(folder: Path, recipe: Recipe) -> None:
     made = recipe(folder, data={"title": "heads & tails", "licence": "CC0-1.0"})
     done = finish(made)
     net, notes = load_network(done.weights, done.outcome.sha256)

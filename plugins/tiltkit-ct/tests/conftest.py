@@ -74,7 +74,7 @@ def simulate(
     beam = photons * (1 + 0.2 * np.cos(np.linspace(-2, 2, columns)))
     beam = beam * rng.normal(1, 0.05, (rows, columns))
 
-    def seen(expected: Array) -> Array:
+    def recorded(expected: Array) -> Array:
         noise = read_noise * rng.normal(size=expected.shape)
         return gain * rng.poisson(expected) + dark + noise
 
@@ -82,9 +82,9 @@ def simulate(
     return Simulated(
         truth=truth,
         angles=angles,
-        counts=seen(beam * np.exp(-truth)[:, None]),
-        flats=seen(flats),
-        darks=seen(np.zeros((n_flats, rows, columns))),
+        counts=recorded(beam * np.exp(-truth)[:, None]),
+        flats=recorded(flats),
+        darks=recorded(np.zeros((n_flats, rows, columns))),
         photons=beam,
     )
 

@@ -149,7 +149,7 @@ def test_binning_and_columns_move_the_axis_as_they_move_pixels(
         (np.radians(np.arange(-75, 76, 2.0)), 300, "wider than the detector"),
     ],
 )
-def test_projections_that_do_not_tell_are_refused_with_advice(
+def test_projections_that_do_not_determine_the_axis_are_refused(
     project: Project, angles: Any, radius: float, reason: str
 ) -> None:
     sinogram = project(angles, 200, 99.5, radius)
@@ -158,7 +158,7 @@ def test_projections_that_do_not_tell_are_refused_with_advice(
     assert "--axis" in caught.value.hint
 
 
-def test_the_column_of_the_file_counts_only_where_projections_do_not_tell(
+def test_the_column_of_the_file_counts_only_where_projections_do_not_determine_it(
     project: Project,
 ) -> None:
     for last, expected in ((50, 80.0), (90, 92.3)):

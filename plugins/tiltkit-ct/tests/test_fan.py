@@ -51,13 +51,13 @@ def test_a_point_projects_onto_its_geometric_place(
     x, y = 0.5 * (j - (shape[1] - 1) / 2), 0.5 * (i - (shape[0] - 1) / 2)
     # Source and detector in the plane, and where the ray through the point meets the detector.
     middle = 59.5 if axis is None else axis
-    for angle, seen in zip(angles.tolist(), centre.tolist(), strict=True):
+    for angle, projected in zip(angles.tolist(), centre.tolist(), strict=True):
         source = torch.tensor([20 * math.sin(angle), -20 * math.cos(angle)])
         along = torch.tensor([-math.sin(angle), math.cos(angle)])
         column = torch.tensor([math.cos(angle), math.sin(angle)])
         ray = torch.tensor([x, y]) - source
         hit = source + ray * 35 / (ray @ along)
-        assert abs(seen - middle - float(hit @ column) / 0.5) < 0.1
+        assert abs(projected - middle - float(hit @ column) / 0.5) < 0.1
 
 
 def test_a_disc_has_the_line_integrals_of_its_chords() -> None:

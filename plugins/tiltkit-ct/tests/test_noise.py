@@ -66,7 +66,7 @@ def test_flats_of_different_times_are_not_compared(simulate: Callable[..., Any])
 
 @pytest.mark.parametrize("flats", [np.ones((1, 3, 40)), np.full((4, 3, 40), 7.0),
                                    np.full((4, 3, 40), np.nan)])  # fmt: skip
-def test_flats_that_do_not_differ_tell_no_gain(flats: Any) -> None:
+def test_flats_that_do_not_differ_give_no_gain(flats: Any) -> None:
     assert gain_from_flats(flats.astype(np.float32), DARK, np.zeros(len(flats)), 0.0) is None
 
 

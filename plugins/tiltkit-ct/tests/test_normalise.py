@@ -129,7 +129,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("case", BAD)
 @pytest.mark.filterwarnings("error")
-def test_bands_that_say_nothing_are_refused_with_advice(case: str) -> None:
+def test_bands_without_information_are_refused(case: str) -> None:
     changes, message = BAD[case]
     with pytest.raises(InputError, match=message) as caught:
         correct(band(**changes), "row 3 of scan.h5")

@@ -27,11 +27,12 @@ def test_fringes_of_propagation_are_undone() -> None:
     length = 5.0
     contact = np.pad(contact, 40, mode="edge")
     contact = gaussian_filter(contact, 2)
-    seen = contact - length**2 * laplace(contact)
+    propagated = contact - length**2 * laplace(contact)
     inner = (slice(None), slice(40, 120), slice(40, 140))
-    found = paganin(seen[None].astype(np.float32), np.ones((1, *seen.shape), np.float32), length)[0]
+    ones = np.ones((1, *propagated.shape), np.float32)
+    found = paganin(propagated[None].astype(np.float32), ones, length)[0]
     error = np.abs(found[inner] - contact[None][inner]).max()
-    assert error < 0.03 * np.abs(seen[None][inner] - contact[None][inner]).max()
+    assert error < 0.03 * np.abs(propagated[None][inner] - contact[None][inner]).max()
 
 
 def test_the_variance_is_that_of_filtered_noise() -> None:

@@ -25,8 +25,8 @@ def row(path: Path, index: int = 1, **settings: Any) -> Sinogram:
 
 
 def chi2(found: Sinogram, truth: Any) -> float:
-    seen = np.isfinite(found.variance)
-    return float(((found.line_integrals - truth)[seen] ** 2 / found.variance[seen]).mean())
+    finite = np.isfinite(found.variance)
+    return float(((found.line_integrals - truth)[finite] ** 2 / found.variance[finite]).mean())
 
 
 @pytest.mark.parametrize("photons", [300, 5000, 100000])
@@ -72,10 +72,10 @@ def test_an_edge_of_few_photons_is_neither_blurred_nor_masked_by_chance(
         exchange__theta=180 / 1000 * np.arange(1000),
     )
     found = row(path, 0, gain=1.0)
-    seen = np.isfinite(found.variance)
+    finite = np.isfinite(found.variance)
     for column in range(edge - 5, edge + 5):
         inside = column >= edge
-        kept = seen[:, column]
+        kept = finite[:, column]
         assert 1 - kept.mean() == pytest.approx(share if inside else 0, abs=0.02)
         if kept.mean() > 0.5:
             lines, weights = found.line_integrals[kept, column], 1 / found.variance[kept, column]
@@ -91,7 +91,7 @@ def test_reading_noise_is_part_of_the_variance(simulate: Make, exchange: Make) -
     assert chi2(row(exchange(scan), 8), scan.truth) == pytest.approx(1, abs=0.08)
 
 
-def test_noise_that_no_counter_makes_can_be_told(simulate: Make, exchange: Make) -> None:
+def test_noise_beyond_counting_is_an_option(simulate: Make, exchange: Make) -> None:
     """As of a beam that flickers by 5 % from projection to projection, without a correction."""
     scan = simulate()
     scan.counts[:] *= np.exp(0.05 * np.random.default_rng(1).normal(size=(90, 1, 1)))
@@ -107,9 +107,7 @@ def test_few_flats_are_part_of_the_variance(simulate: Make, exchange: Make) -> N
     assert chi2(found, scan.truth) == pytest.approx(1, abs=0.1)
 
 
-def test_without_flats_to_compare_the_projections_tell_the_gain(
-    simulate: Make, exchange: Make
-) -> None:
+def test_without_flats_the_gain_comes_from_the_projections(simulate: Make, exchange: Make) -> None:
     scan = simulate(n_flats=1, n=180)
     found = row(exchange(scan))
     assert found.facts["gain_from"] == "projections"
@@ -323,7 +321,7 @@ def test_one_projection_can_be_prepared(simulate: Make, exchange: Make) -> None:
     np.testing.assert_allclose(found.line_integrals[0], scan.truth[10], atol=0.3)
 
 
-def test_no_noise_at_all_asks_for_the_gain(exchange: Make, simulate: Make) -> None:
+def test_data_without_noise_need_the_gain(exchange: Make, simulate: Make) -> None:
     scan = simulate()
     path = exchange(scan, exchange__data=np.full((90, 3, 128), 500.0),
                     exchange__data_white=np.full((4, 3, 128), 1000.0))  # fmt: skip
@@ -342,5 +340,5 @@ def test_real_air_is_as_noisy_as_the_variance_says(shared: Path) -> None:
             # Differences of projections: the beam drifts, and flats have their own noise.
             change = np.diff(found.line_integrals[:, air], axis=0)
             change -= np.median(change, axis=1, keepdims=True)
-            seen = float(np.median(change**2)) / 0.4549 / 2
-            assert seen == pytest.approx(float(np.median(found.variance[:, air])), rel=0.2)
+            measured = float(np.median(change**2)) / 0.4549 / 2
+            assert measured == pytest.approx(float(np.median(found.variance[:, air])), rel=0.2)

@@ -68,9 +68,9 @@ def test_a_disc_has_its_value_inside_and_zero_outside(scan: str, window: str, n:
     inside = image[0][radii(n) < 0.8 * RADIUS] / VALUE
     assert abs(inside.mean() - 1) < 0.01
     assert inside.std() < 0.03
-    seen = radii(n, 0, 0) < field_of_view(operator)
+    within = radii(n, 0, 0) < field_of_view(operator)
     around = (radii(n) > 1.2 * RADIUS) & (radii(n) < 1.4 * RADIUS)
-    assert abs((image[0][around & seen] / VALUE).mean()) < 0.02
+    assert abs((image[0][around & within] / VALUE).mean()) < 0.02
 
 
 def test_a_missing_wedge_leaves_what_was_measured_at_its_value() -> None:

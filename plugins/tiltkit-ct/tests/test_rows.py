@@ -21,7 +21,7 @@ from tiltkit.recon.selection import choose_slices
 Make = Callable[..., Any]
 
 
-def seen(path: Path, **settings: Any) -> dict[int, str]:
+def unusable(path: Path, **settings: Any) -> dict[int, str]:
     options = PrepareOptions(**settings)
     with DataExchange.open(path) as scan:
         return unusable_rows(select(scan, options), options)
@@ -29,7 +29,7 @@ def seen(path: Path, **settings: Any) -> dict[int, str]:
 
 @pytest.mark.parametrize("what", ["no beam", "no counts"])
 @pytest.mark.parametrize("seed", range(4))
-def test_rows_that_see_nothing_are_known_whatever_their_noise(
+def test_rows_without_light_are_found_whatever_their_noise(
     simulate: Make, exchange: Make, what: str, seed: int
 ) -> None:
     scan, rng = simulate(rows=12), np.random.default_rng(seed)
@@ -37,12 +37,12 @@ def test_rows_that_see_nothing_are_known_whatever_their_noise(
         for row in (0, 1, 9):
             frames[:, row] = 100 + 3 * rng.normal(size=frames[:, row].shape)
     path = exchange(scan)
-    found = seen(path)
+    found = unusable(path)
     assert list(found) == [0, 1, 9]
     assert "row 9" in found[9]
     assert "no brighter than" in found[9]
-    assert not seen(path, rows="2:9")
-    assert list(seen(path, rows="0:8", binning=2)) == [0]
+    assert not unusable(path, rows="2:9")
+    assert list(unusable(path, rows="0:8", binning=2)) == [0]
     options = PrepareOptions()
     with DataExchange.open(path) as opened, pytest.raises(InputError):
         prepare(select(opened, options), 9, options)
@@ -50,7 +50,7 @@ def test_rows_that_see_nothing_are_known_whatever_their_noise(
 
 def test_rows_of_little_light_are_kept(simulate: Make, exchange: Make) -> None:
     path = exchange(simulate(photons=3, gain=1.0, rows=4, fluctuation=0, thickness=0.5))
-    assert not seen(path)
+    assert not unusable(path)
 
 
 def test_a_beam_smaller_than_the_detector_is_enough(

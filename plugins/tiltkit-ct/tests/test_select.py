@@ -23,10 +23,10 @@ class Spy:
 
     def __init__(self, frames: NDArray[np.float32]) -> None:
         self.frames = frames
-        self.seen = np.zeros(frames.shape, bool)
+        self.read = np.zeros(frames.shape, bool)
 
     def __call__(self, which: Any, rows: slice, columns: slice) -> NDArray[np.float32]:
-        self.seen[which, rows, columns] = True
+        self.read[which, rows, columns] = True
         return self.frames[which, rows, columns]
 
 
@@ -51,9 +51,9 @@ def test_ranges_read_only_what_they_leave() -> None:
     assert (part.n_rows, part.n_columns, len(part.angles)) == (4, 8, 5)
     band = part.read(1, 3)
     np.testing.assert_array_equal(band.counts, FRAMES[10:30:4, 3:5, 3:11])
-    wanted = np.zeros_like(spy.seen)
+    wanted = np.zeros_like(spy.read)
     wanted[10:30:4, 3:5, 3:11] = True
-    np.testing.assert_array_equal(spy.seen, wanted)
+    np.testing.assert_array_equal(spy.read, wanted)
 
 
 def test_binning_averages_pixels_both_ways() -> None:

@@ -91,8 +91,8 @@ def test_the_counts_themselves_have_the_line_integrals_as_their_approximation(fi
     assert isinstance(poisson, TransmissionPoissonLikelihood)
     near = poisson.approximation()
     weights = near.operator.weights  # type: ignore[attr-defined]
-    lines, seen = (near.y / weights)[0].numpy(), np.isfinite(sinogram.variance)
-    error = (lines - sinogram.line_integrals)[seen] / np.sqrt(sinogram.variance[seen])
+    lines, finite = (near.y / weights)[0].numpy(), np.isfinite(sinogram.variance)
+    error = (lines - sinogram.line_integrals)[finite] / np.sqrt(sinogram.variance[finite])
     assert scale > 0
     assert np.sqrt(np.mean(error**2)) < 0.02
 

@@ -217,7 +217,7 @@ def test_diffraction_is_as_wide_as_an_airy_disc() -> None:
 
 
 @pytest.mark.parametrize("depth", [1.0, 5.0])
-def test_a_point_deep_in_water_is_seen_at_its_best_focus(depth: float) -> None:
+def test_a_point_deep_in_water_has_its_best_focus_in_the_middle_plane(depth: float) -> None:
     pytest.importorskip("psfmodels")
 
     def kernel(planes: int) -> np.ndarray:

@@ -232,17 +232,17 @@ def test_readings_in_the_upper_bits_are_saturated_at_their_end(bits: int, top: i
 
 
 @pytest.mark.parametrize(("planes", "images"), [(1, 50), (5, 10), (50, 1)])
-def test_of_large_files_a_part_is_looked_at_before_a_run(
+def test_a_part_of_large_files_is_checked_before_a_run(
     planes: int, images: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tiltkit_deblur.unusable_images._MOST", 10 * 64)
     monkeypatch.setattr("tiltkit_deblur.unusable_images._PIECE", 64)
     stack = np.random.default_rng(0).random((planes * images, 8, 8))
     stack[0] = stack[-1] = np.nan
-    seen = []
+    visited: list[int] = []
 
     def read(time: int, channel: int, window: Any) -> Any:
-        seen.extend(range(*window[0].indices(len(stack))))
+        visited.extend(range(*window[0].indices(len(stack))))
         return stack[window]
 
     volume = Volume(
@@ -254,6 +254,6 @@ def test_of_large_files_a_part_is_looked_at_before_a_run(
     else:
         with pytest.raises(InputError, match="128 values are NaN"):
             find_unusable(volume, 0, parts)
-    assert seen[0] == 0
-    assert seen[-1] == len(stack) - 1
-    assert len(seen) <= 11
+    assert visited[0] == 0
+    assert visited[-1] == len(stack) - 1
+    assert len(visited) <= 11

@@ -105,8 +105,8 @@ def cell(rng: Generator, grid: Array, step: float) -> Array:
 def threads(rng: Generator, step: float) -> Array:
     """Smoothly bent curves a few pixels wide."""
     count, steps = int(rng.integers(5, 40)), 2 * SIDE
-    bend = gaussian_filter(rng.standard_normal((2, count, steps)), (0, 0, 30))
-    angle, rise = (bend * rng.uniform(0.02, 0.3)).cumsum(2) + rng.uniform(-3, 3, (2, count, 1))
+    curve = gaussian_filter(rng.standard_normal((2, count, steps)), (0, 0, 30))
+    angle, rise = (curve * rng.uniform(0.02, 0.3)).cumsum(2) + rng.uniform(-3, 3, (2, count, 1))
     level = np.cos(rise)
     along = np.stack([np.sin(rise) / step, level * np.sin(angle), level * np.cos(angle)])
     start = rng.uniform(0, 1, (3, count, 1)) * np.array([DEPTH, SIDE, SIDE]).reshape(3, 1, 1)
@@ -143,11 +143,11 @@ def bent(image: Array, rng: Generator) -> Array:
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32)
     noise = gaussian_filter(rng.standard_normal((3, SIDE, SIDE)), (0, 12, 12), mode="wrap")
     dy, dx, shade = noise / noise.std(axis=(1, 2), keepdims=True)
-    bend, zoom, fade = rng.uniform(0, 1.5), rng.normal(0, 0.01), rng.uniform(0, 0.3)
+    curve, zoom, fade = rng.uniform(0, 1.5), rng.normal(0, 0.01), rng.uniform(0, 0.3)
     planes = []
     for z in range(-(PLANES // 2), PLANES // 2 + 1):
-        at_y = row + y + z * (bend * dy + zoom * (y - SIDE / 2))
-        at_x = column + x + z * (bend * dx + zoom * (x - SIDE / 2))
+        at_y = row + y + z * (curve * dy + zoom * (y - SIDE / 2))
+        at_x = column + x + z * (curve * dx + zoom * (x - SIDE / 2))
         order = 1 if z else 0  # the middle plane keeps its pixels
         plane = map_coordinates(image, [at_y, at_x], order=order, mode="nearest")
         planes.append(plane * np.exp(fade * z * shade))

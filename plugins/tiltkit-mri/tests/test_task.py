@@ -111,7 +111,7 @@ def test_the_unit_of_k_space_comes_back_in_the_posterior(
 
 
 @pytest.mark.parametrize("factor", [1e-7, 1e4])
-def test_the_prior_sees_the_same_problem_in_any_unit(
+def test_the_problem_in_prior_units_is_the_same_in_any_unit(
     factor: float, scan: Any, sampling: Any, write: Write
 ) -> None:
     mask = sampling(56, 2, 12)
@@ -189,7 +189,7 @@ def test_the_layout_has_positions_in_mm_and_what_the_file_said(
     assert layout.metadata == {"acquisition": "AXT2", "ismrmrd_header": xml}
 
 
-def test_describe_tells_what_was_found(undersampled: Path) -> None:
+def test_describe_has_the_estimated_values(undersampled: Path) -> None:
     with opened(undersampled) as scan:
         found = scan.describe()
     assert found["layout"] == "fastMRI"
@@ -258,7 +258,7 @@ def test_a_reader_of_another_plugin_serves_the_task(
         assert scan.describe()["layout"] == "other"
 
 
-def test_a_file_that_no_reader_knows_is_explained(write: Write) -> None:
+def test_a_file_without_a_reader_has_an_error_with_advice(write: Write) -> None:
     with pytest.raises(InputError, match="holds no k-space: its datasets are images"):
         opened(write(images=np.zeros(3))).__enter__()
 

@@ -34,7 +34,7 @@ class Head:
             folder of packages.
         member: path (or its beginning) inside the package.
         load: reads the unpacked member as (right, anterior, superior or slice).
-        licence: of the package; see the model card for what each package says about its data.
+        licence: Licence of the package; the model card quotes the terms of its data.
         kind: "volume" (may be cut obliquely) or "stack" (thick slices, cut as they are).
         weight: how often it is drawn in training, 0 for heads that are held out.
     """
