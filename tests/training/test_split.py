@@ -15,7 +15,7 @@ from tiltkit.training.split import split
 from tiltkit.training.subjects import find_subjects
 
 from .conftest import Recipe, volume
-from .test_readers import write_dicom
+from .test_images import write_dicom
 
 
 def touch(*paths: Path) -> None:

@@ -16,11 +16,12 @@ import tifffile
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from tests.training.conftest import volume
 from tiltkit.errors import InputError, TiltkitError
 from tiltkit.io import images as readers
 from tiltkit.training.images import load_subjects
 from tiltkit.training.recipe import DataOptions
+
+from .conftest import volume
 
 
 def options(path: Path, **changes: object) -> DataOptions:
