@@ -13,7 +13,7 @@ import pytest
 
 import tiltkit
 from tiltkit.errors import PluginError, UsageError
-from tiltkit.plugins import Plugin, Plugins, load_plugins
+from tiltkit.plugins import Plugin, Plugins, hooks, load_plugins
 from tiltkit.plugins.targets import missing_packages
 
 Install = Callable[..., str]
@@ -320,3 +320,24 @@ def _root() -> Path:
 
 def _with_imports(code: str) -> str:
     return f"from tiltkit.hookspecs import Entry, hookimpl\n{code}"
+
+
+@pytest.mark.parametrize(
+    ("requirement", "met"),
+    [
+        ("tiltkit>=0.1,<0.2", True),
+        ("tiltkit<0.2,>=0.1.0", True),
+        ("tiltkit >=0.1, <0.2", True),
+        ("tiltkit>=0.2,<0.3", False),
+        ("tiltkit>=0.1,<0.1", False),
+        ("tiltkit>=0.1,!=0.1.0", False),
+        ("tiltkit>=0.1,<0.2,!=0.1.0", False),
+        ("tiltkit>=0.1,<0.2; extra == 'x'", False),
+        ("tiltkit>=0.1.0,<=0.2", False),
+    ],
+)
+def test_only_plain_ranges_are_judged_without_the_packaging_library(
+    monkeypatch: pytest.MonkeyPatch, requirement: str, met: bool
+) -> None:
+    monkeypatch.setattr("tiltkit.__version__", "0.1.0")
+    assert hooks._is_met_range(requirement) is met

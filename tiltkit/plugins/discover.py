@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import importlib.metadata
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,6 +11,9 @@ from importlib.metadata import Distribution
 from tiltkit.plugins.plugin import GROUP, Plugin, canonical_name
 
 __all__ = ["discover"]
+
+# Name, version and requirements of a distribution.
+Metadata = tuple[str, str, tuple[str, ...]]
 
 
 def discover() -> list[Plugin]:
@@ -20,28 +24,31 @@ def discover() -> list[Plugin]:
     """
     found = [
         plugin
-        for distribution in _distributions()
-        for plugin in _plugins_in(distribution)
+        for distribution, metadata in _distributions()
+        for plugin in _plugins_in(distribution, metadata)
         if not plugin.builtin
     ]
     return sorted(found, key=lambda plugin: (plugin.name, plugin.distribution))
 
 
-def _distributions() -> Iterator[Distribution]:
+def _distributions() -> Iterator[tuple[Distribution, Metadata]]:
     """Distributions with plugins; of several versions of one, that which an import would use."""
     seen: set[str] = set()
     for distribution in importlib.metadata.distributions():
         if f"[{GROUP}]" not in _read_entry_points(distribution):
             continue
-        name = _read_metadata(distribution)[0]
+        metadata = _read_metadata(distribution)
+        name = metadata[0]
         # An editable installation and an old wheel of it, say, may both be on sys.path.
         if not name or canonical_name(name) not in seen:
             seen.add(canonical_name(name))
-            yield _first_on_path(name, distribution)
+            first = _first_on_path(name, distribution)
+            same = getattr(first, "_path", first) == getattr(distribution, "_path", distribution)
+            yield first, metadata if same else _read_metadata(first)
 
 
-def _plugins_in(distribution: Distribution) -> Iterator[Plugin]:
-    name, version, requires = _read_metadata(distribution)
+def _plugins_in(distribution: Distribution, metadata: Metadata) -> Iterator[Plugin]:
+    name, version, requires = metadata
     for entry, target in _entry_points(_read_entry_points(distribution)):
         plugin = Plugin(entry, name or "unknown", version, target, requires=requires)
         yield plugin if name else replace(
@@ -76,13 +83,19 @@ def _first_on_path(name: str, found: Distribution) -> Distribution:
         return found  # it has no name, or its folder has another one
 
 
-def _read_metadata(distribution: Distribution) -> tuple[str, str, tuple[str, ...]]:
+def _read_metadata(distribution: Distribution) -> Metadata:
     """Name, version and requirements; all empty where the metadata cannot be read.
 
     All exceptions are caught: they depend on the Python version and on the kind of damage.
     """
     try:
-        name, version = distribution.metadata["Name"], distribution.metadata["Version"]
-        return name or "", version or "", tuple(distribution.requires or ())
+        text = distribution.read_text("METADATA")
+        if text is None:  # of another kind of package than a wheel
+            name, version = distribution.metadata["Name"], distribution.metadata["Version"]
+            return name or "", version or "", tuple(distribution.requires or ())
+        # Without the description behind the headers, whose parsing takes most of the time.
+        headers = email.message_from_string(text.partition("\n\n")[0])
+        requires = headers.get_all("Requires-Dist") or ()
+        return headers["Name"] or "", headers["Version"] or "", tuple(map(str, requires))
     except Exception:
         return "", "", ()
