@@ -415,3 +415,23 @@ def test_records_with_unknown_fields_or_invalid_json_are_read(start: Start, outc
     found = [read_slice_diagnostics(writer.path, i)["warnings"] for i in range(3)]
     assert found[0] == (Caution("a", "b"),)
     assert [one.text for (one,) in found[1:]] == ["not JSON", '[{"value": 1}]']
+
+
+def test_a_resumed_file_keeps_the_texts_of_finished_slices_in_new_datasets(
+    tmp_path: Path, start: Callable[..., ResultWriter], outcome: Callable[..., Outcome]
+) -> None:
+    with start() as writer:
+        writer.write(0, outcome(0))
+    part = tmp_path / "out.h5.part"
+    with h5py.File(part) as file:
+        group = file["entry/diagnostics"]
+        before = {name: (h5py.h5o.get_info(group[name].id).addr, group[name][0]) for name in group}
+    with start(resume=True):
+        pass
+    with h5py.File(part) as file:
+        group = file["entry/diagnostics"]
+        texts = [name for name in group if h5py.check_string_dtype(group[name].dtype)]
+        assert texts
+        for name in group:
+            assert group[name][0] == before[name][1] or name not in texts
+        assert all(h5py.h5o.get_info(group[n].id).addr != before[n][0] for n in texts)

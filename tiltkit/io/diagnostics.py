@@ -16,7 +16,7 @@ from tiltkit.problem import Note
 
 __all__ = [
     "RECORDS", "early_allocation", "finish_ladder", "members", "plain_value", "read_diagnostics",
-    "read_records", "write_diagnostics",
+    "read_records", "renew_texts", "write_diagnostics",
 ]  # fmt: skip
 
 COMPLETE = "complete"
@@ -87,6 +87,28 @@ def read_records(name: str, stored: Any) -> tuple[Any, ...]:
         return tuple(record(**{k: item[k] for k in known & item.keys()}) for item in items)
     except (AttributeError, TypeError, ValueError):
         return (record(LEGACY, str(stored)),)
+
+
+def renew_texts(entry: h5py.Group) -> None:
+    """Write the texts of finished slices into new datasets.
+
+    A process that was killed may leave references to texts that never reached the disk. HDF5
+    fails where such a text is replaced ("bad heap index"), but not where its dataset is removed.
+
+    Args:
+        entry: The NXentry of an unfinished result file, open for writing.
+    """
+    group = entry["diagnostics"]
+    finished = np.flatnonzero(group[COMPLETE][:]).tolist()
+    for name, dataset in list(members(group)):
+        if h5py.check_string_dtype(dataset.dtype) is None:
+            continue
+        texts, shape = {index: dataset[index] for index in finished}, dataset.shape
+        attributes = dict(dataset.attrs)
+        del group[name]
+        group.create_dataset(name, shape, dtype=_TEXT).attrs.update(attributes)
+        for index, text in texts.items():
+            group[name][index] = text
 
 
 def members(group: h5py.Group) -> Iterator[tuple[str, Any]]:

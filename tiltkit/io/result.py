@@ -14,7 +14,7 @@ import numpy as np
 
 from tiltkit.errors import TiltkitError
 from tiltkit.io.atomic import check_output, checkpoints_of, part_path, publish
-from tiltkit.io.diagnostics import COMPLETE, finish_ladder, write_diagnostics
+from tiltkit.io.diagnostics import COMPLETE, finish_ladder, renew_texts, write_diagnostics
 from tiltkit.io.disk import explained, need_room, quiet
 from tiltkit.io.nexus import add_phase, build, image_bytes
 from tiltkit.io.part import Held, check_free, make_part, only_opener, take_up, was_never_made
@@ -101,6 +101,7 @@ class ResultWriter:
             if resume and _holds_slices(part_path(path)):
                 check_same_run(part_path(path), layout.shape, recipe, provenance)
                 file, held = take_up(path)
+                renew_texts(file["entry"])
             else:
 
                 def fill(file: h5py.File) -> None:
