@@ -37,14 +37,12 @@ def _distributions() -> Iterator[tuple[Distribution, Metadata]]:
     for distribution in importlib.metadata.distributions():
         if f"[{GROUP}]" not in _read_entry_points(distribution):
             continue
-        metadata = _read_metadata(distribution)
-        name = metadata[0]
+        name = _read_metadata(distribution)[0]
         # An editable installation and an old wheel of it, say, may both be on sys.path.
         if not name or canonical_name(name) not in seen:
             seen.add(canonical_name(name))
             first = _first_on_path(name, distribution)
-            same = getattr(first, "_path", first) == getattr(distribution, "_path", distribution)
-            yield first, metadata if same else _read_metadata(first)
+            yield first, _read_metadata(first)
 
 
 def _plugins_in(distribution: Distribution, metadata: Metadata) -> Iterator[Plugin]:
