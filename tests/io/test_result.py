@@ -111,11 +111,11 @@ def test_ladders_of_different_lengths_are_kept_apart(start: Start, outcome: Make
 def test_a_diagnostic_that_one_slice_lacks_is_absent_there(start: Start, outcome: Make) -> None:
     with start() as writer:
         writer.write(0, outcome(diagnostics={"chi2": 1.0}))
-        writer.write(1, outcome(diagnostics={"fisher": 0.5, "verdict": "ok"}))
-        writer.write(2, outcome(diagnostics={"fisher": None}))
+        writer.write(1, outcome(diagnostics={"measured": 0.5, "verdict": "ok"}))
+        writer.write(2, outcome(diagnostics={"measured": None}))
         writer.finish()
     found = [dict(read_estimate(writer.path, index).diagnostics) for index in range(3)]
-    assert found == [{"chi2": 1.0}, {"fisher": 0.5, "verdict": "ok"}, {}]
+    assert found == [{"chi2": 1.0}, {"measured": 0.5, "verdict": "ok"}, {}]
 
 
 def test_an_unfinished_result_does_not_have_the_final_name(start: Start, outcome: Make) -> None:

@@ -8,15 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiltkit.posterior.verdict import BandCheck
 from tiltkit.posterior.warnings import (
     CODES,
     LEGACY,
     Caution,
     find_warnings,
     group_warnings,
-    verdict_text,
 )
 from tiltkit.report import words
+
+
+def band(spread: float = 1.0, offset: float = 0.0) -> BandCheck:
+    return BandCheck(0.1, 0.2, 800, spread, 0.02, offset, 0.01)
 
 
 def codes(**report: float) -> list[str]:
@@ -29,6 +33,9 @@ def codes(**report: float) -> list[str]:
         ({"chi2": 1.6, "chi2_expected": 1.0, "measured": 10_000}, "data_fit_narrow"),
         ({"chi2": 0.5, "chi2_expected": 1.0, "measured": 10_000}, "data_fit_wide"),
         ({"chi2": float("nan"), "chi2_expected": 1.0}, "data_fit_undefined"),
+        ({"bands": [band(spread=0.7)]}, "spread_narrow"),
+        ({"bands": [band(), band(spread=1.4)]}, "spread_wide"),
+        ({"bands": [band(offset=0.4)]}, "mean_off"),
         ({"residual_ratio_max": 1.5}, "residual_ratio_high"),
         ({"prior_distance": 1.2}, "far_from_training"),
         ({"independent_samples": 1.1}, "few_independent_samples"),
@@ -52,6 +59,7 @@ def test_a_bad_figure_raises_the_one_warning_of_its_kind(
     [
         {},
         {"chi2": 1.02, "chi2_expected": 1.0, "weight_power_min": 0.0},
+        {"bands": [band(spread=0.9, offset=0.05)]},
         {"residual_ratio_max": 1.3},
         {"prior_distance": 0.9},
         {"rhat": 1.08, "rhat_limit": 1.1},
@@ -63,21 +71,36 @@ def test_good_figures_raise_no_warning(report: dict[str, float]) -> None:
 
 
 def test_few_measured_values_may_scatter_by_chance() -> None:
-    assert codes(chi2=1.6, chi2_expected=1.0, measured=10) == []
-    assert codes(chi2=1.6, chi2_expected=1.0, measured=10_000) == ["data_fit_narrow"]
+    assert codes(chi2=1.6, chi2_expected=1.0, chi2_scatter=0.2) == []
+    assert codes(chi2=1.6, chi2_expected=1.0, chi2_scatter=0.01) == ["data_fit_narrow"]
+
+
+def test_a_small_misfit_is_no_reason_for_a_warning_however_many_values_show_it() -> None:
+    assert codes(chi2=1.05, chi2_expected=1.0, chi2_scatter=1e-4) == []
 
 
 def test_every_code_is_described() -> None:
     assert all(CODES.values())
 
 
+bands = st.builds(
+    BandCheck,
+    low=st.just(0.1),
+    high=st.just(0.2),
+    coordinates=st.just(100),
+    spread=st.floats(0.2, 2),
+    spread_error=st.floats(0.001, 0.2),
+    offset=st.floats(-0.1, 1),
+    offset_error=st.floats(0.001, 0.1),
+)
 figure = st.floats(0, 3, allow_nan=False) | st.just(float("nan"))
 diagnostics = st.fixed_dictionaries(
     {},
     optional={
         "chi2": figure,
         "chi2_expected": st.floats(0.5, 1.5),
-        "measured": st.sampled_from([10, 300, 1e6]),
+        "chi2_scatter": st.floats(0, 0.5),
+        "bands": st.lists(bands, min_size=1, max_size=4),
         "residual_ratio_max": figure,
         "prior_distance": figure,
         "independent_samples": st.floats(1, 16),
@@ -96,6 +119,8 @@ def test_the_page_marks_exactly_what_is_warned_about(
     report: dict[str, Any], agreement: dict[str, Any]
 ) -> None:
     report = report | agreement
+    if "bands" in report:
+        report |= {"spread_ratio_min": 1, "spread_ratio_max": 1, "mean_offset_max": 0}
     warnings = find_warnings(report)
     one = report | {"warnings": warnings}
     sections = (words.guaranteed(one, 16), words.measured(one, 16), words.unknown(one, 16))
@@ -104,7 +129,7 @@ def test_the_page_marks_exactly_what_is_warned_about(
 
 
 def test_a_fit_that_chance_explains_is_not_marked_on_the_page() -> None:
-    report = {"chi2": 1.25, "chi2_expected": 1.0, "measured": 300}
+    report = {"chi2": 1.25, "chi2_expected": 1.0, "chi2_scatter": 0.08}
     one = report | {"warnings": find_warnings(report)}
     (statement,) = words.measured(one, 16)
     assert statement.warning is None
@@ -120,8 +145,3 @@ def test_a_kind_of_warning_is_grouped_under_its_worst_slice() -> None:
 def test_warnings_of_old_results_are_grouped_by_their_text() -> None:
     old = [Caution(LEGACY, text) for text in ("A.", "B.", "A.")]
     assert [places for _, places in group_warnings([one] for one in old)] == [[0, 2], [1]]
-
-
-def test_the_text_of_no_warnings_is_ok() -> None:
-    assert verdict_text([]) == "ok"
-    assert verdict_text([Caution("a", "One.", hint="Do."), Caution("b", "Two.")]) == "One. Do. Two."

@@ -11,7 +11,7 @@ import click
 
 from tiltkit.cli.shared import Command
 from tiltkit.errors import UsageError
-from tiltkit.posterior.level import RENAMED
+from tiltkit.posterior.level import REMOVED, RENAMED
 from tiltkit.posterior.warnings import CODES
 
 __all__ = ["check_gates", "fail_if_option", "gates_met"]
@@ -40,6 +40,11 @@ def check_gates(conditions: Sequence[str], known: Collection[str]) -> None:
         UsageError: A condition has the wrong form, or an unknown figure or warning.
     """
     for name, _, _ in map(_gate, conditions):
+        if name in REMOVED:
+            raise UsageError(
+                f"There is no figure {name!r} any more: {REMOVED[name].partition(';')[0]}.",
+                REMOVED[name].partition("; ")[2] or f"leave {name} out.",
+            )
         if name not in {*known, *CODES}:
             from tiltkit.config import suggest
 

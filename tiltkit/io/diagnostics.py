@@ -10,8 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tiltkit.posterior.level import RENAMED
-from tiltkit.posterior.warnings import LEGACY, Caution, verdict_text
+from tiltkit.posterior.level import REMOVED, RENAMED
+from tiltkit.posterior.verdict import BandCheck, stored_verdict, verdict_text
+from tiltkit.posterior.warnings import LEGACY, Caution
 from tiltkit.problem import Note
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
 COMPLETE = "complete"
 _TEXT = h5py.string_dtype()
 # Lists of records by their names; one text in JSON per slice.
-RECORDS: Mapping[str, type[Caution] | type[Note]] = {"warnings": Caution, "notes": Note}
+RECORDS: Mapping[str, type[Caution] | type[Note] | type[BandCheck]] = {
+    "warnings": Caution, "notes": Note, "bands": BandCheck,
+}  # fmt: skip
 # Ladders can be adaptive: the next slice may have more levels than this one.
 _LEVELS_PER_CHUNK = 64
 
@@ -33,12 +36,13 @@ def write_diagnostics(entry: h5py.Group, index: int, values: Mapping[str, Any]) 
     Args:
         entry: The NXentry of a result file.
         index: Position of the slice in the result.
-        values: Scalars, texts and one-dimensional arrays by name, and the records ``warnings``
-            and ``notes``; None is left out.
+        values: Scalars, texts and one-dimensional arrays by name, and the records ``warnings``,
+            ``notes`` and ``bands``; None is left out.
     """
     values = {name: _text(value) if name in RECORDS else value for name, value in values.items()}
     if "verdict" not in values and "warnings" in values:  # read by tools for release 0.1
-        values["verdict"] = verdict_text(read_records("warnings", values["warnings"]))
+        warnings = read_records("warnings", values["warnings"])
+        values["verdict"] = verdict_text(stored_verdict(values), warnings)
     slices = len(entry["diagnostics"][COMPLETE])
     curves = {name: np.asarray(v, float) for name, v in values.items() if _is_curve(v)}
     for name, value in values.items():
@@ -65,28 +69,30 @@ def read_diagnostics(entry: h5py.Group, index: int) -> dict[str, Any]:
             known = np.flatnonzero(~np.isnan(curve))
             if known.size:
                 values[name] = curve[: known[-1] + 1]
-    found = {RENAMED.get(name, name): value for name, value in values.items()}
+    found = {
+        RENAMED.get(name, name): value for name, value in values.items() if name not in REMOVED
+    }
     found |= {name: read_records(name, found[name]) for name in RECORDS if name in found}
     text = found.get("verdict", "ok")
-    if "warnings" not in found and text != "ok":
+    if "warnings" not in found and text != "ok":  # of release 0.1
         found["warnings"] = (Caution(LEGACY, text[:1].upper() + text[1:]),)
     return found
 
 
 def read_records(name: str, stored: Any) -> tuple[Any, ...]:
-    """Parse the records ``warnings`` or ``notes``; invalid JSON becomes the text of one record.
+    """Parse records; invalid JSON becomes the text of one record, or no `BandCheck`.
 
     Args:
-        name: ``warnings`` or ``notes``.
+        name: ``warnings``, ``notes`` or ``bands``.
         stored: JSON text, or the parsed list.
     """
-    record = RECORDS[name]
+    record: Any = RECORDS[name]
     known = {field.name for field in fields(record)}
     try:
         items = json.loads(stored) if isinstance(stored, str) else stored
         return tuple(record(**{k: item[k] for k in known & item.keys()}) for item in items)
     except (AttributeError, TypeError, ValueError):
-        return (record(LEGACY, str(stored)),)
+        return () if record is BandCheck else (record(LEGACY, str(stored)),)
 
 
 def renew_texts(entry: h5py.Group) -> None:

@@ -21,6 +21,7 @@ from tiltkit.io.reading import (
 )
 from tiltkit.io.sniff import datasets, matching_readers
 from tiltkit.plugins import load_plugins
+from tiltkit.posterior.verdict import stored_verdict, worst_verdict
 from tiltkit.posterior.warnings import group_warnings
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def _describe_result(path: Path) -> dict[str, Any]:
     done = read_finished(path)
     reports = [read_slice_diagnostics(path, index) for index in done]
     warnings = group_warnings(one.get("warnings", ()) for one in reports)
+    verdict = worst_verdict([stored_verdict(one) for one in reports])
     notes = dict.fromkeys(note for one in reports for note in one.get("notes", ()))
     return {
         "kind": "result",
@@ -77,6 +79,12 @@ def _describe_result(path: Path) -> dict[str, Any]:
         "axes": {name: units or "-" for name, units in read_axes(path).items()},
         "samples": read_recipe(path)["samples"],
         "recipe": read_recipe(path),
+        "verdict": {
+            "spread and mean": f"{verdict.local.status}: {verdict.local.text}",
+            "shares between separate explanations": (
+                f"{verdict.shares.status}: {verdict.shares.text}"
+            ),
+        },
         "warnings": {one.code: str(one) for one, _ in warnings} or "none",
         "notes": numbered(notes) or "none",
         "certificate": summarise(reports),

@@ -29,8 +29,8 @@ _COMPARED = 2
 def ladder_report(infos: Sequence[Info], n: int, *, weighted: bool) -> dict[str, Any]:
     """Per-level arrays and their extremes, from the levels of the ladder.
 
-    Samplers without weights have no effective sample size and no bound: these are left out rather
-    than reported as perfect.
+    Samplers without weights have no effective sample size, which is left out rather than reported
+    as perfect.
     """
     path = [info for info in infos if not info.final]
     report: dict[str, Any] = {"noise_level": [info.noise_level for info in path]}
@@ -39,9 +39,6 @@ def ladder_report(infos: Sequence[Info], n: int, *, weighted: bool) -> dict[str,
             "ess": [info.ess for info in path],
             "ess_min": min(info.ess for info in path),
             "ess_share_min": min(info.ess for info in path) / n,
-            "kl_bound_per_level": [info.kl for info in path],
-            "kl_bound": sum(info.kl for info in path),
-            "log_evidence": sum(info.log_evidence for info in path),
             "weight_power": [info.weight_power for info in path],
             "weight_power_min": min(info.weight_power for info in path),
             "levels": len(path),
@@ -86,18 +83,26 @@ def training_distance_report(prior: Prior, samples: Tensor) -> dict[str, float]:
     return {} if distance is None else {"prior_distance": float(distance.mean())}
 
 
-def data_fit(likelihood: Likelihood, mean: Tensor, samples: Tensor, chunk: int) -> dict[str, float]:
+def data_fit(
+    likelihood: Likelihood, mean: Tensor, samples: Tensor, chunk: int, independent: float
+) -> dict[str, float]:
     """Residual chi-squared of the mean image and of samples, each with its expected value.
 
     Given the data, a sample of a calibrated posterior is exchangeable with the truth: its chi2 is
     1 on average. The mean fits closer, by the spread of the samples in data space; where the
     likelihood is not Gaussian, that is taken from its approximation.
 
+    The chance scatter of the average over samples has two parts. With the hat matrix ``H``, whose
+    trace over the number ``M`` of measured values is that spread, the chi2 of the mean scatters
+    with the data by a variance of ``2 tr (I - H)^2 / M^2``, at most ``2 (1 - tr H / M) / M``.
+    Samples scatter about it by their standard deviation over the root of their number.
+
     Args:
         likelihood: The measurement and its noise.
         mean: Posterior mean (channel, *space).
         samples: Samples (n, channel, *space).
         chunk: Number of samples that are handled at once.
+        independent: Number of independent samples among them.
     """
     parts = torch.split(samples, chunk)
     chi2 = torch.cat([likelihood.chi2(part) for part in parts])
@@ -114,8 +119,13 @@ def data_fit(likelihood: Likelihood, mean: Tensor, samples: Tensor, chunk: int) 
     operator = linear.operator
     per_measurement = linear.noise_var * linear.measured
     spread = sum(_energy(operator.forward(part - mean)) * len(part) for part in parts)
-    report["chi2_mean_expected"] = 1.0 - spread / len(samples) / per_measurement
-    return report
+    expected = 1.0 - spread / len(samples) / per_measurement
+    sampling = report["chi2_spread"] ** 2 / independent
+    data = 2 * min(max(expected, 0.0), 1.0) / linear.measured
+    return report | {
+        "chi2_mean_expected": expected,
+        "chi2_scatter": math.sqrt(data + sampling),
+    }
 
 
 def _energy(y: Tensor) -> float:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["RENAMED", "Info", "reliable_residual_ratio"]
+__all__ = ["REMOVED", "RENAMED", "Info", "reliable_residual_ratio"]
 
 # Figures of the certificate by their names in results of release 0.1.
 RENAMED = {
@@ -15,6 +15,15 @@ RENAMED = {
     "prior_misfit_max": "residual_ratio_max",
     "temper": "weight_power",
     "temper_min": "weight_power_min",
+}
+
+# Figures of former releases without a successor of the same meaning, and what there is instead.
+REMOVED = {
+    "fisher": "it was 0 by construction; fisher_at_least and the warnings spread_narrow,"
+    " spread_wide and mean_off come from a test of the samples",
+    "kl_bound": "it was no bound; ess_min and weight_power_min describe the weights",
+    "kl_bound_per_level": "it was no bound; ess has one value per level",
+    "log_evidence": "its constant depended on how the operator was solved",
 }
 
 # Fewest degrees of freedom for a residual ratio with a standard error sqrt(2 / dof) below 5 %.
@@ -33,8 +42,10 @@ class Info:
         noise_level: Noise level of the prior, in the prior's units (variance-exploding convention).
         ess: Effective sample size before resampling; that of the exact weights, even when they
             were flattened or left out.
-        log_evidence: Estimate of the log ratio of normalisers of this level and the one before.
-        kl: The level's term of the bound on the KL divergence of unweighted particles.
+        log_evidence: Estimate of the log ratio of normalisers of this level and the one before, up
+            to a constant that depends on the operator's algebra; not reported.
+        kl: ``log mean w - mean log w`` of the level's weights, for adaptive ladders. It is biased
+            low for few particles, so that it is no bound; not reported.
         weight_power: Power of the weights that was used; 1 is exact, 0 leaves them out.
         resampled: True when particles were resampled.
         final: True when the particles follow the last target, so that they count as samples.

@@ -31,7 +31,7 @@ class Outcome:
         baseline: Plain reconstruction without a prior.
         phase: Phase of the complex posterior mean in radians, or None for real images.
         diagnostics: The certificate: scalars (int, float, str) and per-level arrays, by name
-            (``"noise_level"``, ``"ess"``, ``"kl_bound_per_level"`` have one value per level;
+            (``"noise_level"`` and ``"ess"`` have one value per level; ``"bands"`` are records;
             ``"ess_min"``, ``"chi2"``, ``"chi2_expected"``, ``"network_calls"``, ``"seconds"``, ...
             are scalars).
     """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tiltkit.posterior.moments import Moments
 
-__all__ = ["split_rhat", "merge_levels"]
+__all__ = ["independent_samples", "split_rhat", "merge_levels"]
 
 
 def split_rhat(
@@ -38,11 +38,11 @@ def split_rhat(
         shared_ancestry: Share of pairs of a group's particles with a common ancestor.
 
     Returns:
-        Figures of the certificate by name: ``shared_ancestry``, ``independent_samples``; for two or
-        more groups ``runs``, ``rhat``, ``rhat_limit`` and ``rhat_pixels_95``, the 95 % quantile of
-        R-hat over pixels.
+        Figures of the certificate by name: ``shared_ancestry``; ``independent_samples``, at most
+        the number of samples; for two or more groups ``runs``, ``rhat``, ``rhat_limit`` and
+        ``rhat_pixels_95``, the 95 % quantile of R-hat over pixels.
     """
-    independent = [_independent_samples(n, shared_ancestry) for n in particles]
+    independent = [independent_samples(n, shared_ancestry) for n in particles]
     report = {"shared_ancestry": shared_ancestry, "independent_samples": sum(independent)}
     n, runs = min(particles), len(halves)
     if runs < 2:
@@ -62,7 +62,10 @@ def split_rhat(
         "rhat_limit": max(1.1, math.sqrt(limit)),
         # `kthvalue` has no limit on the number of pixels, where `quantile` has one.
         "rhat_pixels_95": float(rhat.kthvalue(math.ceil(0.95 * rhat.numel())).values),
-        "independent_samples": total * runs / max(float(groups.var(0).sum()), 1e-30),
+        # The scatter of few means is known poorly: it may look smaller than that of the samples.
+        "independent_samples": min(
+            total * runs / max(float(groups.var(0).sum()), 1e-30), sum(independent)
+        ),
     }
 
 
@@ -79,7 +82,7 @@ def _variance_within(
     return means, variances.mean(0)
 
 
-def _independent_samples(n: int, shared_ancestry: float) -> float:
+def independent_samples(n: int, shared_ancestry: float) -> float:
     """Number of independent samples whose mean has the variance of that of ``n`` particles.
 
     Pairs with a common ancestor count as fully correlated.

@@ -16,6 +16,7 @@ from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.io.result import ResultWriter
 from tiltkit.posterior.moments import interpolate_quantile
 from tiltkit.posterior.outcome import QUANTILES, Outcome
+from tiltkit.posterior.verdict import stored_verdict, worst_verdict
 from tiltkit.posterior.warnings import group_warnings
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tiltkit.io.stored import Stored
+    from tiltkit.posterior.verdict import Verdict
     from tiltkit.posterior.warnings import Caution
     from tiltkit.protocols import Axis
 
@@ -105,6 +107,15 @@ class Result:
         Those of each slice are in its `diagnostics`, under ``"warnings"``.
         """
         return [one for one, _ in group_warnings(r.get("warnings", ()) for r in self.diagnostics)]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Verdict on spread and mean (`local`) and on shares of explanations (`shares`).
+
+        Each half is that of the worst slice: ``"ok"``, ``"failed"`` or ``"not tested"``, with a
+        text. Those of each slice are in its `diagnostics`.
+        """
+        return worst_verdict([stored_verdict(report) for report in self.diagnostics])
 
     def __len__(self) -> int:
         """Number of slices."""
@@ -204,6 +215,7 @@ class Result:
             "settings": json.dumps(self.settings),
             "provenance": json.dumps(self.provenance, default=str),
             "warnings": "\n".join(map(str, self.warnings)),
+            "verdict": self.verdict.sentence(),
         }
         return xr.Dataset(images, places, attributes)
 
@@ -230,7 +242,8 @@ class Result:
             f"<li><b>{escape(one.code)}</b>: {escape(str(one))}</li>" for one in self.warnings
         )
         list_ = f"<p>Warnings:</p><ul>{found}</ul>" if found else "<p>No warnings.</p>"
-        return f"<div><p>{escape(repr(self))}</p>{pictures}{list_}</div>"
+        found = f"<p>{escape(self.verdict.sentence())}</p>"
+        return f"<div><p>{escape(repr(self))}</p>{pictures}{list_}{found}</div>"
 
     def __reduce__(self) -> tuple[type[Result], tuple[Stored]]:
         """Pickle the stored content; images of files are read again."""

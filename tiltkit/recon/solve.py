@@ -18,7 +18,9 @@ from tiltkit.likelihoods import GaussianLikelihood, linear_gaussian
 from tiltkit.posterior.certificate import data_fit, ladder_report, training_distance_report
 from tiltkit.posterior.moments import Moments, Quantiles
 from tiltkit.posterior.outcome import QUANTILES, Outcome
-from tiltkit.posterior.rhat import merge_levels, split_rhat
+from tiltkit.posterior.rhat import independent_samples, merge_levels, split_rhat
+from tiltkit.posterior.stein import stein_report
+from tiltkit.posterior.verdict import find_verdict
 from tiltkit.posterior.warnings import find_warnings
 from tiltkit.sampling.run import Group, side_by_side
 from tiltkit.sampling.target import Target, chunk_size
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tiltkit.problem import Problem
-    from tiltkit.sampling.state import Sampler, State
+    from tiltkit.sampling.state import Sampler
 
 __all__ = ["DEFAULT_MEMORY_GB", "LevelDone", "cpu_threads", "peak_memory_mb", "solve"]
 
@@ -198,43 +200,33 @@ def _baseline(problem: Problem, x: torch.Tensor) -> torch.Tensor:
 def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -> dict[str, Any]:
     """Diagnostics that do not depend on the computer."""
     first, sampler = groups[0].target, groups[0].sampler
-    whole = Target(first.problem, len(x), first.chunk, first.device, first.dtype)
+    problem, sizes = first.problem, [group.target.n for group in groups]
     infos = merge_levels([group.progress.infos for group in groups])
-    report = ladder_report(infos, whole.n, weighted=sampler.weighted)
-    report |= data_fit(first.problem.likelihood, particles.mean.to(x), x, first.chunk)
-    report |= training_distance_report(first.problem.prior, x)
-    divergences = [fisher(group.target, sampler, group.state) for group in groups]
-    shares = [group.target.n / whole.n for group in groups]
-    known = [share * one for share, one in zip(shares, divergences, strict=True) if one is not None]
-    if known:
-        report["fisher"] = sum(known)
-    halves = [group.progress.halves for group in groups]
     shared_ancestry = max(group.state.shared_ancestry for group in groups)
-    report |= split_rhat(halves, [group.target.n for group in groups], shared_ancestry)
+    independent = sum(independent_samples(n, shared_ancestry) for n in sizes)
+    report = ladder_report(infos, len(x), weighted=sampler.weighted)
+    report["prior_noise_min"] = float(problem.prior.sigma_range[0])
+    mean = particles.mean.to(x)
+    report |= data_fit(problem.likelihood, mean, x, first.chunk, independent)
+    report |= training_distance_report(problem.prior, x)
+    report |= stein_report(problem, x, _scores(groups, x), independent, first.chunk)
+    halves = [group.progress.halves for group in groups]
+    report |= split_rhat(halves, sizes, shared_ancestry)
+    shares = [n / len(x) for n in sizes]
     report |= {
-        "approximated": not isinstance(first.problem.likelihood, GaussianLikelihood),
+        "approximated": not isinstance(problem.likelihood, GaussianLikelihood),
         "network_calls": sum(
             share * group.target.network_calls for share, group in zip(shares, groups, strict=True)
         ),
     }
-    return report | {"warnings": find_warnings(report)}
+    return report | find_verdict(report).figures() | {"warnings": find_warnings(report)}
 
 
-def fisher(target: Target, sampler: Sampler, state: State) -> float | None:
-    """Fisher divergence of the prior between the last level and its smallest level.
-
-    Mean over particles of ``|score_last(x) - score_min(x)|^2 / dim``; exactly 0 if the last
-    level is the smallest. None for samplers that do not provide scores.
-    """
-    x, last = sampler.images(target, state), sampler.scores(target, state)
-    if last is None:
-        return None
-    smallest = target.problem.prior.sigma_range[0]
-    total = 0.0
-    for rows in target.chunks():
-        difference = target.score(x[rows], smallest) - last[rows]
-        total += float(difference.double().square().sum())
-    return total / x.numel()
+def _scores(groups: Sequence[Group], x: torch.Tensor) -> torch.Tensor | None:
+    """Scores of the prior at the samples of all groups; None where the sampler has no target."""
+    scores = [group.sampler.scores(group.target, group.state) for group in groups]
+    known = [score.to(x.device) for score in scores if score is not None]
+    return torch.cat(known) if len(known) == len(groups) else None
 
 
 def _seconds(groups: Sequence[Group], start: float) -> float:

@@ -7,7 +7,14 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
-from tiltkit.posterior.warnings import group_warnings, verdict_text
+from tiltkit.posterior.verdict import (
+    Half,
+    Verdict,
+    stored_verdict,
+    verdict_text,
+    worst_verdict,
+)
+from tiltkit.posterior.warnings import group_warnings
 
 __all__ = ["FIGURES", "last_line", "summarize"]
 
@@ -17,6 +24,10 @@ _OF_SLICES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "rhat": max,
     "chi2": fmean,
     "chi2_expected": fmean,
+    "spread_ratio_min": min,
+    "spread_ratio_max": max,
+    "mean_offset_max": max,
+    "fisher_at_least": max,
     "residual_ratio_max": max,
     "prior_distance": max,
     "levels": lambda counts: int(min(counts)),
@@ -31,7 +42,8 @@ def summarize(reports: Sequence[Mapping[str, Any]], samples: int, seconds: float
 
     ``warnings`` has each kind of warning once, with the figures of the worst slice and the
     positions of all ``slices`` in the result that have it; ``notes`` likewise. ``warned`` counts
-    slices with a warning. ``verdict`` is the text of release 0.1.
+    slices with a warning. ``local`` and ``shares`` are the halves of the verdict, each that of the
+    worst slice; ``verdict`` is all warnings, or both halves, in one text.
 
     Args:
         reports: Diagnostics of every slice.
@@ -39,6 +51,7 @@ def summarize(reports: Sequence[Mapping[str, Any]], samples: int, seconds: float
         seconds: Duration of the run.
     """
     warnings = group_warnings(report.get("warnings", ()) for report in reports)
+    verdict = worst_verdict([stored_verdict(report) for report in reports])
     summary: dict[str, Any] = {
         "slices": len(reports),
         "warned": sum(bool(report.get("warnings")) for report in reports),
@@ -46,7 +59,9 @@ def summarize(reports: Sequence[Mapping[str, Any]], samples: int, seconds: float
         "seconds": seconds,
         "warnings": [asdict(one) | {"slices": slices} for one, slices in warnings],
         "notes": _notes(reports),
-        "verdict": verdict_text([one for one, _ in warnings]),
+        "local": asdict(verdict.local),
+        "shares": asdict(verdict.shares),
+        "verdict": verdict_text(verdict, [one for one, _ in warnings]),
     }
     for name, of_all in _OF_SLICES.items():
         if values := [report[name] for report in reports if name in report]:
@@ -64,7 +79,7 @@ def _notes(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def last_line(summary: Mapping[str, Any]) -> str:
-    """Summarise a run in one line: result, warnings or passed tests, assumptions.
+    """Summarise a run in one line: result, warnings, tests with their findings, assumptions.
 
     Args:
         summary: From `summarize`, with the path of the result as ``output`` and that of its page,
@@ -74,9 +89,9 @@ def last_line(summary: Mapping[str, Any]) -> str:
     text = f"{summary['output']}: {slices} slice{'s' * (slices != 1)}"
     text += f", {count} sample{'s' * (count != 1)}, {summary['seconds']:.0f} s"
     text += f", report {summary['report']}. " if "report" in summary else ". "
-    warned, tested = _warned(summary), ", ".join(_tested(summary))
-    text += f"{warned} Tested without warning: {tested}." if warned and tested else warned
-    text += "" if warned else f"No warnings. Tested: {tested or 'nothing'}."
+    text += f"{_warned(summary)} {_halves(summary)}".lstrip()
+    others = ", ".join(_tested(summary))
+    text += f" Also tested without warning: {others}." if others else ""
     assumed = dict.fromkeys(note["text"] for note in summary["notes"] if note["assumed"])
     return text + (f" Assumed: {' '.join(assumed)}" if assumed else "")
 
@@ -92,19 +107,23 @@ def _warned(summary: Mapping[str, Any]) -> str:
     return text + (f" Also: {', '.join(one['code'] for one in others)}." if others else "")
 
 
-def _tested(summary: Mapping[str, Any]) -> Iterator[str]:
-    """Tests without a warning, with their figures."""
+def _halves(summary: Mapping[str, Any]) -> str:
+    """Fit to the data, where it raised no warning, and both halves of the verdict, in words."""
     codes = " ".join(one["code"] for one in summary["warnings"])
+    fit = ""
+    if "chi2" in summary and "data_fit" not in codes:
+        expected = summary.get("chi2_expected", 1.0)
+        fit = f"samples follow the data (chi2 {summary['chi2']:.2f}, expected {expected:.2f})"
+    return Verdict(Half(**summary["local"]), Half(**summary["shares"])).sentence(fit)
+
+
+def _tested(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Other tests without a warning, with their figures."""
+    codes = {one["code"] for one in summary["warnings"]}
 
     def passed(figure: str, code: str) -> bool:
         return figure in summary and code not in codes
 
-    if passed("chi2", "data_fit"):
-        expected = summary.get("chi2_expected", 1.0)
-        yield (
-            f"fit to the data (chi-squared per measured value {summary['chi2']:.2f}, expected"
-            f" {expected:.2f})"
-        )
     if passed("residual_ratio_max", "residual_ratio_high"):
         ratio = summary["residual_ratio_max"]
         yield f"residuals of denoised images (at most {ratio:.2f} times the predicted value)"
@@ -113,5 +132,3 @@ def _tested(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"distance from the training images ({distance:.2f} of the largest usual one)"
     if passed("rhat", "runs_disagree"):
         yield f"agreement of independent runs (R-hat {summary['rhat']:.2f})"
-    if "ess_min" in summary and summary.get("weighted_levels") == summary.get("levels"):
-        yield f"importance weights (effective sample size at least {summary['ess_min']:.1f})"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tiltkit.posterior.verdict import stored_verdict, worst_verdict
 from tiltkit.posterior.warnings import Caution, group_warnings
 
 __all__ = ["TENSORS_KEPT", "available_memory", "combine_reports", "values_at_once"]
@@ -20,6 +21,10 @@ __all__ = ["TENSORS_KEPT", "available_memory", "combine_reports", "values_at_onc
 TENSORS_KEPT = 20
 # Fraction of the memory of a computer that is used by default.
 _SHARE = 0.5
+
+
+# Figures whose largest value over the tiles counts.
+_LARGEST = ("rhat", "rhat_limit", "peak_memory_mb", "fisher_at_least", "chi2_scatter")
 
 
 def values_at_once(samples: int, memory_gb: float) -> int:
@@ -46,8 +51,9 @@ def combine_reports(
     """Combine the certificates of all tiles of an image.
 
     Times and numbers of measured values are summed. Minima and maxima are taken over the tiles.
-    Other numbers are means weighted by the size of the tiles. Curves, and numbers that some tile
-    lacks, are those of the tile with the lowest effective sample size.
+    Other numbers are means weighted by the size of the tiles. Each half of the verdict is that of
+    its worst tile. Bands are those of the tile whose spread is furthest from 1; curves, and numbers
+    that some tile lacks, are those of the tile with the lowest effective sample size.
     """
     worst = min(reports, key=lambda report: float(report.get("ess_min", np.inf)))
     size = np.array([prod(b - a for a, b in window) for window in windows], float)
@@ -61,12 +67,16 @@ def combine_reports(
             found[name] = sum(numbers)
         elif len(set(values)) == 1:
             continue
-        elif name.endswith("_max") or name in ("rhat", "rhat_limit", "peak_memory_mb"):
+        elif name.endswith("_max") or name in _LARGEST:
             found[name] = max(numbers)
         elif name.endswith("_min") or name == "independent_samples":
             found[name] = min(numbers)
         else:
             found[name] = float(np.average(numbers, weights=size))
+    bands = [report["bands"] for report in reports if report.get("bands")]
+    if bands:
+        found["bands"] = max(bands, key=lambda few: max(abs(one.spread - 1) for one in few))
+    found |= worst_verdict([stored_verdict(report) for report in reports]).figures()
     notes = dict.fromkeys(note for report in reports for note in report.get("notes", ()))
     return found | {"tiles": len(reports), "warnings": _warnings(reports), "notes": tuple(notes)}
 

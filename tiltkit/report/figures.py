@@ -21,7 +21,7 @@ Array = NDArray[np.float32]
 
 # Largest number of pixels along a side; larger images are averaged down.
 LARGEST = 640
-_ACCENT, _SECOND, _WARN = "#2f7fd0", "#1f9e89", "#d9822b"
+_ACCENT, _WARN = "#2f7fd0", "#d9822b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def colour_bar(window: Window) -> str:
 def ladder_plot(
     slices: Sequence[Mapping[str, Any]], shown: Mapping[str, Any], samples: int
 ) -> str | None:
-    """Effective sample size and KL bound against the noise level, as an SVG element.
+    """Effective sample size against the noise level, as an SVG element.
 
     Args:
         slices: Diagnostics of all slices, drawn thin.
@@ -86,18 +86,13 @@ def ladder_plot(
 
     if "ess" not in shown or "noise_level" not in shown:
         return None
-    both = "kl_bound_per_level" in shown
-    figure = Figure(figsize=(9.2, 3.1 if not both else 4.6), layout="constrained")
-    axes = figure.subplots(2 if both else 1, 1, sharex=True, squeeze=False)[:, 0]
-    _draw_ess(axes[0], slices, shown, samples)
-    if both:
-        _draw_curves(axes[1], slices, shown, "kl_bound_per_level", _SECOND)
-        axes[1].set_ylabel("KL bound per level")
-    axes[-1].set_xlabel("noise level (the run goes from left to right)")
-    axes[0].set_xscale("log")
-    axes[0].invert_xaxis()
-    for ax in axes:
-        restyle(ax)
+    figure = Figure(figsize=(9.2, 3.1), layout="constrained")
+    ax = figure.subplots()
+    _draw_ess(ax, slices, shown, samples)
+    ax.set_xlabel("noise level (the run goes from left to right)")
+    ax.set_xscale("log")
+    ax.invert_xaxis()
+    restyle(ax)
     return svg(figure)
 
 

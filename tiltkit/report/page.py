@@ -22,6 +22,7 @@ from tiltkit.io.reading import (
     read_units,
     result_shape,
 )
+from tiltkit.posterior.verdict import stored_verdict, worst_verdict
 from tiltkit.protocols import Estimate
 from tiltkit.report import figures, tables, words
 from tiltkit.report.html import render
@@ -84,6 +85,7 @@ def _template_values(result: Path) -> dict[str, Any]:
         raise InputError(f"{result} has no finished slice.", "run it again with --resume.")
     recipe, provenance = read_recipe(result), read_provenance(result)
     slices = [read_slice_diagnostics(result, index) for index in finished]
+    verdict = worst_verdict([stored_verdict(one) for one in slices])
     middle = len(finished) // 2
     total, *image = result_shape(result)
     views = _views(result, finished[middle], image)
@@ -97,6 +99,8 @@ def _template_values(result: Path) -> dict[str, Any]:
         "total": total,
         "shown": finished[middle],
         "warnings": tables.warnings(finished, slices),
+        "halves": verdict.sentence(),
+        "fully_tested": verdict.ok,
         "notes": tables.notes(slices),
         "tiles": tables.tiles(slices, samples),
         "view": next(iter(views)),
@@ -109,6 +113,7 @@ def _template_values(result: Path) -> dict[str, Any]:
             "What was tested": words.measured(one, samples),
             "What no test shows": words.unknown(one, samples),
         },
+        "bands": tables.bands(one),
         "rows": [tables.row(i, one) for i, one in zip(finished, slices, strict=True)],
         "facts": tables.facts(one),
         "settings": tables.flat(recipe),

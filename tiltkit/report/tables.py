@@ -11,9 +11,10 @@ from tiltkit.posterior.warnings import RESIDUAL_RATIO, TRAINING_DISTANCE, group_
 from tiltkit.report.words import number
 
 if TYPE_CHECKING:
+    from tiltkit.posterior.verdict import BandCheck
     from tiltkit.problem import Note
 
-__all__ = ["facts", "flat", "notes", "row", "tiles", "warnings"]
+__all__ = ["bands", "facts", "flat", "notes", "row", "tiles", "warnings"]
 
 
 def warnings(finished: Sequence[int], slices: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -30,6 +31,26 @@ def warnings(finished: Sequence[int], slices: Sequence[Mapping[str, Any]]) -> li
         (warning.code, f"{_numbers([finished[place] for place in places])}: {warning}")
         for warning, places in grouped
     ]
+
+
+def bands(one: Mapping[str, Any]) -> list[dict[str, str]]:
+    """List the Stein check of each band of spatial frequency, from coarse to fine, by column."""
+    return [
+        {
+            "band": band.name,
+            "coefficients": number(band.coordinates),
+            "variance over that of the posterior": f"{band.spread:.2f} ± {band.spread_error:.2f}",
+            "mean off by": f"{band.offset_sd:.2f} standard deviations",
+            "finding": _finding(band),
+        }
+        for band in one.get("bands", ())
+    ]
+
+
+def _finding(band: BandCheck) -> str:
+    """Statuses of a band in words."""
+    spread, mean = band.spread_status, band.offset_status
+    return spread if spread == mean else f"spread {spread}, mean {mean}"
 
 
 def notes(slices: Sequence[Mapping[str, Any]]) -> list[Note]:
@@ -63,6 +84,9 @@ def tiles(slices: Sequence[Mapping[str, Any]], samples: int) -> list[tuple[str, 
                 f"fit to the data, expected {expected:.2f}",
             )
         )
+    if values("spread_ratio_min"):
+        low, high = min(values("spread_ratio_min")), max(values("spread_ratio_max"))
+        found.append(("variance ratio", f"{low:.2f} to {high:.2f}", "Stein check, expected 1"))
     if values("residual_ratio_max"):
         found.append(
             (
@@ -105,6 +129,7 @@ def row(index: int, one: Mapping[str, Any]) -> dict[str, str]:
         "slice": str(index),
         "chi-squared": text("chi2", ".2f"),
         "expected": text("chi2_expected", ".2f"),
+        "variance ratio": " to ".join(text(f"spread_ratio_{end}", ".2f") for end in ("min", "max")),
         "residual ratio": text("residual_ratio_max", ".2f"),
         "network calls": text("network_calls", ".0f"),
         "seconds": text("seconds", ".1f"),
@@ -117,7 +142,7 @@ def facts(one: Mapping[str, Any]) -> dict[str, str]:
     return {
         name: value if isinstance(value, str) else number(value)
         for name, value in one.items()
-        if name not in ("notes", "verdict", "warnings") and np.ndim(value) == 0
+        if name not in ("notes", "verdict", "warnings", "bands") and np.ndim(value) == 0
     }
 
 

@@ -9,11 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tiltkit.posterior.verdict import NOT_TESTED, OFFSET, SPREAD, stored_verdict
 from tiltkit.posterior.warnings import LEGACY, RESIDUAL_RATIO, TRAINING_DISTANCE, Caution
 
 __all__ = ["Statement", "guaranteed", "measured", "number", "unknown"]
 
 Diagnostics = Mapping[str, Any]
+
+# Last noise level over the prior's smallest from which a run is said to have stopped early.
+EARLY = 1.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,10 @@ def guaranteed(one: Diagnostics, samples: int) -> list[Statement]:
         return [
             Statement(
                 "No convergence is guaranteed",
-                "This sampler carries no importance weights. Its samples are approximate, and no"
-                " figure here bounds their distance from the posterior. The samplers twisted and"
-                " walmc carry weights.",
-            )
+                "This sampler carries no importance weights. Its samples are approximate. The"
+                " samplers twisted and walmc carry weights.",
+            ),
+            *_last_level(one),
         ]
     return [_exactness(one, samples), *_approximation(one), *_last_level(one)]
 
@@ -97,11 +101,16 @@ def _last_level(one: Diagnostics) -> list[Statement]:
     levels = one.get("noise_level", ())
     if not len(levels):
         return []
+    last, smallest = float(levels[-1]), float(one.get("prior_noise_min", levels[-1]))
+    early = (
+        f" This is {last / smallest:.2g} times the smallest level of the prior: the run stopped"
+        " early, either because tau was set or because the data are unlike the prior."
+    )
     return [
         Statement(
-            f"The run ends at noise level {number(float(levels[-1]))}",
+            f"The run ends at noise level {number(last)}",
             "In units in which the prior has values up to about 1. Detail fainter than that is not"
-            " resolved.",
+            f" resolved.{early if last > EARLY * smallest else ''}",
         )
     ]
 
@@ -117,7 +126,8 @@ def measured(one: Diagnostics, samples: int) -> list[Statement]:
     """
     warnings: dict[str, Caution] = {warning.code: warning for warning in one.get("warnings", ())}
     found = [
-        _fit(one, warnings), _residual_ratio(one, warnings), _training_distance(one, warnings),
+        _fit(one, warnings), _spread(one, warnings), _mean(one, warnings),
+        _residual_ratio(one, warnings), _training_distance(one, warnings),
         _agreement(one, warnings), _independent(one, samples, warnings), _ess(one, samples),
     ]  # fmt: skip
     statements = [statement for statement in found if statement]
@@ -150,6 +160,46 @@ def _fit(one: Diagnostics, warnings: Mapping[str, Caution]) -> Statement | None:
         f" {one.get('chi2_expected', 1.0):.2f}",
         f"Mean squared residual over the noise variance.{_of_mean(one)}"
         f" {_meaning(warnings, warning, fine)}",
+        warning,
+    )
+
+
+def _spread(one: Diagnostics, warnings: Mapping[str, Caution]) -> Statement | None:
+    if "spread_ratio_min" not in one:
+        return None
+    warning = _pick(warnings, "spread_narrow", "spread_wide")
+    status = stored_verdict(one).local.status
+    fine = "No band is beyond its limit by more than chance explains."
+    if status == NOT_TESTED:
+        fine = "Chance is too large for a finding in some band: take more samples."
+    return Statement(
+        f"Variance of the samples: {one['spread_ratio_min']:.2f} to {one['spread_ratio_max']:.2f}"
+        f" times that of the posterior, limits {SPREAD[0]:g} and {SPREAD[1]:g}",
+        f"Stein check, by band of spatial frequency.{_fisher(one)}"
+        f" {_meaning(warnings, warning, fine)}",
+        warning,
+    )
+
+
+def _fisher(one: Diagnostics) -> str:
+    if "fisher_at_least" not in one:
+        return ""
+    return (
+        " The Fisher divergence to the posterior, per coefficient in units of its standard"
+        f" deviation, is at least {number(one['fisher_at_least'])}."
+    )
+
+
+def _mean(one: Diagnostics, warnings: Mapping[str, Caution]) -> Statement | None:
+    if "mean_offset_max" not in one:
+        return None
+    warning = _pick(warnings, "mean_off")
+    return Statement(
+        f"Mean of the samples: off by {one['mean_offset_max']:.2f} standard deviations at most,"
+        f" limit {OFFSET:g}",
+        "Stein check, by band of spatial frequency; the chance error of a mean of few samples is"
+        " taken off. "
+        + _meaning(warnings, warning, "No band is off by more than chance explains."),
         warning,
     )
 
@@ -257,6 +307,20 @@ def unknown(one: Diagnostics, samples: int) -> list[Statement]:
             "Motion, wrong calibration or a wrong noise level are not part of the spread.",
         ),
     ]
+    verdict = stored_verdict(one)
+    if verdict.local.status == NOT_TESTED:
+        statements.append(
+            Statement("Spread and mean were not tested", f"Stein check: {verdict.local.text}.")
+        )
+    if verdict.shares.status == NOT_TESTED:
+        statements.append(
+            Statement(
+                "Shares between separate explanations were not tested",
+                "If clearly different images fit the data, their proportions among the samples may"
+                " be wrong. The Stein check does not show this, and runs of one sampler can share"
+                " the error.",
+            )
+        )
     if "rhat" not in one:
         statements.append(
             Statement(

@@ -153,8 +153,8 @@ class Almc:
         return state.c
 
     def scores(self, target: Target, state: State) -> Tensor:
-        """See `Sampler`."""
-        return state.score
+        """See `Sampler`; costs one network call, since a step evaluates no score after its move."""
+        return torch.cat([_score(target, state.c[rows], state.level) for rows in target.chunks()])
 
     def _state(self, target: Target, x: Tensor, level: float) -> State:
         zero = torch.zeros(target.n, dtype=torch.float64, device=target.device)
