@@ -25,6 +25,7 @@ from tiltkit.io.result import (
     result_shape,
 )
 from tiltkit.posterior.outcome import Outcome
+from tiltkit.posterior.verdict import BandCheck
 from tiltkit.posterior.warnings import Caution
 from tiltkit.problem import Note
 from tiltkit.protocols import Axis, Layout
@@ -395,7 +396,8 @@ def test_warnings_and_notes_are_read_back_as_they_were_written(start: Start, out
     assert first["warnings"] == warnings
     assert first["notes"] == notes
     assert first["verdict"] == "χ² is low. Check. ?"
-    assert second == {"warnings": (), "verdict": "ok"}
+    assert second["warnings"] == ()
+    assert second["verdict"].startswith("spread and mean: not tested"), "no test, no ok"
     assert third == {}
     with h5py.File(writer.path) as file:
         stored = json.loads(file["entry/diagnostics/warnings"][0])
@@ -435,3 +437,30 @@ def test_a_resumed_file_keeps_the_texts_of_finished_slices_in_new_datasets(
         for name in group:
             assert group[name][0] == before[name][1] or name not in texts
         assert all(h5py.h5o.get_info(group[n].id).addr != before[n][0] for n in texts)
+
+
+def test_bands_are_read_back_as_they_were_written_and_hostile_ones_are_left_out(
+    start: Start, outcome: Make
+) -> None:
+    bands = (
+        BandCheck(0.0, 0.1, 80, 0.9, 0.05, 0.01, 0.02, 0.0),
+        BandCheck(0.1, 0.7, 9, 1, 1, 0, 1),
+    )
+    with start() as writer:
+        writer.write(0, outcome(diagnostics={"bands": bands}))
+        writer.write(1, outcome(diagnostics={"bands": [{"low": "far"}]}))
+        writer.write(2, outcome(diagnostics={}))
+        writer.finish()
+    found = [read_slice_diagnostics(writer.path, i) for i in range(3)]
+    assert [one.get("bands") for one in found] == [bands, (), None]
+
+
+def test_figures_that_were_no_bounds_are_not_read_from_former_results(
+    start: Start, outcome: Make
+) -> None:
+    with start() as writer:
+        for index in range(3):
+            old = {"fisher": 0.0, "kl_bound": 3.0, "log_evidence": -8.0, "chi2": 1.0}
+            writer.write(index, outcome(diagnostics=old))
+        writer.finish()
+    assert read_slice_diagnostics(writer.path, 0) == {"chi2": 1.0}

@@ -76,7 +76,8 @@ def combine_reports(
     bands = [report["bands"] for report in reports if report.get("bands")]
     if bands:
         found["bands"] = max(bands, key=lambda few: max(abs(one.spread - 1) for one in few))
-    found |= worst_verdict([stored_verdict(report) for report in reports]).figures()
+    if any("local" in report for report in reports):
+        found |= worst_verdict([stored_verdict(report) for report in reports]).figures()
     notes = dict.fromkeys(note for report in reports for note in report.get("notes", ()))
     return found | {"tiles": len(reports), "warnings": _warnings(reports), "notes": tuple(notes)}
 
