@@ -208,6 +208,7 @@ def test_resuming_refuses_a_complete_result_beside_a_newer_unfinished_one(
 @pytest.mark.parametrize(("gate", "reason"), [
     ("chi2", "wrong form"), ("chi2>much", "wrong form"), ("chi>2", "did you mean 'chi2'"),
     ("verdict>1", "There is no figure or warning 'verdict'"),
+    ("fisher>1", "'fisher' any more: it was 0 by construction"), ("kl_bound>1", "it was no bound"),
     ("data_fit_narow", "did you mean 'data_fit_narrow'"),
 ])  # fmt: skip
 def test_an_invalid_gate_is_refused_before_the_run(
