@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["CheckpointWriter", "Progress", "load", "save"]
 
 # A checkpoint with another number is one of another release.
-FORMAT = 5
+FORMAT = 6
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Progress:
         mean: Estimate of the posterior mean, in the user's units.
         network_calls: Score evaluations so far.
         seconds: Time spent so far.
-        rng: State of the random generators after the last finished level.
+        rng: Counters of the random numbers after the last finished level.
     """
 
     state: State | None = None
@@ -126,7 +126,7 @@ def save(path: Path, progress: Progress, digest: ProblemDigest) -> None:
 
 
 def load(path: Path, rng: ParticleRng, digest: ProblemDigest) -> Progress | None:
-    """The progress of a checkpoint, its generators put into ``rng``.
+    """The progress of a checkpoint, its counters put into ``rng``.
 
     None where there is no checkpoint, or one of another problem or release, or a damaged one: then
     the slice starts again, which costs time and changes nothing.
