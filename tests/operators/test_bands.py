@@ -82,6 +82,48 @@ def test_shells_order_detail_from_coarse_to_fine(shape: tuple[int, ...]) -> None
         assert float(energy.sum()) == pytest.approx(image.numel(), rel=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 64, 81), (2, 64, 64), (1, 12, 30, 31), (1, 4096)])
+def test_products_of_bands_are_those_of_their_hartley_coefficients(shape: tuple[int, ...]) -> None:
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 3, *shape, generator=g, dtype=torch.float64)
+    bands = Bands.shells(shape, torch.device("cpu"))
+    assert bands.labels is not None
+    products = hartley(a, bands.axes) * hartley(b, bands.axes)
+    for band, (inner, square) in enumerate(zip(bands.inner(a, b).T, bands.inner(a, a).T,
+                                               strict=True)):  # fmt: skip
+        inside = (bands.labels == band).expand(shape)
+        torch.testing.assert_close(inner, products[:, inside].sum(1))
+        torch.testing.assert_close(square, hartley(a, bands.axes)[:, inside].square().sum(1))
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 81), (2, 64, 64), (1, 12, 30, 31), (1, 4096)])
+def test_scaling_multiplies_hartley_coefficients(shape: tuple[int, ...]) -> None:
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(3, *shape, generator=g, dtype=torch.float64)
+    bands = Bands.shells(shape, torch.device("cpu"))
+    factors = bands.broadcast(torch.rand(bands.count, generator=g))
+    assert isinstance(factors, torch.Tensor)
+    expected = hartley(factors * hartley(x, bands.axes), bands.axes)
+    torch.testing.assert_close(bands.scale(x, factors), expected)
+
+
+@pytest.mark.parametrize("axes", [True, False])
+def test_sums_over_bands_depend_neither_on_the_chunk_nor_on_the_threads(axes: bool) -> None:
+    shape = (2, 96, 96)
+    bands = Bands.shells(shape, torch.device("cpu"))
+    if not axes:
+        bands = Bands(bands.count, bands.labels)
+    x = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))
+    whole = bands.inner(x, x)
+    assert torch.equal(torch.cat([bands.inner(part, part) for part in x.split(2)]), whole)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if threads > 1 else 2)
+        assert torch.equal(bands.inner(x, x), whole)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_scaling_acts_on_the_coefficients_of_a_band_alone() -> None:
     bands = Bands.shells((1, 64, 64), torch.device("cpu"))
     x = torch.randn(3, 1, 64, 64, generator=torch.Generator().manual_seed(0))

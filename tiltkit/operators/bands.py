@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional as F  # noqa: N812
 
-from tiltkit.operators.hartley import frequencies, hartley
+from tiltkit.operators.hartley import frequencies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +24,23 @@ _MOST_BANDS, _FEWEST_COORDINATES = 16, 256
 # Fewest coordinates of the band of lowest frequencies. It is only one of many, so that a standard
 # error of 18 % is enough.
 _FEWEST_INNERMOST = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Coefficients in the order of their bands, in rows of equal width that belong to one band.
+
+    Attributes:
+        order: Index of each coefficient, (row * width,); some are repeated with weight 0.
+        weight: Weight of each of them in a sum, float32.
+        width: Coefficients per row.
+        band: 1 in the column of the row's band, (row, band) float64.
+    """
+
+    order: Tensor
+    weight: Tensor
+    width: int
+    band: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +61,10 @@ class Bands:
     count: int = 1
     labels: Tensor | None = None
     axes: tuple[int, ...] = ()
+    # By the shape of the coefficients of a particle; made on first use.
+    _rows: dict[tuple[int, ...], _Rows] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def by_eigenvalue(cls, eigenvalues: Tensor) -> Bands:
@@ -86,15 +109,60 @@ class Bands:
 
     def inner(self, a: Tensor, b: Tensor) -> Tensor:
         """Inner products (particle, band) in float64 of coordinates (particle, ...)."""
-        if self.axes:
-            same = a is b
-            a = hartley(a, self.axes)
-            b = a if same else hartley(b, self.axes)
-        flat = (a * b).flatten(1).double()
+        same = a is b
+        a = self.coefficients(a)
+        return self.sums(a * (a if same else self.coefficients(b)))
+
+    def coefficients(self, x: Tensor) -> Tensor:
+        """What products for `sums` are made of: Fourier coefficients with `axes`, else ``x``.
+
+        These are the real and imaginary parts, as a last axis of two, of the half that a real FFT
+        gives. Hartley coefficients have the same inner products.
+        """
+        if not self.axes:
+            return x
+        return torch.view_as_real(torch.fft.rfftn(x, dim=self.axes, norm="ortho"))
+
+    def sums(self, products: Tensor) -> Tensor:
+        """Sums (particle, band) in float64 of products of `coefficients` (particle, ...).
+
+        The order of the summation is fixed: sums are the same for any number of particles, and the
+        same in every call on one device.
+        """
         if self.labels is None:
-            return flat.sum(1, keepdim=True)
-        labels = self.labels.expand_as(a[0]).flatten()
-        return flat.new_zeros((len(flat), self.count)).index_add_(1, labels, flat)
+            return products.flatten(1).sum(1, keepdim=True, dtype=torch.float64)
+        shape = tuple(products.shape[1:])
+        rows = self._rows.get(shape)
+        if rows is None:
+            rows = self._rows[shape] = self._arrange(shape)
+        ordered = products.flatten(1).index_select(1, rows.order).mul_(rows.weight)
+        by_row = ordered.view(len(ordered), -1, rows.width).sum(2, dtype=torch.float64)
+        return torch.sum(by_row[..., None] * rows.band, 1)
+
+    def _arrange(self, shape: tuple[int, ...]) -> _Rows:
+        """Rows of coefficients of a particle of this shape."""
+        assert self.labels is not None  # noqa: S101  (narrowing for the type checker)
+        labels = self.labels.cpu()
+        weight = torch.ones_like(labels, dtype=torch.float32)
+        if self.axes:
+            # The half of a real FFT stands for both, but for the columns that mirror themselves.
+            side, half = labels.shape[-1], shape[-2]
+            weight[..., 1 : (side + 1) // 2] = 2
+            labels, weight = labels[..., :half, None], weight[..., :half, None]
+        labels, weight = (t.expand(shape).flatten() for t in (labels, weight))
+        counts = torch.bincount(labels, minlength=self.count).tolist()
+        width = 2 ** math.ceil(math.log2(math.sqrt(len(labels))))
+        orders, weights, bands = [], [], []
+        for band, order in enumerate(torch.split(labels.argsort(stable=True), counts)):
+            padding = (0, -len(order) % width)
+            orders.append(F.pad(order, padding, value=int(order[0]) if len(order) else 0))
+            weights.append(F.pad(weight[order], padding))
+            bands += [band] * (len(orders[-1]) // width)
+        of_band = F.one_hot(torch.tensor(bands), self.count).double()
+        order, weight, of_band = (
+            t.to(self.labels.device) for t in (torch.cat(orders), torch.cat(weights), of_band)
+        )
+        return _Rows(order, weight, width, of_band)
 
     def sizes(self, x: Tensor) -> Tensor:
         """Number of coordinates (band,) of a particle ``x`` in each band, float64."""
@@ -103,7 +171,7 @@ class Bands:
         labels = self.labels.expand_as(x).flatten()
         return torch.bincount(labels, minlength=self.count).double()
 
-    def broadcast(self, values: Sequence[float]) -> Tensor | float:
+    def broadcast(self, values: Sequence[float] | Tensor) -> Tensor | float:
         """The value of its band at every labelled coordinate, float32; the value for one band.
 
         Args:
@@ -111,7 +179,7 @@ class Bands:
         """
         if self.labels is None:
             return values[0]
-        table = torch.tensor(list(values), dtype=torch.float32, device=self.labels.device)
+        table = torch.as_tensor(values, dtype=torch.float32, device=self.labels.device)
         return table[self.labels]
 
     def scale(self, x: Tensor, factors: Tensor | float) -> Tensor:
@@ -121,6 +189,11 @@ class Bands:
             x: Particles.
             factors: As `broadcast` returns them.
         """
-        if not self.axes or isinstance(factors, float):
+        if not self.axes or isinstance(factors, float) or factors.ndim == 0:
             return factors * x
-        return hartley(factors.to(x) * hartley(x, self.axes), self.axes)
+        spectrum = torch.fft.rfftn(x, dim=self.axes, norm="ortho")
+        # Opposite frequencies have equal factors, which Hartley and Fourier coefficients share.
+        spectrum *= factors[..., : spectrum.shape[-1]].to(x)
+        sides = [x.shape[axis] for axis in self.axes]
+        scaled: Tensor = torch.fft.irfftn(spectrum, s=sides, dim=self.axes, norm="ortho")
+        return scaled

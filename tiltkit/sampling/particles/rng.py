@@ -119,7 +119,7 @@ def philox(count: int, streams: NDArray[np.uint64], device: torch.device) -> tup
 
 def _halves(x: Tensor) -> Tensor:
     """Low and high halves (..., 2) int32 of int64 numbers, a view."""
-    return x.view(torch.int32).unflatten(-1, (-1, 2))
+    return x.view(torch.int32).view(*x.shape, 2)
 
 
 def _box_muller(first: Tensor, second: Tensor, dtype: torch.dtype) -> Tensor:
