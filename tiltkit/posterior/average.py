@@ -45,7 +45,7 @@ class MeanEstimate:
 
 
 class StreamingMean:
-    """Running weighted mean of images; it does not depend on the size of the chunks."""
+    """Running weighted mean of images; chunks change it by rounding in float64 only."""
 
     def __init__(self) -> None:
         # Differences from the first image, so that single precision is enough for their squares.
@@ -57,12 +57,12 @@ class StreamingMean:
         if self._first is None:
             self._start(images[0])
         first, bands = self._reference()
-        for image, weight in zip(images, weights.double(), strict=True):
-            difference = (image - first)[None]
-            self._sum += weight * difference[0].double()
-            self._squares += weight * bands.inner(difference, difference)[0]
-            self._weights += torch.stack([weight, weight.square()])
-            self._minimum = torch.minimum(self._minimum, image.min())
+        weights = weights.double()
+        difference = images - first
+        self._sum += torch.tensordot(weights, difference.double(), 1)
+        self._squares += weights @ bands.inner(difference, difference)
+        self._weights += torch.stack([weights.sum(), weights.square().sum()])
+        self._minimum = torch.minimum(self._minimum, images.min())
 
     def _start(self, image: Tensor) -> None:
         count = frequency_bands(tuple(image.shape), image.device).count

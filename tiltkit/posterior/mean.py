@@ -108,7 +108,7 @@ def shrink(old: MeanEstimate, new: MeanEstimate) -> MeanEstimate:
     shrinkage = (1 - 2 / bands.sizes(difference[0])).clamp_min(0)
     excess = (new.variance - old.variance).clamp_min(0)
     step = torch.where(squares > 0, 1 - shrinkage * excess / squares, 0.0).clamp(0, 1)
-    image = old.image + bands.scale(difference, bands.broadcast(step.tolist()))[0]
+    image = old.image + bands.scale(difference, bands.broadcast(step))[0]
     # A whole step gives the new mean, whose variance may be the smaller one.
     variance = torch.where(step < 1, old.variance + step.square() * excess, new.variance)
     return MeanEstimate(image, variance, torch.minimum(old.minimum, new.minimum))

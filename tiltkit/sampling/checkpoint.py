@@ -102,7 +102,6 @@ def save(path: Path, progress: Progress, digest: ProblemDigest) -> None:
             "likelihood_term.potential": state.likelihood_term.potential,
             "likelihood_term.score": state.likelihood_term.score,
         }
-        notes["likelihood_term"] = list(state.likelihood_term.variance)
     for name, part in progress.statistics().items():
         own, counts = part.dump()
         tensors |= {f"{name}.{key}": value for key, value in own.items()}
@@ -216,7 +215,7 @@ def _sync(path: Path) -> None:
 
 def _state(notes: dict[str, Any], tensors: dict[str, Tensor]) -> State:
     state = State(
-        tensors["c"], tensors["score"], tensors["log_weight"], notes["level"],
+        tensors["c"], tensors["score"], tensors["log_weight"].cpu(), notes["level"],
         mean_jacobian=notes["mean_jacobian"],
         shared_ancestry=notes["shared_ancestry"],
     )  # fmt: skip
@@ -225,11 +224,9 @@ def _state(notes: dict[str, Any], tensors: dict[str, Tensor]) -> State:
             tensors["last_noise.spread"], tensors["last_noise.xi"], notes["kernel"]
         )
         state = replace(state, last_noise=last_noise)
-    if "likelihood_term" in notes:
+    if "likelihood_term.score" in tensors:
         likelihood_term = LikelihoodTerm(
-            tensors["likelihood_term.potential"],
-            tensors["likelihood_term.score"],
-            notes["likelihood_term"],
+            tensors["likelihood_term.potential"], tensors["likelihood_term.score"]
         )
         state = replace(state, likelihood_term=likelihood_term)
     return state

@@ -32,6 +32,7 @@ class JacobianDiagonal:
         self._bands = bands or Bands()
         shape = (2, target.n, self._bands.count)
         self._sums = torch.zeros(shape, dtype=torch.float64, device=target.device)
+        self._scale = 1.0
 
     def add(self, rows: slice, v: Tensor, jv: Tensor, scale: float = 1.0) -> None:
         """Set the sums of a chunk of particles.
@@ -40,37 +41,32 @@ class JacobianDiagonal:
             rows: The particles of the chunk.
             v: Directions (particle, ...).
             jv: ``scale J v``, shaped as ``v``.
-            scale: Length of the difference that ``jv`` was measured with.
+            scale: Length of the difference that ``jv`` was measured with; the same for all chunks.
         """
-        self._sums[0, rows] = self._bands.inner(v, jv) / scale
-        self._sums[1, rows] = self._bands.inner(v, v)
+        both = self._bands.coefficients(torch.stack([jv, v]))
+        sums = self._bands.sums((both * both[1]).flatten(0, 1))
+        self._sums[:, rows] = sums.view(2, *self._sums[0, rows].shape)
+        self._scale = scale
 
     @property
-    def means(self) -> list[float]:
-        """The estimate from the sums over all particles, per band; 0 for a band without sums."""
-        products, squares = self._sums.sum(1)
-        means: list[float] = _quotient(products, squares).tolist()
-        return means
+    def means(self) -> Tensor:
+        """The estimate from the sums over all particles, (band,); 0 for a band without sums."""
+        return self._quotient(self._sums.sum(1))
 
     @property
-    def medians(self) -> list[float]:
-        """The median over particles of the estimate from each particle, per band.
+    def medians(self) -> Tensor:
+        """The median over particles of the estimate from each particle, (band,).
 
         A particle between two modes has a far larger Jacobian than one inside a mode, and would
         dominate the mean.
         """
-        products, squares = self._sums
-        medians: list[float] = _quotient(products, squares).median(0).values.tolist()
-        return medians
+        return self._quotient(self._sums).median(0).values
 
-    @property
-    def mean(self) -> float:
-        """The estimate of the only band: ``tr J / dim``."""
-        return self.means[0]
-
-
-def _quotient(products: Tensor, squares: Tensor) -> Tensor:
-    return torch.where(squares > 0, products / squares, 0.0).clamp(0, 1)
+    def _quotient(self, sums: Tensor) -> Tensor:
+        products, squares = sums
+        # Without sums both are 0, and so is the quotient.
+        quotient: Tensor = products / squares.clamp_min(1e-300)
+        return quotient.div_(self._scale).clamp_(0, 1)
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

@@ -31,12 +31,10 @@ class LikelihoodTerm:
         score: Likelihood score ``A^H (noise_var I + A C A^H)^-1 (y - A D(x))``: the gradient of
             ``log h`` with respect to ``D(x)``, (particle, ...), in the coordinates of
             `Conditioning`.
-        variance: Assumed error covariance ``C`` of ``D(x)``: its diagonal, one value per band.
     """
 
     potential: Tensor
     score: Tensor
-    variance: Sequence[float]
 
     def at(self, rows: Tensor) -> LikelihoodTerm:
         """The term of the particles ``rows``."""
@@ -50,7 +48,7 @@ class State:
     Attributes:
         c: Particles in the sampler's coordinates (particle, ...).
         score: Score of the noised prior at the particles, shaped as ``c``.
-        log_weight: Log weights up to a shared constant, (particle,) float64.
+        log_weight: Log weights up to a shared constant, (particle,) float64, on the host.
         level: The level: a noise level, or what else the sampler's `levels` count.
         last_noise: The last injected Gaussian noise; None where the sampler does not use it.
         likelihood_term: Likelihood at the denoised images; None where the target has the likelihood

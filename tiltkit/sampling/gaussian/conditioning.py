@@ -92,19 +92,22 @@ class Conditioning(Protocol):
         """
         ...
 
-    def likelihood_score(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
+    def likelihood_score(
+        self, c: Tensor, variance: Sequence[float] | Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Likelihood score ``A^H S^-1 (y - A x)`` and potential for ``S = noise_var I + A C A^H``.
 
         Args:
             c: Particles (particle, ...).
-            variance: Diagonal of the error covariance ``C``, one value for each of the `bands`.
+            variance: Diagonal of the error covariance ``C``, one value for each of the `bands`. A
+                tensor stays on its device; its values must not change after the call.
 
         Returns:
             The score, shaped as ``c``, and the potential, (particle,) float64.
         """
         ...
 
-    def residual_ratio(self, c: Tensor, variance: Sequence[float]) -> Tensor:
+    def residual_ratio(self, c: Tensor, variance: Sequence[float] | Tensor) -> Tensor:
         """``r^H S^-1 r`` of ``r = y - A x`` over its expected value, (particle,) float64.
 
         The expected value is for residuals with the covariance ``S`` of `likelihood_score`.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -55,10 +56,16 @@ class DiagonalConditioning:
         self._measured = eig > eig.max() * torch.finfo(eig.dtype).eps * 10
         self._eig = torch.where(self._measured, eig, 0.0)
         self._z = torch.where(self._measured, self._z, 0.0)
+        self._inverse = torch.where(self._measured, 1 / self._eig, 0.0)
+        self._count = max(int(self._measured.expand_as(self._z[0]).count_nonzero()), 1)
         self._noise_var = likelihood.noise_var
         # Real degrees of freedom per stored component: 1/2 for the conjugate pairs of real images.
         self._dof = math.prod(shape) / self._z[0].numel()
         self.bands = self._bands()
+        # The same for all chunks of a level.
+        self._residual_variance = lru_cache(maxsize=4)(self._variance_and_log_det)
+        self._prediction = lru_cache(maxsize=1)(self._prediction_factors)
+        self._motion = lru_cache(maxsize=2)(self._motion_factors)
 
     def _bands(self) -> Bands:
         """Bands of spatial frequency where coordinates have one, of eigenvalues elsewhere.
@@ -83,26 +90,33 @@ class DiagonalConditioning:
 
     def potential(self, c: Tensor, s: float) -> Tensor:
         """See `Conditioning`."""
-        residual = torch.addcmul(self._z, self._eig, c, value=-1)
-        return self._energy(residual, self._noise_var + s**2 * self._eig)
+        return self.likelihood_score(c, (s**2,) * self.bands.count)[1]
 
-    def likelihood_score(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
+    def likelihood_score(
+        self, c: Tensor, variance: Sequence[float] | Tensor
+    ) -> tuple[Tensor, Tensor]:
         """See `Conditioning`."""
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
-        variances = self._residual_variance(variance)
-        return residual / variances, self._energy(residual, variances)
+        variances, log_det = self._residual_variance(_hashable(variance))
+        score = residual / variances
+        return score, 0.5 * self._squares(residual, score).add_(log_det, alpha=self._dof)
 
     def predict(
         self, m: Tensor, step: Step, rng: ParticleRng, rows: slice
     ) -> tuple[Tensor, LastNoise, Tensor]:
         """See `Conditioning`; ``log Z(m)`` is minus the potential at ``sqrt(s^2 + v)``."""
+        log_z = -self.potential(m, math.sqrt(step.s**2 + step.v))
+        shift, factor, spread = self._prediction(step)
+        last_noise = LastNoise(spread, self.white_noise(rng, rows), step.v)
+        x = torch.addcmul(shift, factor, m)
+        return x.addcmul_(last_noise.spread, last_noise.xi), last_noise, log_z
+
+    def _prediction_factors(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        """``shift``, ``factor`` and ``spread`` of ``x = shift + factor m + spread xi``."""
         noise_var, eig, v, s = self._noise_var, self._eig, step.v, step.s
         c = noise_var + (s**2 + v) * eig
-        log_z = -self.potential(m, math.sqrt(s**2 + v))
         spread = torch.sqrt(v * (noise_var + s**2 * eig) / c)
-        last_noise = LastNoise(spread, self.white_noise(rng, rows), v)
-        x = torch.addcmul(v * self._z / c, 1 - v * eig / c, m)
-        return x.addcmul_(last_noise.spread, last_noise.xi), last_noise, log_z
+        return v * self._z / c, 1 - v * eig / c, spread
 
     def move(
         self,
@@ -114,29 +128,34 @@ class DiagonalConditioning:
         rows: slice,
     ) -> tuple[Tensor, LastNoise]:
         """See `Conditioning`."""
+        shift, factor, drift, keep, spread = self._motion(step, last_noise and last_noise.spread)
+        x = torch.addcmul(shift, factor, c).addcmul_(drift, score)
+        if last_noise is not None:
+            x.addcmul_(keep, last_noise.xi)
+        noise = LastNoise(spread, self.white_noise(rng, rows), step.v)
+        return x.addcmul_(noise.spread, noise.xi), noise
+
+    def _motion_factors(self, step: Step, last_spread: Tensor | None) -> tuple[Tensor, ...]:
+        """Factors of a move ``shift + factor c + drift score + keep last_xi + spread xi``."""
         eig = self._eig
         s_s = self._noise_var + step.s**2 * eig
         p = step.v * s_s / (s_s + step.v * eig)  # eigenvalues of P
         e = torch.full_like(p, -math.expm1(-step.length))
-        if last_noise is None:
+        if last_spread is None:
             keep, rest = torch.zeros_like(p), 2 * e - e**2
         else:
-            ratio = last_noise.spread**2 / p  # variance of the last noise in units of P
+            ratio = last_spread**2 / p  # variance of the last noise in units of P
             e = torch.minimum(e, 2 * ratio)  # so that K is at most the identity
-            keep, rest = e / (2 * ratio) * last_noise.spread, e - e**2 / (4 * ratio)
+            keep, rest = e / (2 * ratio) * last_spread, e - e**2 / (4 * ratio)
         drift = e * p
-        x = torch.addcmul(drift * self._z / s_s, 1 - drift * eig / s_s, c)
-        x.addcmul_(drift, score)
-        if last_noise is not None:
-            x.addcmul_(keep, last_noise.xi)
-        noise = LastNoise((rest * p).clamp_min_(0).sqrt_(), self.white_noise(rng, rows), step.v)
-        return x.addcmul_(noise.spread, noise.xi), noise
+        spread = (rest * p).clamp_min_(0).sqrt_()
+        return drift * self._z / s_s, 1 - drift * eig / s_s, drift, keep, spread
 
-    def residual_ratio(self, c: Tensor, variance: Sequence[float]) -> Tensor:
+    def residual_ratio(self, c: Tensor, variance: Sequence[float] | Tensor) -> Tensor:
         """See `Conditioning`."""
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
-        measured = self._measured.expand_as(self._z[0]).count_nonzero().clamp_min(1)
-        return self._squares(residual, self._residual_variance(variance)) / (self._dof * measured)
+        variances, _ = self._residual_variance(_hashable(variance))
+        return self._squares(residual, residual / variances) / (self._dof * self._count)
 
     def step_length(self, c: Tensor, direction: Tensor) -> Tensor:
         """See `Conditioning`."""
@@ -147,21 +166,26 @@ class DiagonalConditioning:
         )
         return fit / energy.clamp_min(1e-30)
 
-    def _residual_variance(self, variance: Sequence[float]) -> Tensor:
-        """``noise_var + variance eig``: variance of the residual ``z - eig c``, over ``eig``."""
-        return self._noise_var + self.bands.broadcast(variance) * self._eig
+    def _variance_and_log_det(self, variance: tuple[float, ...] | Tensor) -> tuple[Tensor, Tensor]:
+        """``noise_var + variance eig``: variance of the residual ``z - eig c``, over ``eig``.
 
-    def _energy(self, residual: Tensor, variances: Tensor) -> Tensor:
-        """Potential with ``1/2 log det S`` for the residual ``z - eig c``, (particle,) float64."""
-        log_det = variances[self._measured].log().sum(dtype=torch.float64)
-        return 0.5 * (self._squares(residual, variances) + self._dof * log_det)
+        And the sum of its logarithms over measured coordinates, float64.
+        """
+        variances = self._noise_var + self.bands.broadcast(variance) * self._eig
+        log_det = torch.where(self._measured, variances, 1.0).log_().sum(dtype=torch.float64)
+        return variances, log_det
 
-    def _squares(self, residual: Tensor, variances: Tensor) -> Tensor:
-        """``|z - eig c|^2 / (eig variances)``, summed over measured coordinates, (particle,)."""
-        precision = torch.where(self._measured, 1 / (self._eig * variances), 0.0)
-        return residual.square().mul_(precision).flatten(1).sum(1, dtype=torch.float64)
+    def _squares(self, residual: Tensor, weighted: Tensor) -> Tensor:
+        """``<residual, weighted> / eig``, summed over measured coordinates, (particle,) float64."""
+        product = (residual * weighted).mul_(self._inverse)
+        return product.flatten(1).sum(1, dtype=torch.float64)
 
     def white_noise(self, rng: ParticleRng, rows: slice) -> Tensor:
         """See `Conditioning`."""
         xi = self._operator.spectral_white(rng.normal(rows, self._shape, self._dtype))
         return torch.view_as_real(xi) if self._complex else xi
+
+
+def _hashable(variance: Sequence[float] | Tensor) -> tuple[float, ...] | Tensor:
+    """The same values as the key of a cache: a tensor is known by its identity."""
+    return variance if isinstance(variance, torch.Tensor) else tuple(variance)

@@ -92,17 +92,20 @@ class IterativeConditioning:
         """See `Conditioning`."""
         return self.likelihood_score(c, [s**2] * self.bands.count)[1]
 
-    def likelihood_score(self, c: Tensor, variance: Sequence[float]) -> tuple[Tensor, Tensor]:
+    def likelihood_score(
+        self, c: Tensor, variance: Sequence[float] | Tensor
+    ) -> tuple[Tensor, Tensor]:
         """See `Conditioning`; one solve for both."""
         r = self._y - self._operator.forward(c)
         solved = self._solve(*self._covariance(variance), r, self._potential_error)
         return self._operator.adjoint(solved), _energy(r, solved)
 
-    def residual_ratio(self, c: Tensor, variance: Sequence[float]) -> Tensor:
+    def residual_ratio(self, c: Tensor, variance: Sequence[float] | Tensor) -> Tensor:
         """See `Conditioning`; one more solve."""
+        variance = _numbers(variance)
         r = self._y - self._operator.forward(c)
         solved = self._solve(*self._covariance(variance), r, self._ratio_error)
-        return 2 * _energy(r, solved) / self._expected(tuple(variance))
+        return 2 * _energy(r, solved) / self._expected(variance)
 
     def _expected_square(self, variance: tuple[float, ...]) -> float:
         """``E[r^H S^-1 r]`` for residuals whose covariance is ``S`` without the raised noise.
@@ -125,8 +128,9 @@ class IterativeConditioning:
         r, ad = self._y - self._operator.forward(c), self._operator.forward(direction)
         return _energy(r, ad) / _energy(ad, ad).clamp_min(1e-30)
 
-    def _covariance(self, variance: Sequence[float]) -> tuple[Tensor | float, float]:
+    def _covariance(self, variance: Sequence[float] | Tensor) -> tuple[Tensor | float, float]:
         """``C`` of the variances per band, and the noise variance in ``S``, as `_solve` needs."""
+        variance = _numbers(variance)
         largest = max(variance)
         c = self.bands.broadcast(variance) if min(variance) < largest else largest
         return c, self._noise_at(largest)
@@ -257,6 +261,11 @@ class IterativeConditioning:
         )
         self.iterations += iterations
         return x
+
+
+def _numbers(variance: Sequence[float] | Tensor) -> tuple[float, ...]:
+    """Variances per band as numbers, on which a solve depends."""
+    return tuple(variance.tolist() if isinstance(variance, torch.Tensor) else variance)
 
 
 def _energy(r: Tensor, solved: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from tiltkit.posterior.level import Info
 from tiltkit.sampling.particles.weights import (
     effective_power,
     ess,
+    log_mean,
     path_kl,
     principal_order,
     systematic_resampling,
@@ -53,7 +54,7 @@ def weigh(
 
     Args:
         state: Particles at the new level, with the weights of the level before.
-        increment: Log of the exact weights of the level, (particle,) float64.
+        increment: Log of the exact weights of the level, (particle,) float64; on any device.
         rng: Randomness of resampling.
         min_ess: Effective sample size to keep, at most half of the particles; weights are
             flattened or skipped for it.
@@ -61,7 +62,7 @@ def weigh(
         most_shared_ancestry: Weights are skipped where resampling by them would raise
             `State.shared_ancestry` beyond this.
     """
-    log_weight, n = state.log_weight, len(increment)
+    increment, log_weight, n = increment.cpu(), state.log_weight, len(increment)
     power = effective_power(increment, log_weight, min(min_ess, n / 2))
     if _shared_ancestry(state.shared_ancestry, log_weight + power * increment) > max(
         most_shared_ancestry, state.shared_ancestry
@@ -71,7 +72,7 @@ def weigh(
     info = Info(
         noise_level=state.level,
         ess=ess(log_weight + increment),
-        log_evidence=float(torch.logsumexp(increment + torch.log_softmax(log_weight, 0), 0)),
+        log_evidence=log_mean(increment, log_weight),
         kl=path_kl(increment, log_weight),
         weight_power=power,
         resampled=uneven(new) and ess(new) < resample_below * n,
@@ -91,13 +92,14 @@ def _shared_ancestry(before: float, log_weight: Tensor) -> float:
 
 def uneven(log_weight: Tensor) -> bool:
     """True where weights differ between particles."""
-    return bool((log_weight != log_weight[0]).any())
+    values = log_weight.cpu().numpy()
+    return bool((values != values[0]).any())
 
 
 def resample(state: State, rng: ParticleRng) -> State:
     """Equally weighted particles by systematic resampling along their principal component."""
     order = principal_order(state.c)
-    rows = order[systematic_resampling(state.log_weight[order], rng.uniform())]
+    rows = order[systematic_resampling(state.log_weight[order], rng.uniform())].to(state.c.device)
     return replace(
         state,
         c=state.c[rows],

@@ -1,15 +1,23 @@
 """Particle weights: effective sample size, flattening, and systematic resampling.
 
-All weights are natural logarithms, float64, one per particle, up to a constant that all share.
+All weights are natural logarithms, float64, one per particle, up to a constant that all share. They
+are few and decide what is computed next, so that they are kept and used on the host.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 __all__ = [
-    "effective_power", "ess", "normalised", "path_kl", "principal_order", "systematic_resampling",
+    "effective_power", "ess", "log_mean", "normalised", "path_kl", "principal_order",
+    "systematic_resampling",
 ]  # fmt: skip
 
 # Smallest power of the weights that is used. Chosen by hand: at less than half of its log weight a
@@ -18,13 +26,13 @@ MIN_POWER = 0.5
 
 
 def normalised(log_weight: Tensor) -> Tensor:
-    """Weights (particle,) that sum to one."""
-    return torch.softmax(log_weight, dim=0)
+    """Weights (particle,) that sum to one, on the host."""
+    return torch.from_numpy(_softmax(log_weight))
 
 
 def ess(log_weight: Tensor) -> float:
     """Effective sample size ``1 / sum w^2``, between 1 and the number of particles."""
-    return float(1.0 / normalised(log_weight).square().sum())
+    return float(1.0 / np.square(_softmax(log_weight)).sum())
 
 
 def path_kl(log_increment: Tensor, log_weight: Tensor) -> float:
@@ -33,9 +41,30 @@ def path_kl(log_increment: Tensor, log_weight: Tensor) -> float:
     Expectations are over particles weighted by ``log_weight``, the weights before the level. The
     estimate is never negative. It is biased low for few particles, so that it is no bound.
     """
-    w = normalised(log_weight)
-    log_of_mean = torch.logsumexp(log_increment + torch.log_softmax(log_weight, 0), dim=0)
-    return float(log_of_mean - (w * log_increment).sum())
+    increment = log_increment.cpu()
+    mean_log = (_softmax(log_weight) * increment.numpy()).sum()
+    return log_mean(increment, log_weight) - float(mean_log)
+
+
+def log_mean(log_increment: Tensor, log_weight: Tensor) -> float:
+    """``log E[w]``: log of the mean of the new weights, over particles weighted by the old ones."""
+    return float(_logsumexp(log_increment + log_weight) - _logsumexp(log_weight))
+
+
+def _logsumexp(log_weight: Tensor) -> np.float64:
+    values = log_weight.cpu().double().numpy()
+    with np.errstate(invalid="ignore"):  # of weights that are all zero or infinite
+        most = values.max()
+        total: np.float64 = most + np.log(np.exp(values - most).sum())
+    return total
+
+
+def _softmax(log_weight: Tensor) -> NDArray[np.float64]:
+    values = log_weight.cpu().double().numpy()
+    with np.errstate(invalid="ignore"):
+        w = np.exp(values - values.max())
+    normal: NDArray[np.float64] = w / w.sum()
+    return normal
 
 
 def effective_power(log_increment: Tensor, log_weight: Tensor, floor: float) -> float:
@@ -71,17 +100,20 @@ def principal_order(c: Tensor) -> Tensor:
 
     Systematic resampling in this order keeps the weight of every interval along that direction to
     within one particle, which nearly removes its contribution to the error of mode weights (sorting
-    before resampling: Gerber, Chopin and Whiteley, Ann. Stat. 2019).
+    before resampling: Gerber, Chopin and Whiteley, Ann. Stat. 2019). Indices are on the host.
     """
     flat = c.flatten(1)
     flat = flat - flat.mean(0)
     if flat.shape[0] <= flat.shape[1]:
         # The eigenvector of the Gram matrix is the coordinate along the principal component.
-        along: Tensor = torch.linalg.eigh((flat @ flat.T).double())[1][:, -1]
-    else:
-        direction = torch.linalg.eigh((flat.T @ flat).double())[1][:, -1]
-        along = flat @ direction.to(flat.dtype)
-    return along.argsort()
+        return _principal(flat @ flat.T).argsort()
+    return (flat @ _principal(flat.T @ flat).to(flat)).cpu().argsort()
+
+
+def _principal(gram: Tensor) -> Tensor:
+    """Eigenvector of the largest eigenvalue, on the host: the matrix is small."""
+    vectors: Tensor = torch.linalg.eigh(gram.cpu().double())[1]
+    return vectors[:, -1]
 
 
 def systematic_resampling(log_weight: Tensor, u: float) -> Tensor:
@@ -92,6 +124,6 @@ def systematic_resampling(log_weight: Tensor, u: float) -> Tensor:
         u: One uniform number in [0, 1).
     """
     n = len(log_weight)
-    edges = normalised(log_weight.double().cpu()).cumsum(0)
-    points = (torch.arange(n, dtype=torch.float64) + u) / n
-    return torch.searchsorted(edges, points).clamp_max(n - 1).to(log_weight.device)
+    edges = _softmax(log_weight).cumsum()
+    points = (np.arange(n) + u) / n
+    return torch.from_numpy(np.searchsorted(edges, points).clip(max=n - 1))

@@ -36,8 +36,6 @@ from tiltkit.sampling.particles.weights import normalised
 from tiltkit.sampling.state import LikelihoodTerm
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
     from tiltkit.posterior.average import MeanEstimate
@@ -64,9 +62,10 @@ class Prediction:
         score: Score of the prior at level b, shaped as ``c``.
         log_ratio: ``log N(x'; m, v I) - log N(x'; m + gap g, v I) - log h_a(x)``, (particle,)
             float64.
-        variance: Diagonal of ``C_b``, one value per band.
-        mean_jacobian: Mean diagonal of the denoiser's Jacobian, ``tr J / dim`` in [0, 1].
-        band_jacobian: Mean diagonal of the denoiser's Jacobian in each band.
+        variance: Diagonal of ``C_b``, one value per band, float64.
+        mean_jacobian: Mean diagonal of the denoiser's Jacobian, ``tr J / dim`` in [0, 1], (1,)
+            float64.
+        band_jacobian: Mean diagonal of the denoiser's Jacobian in each band, (band,) float64.
         denoised_mean: ``E[x0 | x_a, y]`` averaged over the particles of level a; None at the first
             level.
     """
@@ -74,9 +73,9 @@ class Prediction:
     c: Tensor
     score: Tensor
     log_ratio: Tensor
-    variance: Sequence[float]
-    mean_jacobian: float
-    band_jacobian: Sequence[float]
+    variance: Tensor
+    mean_jacobian: Tensor
+    band_jacobian: Tensor
     denoised_mean: MeanEstimate | None = None
 
 
@@ -95,8 +94,8 @@ def predict_first(target: Target, level: float, rng: ParticleRng) -> Prediction:
         parts.append((c, score))
     c, score = (torch.cat(both) for both in zip(*parts, strict=True))
     log_ratio = torch.zeros(target.n, dtype=torch.float64, device=target.device)
-    variance = [level**2] * bands.count  # the upper bound
-    return Prediction(c, score, log_ratio, variance, jacobian.mean, by_band.means)
+    variance = torch.full_like(by_band.means, level**2)  # the upper bound
+    return Prediction(c, score, log_ratio, variance, jacobian.means, by_band.means)
 
 
 def predict(
@@ -119,7 +118,7 @@ def predict(
     log_ratio = term.potential.clone()  # -log h_a(x)
     curvature = JacobianDiagonal(target, conditioning.bands)
     jacobian, by_band = JacobianDiagonal(target), JacobianDiagonal(target, conditioning.bands)
-    denoised_mean, weights = StreamingMean(), normalised(state.log_weight)
+    denoised_mean, weights = StreamingMean(), normalised(state.log_weight).to(target.device)
     parts = []
     for rows in target.chunks():
         x, score, u = state.c[rows], state.score[rows], term.score[rows]
@@ -145,30 +144,29 @@ def predict(
         parts.append((c, score))
     c, score = (torch.cat(both) for both in zip(*parts, strict=True))
     return Prediction(
-        c, score, log_ratio, [_error_variance(j, a, b) for j in curvature.medians],
-        jacobian.mean, by_band.means, denoised_mean.result(),
+        c, score, log_ratio, _error_variance(curvature.medians, a, b),
+        jacobian.means, by_band.means, denoised_mean.result(),
     )  # fmt: skip
 
 
 def denoised_likelihood(
     target: Target, prediction: Prediction, level: float
-) -> tuple[LikelihoodTerm, float]:
-    """The likelihood term ``h_b`` at the denoised images, and the level's mean residual ratio.
+) -> tuple[LikelihoodTerm, Tensor]:
+    """The likelihood term ``h_b`` at the denoised images, and their residual ratios (particle,).
 
     The residual ratio is ``r^H (noise_var I + b^2 A J A^H)^-1 r`` over its expected value, with
     ``r = y - A D_b(x)``. It is 1 on average where the prior is right.
     """
     c, score, conditioning = prediction.c, prediction.score, target.conditioning
     potential, ratio = (torch.empty_like(prediction.log_ratio) for _ in range(2))
-    covariance = [level**2 * j for j in prediction.band_jacobian]
+    covariance = level**2 * prediction.band_jacobian
     scores = []
     for rows in target.chunks():
         denoised = conditioning.coordinates(torch.add(c[rows], score[rows], alpha=level**2))
         u, potential[rows] = conditioning.likelihood_score(denoised, prediction.variance)
         scores.append(u)
         ratio[rows] = conditioning.residual_ratio(denoised, covariance)
-    term = LikelihoodTerm(potential, torch.cat(scores), prediction.variance)
-    return term, float(ratio.mean())
+    return LikelihoodTerm(potential, torch.cat(scores)), ratio
 
 
 def _jacobian_product(
@@ -229,12 +227,13 @@ def _guidance_length(
     return factor.clamp(0, 1)
 
 
-def _error_variance(j: float, a: float, b: float) -> float:
-    """Error variance of ``D_b`` along a direction where that of ``D_a`` is ``a^2 j``.
+def _error_variance(jacobian: Tensor, a: float, b: float) -> Tensor:
+    """Error variance of ``D_b`` along directions where that of ``D_a`` is ``a^2 jacobian``.
 
-    For a Gaussian prior: its precision is ``1 / (a^2 j) - 1 / a^2`` in that direction.
+    For a Gaussian prior: its precision there is ``1 / (a^2 jacobian) - 1 / a^2``.
     """
-    return 1 / (1 / b**2 - 1 / a**2 + 1 / (a**2 * j)) if j > 0 else 0.0
+    variance = a**2 * jacobian
+    return variance / (1 + (1 / b**2 - 1 / a**2) * variance)
 
 
 def _per_image(values: Tensor, images: Tensor) -> Tensor:

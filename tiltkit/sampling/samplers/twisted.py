@@ -155,7 +155,8 @@ class Twisted:
         """Samples of the prior at the first level, weighted by ``h``."""
         prediction = predict_first(target, level, rng)
         # State before the first level: equal weights.
-        state = State(prediction.c, prediction.score, prediction.log_ratio, level)
+        log_weight = torch.zeros(target.n, dtype=torch.float64)
+        state = State(prediction.c, prediction.score, log_weight, level)
         return self._weigh_denoised(target, prediction, level, state, rng)
 
     def step(
@@ -186,14 +187,19 @@ class Twisted:
         self, target: Target, prediction: Prediction, level: float, before: State, rng: ParticleRng
     ) -> tuple[State, Info]:
         """Weights ``h_b(x') N(x'; m, v I) / (h_a(x) N(x'; m + gap g, v I))``, and resampling."""
-        term, residual_ratio = denoised_likelihood(target, prediction, level)
+        term, ratio = denoised_likelihood(target, prediction, level)
+        # All that the host needs of this level, in one copy.
+        increment = prediction.log_ratio - term.potential
+        on_host = torch.cat([increment, ratio, prediction.mean_jacobian]).cpu()
+        increment, ratio, jacobian = torch.split(on_host, [target.n, target.n, 1])
+        mean_jacobian = float(jacobian)
         state = replace(
             before, c=prediction.c, score=prediction.score, level=level, likelihood_term=term,
-            mean_jacobian=prediction.mean_jacobian, denoised_mean=prediction.denoised_mean,
+            mean_jacobian=mean_jacobian, denoised_mean=prediction.denoised_mean,
         )  # fmt: skip
-        state, info = self._weigh(state, prediction.log_ratio - term.potential, rng)
-        mean_jacobian = prediction.mean_jacobian
+        state, info = self._weigh(state, increment, rng)
         dof = mean_jacobian * prediction.c[0].numel()
+        residual_ratio = float(ratio.numpy().mean())
         info = replace(info, residual_ratio=residual_ratio, dof=dof, dof_fraction=mean_jacobian)
         return state, info
 

@@ -101,7 +101,7 @@ class Walmc:
         first = Step(level**2, self._potential_level(target, level))
         start = target.conditioned_gaussian(first, rng)
         c, noise = _concatenate([(c, last_noise) for _, c, last_noise in start])
-        log_weight = torch.zeros(target.n, dtype=torch.float64, device=target.device)
+        log_weight = torch.zeros(target.n, dtype=torch.float64)
         state = State(c, torch.empty_like(c), log_weight, level, noise)
         state = self._move(target, state, self.options.start_moves, rng)
         return state, Info(noise_level=level, ess=float(target.n))
@@ -145,7 +145,7 @@ class Walmc:
         s = self._potential_level(target, a)
         gap = a**2 - b**2
         step = Step(state.kernel_variance(b), self._potential_level(target, b))
-        increment = torch.empty_like(state.log_weight)
+        increment = state.log_weight.new_empty(target.n, device=target.device)
         parts = []
         for rows in target.chunks():
             x = state.c[rows]
@@ -207,7 +207,9 @@ class Walmc:
             score[rows] = s
             parts.append((x, last_noise))
         c, noise = _concatenate(parts)
-        return replace(state, c=c, score=score, last_noise=noise, mean_jacobian=jacobian.mean)
+        return replace(
+            state, c=c, score=score, last_noise=noise, mean_jacobian=float(jacobian.means)
+        )
 
     def _drift(self, target: Target, c: Tensor, score: Tensor, step: Step) -> Tensor:
         """The prior's score, plus the correction's force where the likelihood is not Gaussian."""
