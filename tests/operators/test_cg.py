@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tiltkit.errors import TiltkitError
+from tiltkit.operators import cg
 from tiltkit.operators.cg import conjugate_gradient
 
 ALPHA, BETA = 0.2, 1.5
@@ -106,3 +107,16 @@ def test_values_that_are_not_finite_are_an_error_before_the_operator_is_applied(
     b[-1, -1] = bad
     with pytest.raises(TiltkitError, match="was given values that are NaN or infinite"):
         conjugate_gradient(never, b, ALPHA, BETA)
+
+
+@pytest.mark.parametrize("interval", [2, 4, 7])
+def test_rare_checks_for_convergence_do_not_change_the_solution(interval, monkeypatch):
+    normal, b = system()
+    b[1] = 0
+    expected, needed = conjugate_gradient(lambda v: v @ normal, b, ALPHA, BETA)
+    monkeypatch.setattr(cg, "check_interval", lambda _device: interval)
+    x, iterations = conjugate_gradient(lambda v: v @ normal, b, ALPHA, BETA)
+    assert torch.equal(x, expected)
+    assert needed <= iterations < needed + interval
+    x, _ = conjugate_gradient(lambda v: v @ normal, b, ALPHA, BETA, max_iter=needed)
+    assert torch.equal(x, expected)

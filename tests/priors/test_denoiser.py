@@ -6,20 +6,31 @@ import shutil
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tiltkit.hookspecs import PriorEntry
-from tiltkit.priors.denoiser import NetworkOptions, network_prior
+from tiltkit.priors.denoiser import NetworkOptions, network_prior, prior_of
 from tiltkit.priors.network import ScoreUNet
 from tiltkit.priors.weights import save_network
+
+
+def random_network(channels, widths, blocks):
+    net = ScoreUNet(channels, widths, blocks)
+    g = torch.Generator().manual_seed(3)
+    for parameter in net.parameters():
+        parameter.data = 0.1 * torch.randn(parameter.shape, generator=g)
+    return net.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def network():
+    return random_network(2, (8, 16), (2, 1))
 
 
 @pytest.fixture
 def entry(tmp_path, monkeypatch):
     """A plugin's package with the weights of a small network."""
-    net = ScoreUNet(channels=1, widths=(4,), blocks=(1,))
-    g = torch.Generator().manual_seed(3)
-    for parameter in net.parameters():
-        parameter.data = 0.1 * torch.randn(parameter.shape, generator=g)
+    net = random_network(1, (4,), (1,))
     package = tmp_path / "lab_weights"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -59,3 +70,34 @@ def test_scores_on_a_gpu_are_those_of_the_cpu(entry, chosen):
     second = prior.score(images(3).cuda(), 0.5)
     assert not torch.equal(first, second)
     torch.testing.assert_close(first.cpu(), expected, rtol=1e-3, atol=1e-3)
+
+
+class Casts(TorchDispatchMode):
+    """Counts conversions to bfloat16."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.dtype == torch.bfloat16:
+            self.count += isinstance(args[0], torch.Tensor) and args[0].dtype == torch.float32
+        return out
+
+
+def test_low_precision_rounds_weights_once_and_gives_the_bits_of_autocast(network):
+    prior = prior_of(network, {}, NetworkOptions(precision="bfloat16"))
+    parameters = len(list(network.parameters()))
+    x = torch.randn(3, 2, 40, 48, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = network(x, torch.tensor(0.5))
+    assert torch.equal(prior.denoise(x, 0.5), expected)
+    with Casts() as casts:
+        prior.denoise(x, 0.5)
+    assert 0 < casts.count < parameters / 4
+
+
+def test_low_precision_leaves_the_weights_of_the_profile_in_single_precision(network):
+    prior_of(network, {}, NetworkOptions(precision="bfloat16"))
+    assert {weight.dtype for weight in network.parameters()} == {torch.float32}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -120,6 +121,7 @@ def prior_of(
     def on(device: torch.device) -> Callable[[Tensor, float], Tensor]:
         low = is_low(options.precision, device)
         moved = network.to(device).to(memory_format=torch.channels_last)
+        moved = _low_copy(moved) if low else moved
         ready = _compiled(moved, device) if options.compile else moved
         denoise = _inference(ready, device, low_precision=low)
         return denoise if options.tile is None else tiled(denoise, options.tile, _OVERLAP)
@@ -130,13 +132,26 @@ def prior_of(
         sigma_range=(network.sigma_min, network.sigma_max),
         value_range=metadata.get("value_range", ""),
         to_device=on,
-        # The network moves with the denoiser.
+        # The network moves with the denoiser; the profile needs it in float32.
         profile=None if profile is None else partial(profile.training_distance, network),
     )
 
 
 network_prior.Options = NetworkOptions  # type: ignore[attr-defined]
 file_prior.Options = FileOptions  # type: ignore[attr-defined]
+
+
+def _low_copy(network: ScoreUNet) -> ScoreUNet:
+    """A copy whose layers hold their weights in bfloat16.
+
+    Autocast would round the weights of these layers at every call, to the same values: more than a
+    hundred casts. All else stays in float32, the noise embedding's frequencies among it.
+    """
+    copy = deepcopy(network)
+    for module in copy.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            module.to(torch.bfloat16)
+    return copy
 
 
 def _compiled(network: nn.Module, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
