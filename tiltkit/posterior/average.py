@@ -45,38 +45,38 @@ class MeanEstimate:
 
 
 class StreamingMean:
-    """Running weighted mean of images; chunks change it by rounding in float64 only."""
+    """Running weighted mean of images.
+
+    The size of the chunks changes it by rounding: the mean in double precision, the scatter in that
+    of the images.
+    """
 
     def __init__(self) -> None:
-        # Differences from the first image, so that single precision is enough for their squares.
-        self._first: Tensor | None = None
+        self._mean: Tensor | None = None
+        self._scatter: Tensor
         self._minimum: Tensor
+        self._weights = (0.0, 0.0)  # sum of weights and of their squares
 
     def add(self, images: Tensor, weights: Tensor) -> None:
-        """Take in images (n, *image) with weights (n,), which need not sum to 1."""
-        if self._first is None:
-            self._start(images[0])
-        first, bands = self._reference()
-        weights = weights.double()
-        difference = images - first
-        self._sum += torch.tensordot(weights, difference.double(), 1)
-        self._squares += weights @ bands.inner(difference, difference)
-        self._weights += torch.stack([weights.sum(), weights.square().sum()])
-        self._minimum = torch.minimum(self._minimum, images.min())
-
-    def _start(self, image: Tensor) -> None:
-        count = frequency_bands(tuple(image.shape), image.device).count
-        self._first = image.clone()
-        self._sum = torch.zeros_like(image, dtype=torch.float64)
-        self._squares = torch.zeros(count, dtype=torch.float64, device=image.device)
-        self._weights = self._squares.new_zeros(2)
-        self._minimum = image.min()
-
-    def _reference(self) -> tuple[Tensor, Bands]:
-        """The first image, and the bands of its frequencies."""
-        if self._first is None:
-            raise ValueError("no images yet")
-        return self._first, frequency_bands(tuple(self._first.shape), self._first.device)
+        """Take in images (n, *image) with weights (n,) on the host, which need not sum to 1."""
+        w = weights.cpu().double().numpy()
+        new, squares = float(w.sum()), float((w**2).sum())
+        old, old_squares = self._weights
+        self._weights = total, _ = old + new, old_squares + squares
+        normalised = torch.from_numpy(w / new if new else w).to(images.device)
+        mean = torch.tensordot(normalised, images.double(), 1)
+        # Single precision is enough for squares of differences from the mean.
+        deviation = images - mean.to(images.dtype)
+        bands = frequency_bands(tuple(mean.shape), mean.device)
+        scatter, minimum = normalised @ bands.inner(deviation, deviation), images.min()
+        if self._mean is None:
+            self._mean, self._scatter, self._minimum = mean, scatter, minimum
+        elif new:
+            share, shift = new / total, (mean - self._mean)[None]
+            self._mean = self._mean + share * shift[0]
+            between = (1 - share) * bands.inner(shift, shift)[0]
+            self._scatter = (1 - share) * self._scatter + share * (scatter + between)
+        self._minimum = torch.minimum(self._minimum, minimum)
 
     @property
     def image(self) -> Tensor:
@@ -85,8 +85,9 @@ class StreamingMean:
         Raises:
             ValueError: There was no image.
         """
-        first, _ = self._reference()
-        return first.double() + self._sum / self._weights[0]
+        if self._mean is None:
+            raise ValueError("no images yet")
+        return self._mean
 
     @property
     def scatter(self) -> Tensor:
@@ -95,9 +96,9 @@ class StreamingMean:
         Raises:
             ValueError: There was no image.
         """
-        _, bands = self._reference()
-        mean = (self._sum / self._weights[0])[None]
-        return (self._squares / self._weights[0] - bands.inner(mean, mean)[0]).clamp_min(0)
+        if self._mean is None:
+            raise ValueError("no images yet")
+        return self._scatter
 
     def result(self) -> MeanEstimate:
         """The mean, with the variance that it has when the images are independent.
@@ -108,13 +109,13 @@ class StreamingMean:
         """
         total, squares = self._weights
         q = squares / total**2
-        variance = torch.where(q < 1, self.scatter * q / (1 - q), 0.0)
+        variance = self.scatter * (q / (1 - q) if q < 1 else 0.0)
         return MeanEstimate(self.image, variance, self._minimum)
 
     @property
     def count(self) -> float:
         """Sum of all weights."""
-        return 0.0 if self._first is None else float(self._weights[0])
+        return self._weights[0]
 
     @property
     def minimum(self) -> Tensor:
@@ -123,16 +124,18 @@ class StreamingMean:
 
     def dump(self) -> dict[str, Tensor]:
         """Tensors that `restore` takes."""
-        if self._first is None:
+        if self._mean is None:
             return {}
+        weights = torch.tensor(self._weights, dtype=torch.float64)
         return {
-            "first": self._first, "sum": self._sum, "squares": self._squares,
-            "weights": self._weights, "minimum": self._minimum,
+            "mean": self._mean, "scatter": self._scatter, "weights": weights,
+            "minimum": self._minimum,
         }  # fmt: skip
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from what `dump` returned."""
-        self._first = tensors.get("first")
-        if self._first is not None:
-            self._sum, self._squares = tensors["sum"], tensors["squares"]
-            self._weights, self._minimum = tensors["weights"], tensors["minimum"]
+        self._mean = tensors.get("mean")
+        if self._mean is not None:
+            self._scatter, self._minimum = tensors["scatter"], tensors["minimum"]
+            total, squares = tensors["weights"].tolist()
+            self._weights = total, squares

@@ -40,7 +40,7 @@ class PosteriorMean:
 
     def add_samples(self, images: Tensor) -> None:
         """Take in a round of samples (particle, *image); rounds may be correlated."""
-        ones = torch.ones(len(images), dtype=torch.float64, device=images.device)
+        ones = torch.ones(len(images), dtype=torch.float64)
         self._samples.add(images, ones)
         self._rounds.add(images.mean(0, keepdim=True), ones[:1])
 

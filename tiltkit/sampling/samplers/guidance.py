@@ -118,7 +118,7 @@ def predict(
     log_ratio = term.potential.clone()  # -log h_a(x)
     curvature = JacobianDiagonal(target, conditioning.bands)
     jacobian, by_band = JacobianDiagonal(target), JacobianDiagonal(target, conditioning.bands)
-    denoised_mean, weights = StreamingMean(), normalised(state.log_weight).to(target.device)
+    denoised_mean, weights = StreamingMean(), normalised(state.log_weight)
     parts = []
     for rows in target.chunks():
         x, score, u = state.c[rows], state.score[rows], term.score[rows]
