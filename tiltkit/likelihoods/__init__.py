@@ -4,7 +4,13 @@ from tiltkit.likelihoods.camera import PoissonGaussianLikelihood
 from tiltkit.likelihoods.counts import CountLikelihood
 from tiltkit.likelihoods.gaussian import GaussianLikelihood, gaussian
 from tiltkit.likelihoods.poisson import PoissonLikelihood
-from tiltkit.likelihoods.protocol import Approximable, Likelihood, Softenable, linear_gaussian
+from tiltkit.likelihoods.protocol import (
+    Approximable,
+    Likelihood,
+    MomentMatched,
+    Softenable,
+    linear_gaussian,
+)
 from tiltkit.likelihoods.transmission import TransmissionPoissonLikelihood
 
 __all__ = [
@@ -12,6 +18,7 @@ __all__ = [
     "CountLikelihood",
     "GaussianLikelihood",
     "Likelihood",
+    "MomentMatched",
     "PoissonGaussianLikelihood",
     "PoissonLikelihood",
     "Softenable",

@@ -101,6 +101,10 @@ class PoissonGaussianLikelihood:
         """Pearson's chi-squared of the shifted readings, (batch,); 1 on average at the truth."""
         return pearson(self._readings, self.shifted.rate(x))
 
+    def matched(self, mean: Tensor, variance: Tensor) -> GaussianLikelihood:
+        """Gaussian approximation near images of given ``A x``; see `CountLikelihood`."""
+        return self.shifted.matched(mean, variance)
+
     def approximation(self) -> GaussianLikelihood:
         """``(y - offset) / gain - background = A x + noise``, with the variance of the reading."""
         return self.shifted.approximation()

@@ -9,15 +9,21 @@ from typing import TYPE_CHECKING
 import torch
 
 from tiltkit.errors import InputError, UsageError
-from tiltkit.likelihoods.gaussian import whitened
+from tiltkit.likelihoods.gaussian import GaussianLikelihood, whitened
+from tiltkit.likelihoods.quadrature import posterior_moments
+from tiltkit.operators.compose import Weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tiltkit.likelihoods.gaussian import GaussianLikelihood
     from tiltkit.protocols import LinearOperator
 
 __all__ = ["CountLikelihood", "checked", "floating", "pearson", "poisson_deviance"]
+
+# Smallest precision of a matched Gaussian, over that of the prior. Counts of 0 give none where the
+# rate is positive, and a Gaussian without precision cannot shift a mean. The error in the
+# posterior's variance is this share of it.
+SMALLEST_INFORMATION = 1e-3
 
 
 class CountLikelihood(ABC):
@@ -47,14 +53,14 @@ class CountLikelihood(ABC):
         if v == 0:
             value = self._value(t)
         else:
-            u = self._prox(t)
+            u = self._prox(t, v)
             value = self._value(u) + (t - u).square() / (2 * v)
         return torch.where(self.live, value, 0.0).flatten(1).sum(1)
 
     def gradient(self, x: Tensor) -> Tensor:
         """Gradient of ``R``, shaped as ``x``."""
         t, v = self._forward(x), self.softening
-        slope = self._slope(t) if v == 0 else (t - self._prox(t)) / v
+        slope = self._slope(t) if v == 0 else (t - self._prox(t, v)) / v
         return self.operator.adjoint(torch.where(self.live, slope, 0.0).to(x.dtype))
 
     def chi2(self, x: Tensor) -> Tensor:
@@ -70,6 +76,33 @@ class CountLikelihood(ABC):
         centre, precision = self._normal()
         precision = precision / (1 + self.softening * precision)
         return whitened(self.operator, centre.to(floating(self.y)), precision)
+
+    def matched(self, mean: Tensor, variance: Tensor) -> GaussianLikelihood:
+        """Gaussian approximation near images whose ``A x`` has a mean and a variance.
+
+        Per measurement it gives ``t ~ N(mean, variance)`` the posterior mean and variance that the
+        counts give it. These are integrals in one dimension. This is the site of expectation
+        propagation (Minka, UAI 2001) with ``N(mean, variance)`` as cavity. Unlike an expansion at
+        the mode it is right for counts of 0, which bound ``t`` from one side only.
+
+        Args:
+            mean: Means of ``A x`` (particle, *data).
+            variance: Variances of ``A x``, positive; broadcast to ``mean``.
+
+        Returns:
+            A likelihood of unit noise, whose measurement and weights differ from particle to
+            particle: its images must be those of the same particles.
+        """
+        m, v = mean.double(), variance.double()
+        moments = posterior_moments(self._value, self._prox(m, v), m, v)
+        # The posterior of a log-concave likelihood is no wider than the prior.
+        precision = (1 / moments.variance - 1 / v).maximum(SMALLEST_INFORMATION / v)
+        precision = torch.where(self.live, precision, 0.0)
+        root = precision.sqrt()
+        y = root * m + (moments.mean - m) * (precision + 1 / v) / root
+        y = torch.where(self.live, y, 0.0).to(mean.dtype)
+        dead = int((~self.live).sum())
+        return GaussianLikelihood(Weighted(self.operator, root.to(mean.dtype)), y, 1.0, dead)
 
     @abstractmethod
     def softened(self, variance: float) -> CountLikelihood:
@@ -119,8 +152,8 @@ class CountLikelihood(ABC):
         """Mean and precision of ``A x`` given the counts; precision 0 for dead pixels."""
 
     @abstractmethod
-    def _prox(self, t: Tensor) -> Tensor:
-        """Proximal map of ``f``: the ``u`` with ``u + softening f'(u) = t``."""
+    def _prox(self, t: Tensor, v: float | Tensor) -> Tensor:
+        """Proximal map of ``f``: the ``u`` with ``u + v f'(u) = t``."""
 
     @abstractmethod
     def _value(self, t: Tensor) -> Tensor:

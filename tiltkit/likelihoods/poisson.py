@@ -67,8 +67,8 @@ class PoissonLikelihood(CountLikelihood):
         gain = self._gain.where(self.live, 1.0)
         return self.counts / gain - self._background, self._gain.square() / self._at_least_one
 
-    def _prox(self, t: Tensor) -> Tensor:
-        v = self._gain.square() * self.softening  # variance of the rate
+    def _prox(self, t: Tensor, v: float | Tensor) -> Tensor:
+        v = self._gain.square() * v  # variance of the rate
         rate, low, curvature = self._rate(t), self.floor * self._at_least_one, self._curvature
         half = (rate - v) / 2
         inside = half + (half.square() + v * self.counts).sqrt()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from tiltkit.protocols import Operator
 
-__all__ = ["Approximable", "Likelihood", "Softenable", "linear_gaussian"]
+__all__ = ["Approximable", "Likelihood", "MomentMatched", "Softenable", "linear_gaussian"]
 
 
 @runtime_checkable
@@ -55,6 +55,24 @@ class Softenable(Approximable, Protocol):
 
     def softened(self, variance: float) -> Approximable:
         """The likelihood for noise in ``A x`` of a variance: smoother, with smaller curvature."""
+        ...
+
+
+@runtime_checkable
+class MomentMatched(Approximable, Protocol):
+    """A likelihood with a local Gaussian approximation: best for samplers that denoise.
+
+    Attributes:
+        operator: The linear forward operator ``A``.
+    """
+
+    operator: Operator
+
+    def matched(self, mean: Tensor, variance: Tensor) -> GaussianLikelihood:
+        """Gaussian approximation where ``A x`` has a mean (particle, *data) and a variance.
+
+        Data and noise of the approximation may differ from particle to particle.
+        """
         ...
 
 

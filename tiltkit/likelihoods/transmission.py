@@ -77,12 +77,11 @@ class TransmissionPoissonLikelihood(CountLikelihood):
         precision = passed.square() / self.counts.clamp_min(1.0)
         return self._log_i0 - passed.log(), torch.where(self.live, precision, 0.0)
 
-    def _prox(self, t: Tensor) -> Tensor:
+    def _prox(self, t: Tensor, v: float | Tensor) -> Tensor:
         """See `CountLikelihood`; by Newton's method from the left.
 
         The slope is concave, so that iterates do not overshoot.
         """
-        v = self.softening
         explicit = t - v * self._slope(t)
         left, right = t.minimum(explicit), t.maximum(explicit)  # they bracket the solution
         u = left

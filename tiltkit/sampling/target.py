@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tiltkit.errors import TiltkitError, UsageError
-from tiltkit.likelihoods import GaussianLikelihood, linear_gaussian
+from tiltkit.likelihoods import GaussianLikelihood, MomentMatched, linear_gaussian
 from tiltkit.operators.adjoint import check_adjoint
 from tiltkit.priors.score import score_of
 from tiltkit.protocols import SpectralOperator
@@ -20,8 +20,10 @@ from tiltkit.sampling.gaussian.conditioning import Conditioning, LastNoise, Step
 from tiltkit.sampling.gaussian.correction import Correction
 from tiltkit.sampling.gaussian.diagonal import DiagonalConditioning
 from tiltkit.sampling.gaussian.iterative import IterativeConditioning
+from tiltkit.sampling.gaussian.local import LocalGaussian
 
 if TYPE_CHECKING:
+    from tiltkit.operators.bands import Bands
     from tiltkit.problem import Problem
     from tiltkit.sampling.particles.rng import ParticleRng
 
@@ -63,6 +65,7 @@ class Target:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
     network_calls: float = 0.0
+    _local: LocalGaussian | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check that the prior fits the images.
@@ -170,6 +173,28 @@ class Target:
         diagonalised = isinstance(self.linear.operator, SpectralOperator)
         algebra = DiagonalConditioning if diagonalised else IterativeConditioning
         return algebra(self.linear, self.problem.shape, self.dtype)
+
+    def conditioning_at(
+        self, denoised: Tensor, bands: Bands, variance: Sequence[float]
+    ) -> Conditioning:
+        """Gaussian conditioning on the data near denoised images of a chunk of particles.
+
+        This is `conditioning` where the likelihood is Gaussian or has no local approximation, and
+        `LocalGaussian` elsewhere.
+
+        Args:
+            denoised: Denoised images (particle, channel, *space).
+            bands: Bands of images; the same for all calls.
+            variance: Error variance of the denoised images, one value for each of the bands.
+        """
+        likelihood = self.problem.likelihood
+        if self.correction is None or not isinstance(likelihood, MomentMatched):
+            return self.conditioning
+        if self._local is None:
+            self._local = LocalGaussian.of(
+                likelihood, bands, self.problem.shape, self.dtype, self.device
+            )
+        return self._local.conditioning(denoised, variance)
 
     def check_measurement(self) -> None:
         """Check that operator, measurement and images fit each other.
