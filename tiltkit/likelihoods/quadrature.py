@@ -63,9 +63,7 @@ def posterior_moments(
     return Moments(mode + shift, second / zeroth - shift.square())
 
 
-def _width(
-    depth: Callable[[Tensor], Tensor], mode: Tensor, sign: int, variance: Tensor
-) -> Tensor:
+def _width(depth: Callable[[Tensor], Tensor], mode: Tensor, sign: int, variance: Tensor) -> Tensor:
     """Distance from the mode to one side where ``depth`` is about `_DEPTH`."""
     high = (2 * _DEPTH * variance).sqrt().expand_as(mode).log()  # of the prior alone
     low = high + math.log(_NARROWEST)

@@ -30,8 +30,10 @@ __all__ = ["LocalGaussian"]
 # Images of at most so many values are probed one value at a time, which is exact.
 EXACT = 256
 # White images that probe the energies of the rows of larger operators, to 25 % for one row; and
-# those that probe the mean energy in one band.
-PROBES, BAND_PROBES = 32, 2
+# those that probe the mean energy in one band, to 25 % for a band of four coefficients.
+PROBES, BAND_PROBES = 32, 8
+# Values of the probes that are in memory at once.
+AT_ONCE = 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +70,19 @@ class LocalGaussian:
             probes = math.sqrt(size) * torch.eye(size, dtype=dtype).view(size, *shape)
         else:
             probes = torch.randn((PROBES, *shape), generator=g, dtype=dtype)
-        probes = probes.to(device)
 
         def row_energies(images: Tensor) -> Tensor:
-            squares = likelihood.operator.forward(images).double().square()
-            return squares.mean(0, keepdim=True)
+            sums = [
+                likelihood.operator.forward(part.to(device)).double().square().sum(0, keepdim=True)
+                for part in torch.split(images, max(1, AT_ONCE // size))
+            ]
+            return torch.stack(sums).sum(0) / len(images)
 
         rows = row_energies(probes)
         energies = []
         for band in range(bands.count):
             one = bands.broadcast([float(other == band) for other in range(bands.count)])
-            part = bands.scale(probes if exact else probes[:BAND_PROBES], one)
+            part = bands.scale((probes if exact else probes[:BAND_PROBES]).to(device), one)
             energies.append(float(row_energies(part).mean()))
         return cls(likelihood, bands, shape, rows / rows.mean().clamp_min(1e-300), energies)
 
