@@ -25,14 +25,16 @@ from tiltkit.recon.solve import solve
 from tiltkit.sampling.state import Sampler
 
 __all__ = [
-    "SHELLS", "Reference", "Run", "Score", "add_sampler", "exact_run", "judge", "make_sampler",
-    "run", "shells",
+    "LEAST", "MOST", "SAYS", "SHELLS", "Reference", "Run", "Score", "add_sampler", "decibel",
+    "exact_run", "judge", "make_sampler", "run", "shells",
 ]  # fmt: skip
 
 # Edges of bands of spatial frequency, cycles per image.
 SHELLS = (0.0, 1.5, 3.0, 6.0, 12.0)
 # Factors that the variance of a band may be off, and excess of the mean's error in dB.
 LEAST, MOST, DECIBEL = 0.8, 1.25, 1.0
+# Statements of a run: both halves of the verdict ok; the local one; none tested; a warning.
+SAYS = ("ok", "local ok", "untested", "warns")
 # Quantiles of exact draws beyond which a figure is not a matter of chance.
 CHANCE = 0.001
 
@@ -77,6 +79,8 @@ class Run:
         samples: Samples.
         calls: Network calls per sample.
         codes: Codes of the warnings.
+        local: Local half of the verdict: ``ok``, ``failed`` or ``not tested``.
+        shares: Its other half, about shares of separate explanations.
         seconds: Computing time.
     """
 
@@ -87,7 +91,18 @@ class Run:
     samples: Tensor
     calls: float = 0.0
     codes: tuple[str, ...] = ()
+    local: str = "not tested"
+    shares: str = "not tested"
     seconds: float = 0.0
+
+    @property
+    def says(self) -> str:
+        """Statement of the run in one of the words of `SAYS`."""
+        if self.codes:
+            return "warns"
+        if self.local == "ok":
+            return "ok" if self.shares == "ok" else "local ok"
+        return "untested"
 
 
 @dataclass(frozen=True)
@@ -98,27 +113,32 @@ class Score:
         excess: ``|mean - exact mean|^2 / exact variance``.
         variance: Variance of all rounds over the exact one.
         bands: Variance of the samples over the exact one, by band.
+        scatter: Standard deviation of `bands` among sets of as many exact draws.
         coverage: Share of values of exact draws inside the 90 % intervals.
         calls: Network calls per sample.
-        off: The mean is off by more than `DECIBEL`, or a band's variance by more than `LEAST` and
-            `MOST`, both on top of the scatter of as many exact draws.
-        codes: Codes of the run's warnings; none means that it says ok.
+        mean_off: The error of the mean is off by more than `DECIBEL`, on top of the scatter.
+        bands_off: The variance of a band is outside of `LEAST` and `MOST`, on top of the scatter.
+        says: See `Run.says`.
+        codes: Codes of the run's warnings.
         seconds: Computing time.
     """
 
     excess: float
     variance: float
     bands: tuple[float, ...]
+    scatter: tuple[float, ...]
     coverage: float
     calls: float
-    off: bool
+    mean_off: bool
+    bands_off: bool
+    says: str
     codes: tuple[str, ...]
     seconds: float
 
     @property
-    def ok(self) -> bool:
-        """The run says ok."""
-        return not self.codes
+    def off(self) -> bool:
+        """Mean or spread are wrong, by more than chance explains."""
+        return self.mean_off or self.bands_off
 
 
 def shells(shape: Sequence[int], edges: Sequence[float] = SHELLS) -> Power:
@@ -165,6 +185,8 @@ def run(problem: Problem, sampler: Sampler, n: int, seed: int) -> Run:
         *(torch.from_numpy(image) for image in (*images, outcome.samples)),
         calls=float(d["network_calls"]),
         codes=tuple(one.code for one in d["warnings"]),
+        local=d["local"],
+        shares=d["shares"],
         seconds=float(d["seconds"]),
     )
 
@@ -184,14 +206,16 @@ def judge(one: Run, exact: Reference) -> Score:
     excess = float((one.mean.double() - exact.mean).square().sum()) / exact.variance
     bands = _variances(one.samples, exact)
     chance = _chance(exact, n)
-    beyond = bool(((bands < LEAST * chance.low) | (bands > MOST * chance.high)).any())
     return Score(
         excess=excess,
         variance=float(one.deviation.double().square().sum()) / exact.variance,
         bands=tuple(bands.tolist()),
+        scatter=tuple(chance.scatter.tolist()),
         coverage=float(inside.double().mean()),
         calls=one.calls,
-        off=beyond or decibel(excess) > DECIBEL + chance.excess,
+        mean_off=decibel(excess) > DECIBEL + chance.excess,
+        bands_off=bool(((bands < LEAST * chance.low) | (bands > MOST * chance.high)).any()),
+        says=one.says,
         codes=one.codes,
         seconds=one.seconds,
     )
@@ -210,8 +234,9 @@ def _variances(samples: Tensor, exact: Reference) -> Tensor:
 
 @dataclass(frozen=True)
 class _Chance:
-    """Bounds of the figures of exact draws: variance by band, low and high; excess in dB."""
+    """Variance of exact draws by band: standard deviation, low and high; bound of excess in dB."""
 
+    scatter: Tensor
     low: Tensor
     high: Tensor
     excess: float
@@ -227,7 +252,7 @@ def _chance(exact: Reference, n: int, sets: int = 2000) -> _Chance:
         # Relative variance of the power of one draw, of which n draws have the n-th part.
         deviation = (power.var(0) / power.mean(0).square() / (n - 1)).sqrt()
         reach = 3.1 * deviation
-        return _Chance((1 - reach).clamp_min(0.05), 1 + reach, decibel(2 / n))
+        return _Chance(deviation, (1 - reach).clamp_min(0.05), 1 + reach, decibel(2 / n))
     g = torch.Generator().manual_seed(0)
     deviations = (exact.draws - exact.mean).flatten(1)
     ratios, excess = [], []
@@ -238,4 +263,6 @@ def _chance(exact: Reference, n: int, sets: int = 2000) -> _Chance:
         excess.append(float(middle.double().square().sum()) / exact.variance)
     ratio = torch.stack(ratios) / (n - 1) / exact.bands
     low, high = (ratio.quantile(q, dim=0) for q in (CHANCE, 1 - CHANCE))
-    return _Chance(low, high, decibel(float(torch.tensor(excess).quantile(1 - CHANCE))))
+    return _Chance(
+        ratio.std(0), low, high, decibel(float(torch.tensor(excess).quantile(1 - CHANCE)))
+    )

@@ -10,7 +10,7 @@ and measurement, as means over problems with other signals and places:
 excess     error of the mean over that of the exact mean, dB (`exact.py`)
 spread     root of the variance of the samples over the exact one
 cov90      how often values of exact draws lie in the 90 % intervals
-off, ok    runs with a wrong mean or spread (`exact.Score`), and runs without a warning
+off, warns number of runs with a wrong mean or spread (`exact.Score`), and with a warning
 
 each beside the same figure of as many exact draws.
 
@@ -102,7 +102,7 @@ def main() -> None:
     torch.set_num_threads(1)
     start = time.perf_counter()
     print(f"{args.sampler}, {args.samples} samples, {args.problems} problems; run / exact draws")
-    print(f"{'':29}{'excess dB':>13}{'spread':>13}{'cov90':>13}   off   ok calls   worst")
+    print(f"{'':29}{'excess dB':>13}{'spread':>13}{'cov90':>13}   off warns calls   worst")
     for law in args.laws:
         for measurement in args.measurements:
             pairs = list(scores(law, measurement, args))
@@ -135,10 +135,12 @@ def row(label: str, pairs: Sequence[tuple[Score, Score]]) -> str:
         for kind in (runs, draws)
     ]
     cells = [f"{a:6.2f} /{b:5.2f}" for a, b in zip(*both, strict=True)]
-    off, ok = sum(one.off for one in runs), sum(one.ok for one in runs)
+    off, warned = (
+        sum(part) for part in zip(*((s.off, s.says == "warns") for s in runs), strict=True)
+    )
     calls = sum(one.calls for one in runs) / len(runs)
     worst = decibel(max(one.excess for one in runs))
-    return f"{label}{''.join(cells)} {off:5} {ok:4} {calls:5.0f} {worst:7.2f}"
+    return f"{label}{''.join(cells)} {off:5} {warned:5} {calls:5.0f} {worst:7.2f}"
 
 
 def make_signal(name: str, measurement: str, seed: int) -> Signal:
