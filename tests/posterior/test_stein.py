@@ -136,8 +136,20 @@ def test_copies_of_samples_show_as_a_variance_that_is_too_small() -> None:
     x = draws(32, 8, g).repeat(2, 1, 1, 1)
     bands = check(x, independent=8)
     assert all(one.spread == pytest.approx(7 / 8 * 16 / 15, abs=0.15) for one in bands)
-    alone = check(x)
-    assert bands[-1].spread_error > 1.3 * alone[-1].spread_error
+    for one in bands:
+        assert one.spread_error > 1.3 * math.sqrt(2 / one.coordinates / 15)
+
+
+def test_the_shortage_of_variance_by_common_ancestors_is_named_beyond_its_scatter() -> None:
+    g = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(40):
+        clusters = draws(32, 4, g)[[0] * 6 + [1] * 4 + [2] * 4 + [3] * 2]
+        x = 0.7**0.5 * clusters + 0.3**0.5 * draws(32, 16, g)
+        bands = check(x, independent=1 / (1 / 16 + 15 / 16 * 28 / 120))
+        found.append("spread_narrow" in codes(bands))
+        assert "mean_off" not in codes(bands)
+    assert sum(found) >= 38
 
 
 def problem(constraint: Constraint | None = None, shape: tuple[int, ...] = (1, 16, 16)) -> Problem:

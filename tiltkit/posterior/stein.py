@@ -177,35 +177,46 @@ def _check(
 ) -> BandCheck:
     """Check one band with coefficients (n, coefficient) in float64.
 
-    The offset is ``spread (sum c_i s-bar_i^2 / sum c_i P_i - 1 / n)`` with the variances ``c_i`` of
-    the samples and ``P_i`` of their scores. Where the mean is right, the fraction is ``1 / n`` on
+    The offset is ``sum c_i s-bar_i^2 / sum c_i P_i - 1 / n`` with the variances ``c_i`` of the
+    samples and ``P_i`` of their scores. Where the mean is right, the fraction is ``1 / n`` on
     average. A mean that is off by ``d`` posterior standard deviations, in random directions, adds
-    ``d^2 / spread``. Dividing by the sum of ``c_i P_i``, which is above 1 where coefficients are
-    correlated, makes that so for any operator.
+    ``d^2 / spread``. Dividing by the sum of ``c_i P_i``, whose terms are above ``spread^2`` where
+    coefficients are correlated, makes that so for any operator.
+
+    Where an operator couples coefficients, the variance of products is above that of independent
+    ones by at most the mean of ``c_i P_i / spread^2``.
     """
     n, size = len(x), x.shape[1] * share
     mean_score = score.mean(0)
     x, score = x - x.mean(0), score - mean_score
     products = score @ x.T
     spread = -float(products.trace()) / (n - 1) / size
-    # The product of a particle with itself has twice the variance of that of a pair if particles
-    # are Gaussian. The jackknife over particles also holds for heavier tails.
-    pairs = 2 * _pair_variance((products + products.T) / 2)
-    variance = max(pairs, float(products.diagonal().var()), 2 * size) / size**2 / (independent - 1)
-    error = math.sqrt(variance)
     c, p = x.square().sum(0) / (n - 1), score.square().sum(0) / (n - 1)
     # The mean of the product of two sample variances is above that of the variances by
-    # 2 Cov(x, s)^2 / (n - 1), where the covariance is -spread. It is at least spread^2.
+    # 2 Cov(x, s)^2 / (n - 1), where the covariance is -spread.
     squared = spread**2 * size * share
     metric = max(float((c * p).sum()) - 2 * squared / (n - 1), squared, 1e-30)
-    scale = max(spread, 0.0) / metric
-    excess = float((c * mean_score.square()).sum()) - metric / independent
-    scatter = 2 * _pair_variance((score * c) @ score.T) / (independent * (independent - 1))
-    error_of_excess = math.sqrt(scatter)
+    if independent < n:  # products of related particles do not scatter: take an upper bound
+        coupling = metric / max(squared, 1e-30)
+        variance, pairs = size * (1 + coupling), coupling * metric**2 / size
+    else:
+        # The product of a particle with itself has twice the variance of that of a pair if
+        # particles are Gaussian. The jackknife over particles also holds for heavier tails.
+        pairs = 2 * _pair_variance((products + products.T) / 2)
+        variance = max(pairs, float(products.diagonal().var()), 2 * size)
+        pairs = _pair_variance((score * c) @ score.T)
+    error = math.sqrt(variance / (independent - 1)) / size
+    offset = float((c * mean_score.square()).sum()) / metric
+    offset_error = math.sqrt(2 * pairs / (independent * (independent - 1))) / metric
+    # Particles with a common ancestor are correlated, but need not be copies: the variance of the
+    # mean is between 1 / n and 1 / independent.
+    least, most = 1 / n, 1 / independent
+    offset, offset_error = offset - (least + most) / 2, offset_error + (most - least) / 2
     fisher = max(abs(spread - 1) - 2 * error, 0.0) ** 2
-    fisher += max(excess - 2 * error_of_excess, 0.0) / size
+    fisher += max(offset - 2 * offset_error, 0.0) * metric / size
+    scale = max(spread, 0.0)
     return BandCheck(
-        *limits, x.shape[1], spread, error, scale * excess, scale * error_of_excess, fisher, finest
+        *limits, x.shape[1], spread, error, scale * offset, scale * offset_error, fisher, finest
     )
 
 

@@ -34,6 +34,9 @@ TRAINING_DISTANCE = 1.0
 # Fewest independent samples that give a spread.
 INDEPENDENT_SAMPLES = 1.5
 
+# Share of pairs of samples with a common ancestor that takes 5 % of their variance.
+SHARED_ANCESTRY = 0.05
+
 LEGACY = "legacy"
 CODES: Mapping[str, str] = {
     "data_fit_narrow": "samples miss the data: intervals may be too narrow",
@@ -153,7 +156,7 @@ def _spread(report: Mapping[str, Any]) -> Iterator[Caution]:
             " posterior (Stein check). Intervals are too narrow there.",
             narrow[0].spread,
             SPREAD[0],
-            "Take more noise levels (--quality high), or another sampler.",
+            _remedy(report),
         )
     if wide:
         yield Caution(
@@ -164,6 +167,16 @@ def _spread(report: Mapping[str, Any]) -> Iterator[Caution]:
             SPREAD[1],
             "Take more noise levels (--quality high), or another sampler.",
         )
+
+
+def _remedy(report: Mapping[str, Any]) -> str:
+    """What to try against samples that vary too little."""
+    if float(report.get("shared_ancestry", 0.0)) > SHARED_ANCESTRY:
+        return (
+            "Samples with a common ancestor are alike: skip weights that leave few ancestors"
+            " (-s sampler.most_shared_ancestry=0), or take more noise levels."
+        )
+    return "Take more noise levels (--quality high), or another sampler."
 
 
 def _ratios(bands: Sequence[BandCheck]) -> str:
