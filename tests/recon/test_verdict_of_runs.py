@@ -77,8 +77,9 @@ def test_a_run_whose_samples_vary_too_little_because_of_common_ancestors_warns()
     variance = torch.where(mask.bool(), 0.25, float("inf"))[None]
     prior = Mixture(torch.ones(1, *shape), 0.09, torch.ones(1), (0.01, 5.0))
     problem = Problem(prior, gaussian(Pointwise(torch.ones(shape)), y, variance), shape)
-    result = tiltkit.sample(problem, sampler="twisted", n=16)
-    assert result.diagnostics[0]["shared_ancestry"] > 0.1
+    options = {"most_shared_ancestry": 1, "min_ess": 0}
+    result = tiltkit.sample(problem, sampler="twisted", n=16, options=options)
+    assert result.diagnostics[0]["shared_ancestry"] > 0.2
     assert "spread_narrow" in codes(result)
     fine = tiltkit.sample(problem, sampler="twisted", n=16, options={"most_shared_ancestry": 0})
     assert fine.verdict.local.status == "ok"
