@@ -45,6 +45,13 @@ def _number_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _path_as_text(value: Any) -> Any:
+    """Convert a path to text, absolute where the file exists, so that a run can be repeated."""
+    if not isinstance(value, str | Path):
+        return value
+    return str(Path(value).resolve()) if Path(value).exists() else str(value)
+
+
 Table = Annotated[dict[str, Any], BeforeValidator(_check_table)]
 
 
@@ -83,6 +90,14 @@ class Recipe(BaseModel):
 
     swmr: bool = Field(
         False, description="read an HDF5 file that its writer has open in SWMR mode as it stands"
+    )
+
+    calibration: Annotated[str | None, BeforeValidator(_path_as_text)] = Field(
+        None, description="calibration file that the result cites; it must be of the same task,"
+        " prior and sampler settings"
+    )  # fmt: skip
+    widen: bool = Field(
+        False, description="widen the stored intervals by the calibration's conformal factors"
     )
 
     @property

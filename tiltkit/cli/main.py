@@ -27,6 +27,10 @@ COMMANDS = {
     "check": ("tiltkit.cli.check:check", "Show what a run would do, without sampling."),
     "show": ("tiltkit.cli.show:show", "Show the content of a scan or a result."),
     "evaluate": ("tiltkit.cli.evaluate:evaluate", "Compare a result with the truth."),
+    "calibrate": (
+        "tiltkit.cli.calibrate:calibrate",
+        "Test whether intervals are as wide as they say.",
+    ),
     "report": ("tiltkit.cli.report:report", "Write a result's HTML page."),
     "export": ("tiltkit.cli.export:export", "Write a result in another format, such as TIFF."),
     "cite": ("tiltkit.cli.cite:cite", "List what to cite for a result."),

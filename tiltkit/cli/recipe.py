@@ -20,7 +20,7 @@ __all__ = ["RecipeCommand", "is_result_name", "recipe_options", "recipe_values",
 
 # Settings that have an option of their own, by the option's name.
 _DIRECT = ("quality", "samples", "runs", "seed", "slices", "device", "memory_gb", "threads",
-           "swmr")  # fmt: skip
+           "swmr", "calibration", "widen")  # fmt: skip
 
 
 class RecipeCommand(click.Command):
@@ -111,7 +111,7 @@ def recipe_values(
             values = _with_part(values, kind, direct[kind])
     for setting in settings:
         values = with_setting(values, setting)
-    values |= {name: direct[name] for name in _DIRECT if direct[name] is not None}
+    values |= {name: direct[name] for name in _DIRECT if direct.get(name) is not None}
     if raw and recipe:
         _refuse_other_files(values, recipe, changed)
     files = [Path(word) for word in rest] or ([_input_again(raw, recipe)] if raw and recipe else [])

@@ -46,6 +46,17 @@ __all__ = ["run"]
     help="Result file, or a folder for several; NAME.posterior.h5 here when not given.",
 )
 @recipe_options
+@click.option(
+    "--calibration",
+    metavar="FILE",
+    help="Cite this calibration, which must be of the same kind of run.",
+)
+@click.option(
+    "--widen",
+    is_flag=True,
+    default=None,
+    help="Widen the stored intervals by the calibration's conformal factors.",
+)
 @click.option("--report", is_flag=True, help="Write an HTML page beside the result.")
 @click.option(
     "--write",

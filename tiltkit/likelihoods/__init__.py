@@ -11,6 +11,7 @@ from tiltkit.likelihoods.protocol import (
     Softenable,
     linear_gaussian,
 )
+from tiltkit.likelihoods.repeat import combine, remeasure, simulate
 from tiltkit.likelihoods.transmission import TransmissionPoissonLikelihood
 
 __all__ = [
@@ -23,6 +24,9 @@ __all__ = [
     "PoissonLikelihood",
     "Softenable",
     "TransmissionPoissonLikelihood",
+    "combine",
     "gaussian",
     "linear_gaussian",
+    "remeasure",
+    "simulate",
 ]

@@ -59,11 +59,11 @@ class PoissonGaussianLikelihood:
     def shifted(self) -> PoissonLikelihood:
         """Poisson likelihood of the shifted readings."""
         background = checked("background", self.background, self.y) + self._shift
-        y = self._readings.clamp_min(0).to(floating(self.y))  # keeps NaN, for the check of counts
+        y = self.readings.clamp_min(0).to(floating(self.y))  # keeps NaN, for the check of counts
         return PoissonLikelihood(self.operator, y, self._live.double(), background)
 
     @cached_property
-    def _readings(self) -> Tensor:
+    def readings(self) -> Tensor:
         """Shifted readings (1, *data) in electrons, float64; 0 for dead pixels."""
         y = (self.y.double() - self.offset) / checked("gain", self.gain, self.y)
         return torch.where(self._live, y + self._shift, 0.0)
@@ -99,7 +99,7 @@ class PoissonGaussianLikelihood:
 
     def chi2(self, x: Tensor) -> Tensor:
         """Pearson's chi-squared of the shifted readings, (batch,); 1 on average at the truth."""
-        return pearson(self._readings, self.shifted.rate(x))
+        return pearson(self.readings, self.shifted.rate(x))
 
     def matched(self, mean: Tensor, variance: Tensor) -> GaussianLikelihood:
         """Gaussian approximation near images of given ``A x``; see `CountLikelihood`."""

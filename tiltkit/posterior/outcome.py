@@ -34,6 +34,8 @@ class Outcome:
             (``"noise_level"`` and ``"ess"`` have one value per level; ``"bands"`` are records;
             ``"ess_min"``, ``"chi2"``, ``"chi2_expected"``, ``"network_calls"``, ``"seconds"``, ...
             are scalars).
+        particles: The samples in the prior's units (n, channel, *space), of which `samples` are the
+            images; None where they are not kept.
     """
 
     mean: NDArray[np.float32]
@@ -43,3 +45,4 @@ class Outcome:
     baseline: NDArray[np.float32]
     phase: NDArray[np.float32] | None
     diagnostics: Mapping[str, Any]
+    particles: NDArray[np.float32] | None = None

@@ -21,6 +21,7 @@ from tiltkit.io.result import ResultWriter, check_output
 from tiltkit.io.resume import same_run
 from tiltkit.io.source import Stamp, check_unchanged, watched
 from tiltkit.io.stored import StoredInMemory
+from tiltkit.recon.calibrated import use_calibration
 from tiltkit.recon.provenance import provenance
 from tiltkit.recon.recipe import resolve
 from tiltkit.recon.selection import choose_slices
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from tiltkit.sampling.state import Sampler
 
 __all__ = [
-    "Event", "LevelDone", "ScanDone", "SliceDone", "SliceStarted", "choose_devices",
-    "make_parts", "open_scan", "run_in_memory", "run_scan",
+    "Event", "Job", "LevelDone", "ScanDone", "SliceDone", "SliceStarted", "choose_devices",
+    "make_parts", "open_job", "open_scan", "run_in_memory", "run_scan",
 ]  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def run_scan(
     recipe = resolve(recipe.model_dump(), plugins)
     complete = resume and is_complete(output)
     check_output(output, overwrite=overwrite or complete, resume=resume, keep=[source])
-    with _open_job(recipe, plugins, source, command, checkpoint_path(output)) as job:
+    with open_job(recipe, plugins, source, command, checkpoint_path(output)) as job:
         settings = recipe.model_dump()
         if complete:
             complete = same_run(
@@ -141,7 +142,7 @@ def run_in_memory(
     """
     start = time.perf_counter()
     recipe = resolve(recipe.model_dump(), plugins)
-    with _open_job(recipe, plugins, source, command, None) as job:
+    with open_job(recipe, plugins, source, command, None) as job:
         result = StoredInMemory.empty(job.layout, recipe.samples, recipe.model_dump(), job.origin)
         yield from _sample_slices(job, result)
         job.check()
@@ -152,7 +153,7 @@ def run_in_memory(
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class Job:
     """An open input, with everything that its slices have in common.
 
     Attributes:
@@ -171,10 +172,24 @@ class _Job:
 
 
 @contextmanager
-def _open_job(
-    recipe: Recipe, plugins: Plugins, source: Path, command: str, checkpoint: Path | None
-) -> Iterator[_Job]:
-    """Open an input for a resolved recipe."""
+def open_job(
+    recipe: Recipe,
+    plugins: Plugins,
+    source: Path,
+    command: str,
+    checkpoint: Path | None,
+    choose: Callable[[str | None, Layout, Path], list[int]] = choose_slices,
+) -> Iterator[Job]:
+    """Open an input for a resolved recipe.
+
+    Args:
+        recipe: The settings.
+        plugins: The plugins.
+        source: The input file.
+        command: Command line, for the provenance.
+        checkpoint: File for the state of the current slice; None for no checkpoints.
+        choose: Indices of slices, from the recipe's list, the layout and the input file.
+    """
     with ExitStack() as stack:
         stack.enter_context(cpu_threads(recipe.threads))
         devices = choose_devices(recipe)
@@ -183,16 +198,19 @@ def _open_job(
         before = stack.enter_context(watched(source))
         scan = stack.enter_context(open_scan(task, source, recipe))
         before = Stamp() if recipe.swmr else before  # it may change
-        chosen = choose_slices(recipe.slices, scan.layout, source)
+        chosen = choose(recipe.slices, scan.layout, source)
         origin = provenance(source, chosen, plugins, recipe, command)
         check_unchanged(source, before)
         label = plugins.owner("task", recipe.task["name"]).label
-        parts = Parts(scan, priors, sampler, devices, recipe, checkpoint, label)
+        calibrated = use_calibration(recipe, origin["weights_sha256"])
+        if calibrated:
+            origin["calibration"] = calibrated.citation(origin["raw_sha256"])
+        parts = Parts(scan, priors, sampler, devices, recipe, checkpoint, label, calibrated)
         check = partial(check_unchanged, source, before, origin["raw_sha256"])
-        yield _Job(parts, chosen, _select_slices(scan.layout, chosen), origin, check)
+        yield Job(parts, chosen, _select_slices(scan.layout, chosen), origin, check)
 
 
-def _sample_into_file(job: _Job, writer: ResultWriter) -> Iterator[Event]:
+def _sample_into_file(job: Job, writer: ResultWriter) -> Iterator[Event]:
     """Sample into a file, and rename it at the end if the input has not changed."""
     # Checkpoints go first: the writer keeps an unfinished file that has one beside it.
     with writer, _cleared_on_error(writer.path):
@@ -208,7 +226,7 @@ def _sample_into_file(job: _Job, writer: ResultWriter) -> Iterator[Event]:
         writer.finish()
 
 
-def _sample_slices(job: _Job, sink: Sink) -> Iterator[Event]:
+def _sample_slices(job: Job, sink: Sink) -> Iterator[Event]:
     """Sample the slices that are not finished."""
     todo = [i for i in range(len(job.chosen)) if i not in sink.finished]
     for position, i in enumerate(todo):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tiltkit.io.tiles import Bounds
     from tiltkit.problem import Problem, Scan, Tile
     from tiltkit.protocols import Prior
+    from tiltkit.recon.calibrated import Calibrated
     from tiltkit.sampling.state import Sampler
 
 __all__ = ["Parts", "Sink", "sample_slice"]
@@ -68,6 +69,7 @@ class Parts:
         recipe: The resolved settings.
         checkpoint: File for the state of the current slice; None for no checkpoints.
         plugin: Label of the plugin that adds the task, for messages.
+        calibrated: Calibration that the result cites; None for none.
     """
 
     scan: Scan
@@ -77,6 +79,7 @@ class Parts:
     recipe: Recipe
     checkpoint: Path | None
     plugin: str
+    calibrated: Calibrated | None = None
 
     def tiles(self, index: int) -> Sequence[Tile]:
         """Tiles of a slice; empty if it fits into memory, or if the scan cannot be tiled."""
@@ -124,6 +127,8 @@ class Parts:
             )
         if linear_gaussian(problem.likelihood) is not None:
             Target(problem, 1, 1, device).check_measurement()
+        if self.calibrated:
+            self.calibrated.check(problem, tile=tile is not None)
         notes = self._notes(problem)
         return replace(problem, notes=notes) if notes != problem.notes else problem
 
@@ -147,7 +152,12 @@ class Parts:
                         f" {type(note).__name__}.",
                         "for its authors: notes are a sequence of tiltkit.problem.Note.",
                     )
-        return tuple(dict.fromkeys([*of_scan, *problem.notes]))
+        calibrated = self.calibrated.notes() if self.calibrated else ()
+        return tuple(dict.fromkeys([*of_scan, *problem.notes, *calibrated]))
+
+    def finished(self, outcome: Outcome) -> Outcome:
+        """The outcome to store: with wider intervals where the recipe has them."""
+        return self.calibrated.widened(outcome) if self.calibrated else outcome
 
     @property
     def for_whole(self) -> float:
@@ -209,7 +219,7 @@ def _sample_whole(
     problem = partial(parts.problem, index)
     for step in parts.steps(index, problem, parts.checkpoint, parts.for_whole):
         if isinstance(step, Outcome):
-            sink.write(position, step)
+            sink.write(position, parts.finished(step))
             yield step.diagnostics
         else:
             yield step
@@ -230,7 +240,7 @@ def _sample_tiles(
         own = first.with_name(f"{first.name}.tile{number}") if first else None
         for step in parts.steps(index, problem, own, parts.for_tile):
             if isinstance(step, Outcome):
-                sink.write_tile(position, tile.window, step)
+                sink.write_tile(position, tile.window, parts.finished(step))
             else:
                 yield _slice_progress(step, k, len(todo), time.perf_counter() - start)
     done = sink.tiles(position)

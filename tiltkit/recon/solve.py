@@ -171,6 +171,7 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
         baseline=host(_baseline(problem, x[:1])),
         phase=None if phase is None else host(phase(particles.mean.to(x.dtype))),
         diagnostics=diagnostics,
+        particles=host(x),
     )
 
 

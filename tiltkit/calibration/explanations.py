@@ -1,0 +1,114 @@
+"""Posterior SBC of a small problem within a run: are shares of separate explanations right?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from tiltkit.calibration.draw import measured, ranked, with_both, with_other
+from tiltkit.calibration.exchange import Curve, exchange_test
+from tiltkit.calibration.functionals import GROUPS
+from tiltkit.calibration.regions import ALL, Regions
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from tiltkit.calibration.verdict import Status
+    from tiltkit.posterior.outcome import Outcome
+    from tiltkit.problem import Problem
+
+__all__ = ["SMALL", "SharesCheck", "check_shares"]
+
+SMALL = 4096
+"""Number of values of an image up to which a run with a cheap prior can afford `check_shares`."""
+
+# Groups of functions that react to shares of separate explanations.
+_GROUPS = ("components", "projections", "likelihood")
+# The test has power if a share off by this much would have shown.
+_LARGEST_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class SharesCheck:
+    """Result of posterior SBC on scalar functions.
+
+    Attributes:
+        status: ``passed``, ``failed``, or ``not tested`` where the test had no power.
+        text: A sentence for people.
+        p_value: Share of exchanges of truth and samples that deviate as much.
+        detectable: Smallest error of a cumulative share of ranks that would have shown.
+        draws: Number of draws.
+    """
+
+    status: Status
+    text: str
+    p_value: float
+    detectable: float
+    draws: int
+
+
+def check_shares(
+    problem: Problem,
+    particles: NDArray[Any],
+    sample: Callable[[Problem, int], Outcome],
+    *,
+    seed: int,
+    draws: int = 24,
+) -> SharesCheck:
+    """Posterior SBC with the samples of a run; costs ``draws`` further runs.
+
+    A sampler that ignores the data when it chooses between explanations gives uniform ranks of all
+    image values, but not of the log-likelihood. An explanation that the sampler never finds cannot
+    be seen.
+
+    Args:
+        problem: The problem of the run.
+        particles: Its samples (n, channel, *space) in the prior's value range, n at least 4.
+        sample: Samples a problem for a number of a draw, which decides its seed; as many samples
+            each time, with `Outcome.particles`.
+        seed: Of noise and choice.
+        draws: Number of draws, at most the number of samples.
+    """
+    order = np.random.default_rng([seed, 4]).permutation(len(particles))[:draws]
+    found = []
+    for number, k in enumerate(order.tolist()):
+        x = torch.from_numpy(particles[k : k + 1])
+        y = measured(problem, x, seed=seed, number=number)
+        outcome = sample(with_both(problem, y), number)
+        draw = ranked(
+            with_other(problem, y), x, outcome, seed=seed, number=number, divide=_undivided
+        )
+        found.append(draw.ranks)
+    curves, p = exchange_test(found, (ALL, "image"), seed)
+    return _judge([curve for curve in curves if curve.name in _GROUPS], p, len(order))
+
+
+def _undivided(mean: NDArray[Any]) -> Regions:
+    """One region for all pixels."""
+    return Regions(("image",), np.zeros(mean.shape, np.uint8))
+
+
+def _judge(curves: list[Curve], p: float, draws: int) -> SharesCheck:
+    worst = max(curves, key=lambda curve: curve.score)
+    middle = [curve.cumulative_band[:, len(curve.cumulative) // 2] for curve in curves]
+    detectable = max((float(high - low) / 2 for low, high in middle), default=math.inf)
+    if worst.score > 1:
+        text = f"Posterior SBC: ranks of {GROUPS[worst.name]} are not uniform in {draws} draws."
+        return SharesCheck("failed", text, p, detectable, draws)
+    if detectable > _LARGEST_SHARE:
+        text = (
+            f"Posterior SBC: {draws} draws are too few; shares off by {detectable:.2f} would pass."
+        )
+        return SharesCheck("not tested", text, p, detectable, draws)
+    text = (
+        f"Posterior SBC: ranks are uniform in {draws} draws; shares off by {detectable:.2f} would"
+        " have shown."
+    )
+    return SharesCheck("passed", text, p, detectable, draws)
