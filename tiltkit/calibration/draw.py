@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from tiltkit.calibration.conformal import exceedance
-from tiltkit.calibration.functionals import functions_of
+from tiltkit.calibration.functionals import TOLERANCE, functions_of
 from tiltkit.calibration.ranks import Ranks, rank_counts
 from tiltkit.calibration.regions import Regions, segment
 from tiltkit.likelihoods import combine, remeasure, simulate
@@ -106,9 +106,9 @@ def ranked(
     members = np.concatenate([truth[None], outcome.samples])
     # Truth and samples alike decide the regions: otherwise their ranks would not be exchangeable.
     regions = divide(members.mean(0))
-    values = functions_of(members, regions, seed)
+    values = functions_of(members, regions, seed, ties)
     if outcome.particles is not None:
-        values["likelihood"] = _log_likelihoods(problem, x, outcome.particles)
+        values["likelihood"] = _log_likelihoods(problem, x, outcome.particles, ties)
     own = divide(outcome.mean)
     low, *_, high = (outcome.quantiles[level] for level in sorted(outcome.quantiles))
     held = own.sums((low <= truth) & (truth <= high)) / np.maximum(own.sizes(), 1)
@@ -120,12 +120,21 @@ def ranked(
     )
 
 
-def _log_likelihoods(problem: Problem, x: Tensor, particles: NDArray[Any]) -> NDArray[np.float64]:
-    """Log-likelihoods (member, 1) of truth and samples, one image at a time."""
+def _log_likelihoods(
+    problem: Problem, x: Tensor, particles: NDArray[Any], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Log-likelihoods (member, 1) of truth and samples, with the noise of `TOLERANCE`.
+
+    The mean potential of all members minus that of their mean is half the sum of their variances in
+    the units of the noise.
+    """
     images = [x, *(torch.from_numpy(one[None]).to(x) for one in particles)]
     with torch.inference_mode():
-        values = [-float(problem.likelihood.potential(image)[0]) for image in images]
-    return np.array(values)[:, None]
+        values = np.array([float(problem.likelihood.potential(one)[0]) for one in images])
+        middle = float(problem.likelihood.potential(torch.cat(images).mean(0, keepdim=True))[0])
+    noise = TOLERANCE * abs(values.mean() - middle) * rng.standard_normal(len(values))
+    found: NDArray[np.float64] = (noise - values)[:, None]
+    return found
 
 
 def _gain(

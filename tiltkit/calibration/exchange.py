@@ -7,7 +7,8 @@ as those of Saeilynoja, Buerkner and Vehtari (Statistics and Computing 2022, arX
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["Curve", "central_intervals", "exchange_test", "main_interval"]
 
 # Random exchanges, and the probability that a right sampler stays within all bands.
-_EXCHANGES, _LEVEL = 4000, 0.95
+_EXCHANGES, _LEVEL = 6000, 0.95
+# Shares that differ by less are equal.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +36,17 @@ class Curve:
         weight: Mean number of pixels or functions per draw.
         coverage: Share of true values in each central interval (interval,).
         coverage_band: Lower and upper limit (2, interval).
-        coverage_error: Standard deviation under a right sampler (interval,).
         cumulative: Share of ranks up to each rank (rank,).
         cumulative_band: Lower and upper limit (2, rank).
         shares: Share of each rank (rank + 1,): the rank histogram.
-        shares_band: Lower and upper limit (2, rank + 1).
-        score: Largest deviation over its limit; above 1 outside of a band.
+        shares_band: Lower and upper limit (2, rank + 1), simultaneous for all histograms.
+        score: Limit of p-values over the smallest one; above 1 outside of a band.
     """
 
     name: str
     weight: float
     coverage: NDArray[np.float64]
     coverage_band: NDArray[np.float64]
-    coverage_error: NDArray[np.float64]
     cumulative: NDArray[np.float64]
     cumulative_band: NDArray[np.float64]
     shares: NDArray[np.float64]
@@ -81,22 +82,75 @@ def exchange_test(
     tables = _tables(draws, rows)
     members = next(iter(tables.values())).shape[1]
     picks = np.random.default_rng([seed, 2]).integers(members, size=(_EXCHANGES, len(draws)))
-    found = {name: _statistics(table, picks) for name, table in tables.items()}
-    # The mean under exchange is exact: the ranks of all members together are uniform.
-    exact = _shares(np.ones((1, members)))[0]
-    errors = {name: np.sqrt(np.square(null - exact).mean(0)) for name, (_, null) in found.items()}
-    scores = {n: _scaled(real - exact, errors[n]) for n, (real, _) in found.items()}
-    nulls = np.max([_scaled(null - exact, errors[n]).max(1) for n, (_, null) in found.items()], 0)
-    limit = float(np.quantile(nulls, _LEVEL))
-    worst = max(float(score.max()) for score in scores.values())
-    p = float((1 + (nulls >= worst).sum()) / (1 + len(nulls)))
+    counts = {name: _picked(table, picks) for name, table in tables.items()}
+    tested, p = _family(counts, _coverage_and_cumulative)
+    histograms, _ = _family(counts, _shares)
+    split = (members - 1) // 2
     curves = []
-    for name, (real, _) in found.items():
-        band = np.clip(exact + np.outer((-1, 1), limit * errors[name]), 0, 1)
-        weight = float(tables[name][:, 0].sum(1).mean())
-        score = float(scores[name].max()) / limit
-        curves.append(_curve(name, weight, real, band, errors[name], score, members))
+    for name, table in tables.items():
+        one, shares = tested[name], histograms[name]
+        curves.append(
+            Curve(
+                name, float(table[:, 0].sum(1).mean()),
+                one.values[:split], one.band[:, :split], one.values[split:], one.band[:, split:],
+                shares.values, shares.band, one.score,
+            )
+        )  # fmt: skip
     return curves, p
+
+
+@dataclass(frozen=True, slots=True)
+class _Tested:
+    """Statistics of the truth with their simultaneous band (2, statistic).
+
+    The score is the limit of p-values over the smallest p-value of these statistics.
+    """
+
+    values: NDArray[np.float64]
+    band: NDArray[np.float64]
+    score: float
+
+
+def _family(
+    counts: Mapping[str, NDArray[np.float64]],
+    statistics: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+) -> tuple[dict[str, _Tested], float]:
+    """Bands that a right sampler stays in with all statistics of all names together.
+
+    Args:
+        counts: Counts (exchange + 1, rank) by name; the first row is the truth.
+        statistics: Statistics (..., statistic) of counts (..., rank).
+
+    Returns:
+        The tests by name, and the p-value of the truth for all statistics together.
+    """
+    found = {name: statistics(rows) for name, rows in counts.items()}
+    smallest = {name: _p_values(values).min(1) for name, values in found.items()}
+    least = np.min(list(smallest.values()), axis=0)
+    limit = float(np.sort(least[1:])[int((1 - _LEVEL) * _EXCHANGES)])
+    tested = {
+        name: _Tested(rows[0], _band(rows[1:], limit), limit / float(smallest[name][0]))
+        for name, rows in found.items()
+    }
+    return tested, float((least <= least[0]).mean())
+
+
+def _p_values(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Two-sided p-values (row, statistic) of each row among all rows; at least 2 / rows."""
+    p = np.empty_like(values)
+    for k, column in enumerate(values.T):
+        ordered = np.sort(column)
+        below = np.searchsorted(ordered, column + _ROUNDING, side="right")
+        above = len(column) - np.searchsorted(ordered, column - _ROUNDING, side="left")
+        p[:, k] = 2 * np.minimum(below, above) / len(column)
+    return p
+
+
+def _band(nulls: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
+    """Values (2, statistic) between which p-values are at least ``limit``."""
+    ordered = np.sort(nulls, axis=0)
+    k = max(math.ceil(limit / 2 * len(ordered)), 1)
+    return np.stack([ordered[k - 1], ordered[-k]])
 
 
 def _tables(draws: Sequence[Ranks], rows: Sequence[str]) -> Mapping[str, NDArray[np.float64]]:
@@ -108,48 +162,24 @@ def _tables(draws: Sequence[Ranks], rows: Sequence[str]) -> Mapping[str, NDArray
     return {name: table for name, table in tables.items() if table.any()}
 
 
-def _statistics(
-    table: NDArray[np.float64], picks: NDArray[np.integer[Any]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Statistics (statistic,) of the truth, and (exchange, statistic) of picked members."""
-    draws = np.arange(len(table))
-    real = _shares(table[:, 0].sum(0, keepdims=True))[0]
-    null = np.zeros((len(picks), table.shape[2]))
-    for draw in draws:
-        null += table[draw, picks[:, draw]]
-    return real, _shares(null)
+def _picked(table: NDArray[np.float64], picks: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Counts (exchange + 1, rank) over all draws: of the truth, then of picked members."""
+    found = np.zeros((len(picks) + 1, table.shape[2]))
+    for draw, counts in enumerate(table):
+        found += counts[np.append(0, picks[:, draw])]
+    return found
 
 
 def _shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coverage of central intervals, cumulative shares and shares, of counts (..., rank)."""
-    shares = counts / counts.sum(-1, keepdims=True)
-    cumulative = np.cumsum(shares, -1)
-    half = (shares.shape[-1] - 1) // 2
+    """Share of each rank."""
+    shares: NDArray[np.float64] = counts / counts.sum(-1, keepdims=True)
+    return shares
+
+
+def _coverage_and_cumulative(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coverage of central intervals, then cumulative shares of ranks."""
+    cumulative = np.cumsum(_shares(counts), -1)
+    half = (counts.shape[-1] - 1) // 2
     # ranks j to n - j lie within the interval from the j-th smallest sample to the j-th largest
     coverage = [cumulative[..., -1 - j] - cumulative[..., j - 1] for j in range(1, half + 1)]
-    return np.concatenate([np.stack(coverage, -1), cumulative[..., :-1], shares], -1)
-
-
-def _scaled(deviation: NDArray[np.float64], error: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Absolute deviation in standard deviations; 0 where nothing varies."""
-    size = np.abs(deviation)
-    return np.divide(size, error, out=np.zeros_like(size), where=error > 1e-12)
-
-
-def _curve(
-    name: str,
-    weight: float,
-    real: NDArray[np.float64],
-    band: NDArray[np.float64],
-    error: NDArray[np.float64],
-    score: float,
-    members: int,
-) -> Curve:
-    """Divide the statistics of `_shares`."""
-    ends = [(members - 1) // 2, (members - 1) // 2 + members - 1]
-    (coverage, cumulative, shares) = np.split(real, ends)
-    (coverage_band, cumulative_band, shares_band) = np.split(band, ends, axis=1)
-    return Curve(
-        name, weight, coverage, coverage_band, error[: ends[0]], cumulative, cumulative_band,
-        shares, shares_band, score,
-    )  # fmt: skip
+    return np.concatenate([np.stack(coverage, -1), cumulative[..., :-1]], -1)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tiltkit.calibration.regions import Regions
 
-__all__ = ["GROUPS", "functions_of"]
+__all__ = ["GROUPS", "TOLERANCE", "functions_of"]
 
 GROUPS = {
     "projections": "products with random images",
@@ -31,12 +31,19 @@ GROUPS = {
 }
 """Groups of functions, whose ranks are tested together, and what is in them."""
 
+TOLERANCE = 0.1
+"""Error of a variance that functions of many squares do not show.
+
+Power and log-likelihood sum so many squares that their ranks would show errors of a variance of one
+per cent. Noise is added to them that hides errors of this size; it keeps ranks uniform.
+"""
+
 # Numbers of random projections and of principal components.
 _PROJECTIONS, _COMPONENTS = 8, 3
 
 
 def functions_of(
-    members: NDArray[Any], regions: Regions, seed: int
+    members: NDArray[Any], regions: Regions, seed: int, rng: np.random.Generator
 ) -> dict[str, NDArray[np.float64]]:
     """Values (member, function) of all groups but the likelihood.
 
@@ -44,6 +51,7 @@ def functions_of(
         members: The truth, then the samples (member, *image).
         regions: Regions of the means; found from all members alike.
         seed: Of the random projections, which are the same for all images.
+        rng: Random numbers for the noise of `TOLERANCE`.
     """
     flat = np.asarray(members, np.float64).reshape(len(members), -1)
     sizes = regions.sizes()
@@ -51,7 +59,7 @@ def functions_of(
     groups: Mapping[str, NDArray[np.float64]] = {
         "projections": flat @ _white(flat.shape[1], seed).T,
         "components": _component_values(flat),
-        "bands": _band_powers(flat.reshape(members.shape)),
+        "bands": _band_powers(flat.reshape(members.shape), rng),
         "means": sums[:, sizes > 0] / sizes[sizes > 0],
     }
     return {name: values for name, values in groups.items() if values.shape[1]}
@@ -77,9 +85,11 @@ def _component_values(flat: NDArray[np.float64]) -> NDArray[np.float64]:
     return values
 
 
-def _band_powers(images: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared norms (member, band) of images (member, *image) by spatial frequency."""
+def _band_powers(images: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Squared norms (member, band) of images (member, *image) by spatial frequency, and noise."""
     x = torch.from_numpy(np.ascontiguousarray(images))[:, None]
     bands = Bands.shells(tuple(x.shape[1:]), torch.device("cpu"))
     powers: NDArray[np.float64] = bands.inner(x, x).numpy()
-    return powers
+    deviations = x - x.mean(0, keepdim=True)
+    scatter = bands.inner(deviations, deviations).mean(0).numpy()
+    return powers + TOLERANCE * scatter * rng.standard_normal(powers.shape)

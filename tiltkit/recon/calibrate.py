@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tiltkit.problem import Problem, Tile
     from tiltkit.protocols import Layout
 
-__all__ = ["DRAWS", "CalibrationDone", "Chosen", "DrawDone", "calibrate_scan"]
+__all__ = ["DRAWS", "CalibrationDone", "Chosen", "DrawDone", "LevelDone", "calibrate_scan"]
 
 DRAWS = 8
 """Default number of draws of posterior SBC."""

@@ -93,7 +93,8 @@ class Calibrated:
         """Notes for every slice of the result."""
         plan = self.calibration.plan
         about = "reference images" if plan.kind == "images" else "posterior samples"
-        yield Note("calibrated", f"Calibration with {plan.draws} {about}: {self.text}")
+        text = f"Calibration with {plan.draws} {about}, {self.status}: {self.text}"
+        yield Note("calibrated", text, assumed=self.status == "failed")
         if self.factors:
             numbers = ", ".join(f"{name} {value:.2f}" for name, value in self.factors.items())
             text = (
