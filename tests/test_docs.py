@@ -101,7 +101,7 @@ def faults(line: str) -> Iterator[str]:
         command = inner
     options = {name for p in command.params for name in (*p.opts, *p.secondary_opts)} | {"--help"}
     options |= {name for p in cli.params for name in p.opts}
-    if command.name in ("run", "check"):
+    if command.name in ("run", "check", "calibrate"):
         options |= {f"--{key.replace('_', '-')}" for key in keys("task")}
     for option, name in pairwise(words):
         kind = option.removeprefix("--")

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tiltkit.api import load_result, reconstruct, sample
+    from tiltkit.api import calibrate, load_calibration, load_result, reconstruct, sample
     from tiltkit.config import Recipe
     from tiltkit.errors import TiltkitError
     from tiltkit.likelihoods import GaussianLikelihood
@@ -19,7 +19,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "GaussianLikelihood", "Problem", "Recipe", "Result", "TiltkitError", "__version__",
-    "load_plugins", "load_result", "reconstruct", "run_scan", "sample",
+    "calibrate", "load_calibration", "load_plugins", "load_result", "reconstruct", "run_scan",
+    "sample",
 ]  # fmt: skip
 
 # Where the public names live: loaded on first use, so that `import tiltkit` costs nothing.
@@ -29,6 +30,8 @@ _PUBLIC = {
     "Recipe": "tiltkit.config",
     "Result": "tiltkit.recon.result",
     "TiltkitError": "tiltkit.errors",
+    "calibrate": "tiltkit.api",
+    "load_calibration": "tiltkit.api",
     "load_plugins": "tiltkit.plugins",
     "load_result": "tiltkit.api",
     "reconstruct": "tiltkit.api",

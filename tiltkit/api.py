@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -14,11 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tiltkit.config import as_table, validate, with_value
 from tiltkit.errors import UsageError
+from tiltkit.io.calibration import load_calibration
 from tiltkit.io.stored import StoredInFile, StoredInMemory
 from tiltkit.likelihoods import linear_gaussian
 from tiltkit.plugins import load_plugins
 from tiltkit.posterior.outcome import Outcome
 from tiltkit.protocols import Axis, Layout
+from tiltkit.recon.calibrate import CalibrationDone, Chosen, calibrate_scan
 from tiltkit.recon.provenance import software
 from tiltkit.recon.recipe import DEFAULT_SAMPLER, resolve
 from tiltkit.recon.result import Result
@@ -26,11 +28,13 @@ from tiltkit.recon.scan import Event, SliceStarted, run_in_memory, run_scan
 from tiltkit.recon.solve import DEFAULT_MEMORY_GB, cpu_threads, solve
 
 if TYPE_CHECKING:
+    from tiltkit.calibration.record import Calibration
+    from tiltkit.config import Recipe
     from tiltkit.plugins import Plugins
     from tiltkit.problem import Problem
     from tiltkit.sampling.state import Sampler
 
-__all__ = ["load_result", "reconstruct", "sample"]
+__all__ = ["calibrate", "load_calibration", "load_result", "reconstruct", "sample"]
 
 T = TypeVar("T")
 Show = Callable[[Event], object]
@@ -92,12 +96,8 @@ def reconstruct(
         "slices": _slices(slices), "device": None if device is None else str(device),
         "memory_gb": memory_gb, "threads": threads,
     }  # fmt: skip
-    parts = {"task": task, "prior": prior, "sampler": sampler}
-    values = {name: as_table(part) for name, part in parts.items() if part is not None}
-    for key, value in {**(settings or {}), **_without_none(given)}.items():
-        values = with_value(values, key, _python(value))
-    plugins = plugins or load_plugins()
-    recipe, source = resolve(values, plugins), Path(source)
+    plugins, source = plugins or load_plugins(), Path(source)
+    recipe = _recipe({"task": task, "prior": prior, "sampler": sampler}, settings, given, plugins)
     command = f"tiltkit.reconstruct({recipe.task['name']!r}, {str(source)!r}, ...)"
     if output is None:
         if resume or overwrite:
@@ -112,6 +112,94 @@ def reconstruct(
     with closing(written), _shown(progress, source.name) as show:
         _last(written, show)
     return load_result(output)
+
+
+def calibrate(
+    task: str | Mapping[str, Any],
+    source: str | Path,
+    *,
+    output: str | Path | None = None,
+    draws: int | None = None,
+    images: str | Path | Sequence[str | Path] = (),
+    image_units: Literal["prior", "scan"] = "prior",
+    regions: str | Path | None = None,
+    prior: str | Mapping[str, Any] | None = None,
+    sampler: str | Mapping[str, Any] | None = None,
+    quality: str | None = None,
+    samples: int | None = None,
+    seed: int | None = None,
+    slices: str | int | Sequence[int] | None = None,
+    device: str | torch.device | None = None,
+    memory_gb: float | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    plugins: Plugins | None = None,
+) -> Calibration:
+    """Test the intervals of a scan with known images, as ``tiltkit calibrate`` does.
+
+    Args:
+        task: Name of the task, or its options with the name.
+        source: The input file.
+        output: Calibration file to write, draw by draw; None keeps all in memory.
+        draws: Number of known images; 8, or all ``images``, when None.
+        images: Files or folders of reference images; posterior samples of the scan when empty.
+        image_units: ``prior`` scales reference images to the prior's range; ``scan`` takes values
+            in the units of the result.
+        regions: NumPy file with a whole number for each pixel; air, object and edges when None.
+        prior: As for `reconstruct`, like all that follow.
+        sampler: The sampler.
+        quality: The budget of the sampler.
+        samples: Posterior samples for each known image.
+        seed: The same seed gives the same draws.
+        slices: Slices that draws take in turn; the one nearest to the middle when None.
+        device: Where to compute.
+        memory_gb: Memory for samples handled side by side.
+        settings: Single settings by their keys.
+        resume: Go on with a calibration into ``output`` that was stopped.
+        overwrite: Replace an ``output`` that is there.
+        plugins: From `tiltkit.load_plugins`; all that are installed when None.
+
+    Returns:
+        The calibration; `Calibration.report` has the verdict and all figures.
+
+    Raises:
+        UsageError: A setting or name is wrong, or the output cannot be written.
+        InputError: The scan or a reference image is missing, damaged or cannot be used.
+        TiltkitError: All other failures that a user can act on.
+    """
+    given = {
+        "quality": quality, "samples": samples, "seed": seed, "slices": _slices(slices),
+        "device": None if device is None else str(device), "memory_gb": memory_gb,
+    }  # fmt: skip
+    plugins, source = plugins or load_plugins(), Path(source)
+    recipe = _recipe({"task": task, "prior": prior, "sampler": sampler}, settings, given, plugins)
+    files = [images] if isinstance(images, str | Path) else images
+    chosen = Chosen(
+        draws, tuple(map(Path, files)), image_units, None if regions is None else Path(regions)
+    )
+    command = f"tiltkit.calibrate({recipe.task['name']!r}, {str(source)!r}, ...)"
+    events = calibrate_scan(
+        recipe, plugins, source, None if output is None else Path(output), chosen,
+        resume=resume, overwrite=overwrite, command=command,
+    )  # fmt: skip
+    with closing(events):
+        *_, done = events
+    assert isinstance(done, CalibrationDone)  # noqa: S101  (always the last event)
+    return done.calibration
+
+
+def _recipe(
+    parts: Mapping[str, Any],
+    settings: Mapping[str, Any] | None,
+    given: Mapping[str, Any],
+    plugins: Plugins,
+) -> Recipe:
+    """The resolved recipe of task, prior, sampler, settings by key, and arguments."""
+    values = {name: as_table(part) for name, part in parts.items() if part is not None}
+    for key, value in {**(settings or {}), **_without_none(given)}.items():
+        values = with_value(values, key, _python(value))
+    return resolve(values, plugins)
 
 
 class _Numbers(BaseModel):

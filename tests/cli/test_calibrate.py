@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
+import tiltkit
 from tiltkit.calibration.record import Calibration
 from tiltkit.io.calibration import load_calibration
 from tiltkit.io.reading import read_estimate, read_provenance, read_slice_diagnostics
@@ -210,3 +211,16 @@ def test_regions_of_labels_are_reported_by_their_numbers(
     assert done.code == 0, done.err
     names = [one["name"] for one in json.loads(done.out)["regions"]]
     assert names == ["all pixels", "region 0", "region 4"]
+
+
+def test_python_gives_the_same_calibration_as_the_command_line(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "c.h5"
+    assert tilt("calibrate", "mri-recon", scan, "-o", out, *SETTINGS, "--draws", 2).code == 0
+    found = tiltkit.calibrate(
+        "mri-recon", scan, draws=2, prior="gaussian", samples=5,
+        settings={"sampler.levels": 5, "sampler.collect": 1},
+    )  # fmt: skip
+    same_draws(found, tiltkit.load_calibration(out))
+    assert found.report()["draws"] == 2

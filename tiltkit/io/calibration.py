@@ -84,8 +84,8 @@ def finish(path: Path, calibration: Calibration) -> None:
     publish(part_path(path), path)
 
 
-def load_calibration(path: Path, *, part: bool = False) -> Calibration:
-    """Read a calibration.
+def load_calibration(path: str | Path, *, part: bool = False) -> Calibration:
+    """Read a calibration file.
 
     Args:
         path: Its final name.
@@ -94,7 +94,7 @@ def load_calibration(path: Path, *, part: bool = False) -> Calibration:
     Raises:
         InputError: The file cannot be read, is no calibration, or one of another release.
     """
-    source = part_path(path) if part else path
+    source = part_path(Path(path)) if part else Path(path)
     with open_hdf5(source) as file:
         if file.attrs.get("creator") != "tiltkit" or file.attrs.get("kind") != "calibration":
             raise InputError(
