@@ -53,12 +53,13 @@ from exact import (
     run,
     shells,
 )  # fmt: skip
-from gaussians import KINDS, GaussianCase
+from gaussians import GaussianCase
 from known import Posterior
 
 from tiltkit.problem import Problem
 
 GROUPS = ("gaussian", "images", "signals")
+KINDS = ("white", "1 coil", "4 coils")
 NOISES = (0.02, 0.1, 0.3)
 # Noise of the image mixture: one mode in most cases, two in some, several in many.
 MIXTURE_NOISES = (0.6, 1.0)

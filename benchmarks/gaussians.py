@@ -3,6 +3,7 @@
 ``white``    independent pixels (1, side, side), every second column measured
 ``1 coil``   complex images with the spectrum of images, some columns of k-space
 ``4 coils``  the same with four coil sensitivities
+``full``     one coil, all of k-space
 
 One coil and white priors have a closed form for each coefficient. Four coils have none: there exact
 samples come from perturbed right-hand sides (Papandreou and Yuille 2010), and variances of coarse
@@ -37,7 +38,7 @@ __all__ = ["CACHE", "KINDS", "PRIOR", "GaussianCase", "coils", "columns"]
 
 PRIOR = SmoothGaussian(0.3, 2.0, 3.0, channels=2)
 WHITE = 0.3
-KINDS = ("white", "1 coil", "4 coils")
+KINDS = ("white", "1 coil", "4 coils", "full")
 CACHE = pooch.os_cache("tiltkit") / "benchmarks"
 # Bands with fewer coefficients get one solve for each of them.
 SOLVED = 32
@@ -174,11 +175,13 @@ class GaussianCase:
 
     @property
     def _gain(self) -> Tensor:
-        """Eigenvalues of ``A^H A`` at the coordinates of `variance`, for one coil and white."""
+        """Eigenvalues of ``A^H A`` at the coordinates of `variance`; four coils have none."""
         if self.kind == "white":
             gain = torch.zeros(self.shape, dtype=torch.float64)
             gain[..., ::2] = 1
             return gain
+        if self.kind == "full":
+            return torch.ones(self.side, self.side, dtype=torch.float64)
         return torch.fft.ifftshift(columns(self.side).double()).expand(self.side, -1)
 
     def _closed_form(self) -> tuple[Tensor, Tensor]:
@@ -255,8 +258,9 @@ class GaussianCase:
 def _operator(kind: str, side: int) -> LinearOperator:
     if kind == "white":
         return Pointwise(torch.ones(1, side, side))
-    if kind == "1 coil":
-        return MaskedFourier(columns(side).expand(side, -1).contiguous())
+    if kind in ("1 coil", "full"):
+        measured = torch.ones(side, dtype=torch.bool) if kind == "full" else columns(side)
+        return MaskedFourier(measured.expand(side, -1).contiguous())
     return CartesianSense(coils(side), columns(side))
 
 
