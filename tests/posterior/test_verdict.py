@@ -115,7 +115,7 @@ def test_the_text_is_ok_only_where_both_halves_are() -> None:
 def test_bands_are_named_by_the_size_of_their_detail(
     low: float, high: float, finest: bool, name: str
 ) -> None:
-    assert BandCheck(low, high, 9, 1.0, 0.1, 0.0, 0.1, 0.0, finest).name == name
+    assert BandCheck(low, high, 9, 1.0, 0.1, 0.0, 0.1, finest=finest).name == name
 
 
 def test_figures_that_are_not_finite_are_refused() -> None:

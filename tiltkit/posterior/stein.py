@@ -183,8 +183,9 @@ def _check(
     ``d^2 / spread``. Dividing by the sum of ``c_i P_i``, whose terms are above ``spread^2`` where
     coefficients are correlated, makes that so for any operator.
 
-    Where an operator couples coefficients, the variance of products is above that of independent
-    ones by at most the mean of ``c_i P_i / spread^2``.
+    Products of particles with a common ancestor are no measure of scatter. There its upper bound is
+    used: an operator that couples coefficients raises the variance of their products by at most the
+    mean of ``c_i P_i / spread^2``.
     """
     n, size = len(x), x.shape[1] * share
     mean_score = score.mean(0)
@@ -196,14 +197,11 @@ def _check(
     # 2 Cov(x, s)^2 / (n - 1), where the covariance is -spread.
     squared = spread**2 * size * share
     metric = max(float((c * p).sum()) - 2 * squared / (n - 1), squared, 1e-30)
-    if independent < n:  # products of related particles do not scatter: take an upper bound
+    if independent < n:
         coupling = metric / max(squared, 1e-30)
         variance, pairs = size * (1 + coupling), coupling * metric**2 / size
     else:
-        # The product of a particle with itself has twice the variance of that of a pair if
-        # particles are Gaussian. The jackknife over particles also holds for heavier tails.
-        pairs = 2 * _pair_variance((products + products.T) / 2)
-        variance = max(pairs, float(products.diagonal().var()), 2 * size)
+        variance = max(_product_variance(products), 2 * size)
         pairs = _pair_variance((score * c) @ score.T)
     error = math.sqrt(variance / (independent - 1)) / size
     offset = float((c * mean_score.square()).sum()) / metric
@@ -216,8 +214,19 @@ def _check(
     fisher += max(offset - 2 * offset_error, 0.0) * metric / size
     scale = max(spread, 0.0)
     return BandCheck(
-        *limits, x.shape[1], spread, error, scale * offset, scale * offset_error, fisher, finest
-    )
+        *limits, x.shape[1], spread, error, scale * offset, scale * offset_error, fisher,
+        float(c.sum()) / size, finest,
+    )  # fmt: skip
+
+
+def _product_variance(products: Tensor) -> float:
+    """Variance of the product of coefficients and scores of a particle.
+
+    It is twice that of pairs of particles if these are Gaussian. The variance of the products
+    themselves (jackknife) also holds for heavier tails. The larger one is returned.
+    """
+    pairs = 2 * _pair_variance((products + products.T) / 2)
+    return max(pairs, float(products.diagonal().var()))
 
 
 def _pair_variance(products: Tensor) -> float:

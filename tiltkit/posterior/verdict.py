@@ -52,6 +52,7 @@ class BandCheck:
         offset_error: Standard error of ``offset``.
         fisher: Lower bound of the Fisher divergence of the samples from the target, per coefficient
             in units of the samples' standard deviation.
+        variance: Variance of the samples, averaged over coefficients, in the prior's squared units.
         finest: True for the band of the highest frequencies.
     """
 
@@ -63,11 +64,15 @@ class BandCheck:
     offset: float
     offset_error: float
     fisher: float = 0.0
+    variance: float = 0.0
     finest: bool = False
 
     def __post_init__(self) -> None:
-        numbers = (self.spread, self.spread_error, self.offset, self.offset_error, self.fisher)
-        if not all(map(math.isfinite, (self.low, self.high, *numbers))):
+        numbers = (
+            self.low, self.high, self.spread, self.spread_error, self.offset, self.offset_error,
+            self.fisher, self.variance,
+        )  # fmt: skip
+        if not all(map(math.isfinite, numbers)):
             raise ValueError("a figure of the band is not finite")
 
     @property

@@ -23,6 +23,7 @@ from tiltkit.posterior.stein import stein_report
 from tiltkit.posterior.verdict import find_verdict
 from tiltkit.posterior.warnings import find_warnings
 from tiltkit.sampling.run import Group, side_by_side
+from tiltkit.sampling.settle import further_rounds
 from tiltkit.sampling.target import Target, chunk_size
 
 if TYPE_CHECKING:
@@ -206,6 +207,10 @@ def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -
     shared_ancestry = max(group.state.shared_ancestry for group in groups)
     independent = sum(independent_samples(n, shared_ancestry) for n in sizes)
     report = ladder_report(infos, len(x), weighted=sampler.weighted)
+    levels = sampler.levels(first)
+    report["settling_rounds"] = max(
+        further_rounds(levels, group.progress.infos) for group in groups
+    )
     report["prior_noise_min"] = float(problem.prior.sigma_range[0])
     mean = particles.mean.to(x)
     report |= data_fit(problem.likelihood, mean, x, first.chunk, independent)

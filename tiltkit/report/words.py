@@ -180,9 +180,18 @@ def _spread(one: Diagnostics, warnings: Mapping[str, Caution]) -> Statement | No
     return Statement(
         f"Variance of the samples: {one['spread_ratio_min']:.2f} to {one['spread_ratio_max']:.2f}"
         f" times that of the posterior, limits {SPREAD[0]:g} and {SPREAD[1]:g}",
-        f"Stein check, by band of spatial frequency.{_fisher(one)}"
+        f"Stein check, by band of spatial frequency.{_settling(one)}{_fisher(one)}"
         f" {_meaning(warnings, warning, fine)}",
         warning,
+    )
+
+
+def _settling(one: Diagnostics) -> str:
+    rounds = int(one.get("settling_rounds", 0))
+    if not rounds:
+        return ""
+    return (
+        f" Further moves were made until it had settled or their number ran out: {rounds} rounds."
     )
 
 

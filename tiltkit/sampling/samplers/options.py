@@ -22,6 +22,9 @@ class LadderOptions(BaseModel):
     step: float = Field(
         0.5, gt=0, le=5, description="length of a Langevin move, in relaxation times"
     )
+    settle: float = Field(0.0, ge=0, le=10, description="network calls of further moves at the "
+                          "last level until the spread has settled, at most this share of all "
+                          "others; 0 makes none")  # fmt: skip
     sigma_max: float | None = Field(
         None, gt=0, description="first noise level; the prior's largest when not given"
     )

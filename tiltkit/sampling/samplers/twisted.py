@@ -49,6 +49,7 @@ from tiltkit.sampling.particles.weighing import weigh
 from tiltkit.sampling.samplers.guidance import denoised_likelihood, predict, predict_first
 from tiltkit.sampling.samplers.options import LadderOptions, WeightOptions
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
+from tiltkit.sampling.settle import settling_level
 from tiltkit.sampling.state import State, planned
 
 if TYPE_CHECKING:
@@ -116,6 +117,15 @@ class Twisted:
         self, target: Target, state: State | None, infos: Sequence[Info]
     ) -> float | None:
         """The planned level, that of an adaptive ladder, or the early stop; see `Sampler`."""
+        level = self._planned_level(target, state, infos)
+        if level is None and state is not None and self.options.settle:
+            return settling_level(target, self, state, infos, self.options.settle)
+        return level
+
+    def _planned_level(
+        self, target: Target, state: State | None, infos: Sequence[Info]
+    ) -> float | None:
+        """The next level without moves until the spread has settled."""
         early = self._early_stop(target)
         if state is not None and state.level == early:
             return early if sum(info.final for info in infos) < self.options.collect else None

@@ -1,0 +1,62 @@
+"""Further rounds of moves until the spread of the samples has settled."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import tiltkit
+from tiltkit.likelihoods import GaussianLikelihood
+from tiltkit.operators.compose import Pointwise
+from tiltkit.posterior.level import Info
+from tiltkit.priors.closed_form import Mixture
+from tiltkit.problem import Problem
+from tiltkit.recon.result import Result
+from tiltkit.sampling.settle import further_rounds
+
+SHAPE = (1, 32, 32)
+
+
+def problem(noise: float) -> Problem:
+    """White Gaussian images of unit variance and white noise."""
+    g = torch.Generator().manual_seed(0)
+    y = torch.randn(1, *SHAPE, generator=g) + noise * torch.randn(1, *SHAPE, generator=g)
+    prior = Mixture(torch.zeros(1, *SHAPE), 1.0, torch.ones(1), (0.05, 20.0))
+    return Problem(prior, GaussianLikelihood(Pointwise(torch.ones(SHAPE)), y, noise**2), SHAPE)
+
+
+def run(noise: float, sampler: str = "walmc", **options: float) -> Result:
+    # Few levels leave too little variance.
+    options = {"levels": 12, "collect": 1, "most_shared_ancestry": 0} | options
+    return tiltkit.sample(problem(noise), sampler=sampler, n=16, options=options)
+
+
+@pytest.mark.parametrize("sampler", ["walmc", "twisted"])
+def test_rounds_are_made_until_every_band_has_settled(sampler: str) -> None:
+    before = run(0.05, sampler).diagnostics[0]
+    after = run(0.05, sampler, settle=10.0).diagnostics[0]
+    assert before["settling_rounds"] == 0
+    if any(abs(one.spread - 1) > max(0.05, 2 * one.spread_error) for one in before["bands"]):
+        assert after["settling_rounds"] > 0
+    assert all(abs(one.spread - 1) < max(0.05, 2 * one.spread_error) for one in after["bands"])
+
+
+def test_rounds_cost_no_more_than_their_share_of_the_network_calls() -> None:
+    before = run(0.1).diagnostics[0]
+    after = run(0.1, settle=0.2).diagnostics[0]
+    assert 0 < after["settling_rounds"] <= 0.2 * before["network_calls"]
+    calls = before["network_calls"] + after["settling_rounds"]
+    assert after["network_calls"] == pytest.approx(calls)
+
+
+def test_bands_that_moves_at_the_last_level_cannot_mend_are_not_waited_for() -> None:
+    report = run(1.0, settle=0.5).diagnostics[0]
+    assert min(one.spread for one in report["bands"]) < 0.95
+    assert report["settling_rounds"] == 0
+
+
+def test_rounds_beyond_the_plan_are_counted() -> None:
+    path = [Info(1.0, 1.0), Info(0.1, 1.0)]
+    rounds = [Info(0.1, 1.0, final=True)] * 3
+    assert further_rounds([1.0, 0.1, 0.1, 0.1], [*path, *rounds]) == 1
+    assert further_rounds([1.0, 0.1, 0.1, 0.1], path) == 0

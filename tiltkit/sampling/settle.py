@@ -1,0 +1,86 @@
+"""Further rounds of moves at the last level, until the spread of the samples has settled."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol
+
+from tiltkit.posterior.rhat import independent_samples
+from tiltkit.posterior.stein import stein_report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from tiltkit.posterior.level import Info
+    from tiltkit.posterior.verdict import BandCheck
+    from tiltkit.sampling.state import State
+    from tiltkit.sampling.target import Target
+
+__all__ = ["further_rounds", "settling_level"]
+
+# Deviation of a band's variance ratio from 1 that counts as settled, and the standard errors that
+# chance explains.
+SETTLED, CHANCE = 0.05, 2.0
+
+
+class Settling(Protocol):
+    """The methods of a `Sampler` that `settling_level` needs."""
+
+    def levels(self, target: Target) -> Sequence[float]:
+        """See `Sampler`."""
+        ...
+
+    def images(self, target: Target, state: State) -> Tensor:
+        """See `Sampler`."""
+        ...
+
+    def scores(self, target: Target, state: State) -> Tensor | None:
+        """See `Sampler`."""
+        ...
+
+
+def settling_level(
+    target: Target, sampler: Settling, state: State, infos: Sequence[Info], share: float
+) -> float | None:
+    """The last level once more, while a band of the Stein check can still settle; else None.
+
+    Moves at the last level ``tau`` change a coefficient by ``tau`` at most. Bands whose standard
+    deviation is above ``tau`` times the root of the number of rounds do not settle, and are not
+    waited for.
+
+    Args:
+        target: The problem.
+        sampler: The sampler; a round at its last level costs one network call.
+        state: State after the last planned level, or a further round.
+        infos: Reports of all levels so far.
+        share: Network calls of further rounds, at most, over those of the planned levels.
+    """
+    rounds = further_rounds(sampler.levels(target), infos)
+    most = int(share * (target.network_calls - rounds))
+    if rounds >= most:
+        return None
+    x, score = sampler.images(target, state), sampler.scores(target, state)
+    independent = independent_samples(target.n, state.shared_ancestry)
+    report = stein_report(target.problem, x, score, independent, target.chunk)
+    waiting = [
+        band for band in report.get("bands", ())
+        if not _settled(band) and band.variance < most * state.level**2
+    ]  # fmt: skip
+    return state.level if waiting else None
+
+
+def further_rounds(levels: Sequence[float], infos: Sequence[Info]) -> int:
+    """Number of rounds at the last level beyond the planned ones.
+
+    Args:
+        levels: The planned levels.
+        infos: Reports of all levels of a run.
+    """
+    planned = sum(a == b for a, b in pairwise(levels))
+    return max(sum(info.final for info in infos) - planned, 0)
+
+
+def _settled(band: BandCheck) -> bool:
+    return abs(band.spread - 1) <= max(SETTLED, CHANCE * band.spread_error)
