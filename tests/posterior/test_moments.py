@@ -93,3 +93,24 @@ def test_an_interval_covers_a_further_draw_as_often_as_it_says():
     further = torch.randn(20_000, generator=torch.Generator().manual_seed(3))
     covered = ((bands[0.05] <= further) & (further <= bands[0.95])).double().mean()
     assert covered == pytest.approx(0.9, abs=0.01)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.7, 1.0])
+def test_the_spread_of_few_particles_is_right_however_correlated_their_rounds_are(correlation):
+    g = torch.Generator().manual_seed(0)
+    x, parts = torch.randn(6, 20_000, generator=g), (Moments(), Moments())
+    for number in range(4):
+        parts[number // 2].add(x)
+        new = torch.randn(6, 20_000, generator=g)
+        x = correlation * x + (1 - correlation**2) ** 0.5 * new
+    whole = parts[0].merged(parts[1], same_group=True)
+    assert float(whole.std(6).square().mean()) == pytest.approx(1, abs=0.015)
+
+
+def test_other_particles_count_with_the_distance_of_their_mean():
+    groups = Moments(), Moments()
+    for number, group in enumerate(groups):
+        for _ in range(2):
+            group.add(torch.tensor([[-1.0], [1.0]]) + 10 * number)
+    values = torch.tensor([-1.0, 1, 9, 11]).double()
+    assert float(groups[0].merged(groups[1]).std(4)) == pytest.approx(float(values.std()))

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tiltkit.operators.hartley import frequencies
-from tiltkit.posterior.stein import fisher_at_least, stein_check, stein_report
+from tiltkit.posterior.average import frequency_bands
+from tiltkit.posterior.stein import fisher_at_least, over_rounds, stein_check, stein_report
 from tiltkit.posterior.verdict import BandCheck, find_verdict
 from tiltkit.posterior.warnings import find_warnings
 from tiltkit.priors.closed_form import SmoothGaussian
@@ -211,3 +212,16 @@ def test_many_samples_cost_no_more_than_some_of_them() -> None:
     x = torch.randn(5000, 1, 64, generator=torch.Generator().manual_seed(0))
     report = stein_report(problem(shape=(1, 64)), x, -x, 5000, 1000)
     assert find_verdict(report).local.status == "ok"
+
+
+def test_the_check_of_all_rounds_has_the_variance_of_all_rounds() -> None:
+    x = draws(32, 16, torch.Generator().manual_seed(0))
+    last = check(x)
+    shells = frequency_bands((32, 32), torch.device("cpu"))
+    twice = over_rounds(last, torch.full((shells.count,), 2.0).double(), (32, 32))
+    assert [one.spread for one in twice] == pytest.approx([2 * one.spread for one in last])
+    coarse = torch.ones(shells.count).double()
+    coarse[0] = 3.0
+    first, *_, finest = over_rounds(last, coarse, (32, 32))
+    assert first.spread == pytest.approx(3 * last[0].spread)
+    assert finest == last[-1]

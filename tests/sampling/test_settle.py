@@ -12,7 +12,9 @@ from tiltkit.posterior.level import Info
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
 from tiltkit.recon.result import Result
+from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.settle import further_rounds
+from tiltkit.sampling.target import Target
 
 SHAPE = (1, 32, 32)
 
@@ -42,8 +44,8 @@ def test_rounds_are_made_until_every_band_has_settled(sampler: str) -> None:
 
 
 def test_rounds_cost_no_more_than_their_share_of_the_network_calls() -> None:
-    before = run(0.1).diagnostics[0]
-    after = run(0.1, settle=0.2).diagnostics[0]
+    before = run(0.1, "twisted", levels=24).diagnostics[0]
+    after = run(0.1, "twisted", levels=24, settle=0.2).diagnostics[0]
     assert 0 < after["settling_rounds"] <= 0.2 * before["network_calls"]
     calls = before["network_calls"] + after["settling_rounds"]
     assert after["network_calls"] == pytest.approx(calls)
@@ -56,7 +58,31 @@ def test_bands_that_moves_at_the_last_level_cannot_mend_are_not_waited_for() -> 
 
 
 def test_rounds_beyond_the_plan_are_counted() -> None:
-    path = [Info(1.0, 1.0), Info(0.1, 1.0)]
-    rounds = [Info(0.1, 1.0, final=True)] * 3
-    assert further_rounds([1.0, 0.1, 0.1, 0.1], [*path, *rounds]) == 1
-    assert further_rounds([1.0, 0.1, 0.1, 0.1], path) == 0
+    target = Target(problem(1.0), 4, 4)
+    path = [Info(1.0, 1.0)] * 12
+    rounds = [Info(0.05, 1.0, final=True)] * 3
+    sampler = Walmc(WalmcOptions(levels=12, collect=2, settle=0.5))
+    assert further_rounds(sampler, target, [*path, *rounds]) == 1
+    assert further_rounds(sampler, target, path) == 0
+    without = Walmc(WalmcOptions(levels=12, collect=2))
+    assert further_rounds(without, target, [*path, *rounds]) == 0
+
+
+def test_samples_of_rounds_that_had_not_settled_are_left_out() -> None:
+    result = run(0.05, "twisted", settle=10.0, collect=4)
+    report = result.diagnostics[0]
+    assert report["settling_rounds"] > 0
+    exact = 1 / (1 / (1 + 0.05**2) + 1 / 0.05**2)
+    assert float((result.std**2).mean()) / exact == pytest.approx(1, abs=0.06)
+    assert all(0.9 < one.spread < 1.1 for one in report["bands"])
+
+
+def test_the_check_is_of_the_standard_deviation_that_is_reported() -> None:
+    result = run(0.05, "twisted", collect=6)
+    exact = 1 / (1 / (1 + 0.05**2) + 1 / 0.05**2)
+    bands = result.diagnostics[0]["bands"]
+    reported = float((result.std**2).mean()) / exact
+    assert reported > 1.1, "early rounds vary too much"
+    total = sum(one.coordinates for one in bands)
+    checked = sum(one.spread * one.coordinates for one in bands) / total
+    assert checked == pytest.approx(reported, rel=0.03)

@@ -58,6 +58,19 @@ class PosteriorMean:
         # Each band moves by its own factor, which may take a mean of positive images below zero.
         return mean.image.clamp_min(mean.minimum)
 
+    def restart_samples(self) -> None:
+        """Leave out the samples taken in so far; denoised means stay."""
+        self._samples, self._rounds = StreamingMean(), StreamingMean()
+
+    @property
+    def round_scatter(self) -> Tensor:
+        """(band,) scatter of the samples of a round about its mean, averaged over rounds.
+
+        Raises:
+            ValueError: There were no samples.
+        """
+        return (self._samples.scatter - self._rounds.scatter).clamp_min(0)
+
     def _sample_mean(self) -> MeanEstimate:
         """Mean of the samples of all rounds, and its sampling variance by band.
 

@@ -15,45 +15,63 @@ CAPACITY = 256
 
 
 class Moments:
-    """Mean and standard deviation, by Welford's update in float64."""
+    """Mean and standard deviation, by Welford's update in float64.
+
+    Images are taken in by rounds. The rounds of a group of particles may be correlated or not, so
+    that the scatter of their means is no part of the standard deviation.
+    """
 
     def __init__(self) -> None:
         self.count = 0
         self._mean: Tensor | None = None
         self._squares: Tensor | None = None
+        self._between: Tensor | None = None  # the part of the squares between means of rounds
 
     def add(self, images: Tensor) -> None:
-        """Take in images (n, *image)."""
+        """Take in a round of images (n, *image)."""
         batch = images.double()
         new = Moments()
         new.count, new._mean = len(batch), batch.mean(0)
         new._squares = (batch - new._mean).square().sum(0)
-        whole = self.merged(new)
-        self.count, self._mean, self._squares = whole.count, whole._mean, whole._squares
+        new._between = torch.zeros_like(new._squares)
+        whole = self.merged(new, same_group=True)
+        self.count, self._mean = whole.count, whole._mean
+        self._squares, self._between = whole._squares, whole._between
 
-    def merged(self, other: Moments) -> Moments:
-        """Moments of the samples of both; neither is changed."""
+    def merged(self, other: Moments, *, same_group: bool = False) -> Moments:
+        """Moments of the samples of both; neither is changed.
+
+        Args:
+            other: Further samples.
+            same_group: True for further rounds of the same particles, false for other particles.
+        """
         both = Moments()
         if self._mean is None or self._squares is None or not other.count:
-            both.count, both._mean, both._squares = self.count, self._mean, self._squares
-            return both if self.count else other
+            return self if self.count else other
         assert other._mean is not None and other._squares is not None  # noqa: S101, PT018
+        assert self._between is not None and other._between is not None  # noqa: S101, PT018
         both.count = self.count + other.count
         mean, squares = other._mean.to(self._mean), other._squares.to(self._squares)
         shift, share = mean - self._mean, other.count / both.count
         both._mean = self._mean + share * shift
-        both._squares = self._squares + squares + shift.square() * (self.count * share)
+        apart = shift.square() * (self.count * share)
+        both._squares = self._squares + squares + apart
+        both._between = self._between + other._between.to(self._mean)
+        if same_group:
+            both._between += apart
         return both
 
     def dump(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Tensors and numbers that `restore` takes."""
-        if self._mean is None or self._squares is None:
+        if self._mean is None or self._squares is None or self._between is None:
             return {}, {"count": 0}
-        return {"mean": self._mean, "squares": self._squares}, {"count": self.count}
+        tensors = {"mean": self._mean, "squares": self._squares, "between": self._between}
+        return tensors, {"count": self.count}
 
     def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, int]) -> None:
         """Continue from what `dump` returned."""
         self._mean, self._squares = tensors.get("mean"), tensors.get("squares")
+        self._between = tensors.get("between")
         self.count = numbers["count"]
 
     @property
@@ -67,14 +85,15 @@ class Moments:
         """Standard deviation with Bessel's correction, float64; NaN for a single sample.
 
         Args:
-            independent: Number of independent samples; all of them when None. Samples of the same
-                particle in several rounds are correlated.
+            independent: Number of particles: the average over rounds of the variance within a
+                round is corrected for it. All samples count as independent when None.
         """
-        if self._squares is None:
+        if self._squares is None or self._between is None:
             raise ValueError("no samples yet")
-        n = independent or self.count
-        share = 1 - 1 / n
-        return (self._squares / self.count / share).sqrt() if share else self._squares * torch.nan
+        share = 1 - 1 / (independent or self.count)
+        squares = self._squares - self._between if independent else self._squares
+        variance = squares.clamp_min(0) / self.count
+        return (variance / share).sqrt() if share else variance * torch.nan
 
 
 class Quantiles:

@@ -18,12 +18,14 @@ and ``f = E[s]`` the figures of the check are such bounds.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tiltkit.operators.hartley import frequencies, hartley
+from tiltkit.posterior.average import frequency_bands
 from tiltkit.posterior.verdict import BandCheck
 
 if TYPE_CHECKING:
@@ -49,7 +51,12 @@ FEWEST_SAMPLES = 3
 
 
 def stein_report(
-    problem: Problem, x: Tensor, prior_score: Tensor | None, independent: float, chunk: int
+    problem: Problem,
+    x: Tensor,
+    prior_score: Tensor | None,
+    independent: float,
+    chunk: int,
+    round_ratios: tuple[Tensor, tuple[int, ...]] | None = None,
 ) -> dict[str, Any]:
     """Figures of the certificate by name: ``bands`` and their extremes, or ``not_checked``.
 
@@ -61,6 +68,7 @@ def stein_report(
         independent: Number of independent samples among them, at most ``n``: samples with a common
             ancestor scatter as one.
         chunk: Number of samples whose likelihood is computed at once.
+        round_ratios: ``ratios`` and ``image`` of `over_rounds`; None for a single round.
     """
     constraint = problem.constraint
     if prior_score is None:
@@ -75,7 +83,8 @@ def stein_report(
     if not bool(score.isfinite().all()):
         return {"not_checked": "the score of the likelihood is not finite"}
     support = None if constraint is None else constraint.support
-    bands = stein_check(x[rows], score, independent, support)
+    last = stein_check(x[rows], score, independent, support)
+    bands = last if round_ratios is None else over_rounds(last, *round_ratios)
     return {
         "bands": bands,
         "spread_ratio_min": min(band.spread for band in bands),
@@ -83,6 +92,32 @@ def stein_report(
         "mean_offset_max": max(band.offset_sd for band in bands),
         "fisher_at_least": fisher_at_least(bands),
     }
+
+
+def over_rounds(
+    bands: Sequence[BandCheck], ratios: Tensor, image: tuple[int, ...]
+) -> tuple[BandCheck, ...]:
+    """Checks of the last round as those of the standard deviation over all collected rounds.
+
+    Within a band, the variance of a round is proportional to its `BandCheck.spread`.
+
+    Args:
+        bands: Checks of the last round.
+        ratios: Variance of the samples averaged over rounds, over that of the last round, in each
+            of the `frequency_bands`.
+        image: Shape of an image.
+    """
+    shells = frequency_bands(image, ratios.device)
+    frequency = frequencies(image).to(ratios.device)
+    by_frequency = torch.zeros_like(frequency, dtype=torch.float64)
+    by_frequency += ratios[shells.labels] if shells.labels is not None else ratios[0]
+    found = []
+    for band in bands:
+        inside = (frequency >= band.low) & ((frequency < band.high) | band.finest)
+        ratio = float(by_frequency[inside].mean()) if bool(inside.any()) else 1.0
+        error = band.spread_error * ratio
+        found.append(replace(band, spread=band.spread * ratio, spread_error=error))
+    return tuple(found)
 
 
 def stein_check(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tiltkit.likelihoods import GaussianLikelihood, linear_gaussian
+from tiltkit.posterior.average import StreamingMean
 from tiltkit.posterior.certificate import data_fit, ladder_report, training_distance_report
 from tiltkit.posterior.moments import Moments, Quantiles
 from tiltkit.posterior.outcome import QUANTILES, Outcome
@@ -207,15 +208,16 @@ def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -
     shared_ancestry = max(group.state.shared_ancestry for group in groups)
     independent = sum(independent_samples(n, shared_ancestry) for n in sizes)
     report = ladder_report(infos, len(x), weighted=sampler.weighted)
-    levels = sampler.levels(first)
     report["settling_rounds"] = max(
-        further_rounds(levels, group.progress.infos) for group in groups
+        further_rounds(sampler, group.target, group.progress.infos) for group in groups
     )
     report["prior_noise_min"] = float(problem.prior.sigma_range[0])
     mean = particles.mean.to(x)
     report |= data_fit(problem.likelihood, mean, x, first.chunk, independent)
     report |= training_distance_report(problem.prior, x)
-    report |= stein_report(problem, x, _scores(groups, x), independent, first.chunk)
+    report |= stein_report(
+        problem, x, _scores(groups, x), independent, first.chunk, _round_ratios(groups)
+    )
     halves = [group.progress.halves for group in groups]
     report |= split_rhat(halves, sizes, shared_ancestry)
     shares = [n / len(x) for n in sizes]
@@ -233,6 +235,24 @@ def _scores(groups: Sequence[Group], x: torch.Tensor) -> torch.Tensor | None:
     scores = [group.sampler.scores(group.target, group.state) for group in groups]
     known = [score.to(x.device) for score in scores if score is not None]
     return torch.cat(known) if len(known) == len(groups) else None
+
+
+def _round_ratios(groups: Sequence[Group]) -> tuple[torch.Tensor, tuple[int, ...]] | None:
+    """Variance of the samples over rounds, over that of the last round, by frequency band.
+
+    Averaged over groups, with the shape of an image; None where a group has a single sample or
+    round.
+    """
+    if any(group.target.n < 2 or group.progress.particles.count == group.target.n
+           for group in groups):  # fmt: skip
+        return None
+    ratios: list[torch.Tensor] = []
+    for group in groups:
+        last, images = StreamingMean(), group.target.problem.to_image(group.samples())
+        last.add(images, torch.ones(len(images), dtype=torch.float64))
+        ratio = group.progress.mean.round_scatter / last.scatter.clamp_min(1e-300)
+        ratios.append(torch.where(last.scatter > 0, ratio, 1.0).cpu())
+    return torch.stack(ratios).mean(0), tuple(images.shape[1:])
 
 
 def _seconds(groups: Sequence[Group], start: float) -> float:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["CheckpointWriter", "Progress", "load", "save"]
 
 # A checkpoint with another number is one of another release.
-FORMAT = 6
+FORMAT = 7
 
 
 @dataclass
@@ -63,7 +63,13 @@ class Progress:
     @property
     def images(self) -> Moments:
         """Statistics of all collected samples, in the user's units."""
-        return self.halves[0].merged(self.halves[1])
+        return self.halves[0].merged(self.halves[1], same_group=True)
+
+    def restart_samples(self) -> None:
+        """Leave out the samples collected so far."""
+        self.particles, self.halves = Moments(), (Moments(), Moments())
+        self.quantiles = Quantiles()
+        self.mean.restart_samples()
 
     def statistics(self) -> dict[str, Moments | Quantiles | PosteriorMean]:
         """All that samples are taken into, by the names of a checkpoint."""

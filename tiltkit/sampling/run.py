@@ -17,6 +17,7 @@ from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.sampling.checkpoint import CheckpointWriter, Progress, load
 from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.problem_digest import digest_of
+from tiltkit.sampling.settle import further_rounds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,6 +138,8 @@ class Group:
         if state.denoised_mean is not None:
             progress.mean.add_denoised_mean(state.denoised_mean)
         if info.final:
+            if further_rounds(self.sampler, self.target, [*progress.infos, info]):
+                progress.restart_samples()  # the rounds before had not settled
             rounds = sum(info.final for info in progress.infos)
             late = 2 * rounds >= _rounds(self.sampler)
             x = self.sampler.images(self.target, state)

@@ -57,7 +57,7 @@ def settling_level(
         infos: Reports of all levels so far.
         share: Network calls of further rounds, at most, over those of the planned levels.
     """
-    rounds = further_rounds(sampler.levels(target), infos)
+    rounds = further_rounds(sampler, target, infos)
     most = int(share * (target.network_calls - rounds))
     if rounds >= most:
         return None
@@ -71,14 +71,19 @@ def settling_level(
     return state.level if waiting else None
 
 
-def further_rounds(levels: Sequence[float], infos: Sequence[Info]) -> int:
+def further_rounds(sampler: Settling, target: Target, infos: Sequence[Info]) -> int:
     """Number of rounds at the last level beyond the planned ones.
 
+    0 for samplers without the option ``settle``: they need not repeat their last level.
+
     Args:
-        levels: The planned levels.
+        sampler: The sampler.
+        target: The problem.
         infos: Reports of all levels of a run.
     """
-    planned = sum(a == b for a, b in pairwise(levels))
+    if not getattr(getattr(sampler, "options", None), "settle", 0):
+        return 0
+    planned = sum(a == b for a, b in pairwise(sampler.levels(target)))
     return max(sum(info.final for info in infos) - planned, 0)
 
 
