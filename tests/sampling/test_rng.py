@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
-from tiltkit.sampling.particles.rng import ParticleRng, philox
+from tiltkit.sampling.particles.rng import ParticleRng, squares
 
 CPU = torch.device("cpu")
 
@@ -62,32 +61,57 @@ def test_the_global_generator_is_neither_used_nor_changed():
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-@pytest.mark.parametrize(
-    ("counter", "key", "expected"),
-    [
-        ((0, 0), 0, (0xFF1DAE59, 0x6CD10DF2)),
-        ((0xFFFFFFFF, 0xFFFFFFFF), 0xFFFFFFFF, (0x2C3F628B, 0xAB4FD7AD)),
-        ((0x243F6A88, 0x85A308D3), 0x13198A2E, (0xDD7CE038, 0xF62A4C12)),
-    ],
-)
-def test_python_integers_give_the_published_answers_of_philox(counter, key, expected):
-    assert philox_of_python(*counter, key) == expected
+def squares_of_python(counter, key):
+    """squares64 as published, with integers of Python."""
+
+    def word(x):
+        return x & (2**64 - 1)
+
+    def swapped(x):
+        return x >> 32 | word(x << 32)
+
+    y = x = word(counter * key)
+    z = word(y + key)
+    for other in (y, z, y):
+        x = swapped(word(x * x + other))
+    t = word(x * x + z)
+    x = swapped(t)
+    return t ^ word(x * x + y) >> 32
 
 
-def philox_of_python(low, high, key):
-    for _ in range(10):
-        product = 0xD256D193 * low
-        low, high = (product >> 32) ^ key ^ high, product & 0xFFFFFFFF
-        key = (key + 0x9E3779B9) & 0xFFFFFFFF
-    return low, high
+@pytest.mark.parametrize("start", [0, 2**32 - 3, 77 << 32, 2**62])
+def test_bits_are_those_of_the_published_generator(start):
+    keys = [0x548C9DECBCE65297, 0x1, 0xFEDCBA9889ABCDEF]
+    found = squares(start, 70, torch.tensor(keys, dtype=torch.uint64).view(torch.int64))
+    words = found.contiguous().view(torch.int64)[..., 0].tolist()
+    for row, key in zip(words, keys, strict=True):
+        expected = [squares_of_python(start + k, key) for k in range(70)]
+        assert [word & (2**64 - 1) for word in row] == expected
 
 
-def test_bits_are_those_of_philox_for_every_counter_and_stream():
-    streams = np.array([0, 2**64 - 1, 0x85A308D313198A2E], np.uint64)
-    low, high = (half.long() & 0xFFFFFFFF for half in philox(70, streams, CPU))
-    for i, stream in enumerate(streams.tolist()):
-        expected = [philox_of_python(k, stream >> 32, stream & 0xFFFFFFFF) for k in range(70)]
-        assert list(zip(low[i].tolist(), high[i].tolist(), strict=True)) == expected
+def test_keys_have_eight_different_digits_in_each_half_and_are_odd():
+    keys = ParticleRng([4], 500, CPU)._keys.tolist()
+    assert len(set(keys)) == 500
+    for key in keys:
+        digits = f"{key & (2**64 - 1):016x}"
+        assert "0" not in digits
+        assert len(set(digits[:8])) == len(set(digits[8:])) == 8
+        assert key % 2 == 1
+
+
+def test_bits_are_even_and_independent_between_places_particles_and_calls():
+    rng = ParticleRng([5], 64, CPU)
+    words = torch.stack([squares(call << 32, 4096, rng._keys) for call in range(4)])
+    bits = (words[..., None] >> torch.arange(32, dtype=torch.int32) & 1).float() * 2 - 1
+    n = bits[..., 0].numel() // 2
+    assert bits.mean((0, 1, 2)).abs().max() < 5 / n**0.5
+    for axis in (0, 1, 2):  # calls, particles, counters
+        length = bits.shape[axis] - 1
+        product = bits.narrow(axis, 0, length) * bits.narrow(axis, 1, length)
+        assert product.mean((0, 1, 2)).abs().max() < 6 / n**0.5
+    flat = bits.flatten(3).flatten(0, 2)  # the 64 bits of a word
+    correlation = flat.T @ flat / len(flat) - torch.eye(64)
+    assert correlation.abs().max() < 6 / len(flat) ** 0.5
 
 
 def test_numbers_do_not_depend_on_the_number_of_threads():

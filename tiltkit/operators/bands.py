@@ -126,8 +126,8 @@ class Bands:
     def sums(self, products: Tensor) -> Tensor:
         """Sums (particle, band) in float64 of products of `coefficients` (particle, ...).
 
-        The order of the summation is fixed: sums are the same for any number of particles, and the
-        same in every call on one device.
+        The order of the summation is fixed: sums are the same in every call on one device. Other
+        numbers of particles change them by rounding in float64.
         """
         if self.labels is None:
             return products.flatten(1).sum(1, keepdim=True, dtype=torch.float64)
@@ -137,7 +137,7 @@ class Bands:
             rows = self._rows[shape] = self._arrange(shape)
         ordered = products.flatten(1).index_select(1, rows.order).mul_(rows.weight)
         by_row = ordered.view(len(ordered), -1, rows.width).sum(2, dtype=torch.float64)
-        return torch.sum(by_row[..., None] * rows.band, 1)
+        return by_row @ rows.band
 
     def _arrange(self, shape: tuple[int, ...]) -> _Rows:
         """Rows of coefficients of a particle of this shape."""

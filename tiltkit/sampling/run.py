@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -67,7 +68,8 @@ def run(
 
 def _check_finite(state: State, info: Info) -> None:
     # A sum is finite only when all its terms are: one pass, one number back from the device.
-    if not bool(torch.isfinite(state.c.sum() + state.score.sum() + state.log_weight.sum())):
+    total = float(torch.dot(state.c.reshape(-1), state.score.reshape(-1)))
+    if not math.isfinite(total + float(state.log_weight.sum())):
         raise TiltkitError(
             f"The samples became NaN or infinite at noise level {info.noise_level:.3g}.",
             "check that the prior fits this noise level and the data are scaled to its range,"

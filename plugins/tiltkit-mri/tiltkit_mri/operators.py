@@ -76,14 +76,13 @@ class CartesianSense(Diagonalised):
 
     def to_spectral(self, x: Tensor) -> Tensor:
         """(n, 2, ny, nx) to complex (n, ny, nx)."""
-        # U^H x as conj(U^T conj(x)): the large matrices are never conjugated.
-        rows = torch.complex(x[:, 0], -x[:, 1]).transpose(0, 1)
-        return torch.bmm(rows, self._eigen[1]).conj_physical_().transpose(0, 1)
+        return torch.bmm(_complex(x).transpose(0, 1), self._eigen[1]).transpose(0, 1)
 
     def from_spectral(self, coordinates: Tensor) -> Tensor:
         """Complex (n, ny, nx) to (n, 2, ny, nx)."""
-        rows = torch.bmm(coordinates.transpose(0, 1), self._eigen[1].mT)
-        return _real(rows.transpose(0, 1))
+        # U c as conj(conj(U) conj(c)): the large matrices are never conjugated.
+        rows = torch.bmm(coordinates.conj().transpose(0, 1), self._eigen[1].mT)
+        return _real(rows.conj().transpose(0, 1))
 
     def spectral_white(self, xi: Tensor) -> Tensor:
         """White noise stays white under the blocks' unitary matrices: a view of ``xi``."""
@@ -92,7 +91,10 @@ class CartesianSense(Diagonalised):
 
     @cached_property
     def _eigen(self) -> tuple[Tensor, Tensor]:
-        """Eigenvalues (ny, nx) and eigenvectors (ny, nx, nx) of all blocks."""
+        """Eigenvalues (ny, nx) and conjugate eigenvectors ``conj(U)`` (ny, nx, nx) of all blocks.
+
+        Conjugate, since images are transformed to spectral coordinates more often than back.
+        """
         _, ny, nx = self.maps.shape
         values = torch.empty(ny, nx, dtype=self.maps.real.dtype, device=self.maps.device)
         vectors = self.maps.new_empty(ny, nx, nx)
@@ -101,7 +103,8 @@ class CartesianSense(Diagonalised):
         for first in range(0, ny, step):
             rows = slice(first, first + step)
             s = self.maps[:, rows].transpose(0, 1)  # (row, coil, nx)
-            values[rows], vectors[rows] = torch.linalg.eigh(spread * (s.mH @ s))
+            # Eigenvectors of the conjugate block are conjugate ones of the block.
+            values[rows], vectors[rows] = torch.linalg.eigh(spread.conj() * (s.mT @ s.conj()))
         return values.clamp_min_(0), vectors
 
     def _point_spread(self) -> Tensor:

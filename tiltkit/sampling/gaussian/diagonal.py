@@ -57,6 +57,7 @@ class DiagonalConditioning:
         self._eig = torch.where(self._measured, eig, 0.0)
         self._z = torch.where(self._measured, self._z, 0.0)
         self._inverse = torch.where(self._measured, 1 / self._eig, 0.0)
+        self._log_noise = math.log(likelihood.noise_var) * int(self._measured.count_nonzero())
         self._count = max(int(self._measured.expand_as(self._z[0]).count_nonzero()), 1)
         self._noise_var = likelihood.noise_var
         # Real degrees of freedom per stored component: 1/2 for the conjugate pairs of real images.
@@ -172,8 +173,9 @@ class DiagonalConditioning:
         And the sum of its logarithms over measured coordinates, float64.
         """
         variances = self._noise_var + self.bands.broadcast(variance) * self._eig
-        log_det = torch.where(self._measured, variances, 1.0).log_().sum(dtype=torch.float64)
-        return variances, log_det
+        # Where nothing is measured the variance is noise_var.
+        log_det = (variances / self._noise_var).log_().sum(dtype=torch.float64)
+        return variances, log_det + self._log_noise
 
     def _squares(self, residual: Tensor, weighted: Tensor) -> Tensor:
         """``<residual, weighted> / eig``, summed over measured coordinates, (particle,) float64."""

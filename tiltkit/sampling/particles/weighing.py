@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import torch
 from pydantic import Field
 
@@ -19,6 +20,7 @@ from tiltkit.sampling.particles.weights import (
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from tiltkit.sampling.particles.rng import ParticleRng
@@ -62,26 +64,26 @@ def weigh(
         most_shared_ancestry: Weights are skipped where resampling by them would raise
             `State.shared_ancestry` beyond this.
     """
-    increment, log_weight, n = increment.cpu(), state.log_weight, len(increment)
-    power = effective_power(increment, log_weight, min(min_ess, n / 2))
-    if _shared_ancestry(state.shared_ancestry, log_weight + power * increment) > max(
+    change, log_weight, n = increment.cpu().numpy(), state.log_weight.numpy(), len(increment)
+    power = effective_power(change, log_weight, min(min_ess, n / 2))
+    if _shared_ancestry(state.shared_ancestry, log_weight + power * change) > max(
         most_shared_ancestry, state.shared_ancestry
     ):
         power = 0.0
-    new = log_weight + power * increment
+    new = log_weight + power * change
     info = Info(
         noise_level=state.level,
-        ess=ess(log_weight + increment),
-        log_evidence=log_mean(increment, log_weight),
-        kl=path_kl(increment, log_weight),
+        ess=ess(log_weight + change),
+        log_evidence=log_mean(change, log_weight),
+        kl=path_kl(change, log_weight),
         weight_power=power,
         resampled=uneven(new) and ess(new) < resample_below * n,
     )
-    state = replace(state, log_weight=new)
+    state = replace(state, log_weight=torch.from_numpy(new))
     return (resample(state, rng) if info.resampled else state), info
 
 
-def _shared_ancestry(before: float, log_weight: Tensor) -> float:
+def _shared_ancestry(before: float, log_weight: NDArray[np.float64] | Tensor) -> float:
     """Share of pairs of particles with a common ancestor after resampling by these weights.
 
     Two resampled particles have the same parent with probability ``(n / ess - 1) / (n - 1)``.
@@ -90,9 +92,9 @@ def _shared_ancestry(before: float, log_weight: Tensor) -> float:
     return before + (1 - before) * max((n / ess(log_weight) - 1) / (n - 1), 0.0) if n > 1 else 0.0
 
 
-def uneven(log_weight: Tensor) -> bool:
+def uneven(log_weight: NDArray[np.float64] | Tensor) -> bool:
     """True where weights differ between particles."""
-    values = log_weight.cpu().numpy()
+    values = np.asarray(log_weight)
     return bool((values != values[0]).any())
 
 

@@ -1,7 +1,7 @@
 """Particle weights: effective sample size, flattening, and systematic resampling.
 
 All weights are natural logarithms, float64, one per particle, up to a constant that all share. They
-are few and decide what is computed next, so that they are kept and used on the host.
+are few and decide what is computed next: they are numpy arrays, or tensors on the host.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
 
 __all__ = [
@@ -25,49 +25,49 @@ __all__ = [
 MIN_POWER = 0.5
 
 
-def normalised(log_weight: Tensor) -> Tensor:
+def normalised(log_weight: ArrayLike) -> Tensor:
     """Weights (particle,) that sum to one, on the host."""
     return torch.from_numpy(_softmax(log_weight))
 
 
-def ess(log_weight: Tensor) -> float:
+def ess(log_weight: ArrayLike) -> float:
     """Effective sample size ``1 / sum w^2``, between 1 and the number of particles."""
     return float(1.0 / np.square(_softmax(log_weight)).sum())
 
 
-def path_kl(log_increment: Tensor, log_weight: Tensor) -> float:
+def path_kl(log_increment: ArrayLike, log_weight: ArrayLike) -> float:
     """``log E[w] - E[log w]`` in nats: the contribution of one level to the path's KL divergence.
 
     Expectations are over particles weighted by ``log_weight``, the weights before the level. The
     estimate is never negative. It is biased low for few particles, so that it is no bound.
     """
-    increment = log_increment.cpu()
-    mean_log = (_softmax(log_weight) * increment.numpy()).sum()
-    return log_mean(increment, log_weight) - float(mean_log)
+    mean_log = (_softmax(log_weight) * np.asarray(log_increment)).sum()
+    return log_mean(log_increment, log_weight) - float(mean_log)
 
 
-def log_mean(log_increment: Tensor, log_weight: Tensor) -> float:
+def log_mean(log_increment: ArrayLike, log_weight: ArrayLike) -> float:
     """``log E[w]``: log of the mean of the new weights, over particles weighted by the old ones."""
-    return float(_logsumexp(log_increment + log_weight) - _logsumexp(log_weight))
+    both = np.asarray(log_increment) + np.asarray(log_weight)
+    return float(_logsumexp(both) - _logsumexp(log_weight))
 
 
-def _logsumexp(log_weight: Tensor) -> np.float64:
-    values = log_weight.cpu().double().numpy()
+def _logsumexp(log_weight: ArrayLike) -> np.float64:
+    values = np.asarray(log_weight, np.float64)
     with np.errstate(invalid="ignore"):  # of weights that are all zero or infinite
         most = values.max()
         total: np.float64 = most + np.log(np.exp(values - most).sum())
     return total
 
 
-def _softmax(log_weight: Tensor) -> NDArray[np.float64]:
-    values = log_weight.cpu().double().numpy()
+def _softmax(log_weight: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(log_weight, np.float64)
     with np.errstate(invalid="ignore"):
         w = np.exp(values - values.max())
     normal: NDArray[np.float64] = w / w.sum()
     return normal
 
 
-def effective_power(log_increment: Tensor, log_weight: Tensor, floor: float) -> float:
+def effective_power(log_increment: ArrayLike, log_weight: ArrayLike, floor: float) -> float:
     """The largest power ``alpha <= 1`` of the new weights that keeps the ESS above ``floor``.
 
     It is 0 where that power is below `MIN_POWER`. In very high dimension nearly all of the
@@ -80,15 +80,16 @@ def effective_power(log_increment: Tensor, log_weight: Tensor, floor: float) -> 
         log_weight: Log weights before it (particle,).
         floor: Effective number of particles to keep; capped just below the ESS before the level.
     """
-    floor = min(floor, 0.999 * ess(log_weight))
-    if ess(log_weight + log_increment) >= floor:
+    increment, before = np.asarray(log_increment), np.asarray(log_weight)
+    floor = min(floor, 0.999 * ess(before))
+    if ess(before + increment) >= floor:
         return 1.0
     low, high = MIN_POWER, 1.0
-    if ess(log_weight + low * log_increment) < floor:
+    if ess(before + low * increment) < floor:
         return 0.0
     for _ in range(40):  # bisection, down to 2^-41
         middle = (low + high) / 2
-        if ess(log_weight + middle * log_increment) >= floor:
+        if ess(before + middle * increment) >= floor:
             low = middle
         else:
             high = middle
@@ -116,14 +117,13 @@ def _principal(gram: Tensor) -> Tensor:
     return vectors[:, -1]
 
 
-def systematic_resampling(log_weight: Tensor, u: float) -> Tensor:
+def systematic_resampling(log_weight: ArrayLike, u: float) -> Tensor:
     """Indices (particle,) of the ancestors of the resampled particles.
 
     Args:
         log_weight: Log weights (particle,).
         u: One uniform number in [0, 1).
     """
-    n = len(log_weight)
     edges = _softmax(log_weight).cumsum()
-    points = (np.arange(n) + u) / n
-    return torch.from_numpy(np.searchsorted(edges, points).clip(max=n - 1))
+    points = (np.arange(len(edges)) + u) / len(edges)
+    return torch.from_numpy(np.searchsorted(edges, points).clip(max=len(edges) - 1))

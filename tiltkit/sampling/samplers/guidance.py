@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tiltkit.posterior.average import StreamingMean
-from tiltkit.sampling.jacobian import JacobianDiagonal, inner
+from tiltkit.sampling.jacobian import JacobianDiagonal, inner, joined
 from tiltkit.sampling.particles.weights import normalised
 from tiltkit.sampling.state import LikelihoodTerm
 
@@ -63,9 +63,9 @@ class Prediction:
         log_ratio: ``log N(x'; m, v I) - log N(x'; m + gap g, v I) - log h_a(x)``, (particle,)
             float64.
         variance: Diagonal of ``C_b``, one value per band, float64.
-        mean_jacobian: Mean diagonal of the denoiser's Jacobian, ``tr J / dim`` in [0, 1], (1,)
+        jacobian: Estimate of the mean diagonal of the denoiser's Jacobian, ``tr J / dim``.
+        covariance: ``b^2 j`` with the mean diagonal ``j`` of the Jacobian in each band, (band,)
             float64.
-        band_jacobian: Mean diagonal of the denoiser's Jacobian in each band, (band,) float64.
         denoised_mean: ``E[x0 | x_a, y]`` averaged over the particles of level a; None at the first
             level.
     """
@@ -74,8 +74,8 @@ class Prediction:
     score: Tensor
     log_ratio: Tensor
     variance: Tensor
-    mean_jacobian: Tensor
-    band_jacobian: Tensor
+    jacobian: JacobianDiagonal
+    covariance: Tensor
     denoised_mean: MeanEstimate | None = None
 
 
@@ -88,14 +88,15 @@ def predict_first(target: Target, level: float, rng: ParticleRng) -> Prediction:
         xi = rng.normal(rows, target.problem.shape, target.dtype)
         c = target.constrain_images(mean + level * xi)
         score = target.score(c, level)
-        change = c + level**2 * score - mean  # of the denoised image with the noise
+        change = torch.add(c, score, alpha=level**2) - mean  # of the denoised image with the noise
         jacobian.add(rows, xi, change, level)
         _add_first(by_band, target, rows, xi, change, level)
         parts.append((c, score))
-    c, score = (torch.cat(both) for both in zip(*parts, strict=True))
+    c, score = (joined(both) for both in zip(*parts, strict=True))
     log_ratio = torch.zeros(target.n, dtype=torch.float64, device=target.device)
-    variance = torch.full_like(by_band.means, level**2)  # the upper bound
-    return Prediction(c, score, log_ratio, variance, jacobian.means, by_band.means)
+    covariance = by_band.scaled_means(level**2)
+    variance = torch.full_like(covariance, level**2)  # the upper bound
+    return Prediction(c, score, log_ratio, variance, jacobian, covariance)
 
 
 def predict(
@@ -115,7 +116,6 @@ def predict(
     assert term is not None  # noqa: S101  (states above tau have one)
     gap, v = a**2 - b**2, state.kernel_variance(b)
     conditioning, root_v = target.conditioning, math.sqrt(v)
-    log_ratio = term.potential.clone()  # -log h_a(x)
     curvature = JacobianDiagonal(target, conditioning.bands)
     jacobian, by_band = JacobianDiagonal(target), JacobianDiagonal(target, conditioning.bands)
     denoised_mean, weights = StreamingMean(), normalised(state.log_weight)
@@ -125,27 +125,30 @@ def predict(
         denoised = torch.add(x, score, alpha=a**2)  # D_a(x)
         ju = _jacobian_product(target, x, denoised, conditioning.image(u), state, difference_step)
         ju_coordinates = conditioning.coordinates(ju)
-        curvature.add(rows, u, ju_coordinates)
-        length = _guidance_length(conditioning, denoised, u, ju_coordinates, gap)
+        u_ju = curvature.add(rows, u, ju_coordinates)[0].sum(1)
+        length = _guidance_length(conditioning, denoised, u_ju, ju_coordinates, gap)
         g = _per_image(length.to(ju.dtype), ju) * ju
         # Tweedie's formula for p_a h_a: E[x0 | x_a, y] = D_a(x) + a^2 g
         image = target.problem.to_image(torch.add(denoised, g, alpha=a**2))
         denoised_mean.add(image, weights[rows])
-        shift = gap * g
         xi = rng.normal(rows, target.problem.shape, target.dtype)
-        # log N(x'; m, v I) - log N(x'; m + shift, v I)
-        log_ratio[rows] -= inner(shift, xi / root_v + shift / (2 * v))
-        new = torch.add(x, score, alpha=gap).add_(shift).add_(xi, alpha=root_v)
+        # With shift = gap g: log N(x'; m, v I) - log N(x'; m + shift, v I) - log h_a(x)
+        #   = -<shift, root_v xi + shift / 2> / v + potential
+        log_ratio = torch.sub(
+            term.potential[rows], inner(g, torch.add(xi, g, alpha=gap / (2 * root_v))),
+            alpha=gap / root_v,
+        )  # fmt: skip
+        new = torch.add(x, score + g, alpha=gap).add_(xi, alpha=root_v)
         c = target.constrain_images(new)
         score = target.score(c, b)
-        change = torch.add(c, score, alpha=b**2) - denoised  # D_b(x') - D_a(x)
+        change = torch.add(c, score, alpha=b**2).sub_(denoised)  # D_b(x') - D_a(x)
         jacobian.add(rows, xi, change, root_v)
         _add_first(by_band, target, rows, xi, change, root_v)
-        parts.append((c, score))
-    c, score = (torch.cat(both) for both in zip(*parts, strict=True))
+        parts.append((c, score, log_ratio))
+    c, score, log_ratio = (joined(three) for three in zip(*parts, strict=True))
     return Prediction(
         c, score, log_ratio, _error_variance(curvature.medians, a, b),
-        jacobian.means, by_band.means, denoised_mean.result(),
+        jacobian, by_band.scaled_means(b**2), denoised_mean.result(),
     )  # fmt: skip
 
 
@@ -157,16 +160,15 @@ def denoised_likelihood(
     The residual ratio is ``r^H (noise_var I + b^2 A J A^H)^-1 r`` over its expected value, with
     ``r = y - A D_b(x)``. It is 1 on average where the prior is right.
     """
-    c, score, conditioning = prediction.c, prediction.score, target.conditioning
-    potential, ratio = (torch.empty_like(prediction.log_ratio) for _ in range(2))
-    covariance = level**2 * prediction.band_jacobian
-    scores = []
+    parts = []
     for rows in target.chunks():
-        denoised = conditioning.coordinates(torch.add(c[rows], score[rows], alpha=level**2))
-        u, potential[rows] = conditioning.likelihood_score(denoised, prediction.variance)
-        scores.append(u)
-        ratio[rows] = conditioning.residual_ratio(denoised, covariance)
-    return LikelihoodTerm(potential, torch.cat(scores)), ratio
+        x, score = prediction.c[rows], prediction.score[rows]
+        denoised = target.conditioning.coordinates(torch.add(x, score, alpha=level**2))
+        u, potential = target.conditioning.likelihood_score(denoised, prediction.variance)
+        ratio = target.conditioning.residual_ratio(denoised, prediction.covariance)
+        parts.append((u, potential, ratio))
+    u, potential, ratio = (joined(three) for three in zip(*parts, strict=True))
+    return LikelihoodTerm(potential, u), ratio
 
 
 def _jacobian_product(
@@ -179,13 +181,12 @@ def _jacobian_product(
     precision in high dimension.
     """
     a = state.level
-    # A zero residual gives u = 0 and with it a product of 0.
-    norm = _per_image(u.flatten(1).norm(dim=1).clamp_min(1e-20), u)
     d = difference_step * a * math.sqrt(max(state.mean_jacobian * u[0].numel(), 1.0))
-    moved = torch.addcmul(x, u, d / norm)
-    difference: Tensor = torch.add(moved, target.score(moved, a), alpha=a**2) - denoised
-    difference *= norm / d
-    return difference
+    # d / |u|; a zero residual gives u = 0 and with it a product of 0.
+    length = d / _per_image(u.flatten(1).norm(dim=1).clamp_min(1e-20), u)
+    moved = torch.addcmul(x, u, length)
+    difference = torch.add(moved, target.score(moved, a), alpha=a**2)
+    return difference.sub_(denoised).div_(length)
 
 
 def _add_first(
@@ -201,12 +202,12 @@ def _add_first(
     first = slice(rows.start, min(rows.stop, enough))
     if first.start < first.stop:
         kept = first.stop - first.start
-        coordinates = target.conditioning.coordinates
-        jacobian.add(first, coordinates(xi[:kept]), coordinates(change[:kept]), scale)
+        pair = target.conditioning.coordinates(torch.cat([change[:kept], xi[:kept]]))
+        jacobian.add_pair(first, pair.view(2, kept, *pair.shape[1:]), scale)
 
 
 def _guidance_length(
-    conditioning: Conditioning, denoised: Tensor, u: Tensor, ju: Tensor, gap: float
+    conditioning: Conditioning, denoised: Tensor, u_ju: Tensor, ju: Tensor, gap: float
 ) -> Tensor:
     """Factor of the guidance ``J u`` in [0, 1], (particle,) float64.
 
@@ -217,14 +218,13 @@ def _guidance_length(
     Args:
         conditioning: The linear-Gaussian algebra.
         denoised: Denoised images ``D_a(x)``, as images.
-        u: Likelihood score, in coordinates.
+        u_ju: ``u^H J u`` of the likelihood score ``u``, (particle,) float64.
         ju: ``J u``, in coordinates.
         gap: ``a^2 - b^2``.
     """
-    inverse = inner(ju, u) / inner(ju, ju).clamp_min(1e-30)
     best = conditioning.step_length(conditioning.coordinates(denoised), ju)
-    factor: Tensor = OVERSHOOT * best * inverse / gap
-    return factor.clamp(0, 1)
+    factor = (best * u_ju).mul_(OVERSHOOT / gap)
+    return factor.div_(inner(ju, ju).clamp_min(1e-30)).clamp_(0, 1)
 
 
 def _error_variance(jacobian: Tensor, a: float, b: float) -> Tensor:

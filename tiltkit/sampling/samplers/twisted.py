@@ -44,6 +44,7 @@ from pydantic import Field
 
 from tiltkit.posterior.level import reliable_residual_ratio
 from tiltkit.sampling.gaussian.conditioning import Step
+from tiltkit.sampling.jacobian import joined
 from tiltkit.sampling.particles.ladder import adaptive_level, bounds
 from tiltkit.sampling.particles.weighing import weigh
 from tiltkit.sampling.samplers.guidance import denoised_likelihood, predict, predict_first
@@ -200,9 +201,9 @@ class Twisted:
         term, ratio = denoised_likelihood(target, prediction, level)
         # All that the host needs of this level, in one copy.
         increment = prediction.log_ratio - term.potential
-        on_host = torch.cat([increment, ratio, prediction.mean_jacobian]).cpu()
-        increment, ratio, jacobian = torch.split(on_host, [target.n, target.n, 1])
-        mean_jacobian = float(jacobian)
+        on_host = torch.cat([increment, ratio, prediction.jacobian.sums.flatten()]).cpu()
+        increment, ratio, sums = torch.split(on_host, [target.n, target.n, 2 * target.n])
+        mean_jacobian = prediction.jacobian.means_of(sums.view(2, target.n, 1).numpy())[0]
         state = replace(
             before, c=prediction.c, score=prediction.score, level=level, likelihood_term=term,
             mean_jacobian=mean_jacobian, denoised_mean=prediction.denoised_mean,
@@ -232,7 +233,7 @@ class Twisted:
             c, last_noise = target.constrain(predicted, noise)
             increment[rows] += log_z
             parts.append((c, target.score_at(c, level), (last_noise or noise).xi))
-        c, score, xi = (torch.cat(three) for three in zip(*parts, strict=True))
+        c, score, xi = (joined(three) for three in zip(*parts, strict=True))
         new = State(
             c, score, state.log_weight, level, replace(noise, xi=xi),
             shared_ancestry=state.shared_ancestry,

@@ -183,7 +183,7 @@ class Walmc:
             - conditioning.potential(state.c[rows] + gap * state.score[rows], s_m)
             for rows in target.chunks()
         ])  # fmt: skip
-        return path_kl(increment, state.log_weight)
+        return path_kl(increment.cpu(), state.log_weight)
 
     def _move(
         self, target: Target, state: State, moves: int, rng: ParticleRng, *, scored: bool = False
@@ -217,9 +217,7 @@ class Walmc:
             score[rows] = s
             parts.append((x, last_noise))
         c, noise = _concatenate(parts)
-        return replace(
-            state, c=c, score=score, last_noise=noise, mean_jacobian=float(jacobian.means)
-        )
+        return replace(state, c=c, score=score, last_noise=noise, mean_jacobian=jacobian.means[0])
 
     def _drift(self, target: Target, c: Tensor, score: Tensor, step: Step) -> Tensor:
         """The prior's score, plus the correction's force where the likelihood is not Gaussian."""
