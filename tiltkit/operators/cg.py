@@ -63,7 +63,8 @@ def conjugate_gradient(
     inverse = precondition or (lambda r: r)
 
     def system(x: Tensor) -> Tensor:
-        return alpha * x + beta * normal(x)
+        product = normal(x)
+        return torch.add(product if beta == 1 else beta * product, x, alpha=alpha)
 
     x, r = torch.zeros_like(b), b.clone()
     z = inverse(r)
@@ -74,18 +75,19 @@ def conjugate_gradient(
     for iteration in range(max_iter + 1):
         # NaN keeps running, into the error below. All items take at least one step: otherwise some
         # items of a batch would keep their start, which is biased, beside solved ones.
-        near = (rz.abs() <= energy) & (iteration > 0)
-        running = ~((_dot(r, r) <= limit) | near)
-        if (iteration % interval == 0 or iteration == max_iter) and not bool(running.any()):
+        done = rz.abs() <= (energy if iteration > 0 else 0.0)
+        if rtol > 0:
+            done = done | (_dot(r, r) <= limit)
+        if (iteration % interval == 0 or iteration == max_iter) and bool(done.all()):
             return x, iteration
         q = system(p)
-        step = torch.where(running, rz / _dot(p, q), 0.0)
-        x = x + step.to(x.dtype) * p
-        r = r - step.to(x.dtype) * q
+        step = torch.where(done, 0.0, rz / _dot(p, q)).to(x.dtype)
+        x.addcmul_(step, p)
+        r.addcmul_(step, q, value=-1)
         z = inverse(r)
         rz_next = _dot(r, z)
-        p = z + torch.where(running, rz_next / rz, 0.0).to(x.dtype) * p
-        rz = torch.where(running, rz_next, rz)
+        p = torch.addcmul(z, torch.where(done, 0.0, rz_next / rz).to(x.dtype), p)
+        rz = torch.where(done, rz, rz_next)
     worst = float((_dot(r, r) / limit).max().sqrt()) * rtol
     raise TiltkitError(
         f"The linear solve reached a relative residual of {worst:.1e} after {max_iter} iterations,"
@@ -112,10 +114,8 @@ def norm_squared(operator: LinearOperator, start: Tensor) -> float:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Real inner product of each item, float64, shaped (batch, 1, ...) to broadcast."""
-    dims = tuple(range(1, a.ndim))
+    """Real inner product of each item, summed in float64, shaped (batch, 1, ...) to broadcast."""
+    shape = (-1, *[1] * (a.ndim - 1))
     if a.is_complex():
-        product = (a.to(torch.complex128).conj() * b).real
-    else:
-        product = a.double() * b.double()
-    return product.sum(dim=dims, keepdim=True)
+        a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
+    return (a * b).flatten(1).sum(1, dtype=torch.float64).view(shape)
