@@ -71,12 +71,13 @@ class StreamingMean:
         scatter, minimum = normalised @ bands.inner(deviation, deviation), images.min()
         if self._mean is None:
             self._mean, self._scatter, self._minimum = mean, scatter, minimum
-        elif new:
+            return
+        self._minimum = torch.minimum(self._minimum, minimum)
+        if new:
             share, shift = new / total, (mean - self._mean)[None]
             self._mean = self._mean + share * shift[0]
             between = (1 - share) * bands.inner(shift, shift)[0]
             self._scatter = (1 - share) * self._scatter + share * (scatter + between)
-        self._minimum = torch.minimum(self._minimum, minimum)
 
     @property
     def image(self) -> Tensor:

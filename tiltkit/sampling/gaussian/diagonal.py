@@ -57,14 +57,17 @@ class DiagonalConditioning:
         self._eig = torch.where(self._measured, eig, 0.0)
         self._z = torch.where(self._measured, self._z, 0.0)
         self._inverse = torch.where(self._measured, 1 / self._eig, 0.0)
-        self._log_noise = math.log(likelihood.noise_var) * int(self._measured.count_nonzero())
+        noise_var = torch.tensor(likelihood.noise_var, dtype=dtype)
+        # Logarithms of the variances of coordinates that are not measured.
+        self._excess = int((~self._measured).count_nonzero()) * float(noise_var.log())
+        self._noise = noise_var.to(eig.device)
         self._count = max(int(self._measured.expand_as(self._z[0]).count_nonzero()), 1)
         self._noise_var = likelihood.noise_var
         # Real degrees of freedom per stored component: 1/2 for the conjugate pairs of real images.
         self._dof = math.prod(shape) / self._z[0].numel()
         self.bands = self._bands()
         # The same for all chunks of a level.
-        self._residual_variance = lru_cache(maxsize=4)(self._variance_and_log_det)
+        self._residual_variance = lru_cache(maxsize=4)(self._variance_of_residual)
         self._prediction = lru_cache(maxsize=1)(self._prediction_factors)
         self._motion = lru_cache(maxsize=2)(self._motion_factors)
 
@@ -98,9 +101,10 @@ class DiagonalConditioning:
     ) -> tuple[Tensor, Tensor]:
         """See `Conditioning`."""
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
-        variances, log_det = self._residual_variance(_hashable(variance))
+        variances = self._residual_variance(_hashable(variance))
         score = residual / variances
-        return score, 0.5 * self._squares(residual, score).add_(log_det, alpha=self._dof)
+        log_det = variances.log().sum(dtype=torch.float64).sub_(self._excess)
+        return score, self._squares(residual, score).add_(log_det, alpha=self._dof).mul_(0.5)
 
     def predict(
         self, m: Tensor, step: Step, rng: ParticleRng, rows: slice
@@ -155,7 +159,7 @@ class DiagonalConditioning:
     def residual_ratio(self, c: Tensor, variance: Sequence[float] | Tensor) -> Tensor:
         """See `Conditioning`."""
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
-        variances, _ = self._residual_variance(_hashable(variance))
+        variances = self._residual_variance(_hashable(variance))
         return self._squares(residual, residual / variances) / (self._dof * self._count)
 
     def step_length(self, c: Tensor, direction: Tensor) -> Tensor:
@@ -167,15 +171,11 @@ class DiagonalConditioning:
         )
         return fit / energy.clamp_min(1e-30)
 
-    def _variance_and_log_det(self, variance: tuple[float, ...] | Tensor) -> tuple[Tensor, Tensor]:
-        """``noise_var + variance eig``: variance of the residual ``z - eig c``, over ``eig``.
-
-        And the sum of its logarithms over measured coordinates, float64.
-        """
-        variances = self._noise_var + self.bands.broadcast(variance) * self._eig
-        # Where nothing is measured the variance is noise_var.
-        log_det = (variances / self._noise_var).log_().sum(dtype=torch.float64)
-        return variances, log_det + self._log_noise
+    def _variance_of_residual(self, variance: tuple[float, ...] | Tensor) -> Tensor:
+        """``noise_var + variance eig``: variance of the residual ``z - eig c``, over ``eig``."""
+        values = self.bands.broadcast(variance)
+        values = torch.as_tensor(values, dtype=self._dtype, device=self._eig.device)
+        return torch.addcmul(self._noise, values, self._eig)
 
     def _squares(self, residual: Tensor, weighted: Tensor) -> Tensor:
         """``<residual, weighted> / eig``, summed over measured coordinates, (particle,) float64."""
