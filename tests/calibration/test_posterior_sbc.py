@@ -10,12 +10,13 @@ import torch
 
 from tiltkit.calibration.draw import measured, ranked, with_both, with_other
 from tiltkit.calibration.exchange import exchange_test
-from tiltkit.calibration.explanations import check_shares
+from tiltkit.calibration.explanations import check_shares, shares_report
 from tiltkit.calibration.regions import ALL, Regions
 from tiltkit.calibration.verdict import BLIND, Verdict, judge
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.compose import Pointwise
 from tiltkit.posterior.outcome import QUANTILES, Outcome
+from tiltkit.posterior.verdict import find_verdict
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
 
@@ -173,6 +174,8 @@ def test_wrong_shares_of_separate_explanations_show_in_the_ranks_of_the_likeliho
     check = check_shares(problem, particles, sampler, seed=1, draws=32)
     assert check.status == status, check.text
     assert check.detectable < 0.3
+    shares = find_verdict(shares_report(check)).shares
+    assert shares.status == ("failed" if ignores_data else "not tested")
 
 
 def test_too_few_draws_leave_shares_untested() -> None:
@@ -181,3 +184,4 @@ def test_too_few_draws_leave_shares_untested() -> None:
     assert particles is not None
     check = check_shares(problem, particles, sampler, seed=1, draws=4)
     assert check.status == "not tested"
+    assert shares_report(check) == {}

@@ -63,6 +63,8 @@ def test_a_calibration_is_stored_with_a_verdict_in_words_and_a_picture(
     assert again["verdict"] in ("passed", "failed", "not tested")
     assert {one["name"] for one in again["regions"]} == {"all pixels", "air", "object", "edges"}
     assert again["draws"] == 3
+    shown = json.loads(tilt("show", out, "--json").out)
+    assert (shown["kind"], shown["draws"], shown["text"]) == ("calibration", 3, again["text"])
 
 
 def test_known_images_are_the_samples_of_the_run_of_a_result(

@@ -1,11 +1,11 @@
-"""Posterior SBC of a small problem within a run: are shares of separate explanations right?"""
+"""Posterior SBC of a small problem within a run: do shares of explanations follow the data?"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,22 +16,20 @@ from tiltkit.calibration.functionals import GROUPS
 from tiltkit.calibration.regions import Regions
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from numpy.typing import NDArray
 
     from tiltkit.calibration.verdict import Status
     from tiltkit.posterior.outcome import Outcome
     from tiltkit.problem import Problem
 
-__all__ = ["SMALL", "SharesCheck", "check_shares"]
+__all__ = ["SMALL", "SharesCheck", "check_shares", "shares_report"]
 
 SMALL = 4096
 """Number of values of an image up to which a run with a cheap prior can afford `check_shares`."""
 
 # Groups of functions that react to shares of separate explanations.
 _GROUPS = ("components", "projections", "likelihood")
-# The test has power if a share off by this much would have shown.
+# The test has power if a cumulative share of ranks off by this much would have shown.
 _LARGEST_SHARE = 0.3
 
 
@@ -40,10 +38,10 @@ class SharesCheck:
     """Result of posterior SBC on scalar functions.
 
     Attributes:
-        status: ``passed``, ``failed``, or ``not tested`` where the test had no power.
-        text: A sentence for people.
+        status: ``failed``; ``passed`` where no fault was found; ``not tested`` without power.
+        text: A sentence or two for people.
         p_value: Share of exchanges of truth and samples that deviate as much.
-        detectable: Smallest error of a cumulative share of ranks that would have shown.
+        detectable: Error of a cumulative share of ranks that would have shown.
         draws: Number of draws.
     """
 
@@ -65,8 +63,9 @@ def check_shares(
     """Posterior SBC with the samples of a run; costs ``draws`` further runs.
 
     A sampler that ignores the data when it chooses between explanations gives uniform ranks of all
-    image values, but not of the log-likelihood. An explanation that the sampler never finds cannot
-    be seen.
+    image values, but not of the log-likelihood: this fault shows. Two others do not, so that a
+    passed check does not prove the shares right: an explanation that the sampler never finds, and a
+    constant factor on the odds of two explanations, which is right under another prior.
 
     Args:
         problem: The problem of the run.
@@ -94,6 +93,16 @@ def check_shares(
     return _judge(curves, p, len(order))
 
 
+def shares_report(check: SharesCheck) -> dict[str, Any]:
+    """The figures of a certificate from which `tiltkit.posterior.verdict` makes its global half.
+
+    Only a failed check gives any: a passed one does not prove the shares right, see `check_shares`.
+    """
+    if check.status != "failed":
+        return {}
+    return {"shares_test": check.text, "shares_failed": True}
+
+
 def _particles(outcome: Outcome) -> NDArray[np.float32]:
     assert outcome.particles is not None  # noqa: S101  (see `check_shares`)
     return outcome.particles
@@ -112,12 +121,10 @@ def _judge(curves: list[Curve], p: float, draws: int) -> SharesCheck:
         text = f"Posterior SBC: ranks of {GROUPS[worst.name]} are not uniform in {draws} draws."
         return SharesCheck("failed", text, p, detectable, draws)
     if detectable > _LARGEST_SHARE:
-        text = (
-            f"Posterior SBC: {draws} draws are too few; shares off by {detectable:.2f} would pass."
-        )
+        text = f"Posterior SBC: {draws} draws are too few to tell."
         return SharesCheck("not tested", text, p, detectable, draws)
     text = (
-        f"Posterior SBC: ranks are uniform in {draws} draws; shares off by {detectable:.2f} would"
-        " have shown."
+        f"Posterior SBC: no fault in {draws} draws; cumulative ranks off by {detectable:.2f} would"
+        " have shown. A constant preference for one explanation would not."
     )
     return SharesCheck("passed", text, p, detectable, draws)

@@ -21,7 +21,10 @@ __all__ = ["BLIND", "Spread", "Verdict", "judge", "spread_of"]
 
 Status = Literal["passed", "failed", "not tested"]
 
-BLIND = "Posterior SBC cannot see a wrong spread where the data of the scan say nothing."
+BLIND = (
+    "Posterior SBC cannot see a wrong spread where the data of the scan say nothing, nor faults"
+    " that act like another prior."
+)
 """The limit of the test, which every passed posterior SBC repeats."""
 
 # A region is tested where no spread beyond these limits, over the right one, agrees with its ranks:
@@ -121,9 +124,11 @@ def judge(
     """
     regions = [curve for curve in curves if curve.name in gains]
     spreads = tuple(spread_of(curve, samples, gains[curve.name]) for curve in regions)
-    off = sorted((one for one in curves if _is_off(one, gains)), key=lambda one: -one.score)
+    by_name = {one.name: one for one in spreads}
+    off = sorted(
+        (one for one in curves if _is_off(one, gains)), key=lambda one: _rank(one, by_name)
+    )
     if off:
-        by_name = {one.name: one for one in spreads}
         first, *others = [_fault(curve, by_name) for curve in off]
         also = f" Also off: {', '.join(curve.name for curve in off[1:])}." if others else ""
         return Verdict("failed", f"{first}{also}", p_value, spreads)
@@ -137,6 +142,13 @@ def judge(
         return Verdict("not tested", more, p_value, spreads)
     blind = " " + BLIND if gains[ALL] < 1 else ""
     return Verdict("passed", _passed(whole, spreads) + blind, p_value, spreads)
+
+
+def _rank(curve: Curve, spreads: Mapping[str, Spread]) -> tuple[bool, bool, float]:
+    """Order of faults: wrong coverage of a region first, then functions, then the rest."""
+    one = spreads.get(curve.name)
+    covered = one is None or one.band[0] <= one.coverage <= one.band[1]
+    return covered, one is not None, -curve.score
 
 
 def _is_off(curve: Curve, regions: Container[str]) -> bool:
@@ -159,7 +171,7 @@ def _passed(whole: Spread, spreads: Sequence[Spread]) -> str:
     margin = max(1 / whole.low, whole.high) - 1
     text = (
         f"Well calibrated within {_percent(math.ceil(100 * margin) / 100)}: intervals of"
-        f" {_percent(whole.nominal)} hold {_percent(whole.coverage)} of the pixels"
+        f" {_percent(whole.nominal)} hold {_percent(whole.coverage, 1)} of the pixels"
         f" ({_band(whole)} if right). Spreads of samples below {whole.low:.2f} or above"
         f" {whole.high:.2f} of the right one would have shown."
     )
@@ -174,13 +186,17 @@ def _fault(curve: Curve, spreads: Mapping[str, Spread]) -> str:
         k = _worst(curve.cumulative, curve.cumulative_band)
         low, high = curve.cumulative_band[:, k]
         share = (k + 1) / (len(curve.cumulative) + 1)
-        return (
-            f"Ranks of {about} are not uniform: {_percent(curve.cumulative[k])} are among the"
-            f" lowest {_percent(share)} ({_percent(low)} to {_percent(high)} if right)."
-        )
+        found = f"{_percent(curve.cumulative[k])} of ranks are among the lowest {_percent(share)}"
+        found += f" ({_percent(low)} to {_percent(high)} if right)."
+        if curve.name == "likelihood":
+            worse = "worse" if curve.cumulative[k] < low else "better"
+            return f"Samples fit the simulated data {worse} than the known images do: {found}"
+        return f"Ranks of {about} are not uniform: {found}"
     one = spreads[curve.name]
     where = "" if one.name == ALL else f" in the region {one.name}"
-    held = f"those of {_percent(one.nominal)} hold {_percent(one.coverage)} ({_band(one)} if right)"
+    held = (
+        f"those of {_percent(one.nominal)} hold {_percent(one.coverage, 1)} ({_band(one)} if right)"
+    )
     if not one.band[0] <= one.coverage <= one.band[1]:
         word = "narrow" if one.coverage < one.band[0] else "wide"
         agree = (
@@ -208,8 +224,8 @@ def _range(one: Spread) -> str:
 
 
 def _band(one: Spread) -> str:
-    return f"{_percent(one.band[0])} to {_percent(one.band[1])}"
+    return f"{100 * one.band[0]:.1f} to {_percent(one.band[1], 1)}"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+def _percent(share: float, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %"

@@ -156,18 +156,19 @@ def _run(
 def _shown(name: str) -> Iterator[Any]:
     """A function that shows events on a progress bar, or as lines."""
     from tiltkit.cli.progress import ProgressBar
-    from tiltkit.recon.calibrate import DrawDone, LevelDone
+    from tiltkit.recon.calibrate import DrawDone, DrawStarted, LevelDone
 
     place = f"{name}: samples of the scan"
     with ProgressBar(name, transient=True) as bar:
 
         def show(event: Event) -> None:
             nonlocal place
-            if isinstance(event, DrawDone):
+            if isinstance(event, DrawStarted):
+                place = f"{name}: draw {event.number} of {event.total}"
+            elif isinstance(event, DrawDone):
                 left = f"about {event.seconds_left:.0f} s left"
                 line = f"{name}: draw {event.number} of {event.total} done, {left}"
                 bar.update(left, line, always=True)
-                place = f"{name}: draw {event.number + 1} of {event.total}"
             elif isinstance(event, LevelDone):
                 note = f"level {event.level} of {event.n_levels}"
                 bar.update(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tiltkit.io.calibration import load_calibration
 from tiltkit.io.reading import (
     is_result,
     open_hdf5,
@@ -35,7 +36,7 @@ def describe(path: Path, plugins: Plugins | None = None) -> Mapping[str, Any]:
     """Describe the content of a file as nested mappings, in the order in which they are printed.
 
     Args:
-        path: A result of tiltkit (complete or not), or any other HDF5 file.
+        path: A result of tiltkit (complete or not), a calibration, or any other HDF5 file.
         plugins: Plugins with readers; all installed ones when None.
 
     Raises:
@@ -44,8 +45,11 @@ def describe(path: Path, plugins: Plugins | None = None) -> Mapping[str, Any]:
     with open_hdf5(path) as file:
         result = is_result(file)
         contents = {} if result else datasets(file)
+        calibration = file.attrs.get("kind") == "calibration"
     if result:
         return _describe_result(path)
+    if calibration:
+        return _describe_calibration(path)
     names = matching_readers(path, load_plugins() if plugins is None else plugins)
     return {"kind": "scan" if names else "HDF5 file", "readers": names, "datasets": contents}
 
@@ -89,6 +93,28 @@ def _describe_result(path: Path) -> dict[str, Any]:
         "notes": numbered(notes) or "none",
         "certificate": summarise(reports),
         "provenance": read_provenance(path),
+    }
+
+
+def _describe_calibration(path: Path) -> dict[str, Any]:
+    found = load_calibration(path)
+    report = found.report()
+    numbers = {
+        one["name"]: f"intervals of {one['nominal']:.0%} hold {one['coverage']:.1%}"
+        f" ({one['band'][0]:.0%} to {one['band'][1]:.0%} if right)"
+        for one in report["regions"]
+    }
+    return {
+        "kind": "calibration",
+        "known images": "reference images" if found.plan.kind == "images" else "posterior samples",
+        "draws": report["draws"],
+        "samples": report["samples"],
+        "verdict": report["verdict"],
+        "text": report["text"],
+        "regions": numbers,
+        "factors": report.get("factors", "none"),
+        "recipe": dict(found.plan.settings),
+        "provenance": dict(found.provenance),
     }
 
 

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from tiltkit.problem import Problem, Tile
     from tiltkit.protocols import Layout
 
-__all__ = ["DRAWS", "CalibrationDone", "Chosen", "DrawDone", "LevelDone", "calibrate_scan"]
+__all__ = [
+    "DRAWS", "CalibrationDone", "Chosen", "DrawDone", "DrawStarted", "LevelDone", "calibrate_scan",
+]  # fmt: skip
 
 DRAWS = 8
 """Default number of draws of posterior SBC."""
@@ -68,6 +70,14 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
+class DrawStarted:
+    """A draw begins: its number from 1, and the number of all."""
+
+    number: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class DrawDone:
     """A draw is finished: its number from 1, the number of all, and the remaining seconds."""
 
@@ -84,7 +94,7 @@ class CalibrationDone:
     computed: bool
 
 
-Event = LevelDone | DrawDone | CalibrationDone
+Event = LevelDone | DrawStarted | DrawDone | CalibrationDone
 
 
 def calibrate_scan(
@@ -142,6 +152,7 @@ def calibrate_scan(
             if number not in found.draws:
                 if output:
                     save_part(output, found)
+                yield DrawStarted(number + 1, plan.draws)
                 found = found.with_draw(number, (yield from bench.draw(found, number)))
                 yield DrawDone(number + 1, plan.draws, _seconds_left(found))
         job.check()
