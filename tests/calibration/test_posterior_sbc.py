@@ -75,7 +75,16 @@ def calibrate(
         given = sampler(with_both(problem, y), SAMPLES, 7777 * (seed + 1) + k)
         variance = first.samples.var(0, ddof=1)
         found.append(
-            ranked(with_other(problem, y), x, given, variance, seed=seed, number=k, divide=halves)
+            ranked(
+                with_other(problem, y),
+                x,
+                given,
+                variance,
+                seed=seed,
+                number=k,
+                draws=draws,
+                divide=halves,
+            )
         )
     rows = (ALL, "left", "right")
     curves, p = exchange_test([draw.ranks for draw in found], rows, seed)

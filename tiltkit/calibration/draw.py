@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from tiltkit.calibration.conformal import exceedance
-from tiltkit.calibration.functionals import TOLERANCE, functions_of
+from tiltkit.calibration.functionals import functions_of, tolerance
 from tiltkit.calibration.ranks import Ranks, rank_counts
 from tiltkit.calibration.regions import Regions, segment
 from tiltkit.likelihoods import combine, remeasure, simulate
@@ -88,6 +88,7 @@ def ranked(
     *,
     seed: int,
     number: int,
+    draws: int,
     divide: Divide = segment,
 ) -> Draw:
     """Rank a known image among samples.
@@ -99,6 +100,7 @@ def ranked(
         variance: Posterior variance (*image) given the scan alone; None for reference images.
         seed: Of the calibration.
         number: Number of the draw.
+        draws: Number of all draws.
         divide: Regions from a mean image.
     """
     ties = generators(seed, number)[1]
@@ -106,9 +108,11 @@ def ranked(
     members = np.concatenate([truth[None], outcome.samples])
     # Truth and samples alike decide the regions: otherwise their ranks would not be exchangeable.
     regions = divide(members.mean(0))
-    values = functions_of(members, regions, seed, ties)
+    values = functions_of(members, regions, seed, ties, tolerance(draws))
     if outcome.particles is not None:
-        values["likelihood"] = _log_likelihoods(problem, x, outcome.particles, ties)
+        values["likelihood"] = _log_likelihoods(
+            problem, x, outcome.particles, ties, tolerance(draws)
+        )
     own = divide(outcome.mean)
     low, *_, high = (outcome.quantiles[level] for level in sorted(outcome.quantiles))
     held = own.sums((low <= truth) & (truth <= high)) / np.maximum(own.sizes(), 1)
@@ -121,9 +125,13 @@ def ranked(
 
 
 def _log_likelihoods(
-    problem: Problem, x: Tensor, particles: NDArray[Any], rng: np.random.Generator
+    problem: Problem,
+    x: Tensor,
+    particles: NDArray[Any],
+    rng: np.random.Generator,
+    noise: float,
 ) -> NDArray[np.float64]:
-    """Log-likelihoods (member, 1) of truth and samples, with the noise of `TOLERANCE`.
+    """Log-likelihoods (member, 1) of truth and samples, with noise, see `tolerance`.
 
     The mean potential of all members minus that of their mean is half the sum of their variances in
     the units of the noise.
@@ -132,8 +140,8 @@ def _log_likelihoods(
     with torch.inference_mode():
         values = np.array([float(problem.likelihood.potential(one)[0]) for one in images])
         middle = float(problem.likelihood.potential(torch.cat(images).mean(0, keepdim=True))[0])
-    noise = TOLERANCE * abs(values.mean() - middle) * rng.standard_normal(len(values))
-    found: NDArray[np.float64] = (noise - values)[:, None]
+    added = noise * abs(values.mean() - middle) * rng.standard_normal(len(values))
+    found: NDArray[np.float64] = (added - values)[:, None]
     return found
 
 

@@ -85,7 +85,13 @@ def check_shares(
         y = measured(problem, x, seed=seed, number=number)
         outcome = sample(with_both(problem, y), number)
         draw = ranked(
-            with_other(problem, y), x, outcome, seed=seed, number=number, divide=_undivided
+            with_other(problem, y),
+            x,
+            outcome,
+            seed=seed,
+            number=number,
+            draws=len(order),
+            divide=_undivided,
         )
         groups = {name: draw.ranks.groups[name] for name in _GROUPS if name in draw.ranks.groups}
         found.append(replace(draw.ranks, groups=groups))

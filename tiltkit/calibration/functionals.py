@@ -7,6 +7,7 @@ log-likelihood can (Modrak et al., Bayesian Analysis 2023, arXiv:2211.02383).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from tiltkit.calibration.regions import Regions
 
-__all__ = ["GROUPS", "TOLERANCE", "functions_of"]
+__all__ = ["GROUPS", "functions_of", "tolerance"]
 
 GROUPS = {
     "projections": "products with random images",
@@ -31,19 +32,24 @@ GROUPS = {
 }
 """Groups of functions, whose ranks are tested together, and what is in them."""
 
-TOLERANCE = 0.1
-"""Error of a variance that functions of many squares do not show.
 
-Power and log-likelihood sum so many squares that their ranks would show errors of a variance of one
-per cent. Noise is added to them that hides errors of this size; it keeps ranks uniform.
-"""
+def tolerance(draws: int) -> float:
+    """Standard deviation of the noise of sums of squares, over the scatter of these sums.
+
+    Power and log-likelihood sum so many squares that their ranks would show errors of a variance of
+    one per cent. Noise, which keeps ranks uniform, hides them. It grows with the number of draws,
+    over which it averages out: the log-likelihood then shows an error of a quarter of the variance
+    at five standard errors, and one of a tenth at two. The factor is chosen by hand.
+    """
+    return 0.1 * math.sqrt(draws / 2)
+
 
 # Numbers of random projections and of principal components.
 _PROJECTIONS, _COMPONENTS = 8, 3
 
 
 def functions_of(
-    members: NDArray[Any], regions: Regions, seed: int, rng: np.random.Generator
+    members: NDArray[Any], regions: Regions, seed: int, rng: np.random.Generator, noise: float
 ) -> dict[str, NDArray[np.float64]]:
     """Values (member, function) of all groups but the likelihood.
 
@@ -51,7 +57,8 @@ def functions_of(
         members: The truth, then the samples (member, *image).
         regions: Regions of the means; found from all members alike.
         seed: Of the random projections, which are the same for all images.
-        rng: Random numbers for the noise of `TOLERANCE`.
+        rng: Random numbers for noise of sums of squares.
+        noise: See `tolerance`.
     """
     flat = np.asarray(members, np.float64).reshape(len(members), -1)
     sizes = regions.sizes()
@@ -59,7 +66,7 @@ def functions_of(
     groups: Mapping[str, NDArray[np.float64]] = {
         "projections": flat @ _white(flat.shape[1], seed).T,
         "components": _component_values(flat),
-        "bands": _band_powers(flat.reshape(members.shape), rng),
+        "bands": _band_powers(flat.reshape(members.shape), rng, noise),
         "means": sums[:, sizes > 0] / sizes[sizes > 0],
     }
     return {name: values for name, values in groups.items() if values.shape[1]}
@@ -85,11 +92,13 @@ def _component_values(flat: NDArray[np.float64]) -> NDArray[np.float64]:
     return values
 
 
-def _band_powers(images: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+def _band_powers(
+    images: NDArray[np.float64], rng: np.random.Generator, noise: float
+) -> NDArray[np.float64]:
     """Squared norms (member, band) of images (member, *image) by spatial frequency, and noise."""
     x = torch.from_numpy(np.ascontiguousarray(images))[:, None]
     bands = Bands.shells(tuple(x.shape[1:]), torch.device("cpu"))
     powers: NDArray[np.float64] = bands.inner(x, x).numpy()
     deviations = x - x.mean(0, keepdim=True)
     scatter = bands.inner(deviations, deviations).mean(0).numpy()
-    return powers + TOLERANCE * scatter * rng.standard_normal(powers.shape)
+    return powers + noise * scatter * rng.standard_normal(powers.shape)

@@ -353,7 +353,7 @@ class _Bench:
         variance = None if self.files else calibration.variances[place]
         draw = ranked(
             with_other(problem, y), x, outcome, variance,
-            seed=seed, number=number, divide=self.divide,
+            seed=seed, number=number, draws=calibration.plan.draws, divide=self.divide,
         )  # fmt: skip
         return Draw(draw.ranks, draw.gain, draw.held, draw.exceedance, time.perf_counter() - start)
 
