@@ -224,6 +224,7 @@ def sample(
     seed: int = 0,
     dtype: torch.dtype | None = None,
     runs: int = 1,
+    test_shares: bool = False,
     device: str | torch.device | None = None,
     memory_gb: float = DEFAULT_MEMORY_GB,
     progress: bool | Show = False,
@@ -240,6 +241,8 @@ def sample(
         dtype: Real type of the samples, ``torch.float32`` or ``torch.float64``; that of the
             measurement when None. Prior and operator must take images of this type.
         runs: Independent runs that the samples are divided into; two or more give R-hat.
+        test_shares: Test the shares of separate explanations among the samples by posterior
+            simulation-based calibration, which costs 32 further runs.
         device: Where the problem's tensors are; that of the measurement when None.
         memory_gb: Memory for samples handled side by side.
         progress: True shows progress on standard error; a function is called with every event.
@@ -273,6 +276,7 @@ def sample(
     steps = solve(
         [problem], made, seed=(numbers.seed, 0), n=numbers.n, devices=[torch.device(place)],
         runs=numbers.runs, memory_gb=numbers.memory_gb, dtype=dtype or real,
+        test_shares=test_shares,
     )  # fmt: skip
     with cpu_threads(None), closing(steps), _shown(progress, name) as show:
         show(SliceStarted(0, 0, 1))

@@ -73,6 +73,10 @@ class Recipe(BaseModel):
         1, ge=1, le=1000, strict=True, description="independent runs that the samples are divided "
         "into; two or more give R-hat, and use as many devices",
     )  # fmt: skip
+    test_shares: bool = Field(
+        False, description="test the shares of separate explanations among the samples by posterior"
+        " simulation-based calibration, which costs 32 further runs"
+    )  # fmt: skip
     seed: int = Field(
         0, ge=0, lt=2**63, strict=True, description="the same seed gives the same samples"
     )

@@ -183,8 +183,9 @@ def find_verdict(report: Mapping[str, Any]) -> Verdict:
 
     Args:
         report: Diagnostics by name. ``bands`` holds the `BandCheck` of every band, and
-            ``not_checked`` the reason where there are none. ``shares_test`` is the name of a test
-            of the shares that was made, and ``shares_failed`` is true where it failed.
+            ``not_checked`` the reason where there are none. ``shares_test`` is the finding of a
+            test of the shares, ``shares_failed`` is true where it failed, and ``shares_not_tested``
+            is the reason where it had no power.
     """
     return Verdict(_local(report), _shares(report))
 
@@ -217,7 +218,7 @@ def _shares(report: Mapping[str, Any]) -> Half:
         return Half("failed", "independent runs disagree")
     test = str(report.get("shares_test", ""))
     if not test:
-        return Half("not tested", "no test was made")
+        return Half("not tested", str(report.get("shares_not_tested", "no test was made")))
     return Half("failed" if report.get("shares_failed") else "ok", test)
 
 

@@ -49,6 +49,7 @@ CODES: Mapping[str, str] = {
     "far_from_training": "samples differ from the training images of the prior",
     "few_independent_samples": "too few independent samples for a spread",
     "runs_disagree": "R-hat of independent runs is above its limit",
+    "shares_wrong": "shares of separate explanations among the samples are wrong (posterior SBC)",
     LEGACY: "warning of a result of release 0.1, as text",
 }
 """All codes that a warning may have, each in a few words; ``--fail-if CODE`` accepts them."""
@@ -238,6 +239,16 @@ def _independent_samples(report: Mapping[str, Any]) -> Iterator[Caution]:
         )
 
 
+def _shares(report: Mapping[str, Any]) -> Iterator[Caution]:
+    if report.get("shares_failed"):
+        yield Caution(
+            "shares_wrong",
+            "If clearly different images fit the data, their shares among the samples are wrong:"
+            f" {report.get('shares_test', 'a test failed')}.",
+            hint="Take more samples, --quality high, or a sampler with weights (walmc).",
+        )
+
+
 def _agreement(report: Mapping[str, Any]) -> Iterator[Caution]:
     if "rhat" in report and report["rhat"] > report["rhat_limit"]:
         yield Caution(
@@ -259,4 +270,5 @@ _RULES: Sequence[Callable[[Mapping[str, Any]], Iterator[Caution]]] = (
     _training_distance,
     _independent_samples,
     _agreement,
+    _shares,
 )

@@ -188,6 +188,7 @@ class Parts:
             n=self.recipe.samples,
             devices=self.devices,
             runs=self.recipe.runs,
+            test_shares=self.recipe.test_shares,
             memory_gb=memory_gb,
             index=index,
             checkpoint=checkpoint,

@@ -23,6 +23,7 @@ from tiltkit.posterior.rhat import independent_samples, merge_levels, split_rhat
 from tiltkit.posterior.stein import stein_report
 from tiltkit.posterior.verdict import find_verdict
 from tiltkit.posterior.warnings import find_warnings
+from tiltkit.recon.shares import with_shares_tested
 from tiltkit.sampling.run import Group, side_by_side
 from tiltkit.sampling.settle import further_rounds
 from tiltkit.sampling.target import Target, chunk_size
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_MEMORY_GB", "LevelDone", "cpu_threads", "peak_memory_mb", "solve"]
 
 DEFAULT_MEMORY_GB = 1.0
+# Far from the numbers of independent runs, which are parts of seeds too.
+SHARES_SEED = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ def solve(
     index: int = 0,
     checkpoint: Path | None = None,
     dtype: torch.dtype = torch.float32,
+    test_shares: bool = False,
 ) -> Generator[LevelDone | Outcome, None, None]:
     """Sample the posterior of one slice; the last item is its `Outcome`.
 
@@ -103,6 +107,7 @@ def solve(
         checkpoint: File with the current state; every run but the first adds its number to the
             name. If it exists, with the same slice and seed, the run continues from it.
         dtype: Real type of the particles and of the images in the outcome.
+        test_shares: Test the shares of separate explanations: see `with_shares_tested`.
     """
     start = time.perf_counter()
     groups = []
@@ -124,7 +129,17 @@ def solve(
         info = group.progress.infos[-1]
         left = seconds / done * max(total - done, 0)
         yield LevelDone(index, done, max(total, done), info.noise_level, info.ess, left)
-    yield _outcome(groups, seed, start)
+    outcome = _outcome(groups, seed, start)
+    if test_shares:
+
+        def again(problem: Problem, number: int) -> Iterator[LevelDone | Outcome]:
+            # Further runs have seeds of their own; numbers may be negative.
+            own = (*seed, SHARES_SEED + number)
+            return solve([problem], sampler, seed=own, n=n, devices=devices[:1], runs=runs,
+                         memory_gb=memory_gb, index=index, dtype=dtype)  # fmt: skip
+
+        outcome = with_shares_tested(outcome, problems[0], again, seed[0])
+    yield outcome
 
 
 def _checkpoint(first: Path | None, run: int) -> Path | None:
