@@ -141,6 +141,10 @@ def test_a_run_cites_a_calibration_and_widens_intervals_only_when_asked(
     assert (c.quantiles[0.05] <= a.quantiles[0.05]).all()
     assert (c.quantiles[0.95] > a.quantiles[0.95]).mean() > 0.5
     np.testing.assert_array_equal(a.samples, c.samples)
+    low, middle, high = tiltkit.load_result(wide).quantiles([0.05, 0.5, 0.95])
+    assert (low[0] <= c.quantiles[0.05]).all()
+    assert (high[0] >= c.quantiles[0.95]).all()
+    np.testing.assert_array_equal(middle, tiltkit.load_result(plain).quantiles(0.5))
     notes = {note.code for note in read_slice_diagnostics(wide, 0)["notes"]}
     assert {"calibrated", "intervals_widened"} <= notes
     repeated = tilt("run", "-c", wide, "-o", tmp_path / "again.h5")

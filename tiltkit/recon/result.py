@@ -126,7 +126,9 @@ class Result:
 
         The k-th smallest of n samples is the quantile of level ``k / (n + 1)``, so that an interval
         covers a further sample with its nominal probability. Values between these levels are
-        interpolated; beyond them the extremes are used. One slice is in memory at a time.
+        interpolated; beyond them the extremes are used. One slice is in memory at a time. Where a
+        calibration has widened the intervals of the result, levels up to 5 % and from 95 % on lie
+        at the widened ends or beyond.
 
         Args:
             q: One level or several, above 0 and below 1.
@@ -154,7 +156,15 @@ class Result:
         if len(samples) == 1:
             return np.full((len(levels), *samples.shape[1:]), np.nan, samples.numpy().dtype)
         ordered = samples.sort(dim=0).values
-        return np.stack([interpolate_quantile(ordered, q).numpy() for q in levels])
+        images = [interpolate_quantile(ordered, q).numpy() for q in levels]
+        if self.provenance.get("calibration", {}).get("widened"):
+            low, *_, high = self._read("quantiles", index)
+            for k, level in enumerate(levels):
+                if level <= QUANTILES[0]:
+                    images[k] = np.minimum(images[k], low)
+                elif level >= QUANTILES[-1]:
+                    images[k] = np.maximum(images[k], high)
+        return np.stack(images)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a result file, as ``tiltkit run`` does; images become float32.
