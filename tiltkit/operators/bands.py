@@ -61,8 +61,11 @@ class Bands:
     count: int = 1
     labels: Tensor | None = None
     axes: tuple[int, ...] = ()
-    # By the shape of the coefficients of a particle; made on first use.
+    # By the shape of coefficients or particles; made on first use.
     _rows: dict[tuple[int, ...], _Rows] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _sizes: dict[tuple[int, ...], Tensor] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -168,8 +171,11 @@ class Bands:
         """Number of coordinates (band,) of a particle ``x`` in each band, float64."""
         if self.labels is None:
             return torch.tensor([x.numel()], dtype=torch.float64, device=x.device)
-        labels = self.labels.expand_as(x).flatten()
-        return torch.bincount(labels, minlength=self.count).double()
+        shape = tuple(x.shape)
+        if shape not in self._sizes:
+            labels = self.labels.expand(shape).flatten()
+            self._sizes[shape] = torch.bincount(labels, minlength=self.count).double()
+        return self._sizes[shape]
 
     def broadcast(self, values: Sequence[float] | Tensor) -> Tensor | float:
         """The value of its band at every labelled coordinate, float32; the value for one band.

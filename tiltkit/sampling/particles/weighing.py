@@ -14,6 +14,7 @@ from tiltkit.sampling.particles.weights import (
     effective_power,
     ess,
     log_mean,
+    on_host,
     path_kl,
     principal_order,
     systematic_resampling,
@@ -64,7 +65,7 @@ def weigh(
         most_shared_ancestry: Weights are skipped where resampling by them would raise
             `State.shared_ancestry` beyond this.
     """
-    change, log_weight, n = increment.cpu().numpy(), state.log_weight.numpy(), len(increment)
+    change, log_weight, n = on_host(increment), on_host(state.log_weight), len(increment)
     power = effective_power(change, log_weight, min(min_ess, n / 2))
     if _shared_ancestry(state.shared_ancestry, log_weight + power * change) > max(
         most_shared_ancestry, state.shared_ancestry
@@ -94,14 +95,15 @@ def _shared_ancestry(before: float, log_weight: NDArray[np.float64] | Tensor) ->
 
 def uneven(log_weight: NDArray[np.float64] | Tensor) -> bool:
     """True where weights differ between particles."""
-    values = np.asarray(log_weight)
+    values = on_host(log_weight)
     return bool((values != values[0]).any())
 
 
 def resample(state: State, rng: ParticleRng) -> State:
     """Equally weighted particles by systematic resampling along their principal component."""
     order = principal_order(state.c)
-    rows = order[systematic_resampling(state.log_weight[order], rng.uniform())].to(state.c.device)
+    log_weight = on_host(state.log_weight)[order.numpy()]
+    rows = order[systematic_resampling(log_weight, rng.uniform())].to(state.c.device)
     return replace(
         state,
         c=state.c[rows],

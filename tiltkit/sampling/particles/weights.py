@@ -1,7 +1,7 @@
 """Particle weights: effective sample size, flattening, and systematic resampling.
 
 All weights are natural logarithms, float64, one per particle, up to a constant that all share. They
-are few and decide what is computed next: they are numpy arrays, or tensors on the host.
+are few and decide what is computed next, so that they belong on the host, as arrays or tensors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "effective_power", "ess", "log_mean", "normalised", "path_kl", "principal_order",
+    "effective_power", "ess", "log_mean", "normalised", "on_host", "path_kl", "principal_order",
     "systematic_resampling",
 ]  # fmt: skip
 
@@ -25,49 +25,56 @@ __all__ = [
 MIN_POWER = 0.5
 
 
-def normalised(log_weight: ArrayLike) -> Tensor:
+def normalised(log_weight: ArrayLike | Tensor) -> Tensor:
     """Weights (particle,) that sum to one, on the host."""
     return torch.from_numpy(_softmax(log_weight))
 
 
-def ess(log_weight: ArrayLike) -> float:
+def ess(log_weight: ArrayLike | Tensor) -> float:
     """Effective sample size ``1 / sum w^2``, between 1 and the number of particles."""
     return float(1.0 / np.square(_softmax(log_weight)).sum())
 
 
-def path_kl(log_increment: ArrayLike, log_weight: ArrayLike) -> float:
+def path_kl(log_increment: ArrayLike | Tensor, log_weight: ArrayLike | Tensor) -> float:
     """``log E[w] - E[log w]`` in nats: the contribution of one level to the path's KL divergence.
 
     Expectations are over particles weighted by ``log_weight``, the weights before the level. The
     estimate is never negative. It is biased low for few particles, so that it is no bound.
     """
-    mean_log = (_softmax(log_weight) * np.asarray(log_increment)).sum()
+    mean_log = (_softmax(log_weight) * on_host(log_increment)).sum()
     return log_mean(log_increment, log_weight) - float(mean_log)
 
 
-def log_mean(log_increment: ArrayLike, log_weight: ArrayLike) -> float:
+def log_mean(log_increment: ArrayLike | Tensor, log_weight: ArrayLike | Tensor) -> float:
     """``log E[w]``: log of the mean of the new weights, over particles weighted by the old ones."""
-    both = np.asarray(log_increment) + np.asarray(log_weight)
+    both = on_host(log_increment) + on_host(log_weight)
     return float(_logsumexp(both) - _logsumexp(log_weight))
 
 
-def _logsumexp(log_weight: ArrayLike) -> np.float64:
-    values = np.asarray(log_weight, np.float64)
+def on_host(values: ArrayLike | Tensor) -> NDArray[np.float64]:
+    """Weights as an array; a tensor may be on any device."""
+    return np.asarray(values.cpu() if isinstance(values, torch.Tensor) else values, np.float64)
+
+
+def _logsumexp(log_weight: ArrayLike | Tensor) -> np.float64:
+    values = on_host(log_weight)
     with np.errstate(invalid="ignore"):  # of weights that are all zero or infinite
         most = values.max()
         total: np.float64 = most + np.log(np.exp(values - most).sum())
     return total
 
 
-def _softmax(log_weight: ArrayLike) -> NDArray[np.float64]:
-    values = np.asarray(log_weight, np.float64)
+def _softmax(log_weight: ArrayLike | Tensor) -> NDArray[np.float64]:
+    values = on_host(log_weight)
     with np.errstate(invalid="ignore"):
         w = np.exp(values - values.max())
     normal: NDArray[np.float64] = w / w.sum()
     return normal
 
 
-def effective_power(log_increment: ArrayLike, log_weight: ArrayLike, floor: float) -> float:
+def effective_power(
+    log_increment: ArrayLike | Tensor, log_weight: ArrayLike | Tensor, floor: float
+) -> float:
     """The largest power ``alpha <= 1`` of the new weights that keeps the ESS above ``floor``.
 
     It is 0 where that power is below `MIN_POWER`. In very high dimension nearly all of the
@@ -80,7 +87,7 @@ def effective_power(log_increment: ArrayLike, log_weight: ArrayLike, floor: floa
         log_weight: Log weights before it (particle,).
         floor: Effective number of particles to keep; capped just below the ESS before the level.
     """
-    increment, before = np.asarray(log_increment), np.asarray(log_weight)
+    increment, before = on_host(log_increment), on_host(log_weight)
     floor = min(floor, 0.999 * ess(before))
     if ess(before + increment) >= floor:
         return 1.0
@@ -117,7 +124,7 @@ def _principal(gram: Tensor) -> Tensor:
     return vectors[:, -1]
 
 
-def systematic_resampling(log_weight: ArrayLike, u: float) -> Tensor:
+def systematic_resampling(log_weight: ArrayLike | Tensor, u: float) -> Tensor:
     """Indices (particle,) of the ancestors of the resampled particles.
 
     Args:
