@@ -27,14 +27,20 @@ def two_modes() -> Problem:
     return Problem(prior, GaussianLikelihood(Pointwise(torch.ones(1, 4, 4)), y, 1.0), (1, 4, 4))
 
 
-def outcome(problem: Problem, number: int, n: int, *, right: bool) -> Outcome:
-    """Samples of the two modes, exact but for the shares, which may ignore the data."""
+def outcome(
+    problem: Problem, number: int, n: int, *, right: bool, preference: float = 1.0
+) -> Outcome:
+    """Samples of the two modes, exact but for the shares.
+
+    They may ignore the data, or prefer the first mode by a factor on its odds.
+    """
     prior, likelihood = problem.prior, problem.likelihood
     assert isinstance(prior, Mixture)
     assert isinstance(likelihood, GaussianLikelihood)
     total = prior.variance + likelihood.noise_var
     misfit = (likelihood.y - prior.means).flatten(1).square().sum(1)
     odds = torch.softmax(-misfit / 2 / total, 0) if right else torch.tensor([0.5, 0.5])
+    odds = odds * torch.tensor([preference, 1.0])
     g = torch.Generator().manual_seed(1000 + number)
     centre = prior.means[torch.multinomial(odds, n, replacement=True, generator=g)]
     gain = prior.variance / total
@@ -47,17 +53,22 @@ def outcome(problem: Problem, number: int, n: int, *, right: bool) -> Outcome:
     )  # fmt: skip
 
 
-def after_test(problem: Problem, n: int, *, right: bool) -> Outcome:
+def after_test(problem: Problem, n: int, *, right: bool, preference: float = 1.0) -> Outcome:
     def solve(other: Problem, number: int) -> Iterator[Outcome]:
-        yield outcome(other, number, n, right=right)
+        yield outcome(other, number, n, right=right, preference=preference)
 
-    return with_shares_tested(outcome(problem, 0, n, right=right), problem, solve, 1)
+    first = outcome(problem, 0, n, right=right, preference=preference)
+    return with_shares_tested(first, problem, solve, 1)
 
 
-def test_shares_that_follow_the_data_are_ok_with_the_error_that_would_have_shown() -> None:
-    report = after_test(two_modes(), 64, right=True).diagnostics
-    assert report["shares"] == "ok"
-    assert "would have shown" in report["shares_found"]
+@pytest.mark.parametrize("preference", [1.0, 10.0])
+def test_shares_without_a_fault_are_not_called_right_since_a_constant_preference_passes(
+    preference: float,
+) -> None:
+    report = after_test(two_modes(), 64, right=True, preference=preference).diagnostics
+    assert report["shares"] == "not tested"
+    assert "no fault in 32 draws" in report["shares_found"]
+    assert "constant preference" in report["shares_found"]
     assert report["warnings"] == ()
     assert report["chi2"] == 1.0
 
@@ -81,6 +92,6 @@ def test_a_run_can_test_its_shares_and_its_samples_stay_the_same(tmp_path: Path)
     result = tiltkit.sample(two_modes(), sampler="walmc", n=32, options=options, test_shares=True)
     np.testing.assert_array_equal(plain.samples, result.samples)
     assert plain.verdict.shares.text == "no test was made"
-    assert "posterior SBC" in result.verdict.shares.text
+    assert "Posterior SBC" in result.verdict.shares.text
     result.save(tmp_path / "out.h5")
     assert tiltkit.load_result(tmp_path / "out.h5").verdict == result.verdict

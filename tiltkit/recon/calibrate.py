@@ -125,7 +125,8 @@ def calibrate_scan(
     Raises:
         TiltkitError: The calibration failed; the kind of the error has the cause.
     """
-    recipe = resolve({**recipe.model_dump(), "calibration": None, "widen": False}, plugins)
+    free = {"calibration": None, "widen": False, "test_shares": False}
+    recipe = resolve({**recipe.model_dump(), **free}, plugins)
     if recipe.samples < _FEWEST_SAMPLES:
         raise UsageError(
             f"{recipe.samples} samples are too few for a calibration.",
