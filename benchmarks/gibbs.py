@@ -82,7 +82,7 @@ def gibbs(
         if law.atom:
             _draw_zeros(state, law, gram, rng)
         state.v = _variances(law, state.u, state.live, rng)
-        for lag in (1, int(rng.integers(2, 6))):
+        for lag in (1, 2, int(rng.integers(3, max(4, length // 4)))):
             _exchange(state, gram, lag, rng)
         if sweep >= burn and sweep % thin == 0:
             kept.append(state.u.cumsum(1))

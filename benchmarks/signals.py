@@ -65,6 +65,8 @@ SIGMA_RANGE = (0.005, 40.0)
 MEASUREMENTS = {"blur": 0.055, "missing": 0.055, "fourier": 0.09}
 CACHE = pooch.os_cache("tiltkit") / "benchmarks"
 KEPT = 4096
+# Chains that disagree by more are made four times as long.
+MOST_RHAT = 1.1
 
 
 @dataclass(frozen=True)
@@ -214,8 +216,12 @@ def cached_draws(signal: Signal, cache: Path | None) -> Tensor:
     if path and path.exists():
         return torch.from_numpy(np.load(path)["draws"]).double()[:, None]
     matrix = signal.matrix / signal.scale
-    draws, rhat = gibbs(signal.law, matrix, signal.y, signal.noise, **settings)
-    if rhat > 1.1:
+    for longer in (1, 4):
+        settings["sweeps"], settings["thin"] = 400 * more * longer, 4 * more * longer
+        draws, rhat = gibbs(signal.law, matrix, signal.y, signal.noise, **settings)
+        if rhat < MOST_RHAT:
+            break
+    else:
         print(f"Gibbs chains of {signal.law.name} disagree: R-hat {rhat:.2f}", flush=True)
     flat = draws.reshape(-1, LENGTH) / signal.scale
     flat = flat[np.random.default_rng(0).permutation(len(flat))[:KEPT]].astype(np.float32)
