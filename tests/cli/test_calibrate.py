@@ -147,6 +147,8 @@ def test_a_run_cites_a_calibration_and_widens_intervals_only_when_asked(
     np.testing.assert_array_equal(middle, tiltkit.load_result(plain).quantiles(0.5))
     notes = {note.code for note in read_slice_diagnostics(wide, 0)["notes"]}
     assert {"calibrated", "intervals_widened"} <= notes
+    noisy = (*run, "--calibration", calibrated, "--widen", "--scale", 3e-5)
+    assert "task.scale" in tilt(*noisy, "-o", tmp_path / "other.h5").err
     repeated = tilt("run", "-c", wide, "-o", tmp_path / "again.h5")
     assert repeated.code == 0, repeated.err
     again = read_estimate(tmp_path / "again.h5", 0)
@@ -230,3 +232,21 @@ def test_python_gives_the_same_calibration_as_the_command_line(
     )  # fmt: skip
     same_draws(found, tiltkit.load_calibration(out))
     assert found.report()["draws"] == 2
+
+
+def test_a_slice_with_other_noise_is_not_widened_and_says_so(
+    tilt: Tilt, scan: Path, tmp_path: Path, calibrated: Path
+) -> None:
+    noisy = tmp_path / "noisy.h5"
+    with h5py.File(scan) as file, h5py.File(noisy, "w") as copy:
+        kspace = file["kspace"][()]
+        noise = np.random.default_rng(1).normal(size=(*kspace.shape, 2)) @ [3e-7, 3e-7j]
+        copy["kspace"] = (kspace + (kspace != 0) * noise).astype(np.complex64)
+        copy["mask"] = file["mask"][()]
+    run = ("run", "mri-recon", noisy, *SETTINGS, "--calibration", calibrated)
+    assert tilt(*run, "-o", tmp_path / "a.h5").code == 0
+    done = tilt(*run, "-o", tmp_path / "b.h5", "--widen")
+    assert done.code == 0, done.err
+    assert "Intervals are not widened: the noise is" in done.out
+    a, b = (read_estimate(tmp_path / name, 0) for name in ("a.h5", "b.h5"))
+    np.testing.assert_array_equal(a.quantiles[0.95], b.quantiles[0.95])

@@ -30,6 +30,8 @@ __all__ = ["Calibrated", "use_calibration"]
 _LEVEL = 0.9
 # Largest relative difference of noise levels at which factors are used.
 _NOISE_TOLERANCE = 0.1
+# Code of the note on a slice whose intervals are widened.
+_WIDENED = "intervals_widened"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,10 @@ class Calibrated:
         }
 
     def check(self, problem: Problem, *, tile: bool) -> None:
-        """Check that a problem has the shapes and, for wider intervals, the noise of this one.
-
-        Tiles at the edges of an image may be smaller.
+        """Check that a problem has the shapes of this one; tiles may be smaller.
 
         Raises:
-            UsageError: The image, the measurement or the noise differs.
+            UsageError: The image or the measurement differs.
         """
         plan = self.calibration.plan
         shapes = [("images", plan.image_shape, tuple(problem.shape))]
@@ -85,27 +85,33 @@ class Calibrated:
             small = tile and len(old) == len(new) and all(map(int.__ge__, old, new))
             if old != new and not small:
                 raise self._refusal(f"{what} of shape {new}", f"{old}")
-        noise = getattr(problem.likelihood, "noise_var", 0.0) ** 0.5
-        if self.factors and not math.isclose(noise, plan.noise, rel_tol=_NOISE_TOLERANCE):
-            raise self._refusal(f"noise of {noise:.3g} in the prior's units", f"{plan.noise:.3g}")
 
-    def notes(self) -> Iterator[Note]:
-        """Notes for every slice of the result."""
+    def notes(self, problem: Problem) -> Iterator[Note]:
+        """Notes for a slice of the result; one of them says if its intervals are widened."""
         plan = self.calibration.plan
+        noise = getattr(problem.likelihood, "noise_var", 0.0) ** 0.5
         about = "reference images" if plan.kind == "images" else "posterior samples"
         text = f"Calibration with {plan.draws} {about}, {self.status}: {self.text}"
         yield Note("calibrated", text, assumed=self.status == "failed")
-        if self.factors:
+        if not self.factors:
+            return
+        if not math.isclose(noise, plan.noise, rel_tol=_NOISE_TOLERANCE):
+            text = (
+                f"Intervals are not widened: the noise is {noise:.3g} in the prior's units, but was"
+                f" {plan.noise:.3g} in the calibration."
+            )
+            yield Note("intervals_not_widened", text, assumed=True)
+        else:
             numbers = ", ".join(f"{name} {value:.2f}" for name, value in self.factors.items())
             text = (
                 f"The intervals between the 5 and 95 % quantiles are widened to the mean plus and"
                 f" minus {numbers} standard deviations. {GUARANTEE}"
             )
-            yield Note("intervals_widened", text, assumed=True)
+            yield Note(_WIDENED, text, assumed=True)
 
     def widened(self, outcome: Outcome) -> Outcome:
-        """An outcome with its outer quantiles widened; itself without factors."""
-        if not self.factors:
+        """An outcome with its outer quantiles widened, where `notes` say so."""
+        if all(note.code != _WIDENED for note in outcome.diagnostics.get("notes", ())):
             return outcome
         low, *_, high = sorted(outcome.quantiles)
         ends = widen(

@@ -152,7 +152,7 @@ class Parts:
                         f" {type(note).__name__}.",
                         "for its authors: notes are a sequence of tiltkit.problem.Note.",
                     )
-        calibrated = self.calibrated.notes() if self.calibrated else ()
+        calibrated = self.calibrated.notes(problem) if self.calibrated else ()
         return tuple(dict.fromkeys([*of_scan, *problem.notes, *calibrated]))
 
     def finished(self, outcome: Outcome) -> Outcome:
