@@ -26,11 +26,12 @@ __all__ = [
 class Constraint:
     """Hard constraint on real images: nonnegativity, support, or both.
 
-    Samplers apply it to their particles after every step. Negative values are reflected, which is
-    exact for the restriction of the target to nonnegative values where a step treats pixels
-    independently. Where data mix pixels, and for weights, which ignore the reflection, the error is
-    of the size of a step. The same holds for the noised priors, which are not restricted. Values
-    outside the support are set to 0: samples are those of the prior conditioned on zeros there.
+    Nonnegativity is a property of images, not of particles with noise. Samplers do not apply it:
+    their samples are projected onto nonnegative images, which keeps what the data measure
+    (`tiltkit.sampling.gaussian.projection`). Where samples are positive anyway it changes nothing.
+
+    The support is applied to particles after every step. Values outside of it are set to 0: samples
+    are those of the prior conditioned on zeros there.
 
     Attributes:
         nonnegative: True where all values are zero or more.
@@ -41,17 +42,8 @@ class Constraint:
     support: Tensor | None = None
 
     def apply(self, x: Tensor) -> Tensor:
-        """Apply the constraint to images (n, channel, *space)."""
-        return self.carry(x, x)
-
-    def carry(self, change: Tensor, x: Tensor) -> Tensor:
-        """The part ``change`` of images ``x`` after the constraint is applied to ``x``.
-
-        Its sign flips where ``x`` is reflected, and it is 0 outside the support.
-        """
-        if self.nonnegative:
-            change = change.where(x >= 0, -change)
-        return change if self.support is None else change.where(self.support, 0.0)
+        """Images (n, channel, *space), or a part of them, with zeros outside of the support."""
+        return x if self.support is None else x.where(self.support, 0.0)
 
 
 def plain_image(x: Tensor) -> Tensor:

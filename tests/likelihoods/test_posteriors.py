@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scipy import stats
 
 from tiltkit.likelihoods import (
     GaussianLikelihood,
@@ -150,7 +149,7 @@ def test_a_likelihood_of_a_plugin_needs_only_a_gaussian_approximation():
 
 @pytest.mark.parametrize("chunk", [1, 7])
 def test_samples_do_not_depend_on_the_chunk_size(chunk):
-    problem = problem_of(prior([1.0, 1.0], variance=0.4), PLANES["poisson"], Constraint(True))
+    problem = problem_of(prior([1.0, 1.0], variance=0.4), PLANES["poisson"])
 
     def x(chunk):
         target, sampler = Target(problem, 12, chunk, dtype=torch.float64), walmc(levels=8)
@@ -176,20 +175,6 @@ def test_the_correction_is_the_whole_difference_at_the_end_of_the_ladder():
         assert target.correction.potential(x, 50.0).std() < 0.05 * difference.std()
 
 
-@pytest.mark.parametrize("centre", [0.5, 0.0, -1.0])
-@pytest.mark.parametrize("sampler", ["walmc", "almc"])
-def test_reflected_samples_follow_the_truncated_posterior(sampler, centre):
-    """Unadjusted: off by up to 0.12 standard deviations in the mean, 7 % in the spread."""
-    likelihood = GaussianLikelihood(LINE, tensor([centre]), 1.0)
-    problem = problem_of(prior([centre], variance=1.0), likelihood, Constraint(nonnegative=True))
-    std = (1 / (1 / (1 + TAU**2) + 1)) ** 0.5
-    exact = stats.truncnorm(-centre / std, float("inf"), loc=centre, scale=std)
-    x = sampled(problem, walmc() if sampler == "walmc" else almc(0.03))[0]
-    assert float(x.min()) >= 0
-    assert float((x.mean() - exact.mean()) / exact.std()) == pytest.approx(0, abs=0.17)
-    assert float(x.var() / exact.var()) == pytest.approx(1, abs=0.2)
-
-
 @pytest.mark.parametrize("sampler", ["walmc", "almc"])
 def test_nothing_lies_outside_of_the_support(sampler):
     support = torch.tensor([True, False])
@@ -208,7 +193,7 @@ def test_chi2_of_samples_of_counts_is_what_the_certificate_expects_on_average():
         y = torch.poisson(PLANE.forward(truth).clamp_min(0), generator=g)
         problem = problem_of(known, PoissonLikelihood(PLANE, y))
         x = sampled(problem, walmc(levels=30), n=100, seed=seed)[0]
-        reports.append(data_fit(problem.likelihood, x.mean(0), x, len(x)))
+        reports.append(data_fit(problem.likelihood, x.mean(0), x, len(x), len(x)))
 
     def mean(name):
         return sum(report[name] for report in reports) / len(reports)

@@ -230,8 +230,9 @@ def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -
     mean = particles.mean.to(x)
     report |= data_fit(problem.likelihood, mean, x, first.chunk, independent)
     report |= training_distance_report(problem.prior, x)
+    free = torch.cat([group.particles().to(x.device) for group in groups])
     report |= stein_report(
-        problem, x, _scores(groups, x), independent, first.chunk, _round_ratios(groups)
+        problem, free, _scores(groups, x), independent, first.chunk, _round_ratios(groups)
     )
     halves = [group.progress.halves for group in groups]
     report |= split_rhat(halves, sizes, shared_ancestry)

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -130,21 +130,28 @@ class Group:
             )
         return self.progress.state
 
-    def samples(self) -> Tensor:
-        """The particles at the end (particle, channel, *space), as the prior sees them."""
+    def particles(self) -> Tensor:
+        """Particles of the last target (particle, channel, *space), in the prior's value range."""
         return self.sampler.images(self.target, self.state)
+
+    def samples(self) -> Tensor:
+        """The particles as samples that meet the problem's constraint, shaped as `particles`."""
+        return self.target.finish(self.particles())
 
     def _take_in(self, state: State, info: Info) -> None:
         """Add a level, and its samples where it has some, to the progress."""
-        progress = self.progress
-        if state.denoised_mean is not None:
-            progress.mean.add_denoised_mean(state.denoised_mean)
+        progress, constraint = self.progress, self.target.problem.constraint
+        if (denoised := state.denoised_mean) is not None:
+            if constraint is not None and constraint.nonnegative:
+                # Denoised means are not projected, and may be negative where samples are not.
+                denoised = replace(denoised, minimum=denoised.minimum.clamp_min(0))
+            progress.mean.add_denoised_mean(denoised)
         if info.final:
             if further_rounds(self.sampler, self.target, [*progress.infos, info]):
                 progress.restart_samples()  # the rounds before had not settled
             rounds = sum(info.final for info in progress.infos)
             late = 2 * rounds >= _rounds(self.sampler)
-            x = self.sampler.images(self.target, state)
+            x = self.target.finish(self.sampler.images(self.target, state))
             images = self.target.problem.to_image(x)
             progress.particles.add(x)
             progress.halves[late].add(images)

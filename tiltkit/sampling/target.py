@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -14,6 +14,7 @@ from torch import Tensor
 from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.likelihoods import GaussianLikelihood, MomentMatched, linear_gaussian
 from tiltkit.operators.adjoint import check_adjoint
+from tiltkit.operators.cg import norm_squared
 from tiltkit.priors.score import score_of
 from tiltkit.protocols import SpectralOperator
 from tiltkit.sampling.gaussian.conditioning import Conditioning, LastNoise, Step
@@ -21,6 +22,7 @@ from tiltkit.sampling.gaussian.correction import Correction
 from tiltkit.sampling.gaussian.diagonal import DiagonalConditioning
 from tiltkit.sampling.gaussian.iterative import IterativeConditioning
 from tiltkit.sampling.gaussian.local import LocalGaussian
+from tiltkit.sampling.gaussian.projection import project_nonnegative
 
 if TYPE_CHECKING:
     from tiltkit.operators.bands import Bands
@@ -232,19 +234,52 @@ class Target:
         )
 
     def constrain_images(self, x: Tensor) -> Tensor:
-        """Images (particle, channel, *space) that meet the problem's constraint."""
+        """Images (particle, channel, *space), 0 outside of the support of the constraint."""
         constraint = self.problem.constraint
         return x if constraint is None else constraint.apply(x)
 
     def constrain(self, c: Tensor, last_noise: LastNoise | None) -> tuple[Tensor, LastNoise | None]:
-        """Particles in coordinates that meet the problem's constraint, and the noise in them."""
+        """Particles in coordinates within the support of the constraint, and the noise in them."""
         constraint = self.problem.constraint
-        if constraint is None:
+        if constraint is None or constraint.support is None:
             return c, last_noise
-        x = self.conditioning.image(c)
         if last_noise is not None:
-            noise = constraint.carry(self.conditioning.image(last_noise.spread * last_noise.xi), x)
+            noise = constraint.apply(self.conditioning.image(last_noise.spread * last_noise.xi))
             last_noise = replace(
                 last_noise, xi=self.conditioning.coordinates(noise) / last_noise.spread
             )
-        return self.conditioning.coordinates(constraint.apply(x)), last_noise
+        x = constraint.apply(self.conditioning.image(c))
+        return self.conditioning.coordinates(x), last_noise
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Samples that meet the problem's constraint, from particles of the last target.
+
+        All samplers share this: it is applied to what they collect, not within their steps. The
+        metric is that of the likelihood where it is linear-Gaussian, and that of its approximation
+        elsewhere. Without an approximation values below 0 become 0.
+
+        Args:
+            x: Images (particle, channel, *space).
+        """
+        constraint = self.problem.constraint
+        if constraint is None or not constraint.nonnegative:
+            return x
+        precision, largest = self._data_precision
+        parts = torch.split(constraint.apply(x), self.chunk)
+        return torch.cat([project_nonnegative(part, precision, largest) for part in parts])
+
+    @cached_property
+    def _data_precision(self) -> tuple[Callable[[Tensor], Tensor] | None, float]:
+        """``A^H A / noise_var`` within the support, and its largest eigenvalue."""
+        linear, constraint = linear_gaussian(self.problem.likelihood), self.problem.constraint
+        if linear is None or constraint is None:
+            return None, 0.0
+        operator, noise_var = linear.operator, linear.noise_var
+        generator = torch.Generator().manual_seed(0)
+        start = torch.randn((1, *self.problem.shape), generator=generator, dtype=self.dtype)
+        largest = norm_squared(operator, start.to(self.device)) / noise_var
+
+        def precision(x: Tensor) -> Tensor:
+            return constraint.apply(operator.normal(x) / noise_var)
+
+        return precision, largest

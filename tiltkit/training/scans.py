@@ -198,8 +198,9 @@ def draw(
     with torch.inference_mode():
         for _ in group.levels():
             pass
-        x = group.samples()
+        x = group.particles()
         level = group.progress.infos[-1].noise_level
-        clean = target.constrain_images(x + level**2 * problem.prior.score(x, level))
+        denoised = x + level**2 * problem.prior.score(x, level)
+        clean = target.finish(target.constrain_images(denoised))
     image: NDArray[np.float32] = clean[0].float().cpu().numpy()
     return image

@@ -135,9 +135,8 @@ class DeepinvSampler(ABC):
         with torch.inference_mode(mode=False), torch.no_grad(), _seeded(seed, target.device):
             scaled = self._scaled(target)
             sample = scaled.image(self._sample(scaled, Denoiser(scaled)))
-        constraint = target.problem.constraint
         x = state.c.clone()
-        x[rows] = sample if constraint is None else constraint.apply(sample)
+        x[rows] = target.constrain_images(sample)
         return self._state(target, x, level)
 
     def images(self, target: Target, state: State) -> Tensor:

@@ -1,4 +1,4 @@
-"""Priors of fluorescence images and volumes, and the constraint that light is nonnegative."""
+"""Priors of fluorescence images and volumes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tiltkit.hookspecs import PriorEntry
     from tiltkit.protocols import Prior
 
-__all__ = ["Microscopy", "Nonnegative", "microscopy", "volume_prior"]
+__all__ = ["Microscopy", "microscopy", "volume_prior"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +42,6 @@ class Microscopy(PriorWrapper):
     def to(self, device: torch.device) -> Microscopy:
         """The same prior on another device."""
         return Microscopy(self.prior.to(device), self.stacks.to(device))
-
-
-@dataclass(frozen=True, slots=True)
-class Nonnegative(PriorWrapper):
-    """A prior whose denoised images are clipped at zero.
-
-    The posterior mean of nonnegative images is nonnegative, so negative values of a denoiser are
-    its error. Particles carry noise and may be negative: clipping or reflecting them at 0 would
-    make them too bright, at high noise levels by as much as that noise.
-
-    Attributes:
-        prior: The prior whose denoised images may be negative.
-    """
-
-    def score(self, x: Tensor, sigma: float) -> Tensor:
-        """Score of images (batch, channel, *space), shaped as ``x``."""
-        denoised = torch.add(x, self.prior.score(x, sigma), alpha=sigma**2)
-        return (denoised.clamp_min(0) - x) / sigma**2
-
-    def to(self, device: torch.device) -> Nonnegative:
-        """The same prior on another device."""
-        return Nonnegative(self.prior.to(device))
 
 
 def microscopy(options: NetworkOptions, entry: PriorEntry) -> Microscopy:

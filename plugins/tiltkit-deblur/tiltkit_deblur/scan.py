@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from tiltkit.errors import InputError, UsageError
-from tiltkit.problem import Note, Problem
+from tiltkit.problem import Constraint, Note, Problem
 from tiltkit.protocols import Axis, Layout
 from tiltkit_deblur.kernel import find_kernel
 from tiltkit_deblur.likelihood import likelihood_of
 from tiltkit_deblur.options import DeblurOptions
 from tiltkit_deblur.photometry import BRIGHTEST, Photometry
 from tiltkit_deblur.prepare import Grid, Prepared, check_readings, grid_of, prepare
-from tiltkit_deblur.prior import Nonnegative, volume_prior
+from tiltkit_deblur.prior import volume_prior
 from tiltkit_deblur.psf import half_support
 from tiltkit_deblur.tiles import Rolled, Tile, cover
 from tiltkit_deblur.unusable_images import find_unusable
@@ -192,17 +192,12 @@ class DeblurScan:
         if self.deep:
             xy_alone = self.options.planes == "xy"
             prior = volume_prior(prior, ("xy",) if xy_alone else ("xy", "xz", "yz"))
-        if self.options.nonnegative:
-            prior = cast("Prior", Nonnegative(prior))
         start = tuple(s.start % n for s, n in zip(tile.extent, grid.shape, strict=True))
         placed = Rolled(prior, start)
         at: Any = (0, 0, *inside)
 
-        least = 0.0 if self.options.nonnegative else -torch.inf
-
         def to_image(x: Tensor) -> Tensor:
-            image = placed.unroll(x)[(slice(None), 0, *inside)]
-            return (image * scale).clamp_min(least)  # particles carry the last level's noise
+            return placed.unroll(x)[(slice(None), 0, *inside)] * scale
 
         likelihood = likelihood_of(
             prepared,
@@ -217,6 +212,7 @@ class DeblurScan:
             to_image=to_image,
             baseline=prepared.baseline[at].cpu(),
             facts=self._facts(prepared),
+            constraint=Constraint(nonnegative=True) if self.options.nonnegative else None,
         )
 
     @cached_property

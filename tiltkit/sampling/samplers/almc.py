@@ -191,11 +191,10 @@ def _score(target: Target, x: Tensor, t: float) -> Tensor:
 def _langevin(
     target: Target, x: Tensor, drift: Tensor, delta: float, rng: ParticleRng, rows: slice
 ) -> Tensor:
-    """``x + delta drift + sqrt(2 delta) xi``, then the problem's constraint."""
+    """``x + delta drift + sqrt(2 delta) xi``, within the support of the problem's constraint."""
     xi = rng.normal(rows, tuple(x.shape[1:]), x.dtype)
     x = x + delta * drift + math.sqrt(2 * delta) * xi
-    constraint = target.problem.constraint
-    return x if constraint is None else constraint.apply(x)
+    return target.constrain_images(x)
 
 
 def _info(target: Target, t: float, *, final: bool = False) -> Info:
