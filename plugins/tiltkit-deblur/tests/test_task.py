@@ -127,7 +127,9 @@ def test_tiles_agree_with_the_whole(
     whole, tiled = (20 * np.log10(error(image, plane.truth)) for image in results)
     assert not np.array_equal(*results)
     # Chance moves both means: 0.05 dB with 64 samples, and as the inverse square root of samples.
-    assert abs(whole - tiled) < 0.05 * (64 / samples) ** 0.5
+    # The projection onto nonnegative images, which improves both by 0.3 to 0.5 dB, works with
+    # the light within a tile and its margin only.
+    assert abs(whole - tiled) < 0.05 * (64 / samples) ** 0.5 + 0.15
 
 
 def test_an_ome_zarr_folder_runs_from_the_command_line(
