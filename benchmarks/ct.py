@@ -30,6 +30,7 @@ from tiltkit_ct.task import CtOptions, CtRecon, CtScan
 
 from tiltkit.plugins import load_plugins
 from tiltkit.posterior.outcome import Outcome
+from tiltkit.posterior.verdict import stored_verdict, verdict_text
 from tiltkit.recon.solve import solve
 
 Image = NDArray[np.float64]
@@ -209,7 +210,9 @@ def certificate(outcome: Outcome, truth: Image) -> None:
     print(f"error {error:.3g}, spread {spread:.3g}, ratio {error / spread:.2f} (in the sample)")
     d = outcome.diagnostics
     print(f"chi2 of samples {d['chi2']:.3f} (expected {d['chi2_expected']:.3f})")
-    print(f"network calls {d['network_calls']:.0f}; verdict: {d['verdict']}")
+    print(
+        f"network calls {d['network_calls']:.0f}; {verdict_text(stored_verdict(d), d['warnings'])}"
+    )
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from tiltkit_deblur.task import Deblur, DeblurOptions
 
 from tiltkit.plugins import load_plugins
 from tiltkit.posterior.outcome import Outcome
+from tiltkit.posterior.verdict import stored_verdict, verdict_text
 from tiltkit.recon.solve import solve
 
 Volume = NDArray[np.float64]
@@ -77,7 +78,7 @@ def main() -> None:
     print(f"error {error:.4g}, spread {spread:.4g}, ratio {error / spread:.2f}")
     d = outcome.diagnostics
     print(f"chi2 of samples {d['chi2']:.2f}; misfit {d.get('residual_ratio_max', 0):.2f};"
-          f" verdict: {d['verdict']}")  # fmt: skip
+          f" {verdict_text(stored_verdict(d), d['warnings'])}")  # fmt: skip
     if args.pictures:
         show(args.pictures, outcome, truth)
 

@@ -71,11 +71,11 @@ class Judged:
             d.get("residual_ratio_max", np.nan),
             coverage(outcome.quantiles[0.05], outcome.quantiles[0.95], truth, where),
             float(np.sqrt(error / apart)),
-            d["verdict"] != "ok",
+            bool(d["warnings"]),
         )
 
     def __str__(self) -> str:
-        verdict = "warned" if self.warned else "ok"
+        verdict = "warned" if self.warned else "no warning"
         figures = f"{self.distance:8.2f}{self.misfit:8.2f}{self.covers:8.2f}{self.error:7.2f}"
         return f"{figures}  {verdict}"
 
