@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tiltkit.operators.hartley import frequencies
+from tiltkit.operators.hartley import frequencies, hartley
 from tiltkit.posterior.average import frequency_bands
 from tiltkit.posterior.stein import fisher_at_least, over_rounds, stein_check, stein_report
 from tiltkit.posterior.verdict import BandCheck, find_verdict
@@ -92,7 +92,7 @@ def test_the_band_with_the_wrong_variance_is_named_and_no_other() -> None:
 def test_samples_with_a_shifted_mean_are_named_with_the_size_of_the_shift(n: int) -> None:
     g = torch.Generator().manual_seed(n)
     found = [check(draws(32, n, g) + 0.6 * draws(32, 1, g)) for _ in range(40)]
-    assert all(codes(bands) == ["mean_off"] for bands in found)
+    assert all("mean_off" in codes(bands) for bands in found)
     finest = torch.tensor([bands[-1].offset_sd for bands in found])
     assert float(finest.mean()) == pytest.approx(0.6, abs=0.03)
 
@@ -225,3 +225,25 @@ def test_the_check_of_all_rounds_has_the_variance_of_all_rounds() -> None:
     first, *_, finest = over_rounds(last, coarse, (32, 32))
     assert first.spread == pytest.approx(3 * last[0].spread)
     assert finest == last[-1]
+
+
+def test_a_shortage_where_most_of_the_variance_is_shows_beside_coefficients_that_are_right() -> (
+    None
+):
+    g = torch.Generator().manual_seed(0)
+    variance = torch.full((32, 32), 0.0004).double()
+    variance[:, ::2] = 0.05  # coefficients that are not measured
+    root, short = variance.sqrt(), torch.where(variance > 0.01, 0.7, 1.0).sqrt()
+    found = []
+    for _ in range(30):
+        white = torch.randn(16, 1, 32, 32, generator=g, dtype=torch.float64)
+        x, score = (hartley(one, (-2, -1)) for one in (white * short * root, -white * short / root))
+        wrong = stein_check(x, score, 16)
+        x, score = (hartley(one, (-2, -1)) for one in (white * root, -white / root))
+        right = stein_check(x, score, 16)
+        assert find_verdict({"bands": wrong}).local.status != "ok"
+        found.append((codes(wrong) == ["spread_narrow"], bool(codes(right))))
+        assert wrong[-1].total == pytest.approx(0.7, abs=0.05)
+    named, false_alarms = zip(*found, strict=True)
+    assert sum(named) >= 28
+    assert sum(false_alarms) <= 1

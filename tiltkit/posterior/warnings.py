@@ -148,14 +148,15 @@ def _data_fit(report: Mapping[str, Any]) -> Iterator[Caution]:
 
 def _spread(report: Mapping[str, Any]) -> Iterator[Caution]:
     failed = [band for band in report.get("bands", ()) if band.spread_status == FAILED]
-    narrow = sorted((one for one in failed if one.spread < 1), key=lambda one: one.spread)
-    wide = sorted((one for one in failed if one.spread > 1), key=lambda one: -one.spread)
+    failed.sort(key=lambda band: band.worst_ratio)
+    narrow = [band for band in failed if band.worst_ratio[0] < 1]
+    wide = [band for band in failed[::-1] if band.worst_ratio[0] > 1]
     if narrow:
         yield Caution(
             "spread_narrow",
             f"The samples vary too little: their variance is {_ratios(narrow)} times that of the"
             " posterior (Stein check). Intervals are too narrow there.",
-            narrow[0].spread,
+            narrow[0].worst_ratio[0],
             SPREAD[0],
             _remedy(report),
         )
@@ -164,7 +165,7 @@ def _spread(report: Mapping[str, Any]) -> Iterator[Caution]:
             "spread_wide",
             f"The samples vary too much: their variance is {_ratios(wide)} times that of the"
             " posterior (Stein check). Intervals are too wide there.",
-            wide[0].spread,
+            wide[0].worst_ratio[0],
             SPREAD[1],
             "Take more noise levels (--quality high), or another sampler.",
         )
@@ -181,7 +182,8 @@ def _remedy(report: Mapping[str, Any]) -> str:
 
 
 def _ratios(bands: Sequence[BandCheck]) -> str:
-    return ", ".join(f"{one.spread:.2f} ± {one.spread_error:.2f} in {one.name}" for one in bands)
+    found = ((*one.worst_ratio, one.name) for one in bands)
+    return ", ".join(f"{ratio:.2f} ± {error:.2f} in {name}" for ratio, error, name in found)
 
 
 def _mean(report: Mapping[str, Any]) -> Iterator[Caution]:

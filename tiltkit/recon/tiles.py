@@ -75,7 +75,7 @@ def combine_reports(
             found[name] = float(np.average(numbers, weights=size))
     bands = [report["bands"] for report in reports if report.get("bands")]
     if bands:
-        found["bands"] = max(bands, key=lambda few: max(abs(one.spread - 1) for one in few))
+        found["bands"] = max(bands, key=lambda few: max(abs(one.worst_ratio[0] - 1) for one in few))
     if any("local" in report for report in reports):
         found |= worst_verdict([stored_verdict(report) for report in reports]).figures()
     notes = dict.fromkeys(note for report in reports for note in report.get("notes", ()))

@@ -39,12 +39,17 @@ def bands(one: Mapping[str, Any]) -> list[dict[str, str]]:
         {
             "band": band.name,
             "coefficients": number(band.coordinates),
-            "variance over that of the posterior": f"{band.spread:.2f} ± {band.spread_error:.2f}",
+            "variance over that of the posterior": _ratio(*band.ratios[0]),
+            "total variance over that": _ratio(*band.ratios[-1]),
             "mean off by": f"{band.offset_sd:.2f} standard deviations",
             "finding": _finding(band),
         }
         for band in one.get("bands", ())
     ]
+
+
+def _ratio(ratio: float, error: float) -> str:
+    return f"{ratio:.2f} ± {error:.2f}"
 
 
 def _finding(band: BandCheck) -> str:
