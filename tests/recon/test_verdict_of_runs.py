@@ -67,7 +67,8 @@ def test_a_run_with_too_little_coarse_variation_warns() -> None:
     assert result.diagnostics[0]["fisher_at_least"] > 0
 
 
-def test_a_run_whose_samples_vary_too_little_because_of_common_ancestors_warns() -> None:
+@pytest.mark.parametrize("most", [0.0, 0.2, 0.3])
+def test_samples_that_vary_too_little_because_of_common_ancestors_are_not_ok(most: float) -> None:
     g = torch.Generator().manual_seed(0)
     shape = (1, 48, 48)
     mask = torch.zeros(shape)
@@ -77,12 +78,14 @@ def test_a_run_whose_samples_vary_too_little_because_of_common_ancestors_warns()
     variance = torch.where(mask.bool(), 0.25, float("inf"))[None]
     prior = Mixture(torch.ones(1, *shape), 0.09, torch.ones(1), (0.01, 5.0))
     problem = Problem(prior, gaussian(Pointwise(torch.ones(shape)), y, variance), shape)
-    options = {"most_shared_ancestry": 1, "min_ess": 0}
+    options = {"most_shared_ancestry": most}
     result = tiltkit.sample(problem, sampler="twisted", n=16, options=options)
-    assert result.diagnostics[0]["shared_ancestry"] > 0.2
-    assert "spread_narrow" in codes(result)
-    fine = tiltkit.sample(problem, sampler="twisted", n=16, options={"most_shared_ancestry": 0})
-    assert fine.verdict.local.status == "ok"
+    exact = 1 / (1 / 0.0901 + mask[0].numpy() / 0.25)
+    ratio = float((result.std[0] ** 2 / exact).mean())
+    status = result.verdict.local.status
+    assert ratio > 0.8 or status != "ok"
+    assert ratio > 0.75 or status == "failed"
+    assert ratio < 0.97 or (status == "ok" and not codes(result))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -69,7 +69,7 @@ def test_rounds_beyond_the_plan_are_counted() -> None:
 
 
 def test_samples_of_rounds_that_had_not_settled_are_left_out() -> None:
-    result = run(0.05, "twisted", settle=10.0, collect=4)
+    result = run(0.05, "twisted", levels=8, settle=10.0, collect=4)
     report = result.diagnostics[0]
     assert report["settling_rounds"] > 0
     exact = 1 / (1 / (1 + 0.05**2) + 1 / 0.05**2)
@@ -78,7 +78,7 @@ def test_samples_of_rounds_that_had_not_settled_are_left_out() -> None:
 
 
 def test_the_check_is_of_the_standard_deviation_that_is_reported() -> None:
-    result = run(0.05, "twisted", collect=6)
+    result = run(0.05, "twisted", levels=8, collect=6)
     exact = 1 / (1 / (1 + 0.05**2) + 1 / 0.05**2)
     bands = result.diagnostics[0]["bands"]
     reported = float((result.std**2).mean()) / exact

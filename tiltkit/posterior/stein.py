@@ -116,9 +116,12 @@ def over_rounds(
     for band in bands:
         inside = (frequency >= band.low) & ((frequency < band.high) | band.finest)
         ratio = float(by_frequency[inside].mean()) if bool(inside.any()) else 1.0
-        scaled = [number * ratio for pair in band.ratios for number in pair]
-        names = ("spread", "spread_error", "total", "total_error")
-        found.append(replace(band, **dict(zip(names, scaled, strict=False))))
+        (spread, error), (total, total_error) = (
+            (one * ratio, error * ratio) for one, error in (band.ratios[0], band.ratios[-1])
+        )
+        found.append(
+            replace(band, spread=spread, spread_error=error, total=total, total_error=total_error)
+        )
     return tuple(found)
 
 
@@ -252,11 +255,15 @@ def _check(
     scale, total = max(spread, 0.0), float(c.sum())
     # Cov(x, s) and c are estimated from the same samples: the mean of the product of the estimates
     # is above that of the true ones by 2 / (n - 1) of it (Gaussian samples).
-    weighted = -float((c * (score * x).sum(0)).sum()) / (n + 1) / (total * share)
+    products = (score * x) @ c
+    weighted = -float(products.sum()) / (n + 1) / (total * share)
     concentration = math.sqrt(x.shape[1] * float(c.square().sum())) / total
+    # The weights are estimates too: their scatter raises that of the products by this factor.
+    rise = (1 + 4 / (n - 1)) * (1 + 6 / (n - 1))
+    jackknife = math.sqrt(float(products.var()) / rise / (independent - 1)) / (total * share)
     return BandCheck(
         *limits, x.shape[1], spread, error, scale * offset, scale * offset_error, fisher,
-        total / size, finest, weighted, error * concentration,
+        total / size, finest, weighted, max(error * concentration, jackknife),
     )  # fmt: skip
 
 
