@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from against_truth import last, setting
@@ -26,7 +26,7 @@ from tiltkit.sampling.state import Sampler
 
 __all__ = [
     "LEAST", "MOST", "SAYS", "SHELLS", "Reference", "Run", "Score", "add_sampler", "decibel",
-    "exact_run", "judge", "make_sampler", "run", "shells",
+    "exact_run", "exact_score", "judge", "make_sampler", "run", "shells",
 ]  # fmt: skip
 
 # Edges of bands of spatial frequency, cycles per image.
@@ -197,6 +197,13 @@ def exact_run(draws: Tensor) -> Run:
     quantiles.add(draws)
     low, high = quantiles.at((0.05, 0.95)).values()
     return Run(draws.mean(0), draws.std(0), low, high, draws)
+
+
+def exact_score(exact: Reference, n: int, seed: int) -> Score:
+    """Figures of ``n`` exact draws, compared with all others."""
+    order = torch.randperm(len(exact.draws), generator=torch.Generator().manual_seed(seed))
+    own, others = exact.draws[order[:n]], exact.draws[order[n:]]
+    return judge(exact_run(own), replace(exact, draws=others))
 
 
 def judge(one: Run, exact: Reference) -> Score:

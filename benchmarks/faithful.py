@@ -47,7 +47,7 @@ from exact import (
     Score,
     add_sampler,
     decibel,
-    exact_run,
+    exact_score,
     judge,
     make_sampler,
     run,
@@ -231,9 +231,7 @@ def finish(job: Job, name: str, args: argparse.Namespace) -> Record:
     """Make a run, and judge it and as many exact draws."""
     problem, exact = job.make()
     one = judge(run(problem, make_sampler(args), job.n, job.seed), exact)
-    g = torch.Generator().manual_seed(job.seed)
-    draws = exact.draws[torch.randperm(len(exact.draws), generator=g)[: job.n]]
-    same = judge(exact_run(draws), exact)
+    same = exact_score(exact, job.n, job.seed)
     return Record(job.group, job.setting, job.case, job.n, job.seed, name, one, same)
 
 

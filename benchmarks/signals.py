@@ -36,7 +36,7 @@ from exact import (
     Score,
     add_sampler,
     decibel,
-    exact_run,
+    exact_score,
     judge,
     make_sampler,
     run,
@@ -119,10 +119,8 @@ def scores(
     for seed in range(args.first, args.first + args.problems):
         signal = make_signal(law, measurement, seed)
         exact = reference(signal, args.cache)
-        g = torch.Generator().manual_seed(seed)
-        draws = exact.draws[torch.randperm(len(exact.draws), generator=g)[: args.samples]]
         one = run(signal.problem, make_sampler(args), args.samples, seed)
-        yield judge(one, exact), judge(exact_run(draws), exact)
+        yield judge(one, exact), exact_score(exact, args.samples, seed)
 
 
 def row(label: str, pairs: Sequence[tuple[Score, Score]]) -> str:

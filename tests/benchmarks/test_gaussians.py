@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from exact import exact_run, judge
+from exact import exact_run, exact_score, judge
 from gaussians import KINDS, GaussianCase
 from torch import Tensor
 
@@ -56,3 +56,9 @@ def test_perturbed_solves_have_the_dense_covariance():
 def test_exact_draws_are_right_at_every_band():
     _, exact = GaussianCase("1 coil", 32, 0.1, draws=128).problem(0)
     assert not judge(exact_run(exact.draws[:16]), exact).off
+
+
+def test_intervals_of_exact_draws_hold_others_as_often_as_they_should():
+    _, exact = GaussianCase("white", 32, 0.1, draws=96).problem(0)
+    # Quantiles at 5 and 95 % of 16 draws, cut off at the extremes, hold 15/17 of further ones.
+    assert abs(exact_score(exact, 16, seed=0).coverage - 15 / 17) < 0.01
