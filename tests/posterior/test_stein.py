@@ -174,6 +174,8 @@ def test_samples_at_the_boundary_of_a_constraint_are_not_tested() -> None:
     nonnegative = problem(Constraint(nonnegative=True))
     x = torch.randn(16, 1, 16, 16, generator=g)
     assert "boundary" in stein_report(nonnegative, x.abs(), -x.abs(), 16, 5)["not_checked"]
+    zeros = torch.zeros_like(x)
+    assert "boundary" in stein_report(nonnegative, zeros, zeros, 16, 5)["not_checked"]
     far = stein_report(nonnegative, x + 10, -x, 16, 5)
     assert far["bands"] == stein_report(problem(), x + 10, -x, 16, 16)["bands"]
 
