@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from tiltkit.operators.hartley import frequencies
+from tiltkit.operators.inner import sum_each
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,14 +134,14 @@ class Bands:
         numbers of particles change them by rounding in float64.
         """
         if self.labels is None:
-            return products.flatten(1).sum(1, keepdim=True, dtype=torch.float64)
+            return sum_each(products)[:, None]
         shape = tuple(products.shape[1:])
         rows = self._rows.get(shape)
         if rows is None:
             rows = self._rows[shape] = self._arrange(shape)
         ordered = products.flatten(1).index_select(1, rows.order).mul_(rows.weight)
-        by_row = ordered.view(len(ordered), -1, rows.width).sum(2, dtype=torch.float64)
-        return by_row @ rows.band
+        by_row = ordered.view(len(ordered), -1, rows.width).sum(2)
+        return by_row.double() @ rows.band
 
     def _arrange(self, shape: tuple[int, ...]) -> _Rows:
         """Rows of coefficients of a particle of this shape."""

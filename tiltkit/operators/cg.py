@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tiltkit.errors import TiltkitError
+from tiltkit.operators.inner import inner
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,7 +116,4 @@ def norm_squared(operator: LinearOperator, start: Tensor) -> float:
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Real inner product of each item, summed in float64, shaped (batch, 1, ...) to broadcast."""
-    shape = (-1, *[1] * (a.ndim - 1))
-    if a.is_complex():
-        a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
-    return (a * b).flatten(1).sum(1, dtype=torch.float64).view(shape)
+    return inner(a, b).view(-1, *[1] * (a.ndim - 1))

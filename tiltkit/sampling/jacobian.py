@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from tiltkit.operators.bands import Bands
+from tiltkit.operators.inner import inner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,11 +103,6 @@ class JacobianDiagonal:
         products, squares = sums
         quotient: Tensor = products / squares.clamp_min(TINY)
         return quotient.clamp_(0, self._scale)
-
-
-def inner(a: Tensor, b: Tensor) -> Tensor:
-    """Inner products of particles (particle, ...), float64 (particle,)."""
-    return (a * b).flatten(1).sum(1, dtype=torch.float64)
 
 
 def joined(parts: Sequence[Tensor], axis: int = 0) -> Tensor:

@@ -72,12 +72,15 @@ def problem():
 @pytest.mark.parametrize(
     ("sampler", "calls", "limit"),
     [
-        (Twisted(TwistedOptions(levels=8, collect=0)), 2, 1.4),
-        (Walmc(WalmcOptions(levels=8, start_moves=1, collect=0)), 2, 1.38),
+        (Twisted(TwistedOptions(levels=8, collect=0)), 2, 1.42),
+        (Walmc(WalmcOptions(levels=8, start_moves=1, collect=0)), 2, 1.39),
     ],
     ids=["twisted", "walmc"],
 )
-def test_a_level_costs_few_operations_beside_those_of_the_network(problem, sampler, calls, limit):
+def test_a_level_costs_few_operations_beside_those_of_the_network(
+    problem, sampler, calls, limit, monkeypatch
+):
+    monkeypatch.setattr("tiltkit.operators.inner.by_rows", lambda _device: False)  # as on a GPU
     x = torch.zeros(N, 2, SIDE, SIDE)
     with torch.inference_mode(), Operations() as network:
         problem.prior.score(x, 1.0)

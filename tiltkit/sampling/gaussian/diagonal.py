@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from tiltkit.operators.bands import Bands
+from tiltkit.operators.inner import inner, sum_each
 from tiltkit.protocols import FourierOperator, SpectralOperator
 from tiltkit.sampling.gaussian.conditioning import LastNoise, Step
 
@@ -165,11 +166,8 @@ class DiagonalConditioning:
     def step_length(self, c: Tensor, direction: Tensor) -> Tensor:
         """See `Conditioning`."""
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
-        fit, energy = (
-            (direction * part).flatten(1).sum(1, dtype=torch.float64)
-            for part in (residual, self._eig * direction)
-        )
-        return fit / energy.clamp_min(1e-30)
+        energy = inner(direction, self._eig * direction)
+        return inner(direction, residual) / energy.clamp_min(1e-30)
 
     def _variance_of_residual(self, variance: tuple[float, ...] | Tensor) -> Tensor:
         """``noise_var + variance eig``: variance of the residual ``z - eig c``, over ``eig``."""
@@ -179,8 +177,7 @@ class DiagonalConditioning:
 
     def _squares(self, residual: Tensor, weighted: Tensor) -> Tensor:
         """``<residual, weighted> / eig``, summed over measured coordinates, (particle,) float64."""
-        product = (residual * weighted).mul_(self._inverse)
-        return product.flatten(1).sum(1, dtype=torch.float64)
+        return sum_each((residual * weighted).mul_(self._inverse))
 
     def white_noise(self, rng: ParticleRng, rows: slice) -> Tensor:
         """See `Conditioning`."""

@@ -13,6 +13,7 @@ import torch
 
 from tiltkit.operators.bands import Bands
 from tiltkit.operators.cg import conjugate_gradient, norm_squared
+from tiltkit.operators.inner import inner
 from tiltkit.protocols import PreconditionedOperator
 from tiltkit.sampling.gaussian.conditioning import LastNoise, Step
 
@@ -270,5 +271,4 @@ def _numbers(variance: Sequence[float] | Tensor) -> tuple[float, ...]:
 
 def _energy(r: Tensor, solved: Tensor) -> Tensor:
     """``Re(r^H solved) / 2``, (particle,) float64."""
-    product = (r.conj() * solved).real if r.is_complex() else r * solved
-    return product.flatten(1).sum(1, dtype=torch.float64) / 2
+    return inner(r, solved) / 2
