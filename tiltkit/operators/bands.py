@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["Bands"]
+__all__ = ["Bands", "octave_edges"]
 
 # Most bands, and fewest coordinates of each: an average of 256 squares of Gaussian numbers has a
 # standard error of 9 %.
 _MOST_BANDS, _FEWEST_COORDINATES = 16, 256
 # Fewest coordinates of the band of lowest frequencies. It is only one of many, so that a standard
 # error of 18 % is enough.
-_FEWEST_INNERMOST = 64
+FEWEST_INNERMOST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +84,41 @@ class Bands:
         return cls(count, torch.bucketize(eigenvalues, torch.unique(edges)))
 
     @classmethod
-    def shells(cls, shape: tuple[int, ...], device: torch.device) -> Bands:
+    def shells(
+        cls, shape: tuple[int, ...], device: torch.device, innermost: int = FEWEST_INNERMOST
+    ) -> Bands:
         """Bands of images (channel, *space) by spatial frequency, see `octaves`.
 
         They suit measurements that no transform diagonalises: most determine coarse detail better
         than fine detail.
+
+        Args:
+            shape: Shape of an image.
+            device: Device of the labels.
+            innermost: Fewest coefficients of the band of lowest frequencies.
         """
         space = shape[1:]
         if not space:
             return cls()
-        bands = cls.octaves(frequencies(space).to(device))
+        bands = cls.octaves(frequencies(space).to(device), octave_edges(space, innermost))
         return replace(bands, axes=tuple(range(-len(space), 0))) if bands.count > 1 else bands
 
     @classmethod
-    def octaves(cls, frequency: Tensor) -> Bands:
+    def octaves(cls, frequency: Tensor, edges: Tensor | None = None) -> Bands:
         """Bands of half an octave each, for coordinates with spatial frequencies (*space).
 
         The scale is logarithmic because the power spectrum of images falls as a power of the
         frequency.
+
+        Args:
+            frequency: Spatial frequencies.
+            edges: Frequencies between the bands, rising; those of `frequency` when not given.
         """
-        ordered = frequency.flatten().sort().values
-        count = len(ordered)
-        inside = (int(count / 2 ** (frequency.ndim * i / 2)) for i in range(1, _MOST_BANDS))
-        edges = torch.unique(ordered[[k for k in inside if k >= _FEWEST_INNERMOST]])
+        if edges is None:
+            edges = _edges(frequency, FEWEST_INNERMOST)
         if not len(edges):
             return cls()
-        return cls(len(edges) + 1, torch.bucketize(frequency, edges))
+        return cls(len(edges) + 1, torch.bucketize(frequency, edges.to(frequency)))
 
     def inner(self, a: Tensor, b: Tensor) -> Tensor:
         """Inner products (particle, band) in float64 of coordinates (particle, ...)."""
@@ -204,3 +213,20 @@ class Bands:
         sides = [x.shape[axis] for axis in self.axes]
         scaled: Tensor = torch.fft.irfftn(spectrum, s=sides, dim=self.axes, norm="ortho")
         return scaled
+
+
+def octave_edges(space: Sequence[int], innermost: int = FEWEST_INNERMOST) -> Tensor:
+    """Frequencies between bands of half an octave for images (*space), rising.
+
+    Args:
+        space: Size of an image.
+        innermost: Fewest coefficients of the band of lowest frequencies.
+    """
+    return _edges(frequencies(space), innermost)
+
+
+def _edges(frequency: Tensor, innermost: int) -> Tensor:
+    ordered = frequency.flatten().sort().values
+    count = len(ordered)
+    inside = (int(count / 2 ** (frequency.ndim * i / 2)) for i in range(1, 2 * _MOST_BANDS))
+    return torch.unique(ordered[[k for k in inside if k >= innermost]])

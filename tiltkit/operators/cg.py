@@ -32,6 +32,7 @@ def conjugate_gradient(
     max_iter: int = 200,
     precondition: Callable[[Tensor], Tensor] | None = None,
     energy: float = 0.0,
+    strict: bool = True,
 ) -> tuple[Tensor, int]:
     """Solve ``(alpha I + beta A^H A) x = b`` for every item of a batch at once.
 
@@ -44,10 +45,12 @@ def conjugate_gradient(
         beta: Weight of ``A^H A``, nonnegative.
         rtol: Stop an item at ``|residual| <= rtol |b|``.
         max_iter: Iterations at most.
-        precondition: Approximate inverse of the system, self-adjoint and positive.
+        precondition: Approximate inverse of the system, self-adjoint and positive, or 0 where
+            ``b`` is 0.
         energy: Stop an item also where ``residual^H precondition(residual)`` is no larger: about
             the squared error in units of the system, ``e^H (alpha I + beta A^H A) e``; after one
             iteration at least.
+        strict: Raise where the solve did not converge; otherwise return what was reached.
 
     Returns:
         The solution, shaped as ``b``, and the number of iterations; on a GPU up to 3 more than were
@@ -89,6 +92,8 @@ def conjugate_gradient(
         rz_next = _dot(r, z)
         p = torch.addcmul(z, torch.where(done, 0.0, rz_next / rz).to(x.dtype), p)
         rz = torch.where(done, rz, rz_next)
+    if not strict:
+        return x, max_iter
     worst = float((_dot(r, r) / limit).max().sqrt()) * rtol
     raise TiltkitError(
         f"The linear solve reached a relative residual of {worst:.1e} after {max_iter} iterations,"

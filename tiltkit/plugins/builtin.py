@@ -33,6 +33,10 @@ SPINNING = (
     "Coifman and Donoho, Translation-invariant de-noising, in Wavelets and Statistics, Springer"
     " (1995) 125-150"
 )
+MOMENT_MATCHING = (
+    "Rozet et al., Learning diffusion priors from observations by expectation maximization, NeurIPS"
+    " 2024, arXiv:2405.13712"
+)
 PYWAVELETS = (
     "Lee et al., PyWavelets: a Python package for wavelet analysis, J. Open Source Softw. 4 (2019)"
     " 1237"
@@ -53,6 +57,12 @@ def tiltkit_samplers() -> list[Entry]:
     """Samplers with annealed noise levels, with and without importance weights."""
     return [
         Entry(
+            name="moments",
+            target="tiltkit.sampling.samplers.moments:Moments",
+            summary="default: moment matching with finite differences, without weights",
+            cite=(MOMENT_MATCHING, ALMC),
+        ),
+        Entry(
             name="walmc",
             target="tiltkit.sampling.samplers.walmc:Walmc",
             summary="weighted annealed Langevin: exact particle weights, also for counts",
@@ -61,7 +71,7 @@ def tiltkit_samplers() -> list[Entry]:
         Entry(
             name="twisted",
             target="tiltkit.sampling.samplers.twisted:Twisted",
-            summary="default: weighted particles, with the likelihood at the denoised image",
+            summary="weighted particles, with the likelihood at the denoised image; for separate modes",
             cite=(TDS, ALMC),
         ),
         Entry(

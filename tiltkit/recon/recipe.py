@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["resolve"]
 
-DEFAULT_SAMPLER = "twisted"
+DEFAULT_SAMPLER = "moments"
 
 
 class _Task(BaseModel):

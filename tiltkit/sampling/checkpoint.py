@@ -17,7 +17,7 @@ from tiltkit.posterior.level import Info
 from tiltkit.posterior.mean import PosteriorMean
 from tiltkit.posterior.moments import Moments, Quantiles
 from tiltkit.sampling.gaussian.conditioning import LastNoise
-from tiltkit.sampling.state import LikelihoodTerm, State
+from tiltkit.sampling.state import DataMisfit, LikelihoodTerm, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["CheckpointWriter", "Progress", "load", "save"]
 
 # A checkpoint with another number is one of another release.
-FORMAT = 7
+FORMAT = 8
 
 
 @dataclass
@@ -108,6 +108,11 @@ def save(path: Path, progress: Progress, digest: ProblemDigest) -> None:
             "likelihood_term.potential": state.likelihood_term.potential,
             "likelihood_term.score": state.likelihood_term.score,
         }
+    if state.misfit is not None:
+        tensors |= {
+            "misfit.residual": state.misfit.residual, "misfit.solved": state.misfit.solved,
+        }  # fmt: skip
+        notes["misfit"] = list(state.misfit.variance)
     for name, part in progress.statistics().items():
         own, counts = part.dump()
         tensors |= {f"{name}.{key}": value for key, value in own.items()}
@@ -235,4 +240,7 @@ def _state(notes: dict[str, Any], tensors: dict[str, Tensor]) -> State:
             tensors["likelihood_term.potential"], tensors["likelihood_term.score"]
         )
         state = replace(state, likelihood_term=likelihood_term)
+    if "misfit" in notes:
+        misfit = DataMisfit(tensors["misfit.residual"], tensors["misfit.solved"], notes["misfit"])
+        state = replace(state, misfit=misfit)
     return state

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tiltkit.sampling.particles.rng import ParticleRng
     from tiltkit.sampling.target import Target
 
-__all__ = ["Sampler", "State", "LikelihoodTerm", "planned"]
+__all__ = ["DataMisfit", "LikelihoodTerm", "Sampler", "State", "planned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,26 @@ class LikelihoodTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class DataMisfit:
+    """Misfit of the denoised images to the data, in the data coordinates of `Conditioning`.
+
+    Attributes:
+        residual: ``y - A D(x)`` (particle, *data).
+        solved: ``(noise_var I + A C A^H)^-1`` times the residual, approximately.
+        variance: Assumed error covariance ``C`` of ``D(x)``: one value per shell of spatial
+            frequency.
+    """
+
+    residual: Tensor
+    solved: Tensor
+    variance: Sequence[float]
+
+    def at(self, rows: slice | Tensor) -> DataMisfit:
+        """The misfit of the particles ``rows``."""
+        return replace(self, residual=self.residual[rows], solved=self.solved[rows])
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Weighted particles at one level of the noise ladder.
 
@@ -58,6 +78,7 @@ class State:
         shared_ancestry: Share of pairs of particles with a common ancestor, in [0, 1].
         denoised_mean: ``E[x0 | x_a, y]`` averaged over the particles of the level before, in the
             user's units; None where it was not computed.
+        misfit: Misfit of the denoised images to the data; None where the sampler has none.
     """
 
     c: Tensor
@@ -69,6 +90,7 @@ class State:
     mean_jacobian: float = 0.0
     shared_ancestry: float = 0.0
     denoised_mean: MeanEstimate | None = None
+    misfit: DataMisfit | None = None
 
     def kernel_variance(self, level: float) -> float:
         """Variance ``v`` of the prior's reverse kernel from this level a to a lower level b.

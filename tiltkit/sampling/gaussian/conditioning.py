@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from tiltkit.operators.bands import Bands
     from tiltkit.sampling.particles.rng import ParticleRng
 
-__all__ = ["Conditioning", "LastNoise", "Step"]
+__all__ = ["FEWEST_IN_SHELL", "Conditioning", "LastNoise", "Step"]
+
+# Fewest coefficients of a shell. Measured with the spectrum of images at 32x32 and noise 0.3: with
+# 64 coarse detail had 0.84 of its variance, with 16 0.92, with 4 and with 2 0.97.
+FEWEST_IN_SHELL = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +75,17 @@ class Conditioning(Protocol):
         normalised: True where potentials include ``1/2 log det S_s``, so that their constant is the
             same at all levels.
         bands: Groups of coordinates with one error variance each.
+        shells: Bands of spatial frequency of images, finer at low frequencies than `bands`.
+        noise_var: Noise variance per real component.
+        measured: Number of real measured values that depend on the image.
     """
 
     iterations: int
     normalised: ClassVar[bool]
     bands: Bands
+    shells: Bands
+    noise_var: float
+    measured: float
 
     def coordinates(self, x: Tensor) -> Tensor:
         """Coordinates (particle, ...) of images (particle, channel, *space)."""
@@ -167,5 +177,50 @@ class Conditioning(Protocol):
             last_noise: Last noise in ``c``; None where it is not known.
             rng: Randomness.
             rows: The particles of this chunk.
+        """
+        ...
+
+    def residual(self, x: Tensor) -> Tensor:
+        """``y - A x`` of images, in data coordinates (particle, *data).
+
+        Data coordinates have white noise of variance ``noise_var``. Directions that no image
+        reaches may be left out.
+        """
+        ...
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``A x`` of images, in data coordinates."""
+        ...
+
+    def adjoint(self, w: Tensor) -> Tensor:
+        """``A^H w``: images of data coordinates."""
+        ...
+
+    def solve(self, r: Tensor, variance: Sequence[float], *, rough: bool = True) -> Tensor:
+        """``(noise_var I + A C A^H)^-1 r``, approximately.
+
+        Args:
+            r: Data coordinates (particle, *data).
+            variance: ``C``: one value for each of the `shells`.
+            rough: A direction that is close to the solution will do.
+        """
+        ...
+
+    def data_noise(self, rng: ParticleRng, rows: slice) -> Tensor:
+        """Noise of the measurement, in data coordinates (particle, *data)."""
+        ...
+
+    def conditioned_noise(
+        self, variance: Sequence[float], rng: ParticleRng, rows: slice
+    ) -> Tensor:
+        """Images ``u - K (A u + e)``: noise of about the covariance of an image given the data.
+
+        ``u ~ N(0, C)``, ``e`` is noise of the data. With ``K = C A^H (noise_var I + A C A^H)^-1``
+        the covariance is ``(C^-1 + A^H A / noise_var)^-1``; other ``K`` give a larger one.
+
+        Args:
+            variance: ``C``: one value for each of the `shells`.
+            rng: Randomness.
+            rows: The particles of the chunk.
         """
         ...

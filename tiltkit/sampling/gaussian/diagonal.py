@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from tiltkit.operators.bands import Bands
+from tiltkit.operators.bands import Bands, octave_edges
+from tiltkit.operators.cg import conjugate_gradient
 from tiltkit.operators.inner import inner, sum_each
 from tiltkit.protocols import FourierOperator, SpectralOperator
-from tiltkit.sampling.gaussian.conditioning import LastNoise, Step
+from tiltkit.sampling.gaussian.conditioning import FEWEST_IN_SHELL, LastNoise, Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,14 @@ if TYPE_CHECKING:
     from tiltkit.likelihoods import GaussianLikelihood
     from tiltkit.sampling.particles.rng import ParticleRng
 
-__all__ = ["DiagonalConditioning"]
+__all__ = ["DiagonalConditioning", "draw"]
+
+# Largest condition number of a data covariance that is solved with: see `IterativeConditioning`.
+MAX_CONDITION = 1e4
+# Iterations of a solve with an error covariance that the coordinates do not diagonalise. Measured
+# with four coils at 32x32: with 2 rough iterations a band of the posterior has 1.2 times its
+# variance, with 3 and with 10 all are within 5 %.
+ROUGH_ITERATIONS, ITERATIONS = 3, 30
 
 
 class DiagonalConditioning:
@@ -36,7 +44,6 @@ class DiagonalConditioning:
     the residual outside the range of ``A`` does not depend on ``x`` and is left out.
     """
 
-    iterations = 0
     normalised: ClassVar[bool] = True
 
     def __init__(
@@ -63,14 +70,20 @@ class DiagonalConditioning:
         self._excess = int((~self._measured).count_nonzero()) * float(noise_var.log())
         self._noise = noise_var.to(eig.device)
         self._count = max(int(self._measured.expand_as(self._z[0]).count_nonzero()), 1)
-        self._noise_var = likelihood.noise_var
+        self.noise_var = likelihood.noise_var
         # Real degrees of freedom per stored component: 1/2 for the conjugate pairs of real images.
         self._dof = math.prod(shape) / self._z[0].numel()
+        self.measured = self._dof * self._count
+        self._root = self._eig.sqrt()
         self.bands = self._bands()
+        self.shells = Bands.shells(shape, likelihood.y.device, FEWEST_IN_SHELL)
+        self.iterations = 0
         # The same for all chunks of a level.
         self._residual_variance = lru_cache(maxsize=4)(self._variance_of_residual)
         self._prediction = lru_cache(maxsize=1)(self._prediction_factors)
         self._motion = lru_cache(maxsize=2)(self._motion_factors)
+        self._precision = lru_cache(maxsize=2)(self._precision_at)
+        self._coordinate_variance = lru_cache(maxsize=2)(self._coordinate_variance_at)
 
     def _bands(self) -> Bands:
         """Bands of spatial frequency where coordinates have one, of eigenvalues elsewhere.
@@ -119,7 +132,7 @@ class DiagonalConditioning:
 
     def _prediction_factors(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
         """``shift``, ``factor`` and ``spread`` of ``x = shift + factor m + spread xi``."""
-        noise_var, eig, v, s = self._noise_var, self._eig, step.v, step.s
+        noise_var, eig, v, s = self.noise_var, self._eig, step.v, step.s
         c = noise_var + (s**2 + v) * eig
         spread = torch.sqrt(v * (noise_var + s**2 * eig) / c)
         return v * self._z / c, 1 - v * eig / c, spread
@@ -144,7 +157,7 @@ class DiagonalConditioning:
     def _motion_factors(self, step: Step, last_spread: Tensor | None) -> tuple[Tensor, ...]:
         """Factors of a move ``shift + factor c + drift score + keep last_xi + spread xi``."""
         eig = self._eig
-        s_s = self._noise_var + step.s**2 * eig
+        s_s = self.noise_var + step.s**2 * eig
         p = step.v * s_s / (s_s + step.v * eig)  # eigenvalues of P
         e = torch.full_like(p, -math.expm1(-step.length))
         if last_spread is None:
@@ -184,7 +197,102 @@ class DiagonalConditioning:
         xi = self._operator.spectral_white(rng.normal(rows, self._shape, self._dtype))
         return torch.view_as_real(xi) if self._complex else xi
 
+    def residual(self, x: Tensor) -> Tensor:
+        """See `Conditioning`; the coordinates are ``U^H A^H y / sqrt(eig)``."""
+        residual = torch.addcmul(self._z, self._eig, self.coordinates(x), value=-1)
+        return residual.mul_(self._inverse_root)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Conditioning`."""
+        return self._root * self.coordinates(x)
+
+    def adjoint(self, w: Tensor) -> Tensor:
+        """See `Conditioning`."""
+        return self.image(self._root * w)
+
+    def solve(self, r: Tensor, variance: Sequence[float], *, rough: bool = True) -> Tensor:
+        """See `Conditioning`; by iterations only where coordinates have no spatial frequency."""
+        precision = self._precision(tuple(variance))
+        if isinstance(self._operator, FourierOperator) or self.shells.count == 1:
+            return precision * r
+        c = self.shells.broadcast(variance)
+        w, iterations = conjugate_gradient(
+            lambda u: self.forward(self.shells.scale(self.adjoint(u), c)), r,
+            max(self.noise_var, max(variance) * float(self._eig.max()) / MAX_CONDITION), 1.0,
+            rtol=0.0, max_iter=ROUGH_ITERATIONS if rough else ITERATIONS, strict=False,
+            precondition=lambda u: precision * u,
+        )  # fmt: skip
+        self.iterations += iterations
+        return w
+
+    def data_noise(self, rng: ParticleRng, rows: slice) -> Tensor:
+        """See `Conditioning`."""
+        return math.sqrt(self.noise_var) * torch.where(
+            self._measured, self.white_noise(rng, rows), 0.0
+        )
+
+    def conditioned_noise(
+        self, variance: Sequence[float], rng: ParticleRng, rows: slice
+    ) -> Tensor:
+        """See `Conditioning`; ``K`` is elementwise in spectral coordinates."""
+        u = self.coordinates(draw(self.shells, variance, rng, rows, self._shape, self._dtype))
+        precision = self._precision(tuple(variance))
+        gain = self._coordinate_variance(tuple(variance)) * self._root * precision
+        return self.image(u - gain * (self._root * u + self.data_noise(rng, rows)))
+
+    @cached_property
+    def _inverse_root(self) -> Tensor:
+        return torch.where(self._measured, 1 / self._root, 0.0)
+
+    def _precision_at(self, variance: tuple[float, ...]) -> Tensor:
+        """``1 / (noise_var + c eig)`` of every coordinate, 0 where nothing is measured."""
+        system = self.noise_var + self._coordinate_variance(variance) * self._eig
+        return torch.where(self._measured, 1 / system, 0.0)
+
+    def _coordinate_variance_at(self, variance: tuple[float, ...]) -> Tensor | float:
+        """Diagonal of ``U^H C U``, exact where coordinates have a spatial frequency."""
+        if self.shells.count == 1:
+            return variance[0]
+        if isinstance(self._operator, FourierOperator):
+            return self._shell_of_coordinate.broadcast(variance)
+        shares = self._shell_shares @ torch.tensor(variance, dtype=torch.float64)
+        return self.bands.broadcast(shares.tolist())
+
+    @cached_property
+    def _shell_of_coordinate(self) -> Bands:
+        assert isinstance(self._operator, FourierOperator)  # noqa: S101
+        edges = octave_edges(self._shape[1:], FEWEST_IN_SHELL)
+        bands = Bands.octaves(self._operator.frequency, edges)
+        if bands.labels is None or not self._complex:
+            return bands
+        return replace(bands, labels=bands.labels[..., None])
+
+    @cached_property
+    def _shell_shares(self) -> Tensor:
+        """Share of each shell (band, shell) in the coordinates of each of the `bands`, float64.
+
+        Estimated from one white image.
+        """
+        g = torch.Generator().manual_seed(0)
+        xi = torch.randn((1, *self._shape), generator=g, dtype=self._dtype).to(self._z.device)
+        columns = []
+        for shell in range(self.shells.count):
+            one = [float(other == shell) for other in range(self.shells.count)]
+            part = self.coordinates(self.shells.scale(xi, self.shells.broadcast(one)))
+            columns.append(self.bands.inner(part, part)[0])
+        energy = torch.stack(columns, 1).cpu()
+        return energy / energy.sum(1, keepdim=True).clamp_min(1e-30)
+
 
 def _hashable(variance: Sequence[float] | Tensor) -> tuple[float, ...] | Tensor:
     """The same values as the key of a cache: a tensor is known by its identity."""
     return variance if isinstance(variance, torch.Tensor) else tuple(variance)
+
+
+def draw(
+    shells: Bands, variance: Sequence[float], rng: ParticleRng, rows: slice,
+    shape: tuple[int, ...], dtype: torch.dtype,
+) -> Tensor:  # fmt: skip
+    """Images ``u ~ N(0, C)`` with one variance for each shell."""
+    roots = shells.broadcast([math.sqrt(v) for v in variance])
+    return shells.scale(rng.normal(rows, shape, dtype), roots)

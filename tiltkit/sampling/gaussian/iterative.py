@@ -15,7 +15,8 @@ from tiltkit.operators.bands import Bands
 from tiltkit.operators.cg import conjugate_gradient, norm_squared
 from tiltkit.operators.inner import inner
 from tiltkit.protocols import PreconditionedOperator
-from tiltkit.sampling.gaussian.conditioning import LastNoise, Step
+from tiltkit.sampling.gaussian.conditioning import FEWEST_IN_SHELL, LastNoise, Step
+from tiltkit.sampling.gaussian.diagonal import draw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,9 @@ __all__ = ["IterativeConditioning"]
 # Error of a residual ratio that solves may leave. Chosen by hand: far below the limit of 1.2 that
 # it is compared with.
 RATIO_ERROR = 0.01
+# Squared error of solves for the error covariance of denoised images, in units of the system, over
+# the number of measured values: of a search direction, and of noise.
+ROUGH_ERROR, EXACT_ERROR = 0.01, 1e-3
 # Largest condition number of a data covariance that is solved with. Chosen by hand: conjugate
 # gradients in single precision still converge there.
 MAX_CONDITION = 1e4
@@ -70,14 +74,15 @@ class IterativeConditioning:
         sample_error: float = 0.01,
     ) -> None:
         self._operator = likelihood.operator
-        self._y, self._noise_var = likelihood.y, likelihood.noise_var
+        self._y, self.noise_var = likelihood.y, likelihood.noise_var
         self._shape, self._dtype = shape, dtype
-        self._measured = likelihood.measured
+        self.measured = likelihood.measured
         # Squared errors in units of the system, see `conjugate_gradient`.
-        self._potential_error = 2 * potential_error * self._measured
+        self._potential_error = 2 * potential_error * self.measured
         self._sample_error = sample_error**2 * math.prod(shape)
-        self._ratio_error = RATIO_ERROR * self._measured
+        self._ratio_error = RATIO_ERROR * self.measured
         self.bands = Bands.shells(shape, likelihood.y.device)
+        self.shells = Bands.shells(shape, likelihood.y.device, FEWEST_IN_SHELL)
         self._expected = lru_cache(maxsize=1)(self._expected_square)  # the same for all chunks
         self.iterations = 0
 
@@ -108,6 +113,40 @@ class IterativeConditioning:
         solved = self._solve(*self._covariance(variance), r, self._ratio_error)
         return 2 * _energy(r, solved) / self._expected(variance)
 
+    def residual(self, x: Tensor) -> Tensor:
+        """See `Conditioning`; data coordinates are measurements."""
+        return self._y - self._operator.forward(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Conditioning`."""
+        return self._operator.forward(x)
+
+    def adjoint(self, w: Tensor) -> Tensor:
+        """See `Conditioning`."""
+        return self._operator.adjoint(w)
+
+    def solve(self, r: Tensor, variance: Sequence[float], *, rough: bool = True) -> Tensor:
+        """See `Conditioning`."""
+        noise_var = self._noise_at(max(variance))
+        error = ROUGH_ERROR if rough else EXACT_ERROR
+        return self._solve(self._shells_of(variance), noise_var, r, error * self.measured)
+
+    def data_noise(self, rng: ParticleRng, rows: slice) -> Tensor:
+        """See `Conditioning`."""
+        return self._data_noise(0.0, rng, rows)
+
+    def conditioned_noise(
+        self, variance: Sequence[float], rng: ParticleRng, rows: slice
+    ) -> Tensor:
+        """See `Conditioning`; one solve."""
+        u = draw(self.shells, variance, rng, rows, self._shape, self._dtype)
+        d = self._operator.forward(u) + self._data_noise(0.0, rng, rows)
+        back = self._operator.adjoint(self.solve(d, variance, rough=False))
+        return u - self.shells.scale(back, self._shells_of(variance))
+
+    def _shells_of(self, variance: Sequence[float]) -> Tensor | float:
+        return self.shells.broadcast(variance)
+
     def _expected_square(self, variance: tuple[float, ...]) -> float:
         """``E[r^H S^-1 r]`` for residuals whose covariance is ``S`` without the raised noise.
 
@@ -115,13 +154,13 @@ class IterativeConditioning:
         trace, estimated by one solve with random signs (Hutchinson).
         """
         covariance, noise_var = self._covariance(variance)
-        excess = noise_var - self._noise_var
+        excess = noise_var - self.noise_var
         if excess <= 0:
-            return float(self._measured)
+            return float(self.measured)
         signs = self._random_signs
         solved = self._solve(covariance, noise_var, signs, self._ratio_error)
         dependent = float(2 * _energy(signs, signs))
-        independent = (self._measured - dependent) * self._noise_var / noise_var
+        independent = (self.measured - dependent) * self.noise_var / noise_var
         return independent + dependent - excess * float(2 * _energy(signs, solved))
 
     def step_length(self, c: Tensor, direction: Tensor) -> Tensor:
@@ -226,7 +265,7 @@ class IterativeConditioning:
 
     def _noise_at(self, s2: float) -> float:
         """Noise variance in ``S_s``: that of the data, or what `MAX_CONDITION` needs."""
-        return max(self._noise_var, s2 * self._norm / MAX_CONDITION) if s2 > 0 else self._noise_var
+        return max(self.noise_var, s2 * self._norm / MAX_CONDITION) if s2 > 0 else self.noise_var
 
     @cached_property
     def _norm(self) -> float:
@@ -251,7 +290,7 @@ class IterativeConditioning:
             variance = torch.full_like(self._y.real, noise_var)
             precondition = operator.data_preconditioner(variance, c)
         x, iterations = conjugate_gradient(
-            lambda u: operator.forward(self.bands.scale(operator.adjoint(u), c)),
+            lambda u: operator.forward(self.shells.scale(operator.adjoint(u), c)),
             r,
             noise_var,
             float(has_image_part),
