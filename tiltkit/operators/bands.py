@@ -229,4 +229,5 @@ def _edges(frequency: Tensor, innermost: int) -> Tensor:
     ordered = frequency.flatten().sort().values
     count = len(ordered)
     inside = (int(count / 2 ** (frequency.ndim * i / 2)) for i in range(1, 2 * _MOST_BANDS))
-    return torch.unique(ordered[[k for k in inside if k >= innermost]])
+    edges: Tensor = torch.unique(ordered[[k for k in inside if k >= innermost]])
+    return edges

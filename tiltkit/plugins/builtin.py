@@ -71,7 +71,7 @@ def tiltkit_samplers() -> list[Entry]:
         Entry(
             name="twisted",
             target="tiltkit.sampling.samplers.twisted:Twisted",
-            summary="weighted particles, with the likelihood at the denoised image; for separate modes",
+            summary="weighted particles, likelihood at the denoised image; for separate modes",
             cite=(TDS, ALMC),
         ),
         Entry(

@@ -210,9 +210,7 @@ class Conditioning(Protocol):
         """Noise of the measurement, in data coordinates (particle, *data)."""
         ...
 
-    def conditioned_noise(
-        self, variance: Sequence[float], rng: ParticleRng, rows: slice
-    ) -> Tensor:
+    def conditioned_noise(self, variance: Sequence[float], rng: ParticleRng, rows: slice) -> Tensor:
         """Images ``u - K (A u + e)``: noise of about the covariance of an image given the data.
 
         ``u ~ N(0, C)``, ``e`` is noise of the data. With ``K = C A^H (noise_var I + A C A^H)^-1``

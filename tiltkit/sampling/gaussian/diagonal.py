@@ -231,9 +231,7 @@ class DiagonalConditioning:
             self._measured, self.white_noise(rng, rows), 0.0
         )
 
-    def conditioned_noise(
-        self, variance: Sequence[float], rng: ParticleRng, rows: slice
-    ) -> Tensor:
+    def conditioned_noise(self, variance: Sequence[float], rng: ParticleRng, rows: slice) -> Tensor:
         """See `Conditioning`; ``K`` is elementwise in spectral coordinates."""
         u = self.coordinates(draw(self.shells, variance, rng, rows, self._shape, self._dtype))
         precision = self._precision(tuple(variance))

@@ -76,7 +76,7 @@ class IterativeConditioning:
         self._operator = likelihood.operator
         self._y, self.noise_var = likelihood.y, likelihood.noise_var
         self._shape, self._dtype = shape, dtype
-        self.measured = likelihood.measured
+        self.measured = float(likelihood.measured)
         # Squared errors in units of the system, see `conjugate_gradient`.
         self._potential_error = 2 * potential_error * self.measured
         self._sample_error = sample_error**2 * math.prod(shape)
@@ -135,9 +135,7 @@ class IterativeConditioning:
         """See `Conditioning`."""
         return self._data_noise(0.0, rng, rows)
 
-    def conditioned_noise(
-        self, variance: Sequence[float], rng: ParticleRng, rows: slice
-    ) -> Tensor:
+    def conditioned_noise(self, variance: Sequence[float], rng: ParticleRng, rows: slice) -> Tensor:
         """See `Conditioning`; one solve."""
         u = draw(self.shells, variance, rng, rows, self._shape, self._dtype)
         d = self._operator.forward(u) + self._data_noise(0.0, rng, rows)

@@ -42,6 +42,7 @@ from tiltkit.sampling.particles.ladder import bounds
 from tiltkit.sampling.samplers.options import LadderOptions
 from tiltkit.sampling.samplers.start import gaussian_start, prior_spectrum
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
+from tiltkit.sampling.settle import settling_level
 from tiltkit.sampling.state import DataMisfit, State, planned
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ class MomentsOptions(LadderOptions):
 
     levels: int = Field(24, ge=2, le=10000, description="noise levels of the ladder")
     products: int = Field(
-        1, ge=1, le=20, description="products with the denoiser's Jacobian per level, each a network"
-        " call"
+        1, ge=1, le=20, description="products with the denoiser's Jacobian per level, each one"
+        " network call"
     )  # fmt: skip
     rho: float = Field(20.0, ge=1, le=1000, description="exponent of the ladder: larger makes the "
                        "ratio of neighbouring levels more constant")  # fmt: skip
@@ -91,7 +92,7 @@ class Moments:
 
     def __init__(self, options: MomentsOptions) -> None:
         self.options = options
-        shared = options.model_dump(include=set(LadderOptions.model_fields) - {"adapt"})
+        shared = options.model_dump(include=set(LadderOptions.model_fields) - {"adapt", "settle"})
         self._langevin = Walmc(WalmcOptions.model_validate(shared))
 
     def levels(self, target: Target) -> list[float]:
@@ -112,14 +113,17 @@ class Moments:
         self, target: Target, state: State | None, infos: Sequence[Info]
     ) -> float | None:
         """See `Sampler`."""
-        return planned(self.levels(target), infos)
+        level = planned(self.levels(target), infos)
+        if level is None and state is not None and self.options.settle:
+            return settling_level(target, self, state, infos, self.options.settle)
+        return level
 
     def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
         """Samples of the noised posterior of a Gaussian, see `tiltkit.sampling.samplers.start`."""
         tau = self._tau(target)
         spectrum = [v + tau**2 for v in prior_spectrum(target, level, rng)]
         x, score, jacobian = gaussian_start(target, spectrum, level, tau, rng)
-        log_weight = torch.zeros(target.n, dtype=torch.float64, device=target.device)
+        log_weight = torch.zeros(target.n, dtype=torch.float64)
         return self._with_misfit(target, State(x, score, log_weight, level), jacobian)
 
     def step(
