@@ -55,6 +55,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Moments", "MomentsOptions"]
 
+# Misfit of a runaway sample over that of the median sample, and over its expected value. Chosen by
+# hand: the misfit of healthy samples differs by less than a factor of 2.
+RUNAWAY = 4.0
+# Shares of the guidance that a runaway sample is stepped again with.
+SHARES = (0.5, 0.25)
+
 
 class MomentsOptions(LadderOptions):
     """Options of `Moments`; noise levels are in the prior's units."""
@@ -147,7 +153,8 @@ class Moments:
         if target.problem.phase is None:  # magnitudes of a mean are no mean of magnitudes
             new = replace(new, denoised_mean=denoised_mean.result())
         if level > self._tau(target):
-            return self._with_misfit(target, new, jacobian)
+            new, info = self._with_misfit(target, new, jacobian)
+            return self._without_runaways(target, state, new, rng), info
         coordinates = target.conditioning.coordinates
         last = replace(new, c=coordinates(x), score=coordinates(score))
         return last, Info(noise_level=level, ess=float(target.n))
@@ -187,9 +194,15 @@ class Moments:
         return math.sqrt(max(level**2 - self._tau(target) ** 2, 0.0))
 
     def _advance(
-        self, target: Target, state: State, level: float, rng: ParticleRng, rows: slice
+        self,
+        target: Target,
+        state: State,
+        level: float,
+        rng: ParticleRng,
+        rows: slice,
+        share: float = 1.0,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """One step of a chunk of particles.
+        """One step of a chunk of particles, with a share of the guidance.
 
         Returns:
             Particles and their scores at the new level, ``E[clean image | x, y]`` before the step,
@@ -200,7 +213,7 @@ class Moments:
         s_a, s_b = self._noise(target, state.level), self._noise(target, level)
         x, score, gap = state.c[rows], state.score[rows], s_a**2 - s_b**2
         denoised = torch.add(x, score, alpha=s_a**2)
-        g = self._guidance(target, state, x, denoised, misfit.at(rows))
+        g = share * self._guidance(target, state, x, denoised, misfit.at(rows))
         xi = rng.normal(rows, target.problem.shape, target.dtype)
         noise = target.conditioning.conditioned_noise(misfit.variance, rng, rows)
         noise.mul_(gap / s_a**2).add_(xi, alpha=s_b * math.sqrt(gap) / s_a)
@@ -252,6 +265,55 @@ class Moments:
         difference: Tensor = torch.add(moved, target.score(moved, state.level), alpha=s**2)
         return difference.sub_(denoised).mul_(norm / d)
 
+    def _without_runaways(
+        self, target: Target, before: State, state: State, rng: ParticleRng
+    ) -> State:
+        """The state, its runaway samples stepped again with less guidance, or redrawn.
+
+        A sample runs away where its denoised image misses the data by far more than those of the
+        others and than expected. A redrawn one is a copy of another sample, whose noise differs
+        from the next step on.
+        """
+        misfit = state.misfit
+        assert misfit is not None  # noqa: S101  (states above tau have one)
+        ratio = _misfit_ratio(target, misfit.residual, misfit.solved)
+        limit = RUNAWAY * float(ratio.median().clamp_min(1))
+        healthy = (ratio <= limit).tolist()
+        if all(healthy):
+            return state
+        x, score = state.c.clone(), state.score.clone()
+        r, w, copies = misfit.residual.clone(), misfit.solved.clone(), 0
+        for row in [row for row, right in enumerate(healthy) if not right]:
+            rows = slice(row, row + 1)
+            for share in SHARES:
+                x[rows], score[rows], *_ = self._advance(
+                    target, before, state.level, rng, rows, share
+                )
+                r[rows], w[rows] = self._misfit(
+                    target, x[rows], score[rows], state.level, misfit.variance
+                )
+                if float(_misfit_ratio(target, r[rows], w[rows])) <= limit:
+                    break
+            else:
+                others = [other for other, right in enumerate(healthy) if right]
+                donor = others[int(rng.uniform() * len(others))]
+                for values in (x, score, r, w):
+                    values[row] = values[donor]
+                copies += 1
+        pairs = target.n * (target.n - 1) / 2
+        return replace(
+            state, c=x, score=score, misfit=replace(misfit, residual=r, solved=w),
+            shared_ancestry=min(state.shared_ancestry + copies / max(pairs, 1), 1.0),
+        )  # fmt: skip
+
+    def _misfit(
+        self, target: Target, x: Tensor, score: Tensor, level: float, variance: Sequence[float]
+    ) -> tuple[Tensor, Tensor]:
+        """Residual of denoised images, and what `Conditioning.solve` makes of it."""
+        conditioning, s = target.conditioning, self._noise(target, level)
+        r = conditioning.residual(torch.add(x, score, alpha=s**2))
+        return r, conditioning.solve(r, variance)
+
     def _with_misfit(
         self, target: Target, state: State, jacobian: JacobianDiagonal
     ) -> tuple[State, Info]:
@@ -259,20 +321,24 @@ class Moments:
         conditioning, s = target.conditioning, self._noise(target, state.level)
         by_shell = jacobian.means
         variance = [s**2 * j for j in by_shell]
-        parts = []
-        for rows in target.chunks():
-            r = conditioning.residual(torch.add(state.c[rows], state.score[rows], alpha=s**2))
-            parts.append((r, conditioning.solve(r, variance)))
+        parts = [
+            self._misfit(target, state.c[rows], state.score[rows], state.level, variance)
+            for rows in target.chunks()
+        ]
         r, w = (torch.cat(both) for both in zip(*parts, strict=True))
         sizes = conditioning.shells.sizes(state.c[0]).tolist()
         mean_jacobian = sum(j * k for j, k in zip(by_shell, sizes, strict=True)) / sum(sizes)
-        ratio = real_inner(r, w) / conditioning.measured
+        ratio = _misfit_ratio(target, r, w)
         info = Info(
             noise_level=state.level, ess=float(target.n), residual_ratio=float(ratio.mean()),
             dof=mean_jacobian * sum(sizes), dof_fraction=mean_jacobian,
         )  # fmt: skip
-        misfit = DataMisfit(r, w, variance)
-        return replace(state, misfit=misfit, mean_jacobian=mean_jacobian), info
+        return replace(state, misfit=DataMisfit(r, w, variance), mean_jacobian=mean_jacobian), info
+
+
+def _misfit_ratio(target: Target, r: Tensor, w: Tensor) -> Tensor:
+    """``r^H (noise_var I + A C A^H)^-1 r`` over its expected value, (particle,) float64."""
+    return real_inner(r, w) / target.conditioning.measured
 
 
 def real_inner(a: Tensor, b: Tensor) -> Tensor:

@@ -1,0 +1,201 @@
+"""Moment matching against Gaussian posteriors in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ..blurred import NOISE, Blur
+from tiltkit.errors import UsageError
+from tiltkit.likelihoods import GaussianLikelihood
+from tiltkit.operators.compose import Pointwise
+from tiltkit.operators.hartley import frequencies
+from tiltkit.priors.closed_form import Mixture, SmoothGaussian
+from tiltkit.problem import Problem
+from tiltkit.recon.solve import solve
+from tiltkit.sampling.checkpoint import Progress, load, save
+from tiltkit.sampling.particles.rng import ParticleRng
+from tiltkit.sampling.problem_digest import digest_of
+from tiltkit.sampling.run import run
+from tiltkit.sampling.samplers.moments import Moments, MomentsOptions
+from tiltkit.sampling.samplers.start import prior_spectrum
+from tiltkit.sampling.target import Target
+from tiltkit.testing.known import Plain, make_known
+
+PRIOR = SmoothGaussian(0.3, 2.0, 3.0, channels=1)
+# Cycles per image between bands.
+EDGES = (0.0, 1.5, 3.0, 6.0, 12.0, 64.0)
+
+
+def blurred(side: int = 32, *, noise: float = NOISE, plain: bool = False, prior=PRIOR) -> Problem:
+    f = torch.fft.fftfreq(side)
+    blur = Blur(torch.exp(-2 * torch.pi**2 * 1.5 * (f[:, None] ** 2 + f**2)))
+    g = torch.Generator().manual_seed(side)
+    spectrum = PRIOR.spectrum((side, side), torch.device("cpu")).float()
+    white = torch.randn(1, 1, side, side, generator=g)
+    truth = torch.fft.ifft2(torch.fft.fft2(white) * spectrum.sqrt()).real
+    y = blur.forward(truth) + noise * torch.randn(truth.shape, generator=g)
+    operator = Plain(blur) if plain else blur
+    return Problem(prior, GaussianLikelihood(operator, y, noise**2), (1, side, side))
+
+
+def exact(problem: Problem, noise: float = NOISE) -> tuple[torch.Tensor, torch.Tensor]:
+    """Posterior mean and variance of every Fourier coefficient."""
+    side = problem.shape[-1]
+    f = torch.fft.fftfreq(side)
+    response = torch.exp(-2 * torch.pi**2 * 1.5 * (f[:, None] ** 2 + f**2)).double()
+    prior = PRIOR.spectrum((side, side), torch.device("cpu")) + problem.prior.sigma_range[0] ** 2
+    variance = 1 / (1 / prior + response**2 / noise**2)
+    y = torch.fft.fft2(problem.likelihood.y[0, 0].double(), norm="ortho")
+    return variance * response * y / noise**2, variance
+
+
+def sample(problem: Problem, n: int, *, seed: int = 0, chunk: int | None = None, **options):
+    sampler, target = Moments(MomentsOptions(**options)), Target(problem, n, chunk or n)
+    *_, (state, _) = run(target, sampler, ParticleRng([seed], n, target.device))
+    return sampler.images(target, state)
+
+
+def variance_ratios(x: torch.Tensor, variance: torch.Tensor) -> list[float]:
+    """Variance of samples over the exact one, by band of spatial frequency."""
+    side = x.shape[-1]
+    spread = torch.fft.fft2((x - x.mean(0))[:, 0].double(), norm="ortho")
+    found = spread.abs().square().sum(0) / (len(x) - 1)
+    radius = side * frequencies((side, side))
+    bands = torch.bucketize(radius, torch.tensor(EDGES[1:-1]))
+    return [float(found[bands == b].sum() / variance[bands == b].sum()) for b in range(5)]
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.1, 0.3])
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("side", [32, 64])
+def test_every_band_of_a_smooth_gaussian_has_the_variance_of_the_exact_posterior(
+    side: int, noise: float, plain: bool
+) -> None:
+    if plain and side > 32:
+        pytest.skip("iterative solves take longer, and differ in the solver alone")
+    problem = blurred(side, noise=noise, plain=plain)
+    mean, variance = exact(problem, noise)
+    x = sample(problem, 128)
+    # 128 samples of a band of 9 coefficients know its variance to 4 %.
+    assert variance_ratios(x, variance) == pytest.approx([1.0] * 5, abs=0.12)
+    error = torch.fft.fft2(x.mean(0)[0].double(), norm="ortho") - mean
+    assert float(error.abs().square().sum() / variance.sum()) < 3 / 128
+
+
+def test_a_long_step_is_as_exact_as_a_short_one_for_gaussian_priors() -> None:
+    problem = blurred()
+    ratios = variance_ratios(sample(problem, 128, levels=8), exact(problem)[1])
+    assert ratios == pytest.approx([1.0] * 5, abs=0.12)
+
+
+@pytest.mark.parametrize("largest", [0.5, 1.0, 5.0])
+def test_a_prior_is_continued_above_its_noise_range(largest: float) -> None:
+    shape = (1, 32, 32)
+    mask = torch.zeros(1, *shape, dtype=torch.bool)
+    mask[..., ::2] = True
+    g = torch.Generator().manual_seed(0)
+    y = torch.randn(mask.shape, generator=g)
+    operator = Pointwise(mask.float()[0])
+    prior = Mixture(torch.zeros(1, *shape), 1.0, torch.ones(1), (0.01, largest))
+    x = sample(Problem(prior, GaussianLikelihood(operator, mask * y, 0.01), shape), 64)
+    variance = x.var(0)
+    assert float(variance[~mask[0]].mean()) == pytest.approx(1, abs=0.03)
+    assert float(variance[mask[0]].mean()) == pytest.approx(1 / 101, rel=0.05)
+
+
+def test_the_spectrum_of_a_gaussian_prior_is_found_from_its_jacobian() -> None:
+    target = Target(blurred(prior=replace(PRIOR, sigma_range=(0.01, 1.0))), 8, 8)
+    with torch.inference_mode():
+        found = prior_spectrum(target, 1.0, ParticleRng([0], 8, target.device))
+    shells = target.conditioning.shells
+    power = PRIOR.spectrum((32, 32), torch.device("cpu")).flatten()
+    labels = shells.labels.flatten()
+    for shell in range(3, shells.count):  # coarser ones hold more than 99 times the noise
+        expected = float(power[labels == shell].mean())
+        assert found[shell] == pytest.approx(expected, rel=0.1)
+
+
+def test_samples_do_not_depend_on_the_chunk_size() -> None:
+    problem = blurred()
+    whole, chunked = sample(problem, 6), sample(problem, 6, chunk=4)
+    assert torch.allclose(whole, chunked, atol=2e-4)
+
+
+def test_sweeps_leave_a_gaussian_posterior_as_it_is() -> None:
+    problem = blurred()
+    x = sample(problem, 128, sweeps=2, sweep_level=0.3)
+    assert variance_ratios(x, exact(problem)[1]) == pytest.approx([1.0] * 5, abs=0.12)
+
+
+def test_more_products_with_the_jacobian_correct_a_rough_model_of_its_covariance() -> None:
+    g = torch.Generator().manual_seed(3)
+    means = torch.randn(1, 12, generator=g, dtype=torch.float64)
+    known = make_known(means, 0.5, data=6, noise=0.1, seed=3, sigma_range=(0.01, 20.0))
+    sampler, target = Moments(MomentsOptions(products=3)), Target(known.problem, 2000, 2000,
+                                                                  dtype=torch.float64)  # fmt: skip
+    *_, (state, _) = run(target, sampler, ParticleRng([0], 2000, target.device))
+    x = sampler.images(target, state)
+    assert torch.allclose(torch.cov(x.T), known.covariance, atol=0.05)
+    assert torch.allclose(x.mean(0), known.mean, atol=0.06)
+
+
+class Glitch:
+    """A prior that fails for one image, once."""
+
+    def __init__(self) -> None:
+        self.channels, self.value_range, self.sigma_range = 1, "", PRIOR.sigma_range
+        self.left = 1
+
+    def score(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+        score = PRIOR.score(x, sigma)
+        if sigma < 0.5 and len(x) > 1 and self.left:
+            self.left -= 1
+            score[0] *= -100
+        return score
+
+    def to(self, _device: torch.device) -> Glitch:
+        return self
+
+
+def test_a_sample_that_runs_away_is_stepped_again() -> None:
+    problem = blurred(prior=Glitch())
+    x = sample(problem, 8)
+    assert not problem.prior.left  # it did fail
+    chi2 = problem.likelihood.chi2(x)
+    assert float(chi2.max()) < 1.5
+
+
+def test_a_run_that_is_stopped_goes_on_with_the_same_samples(tmp_path) -> None:
+    problem, n = blurred(), 4
+    sampler, target = Moments(MomentsOptions(levels=8)), Target(problem, n, n)
+    whole = [state for state, _ in run(target, sampler, ParticleRng([0], n, target.device))]
+    rng = ParticleRng([0], n, target.device)
+    progress = Progress()
+    for done, (state, info) in enumerate(run(target, sampler, rng), 1):
+        progress.state, progress.rng = state, rng.dump()
+        progress.infos.append(info)
+        if done == 4:
+            break
+    digest = digest_of(target, sampler, (0,))
+    save(tmp_path / "checkpoint", progress, digest)
+    other = ParticleRng([0], n, target.device)
+    found = load(tmp_path / "checkpoint", other, digest)
+    *_, (state, _) = run(target, sampler, other, found.state, found.infos)
+    assert torch.equal(state.c, whole[-1].c)
+
+
+def test_magnitudes_of_complex_images_have_the_mean_of_their_samples() -> None:
+    problem = replace(blurred(), phase=lambda x: x[0])
+    *_, outcome = solve(
+        [problem], Moments(MomentsOptions(levels=8, collect=1)), seed=(0,), n=4,
+        devices=[torch.device("cpu")],
+    )  # fmt: skip
+    assert outcome.mean == pytest.approx(outcome.samples.mean(0), abs=1e-5)
+
+
+def test_levels_outside_the_range_of_the_prior_are_refused() -> None:
+    with pytest.raises(UsageError):
+        sample(blurred(), 2, sigma_max=100.0)
