@@ -79,6 +79,10 @@ class ParticleRng:
         self._shared_calls += 1
         return (word >> 11) * 2.0**-53
 
+    def align(self) -> None:
+        """Let all particles go on with the same call, after some of them drew more often."""
+        self._calls[:] = self._calls.max(initial=0)
+
     def dump(self) -> Tensor:
         """Numbers of calls so far (particle + 1,) int64, for `restore`."""
         return torch.tensor([self._shared_calls, *self._calls.tolist()])

@@ -127,7 +127,7 @@ class Moments:
     def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
         """Samples of the noised posterior of a Gaussian, see `tiltkit.sampling.samplers.start`."""
         tau = self._tau(target)
-        spectrum = [v + tau**2 for v in prior_spectrum(target, level, rng)]
+        spectrum = [v + tau**2 for v in prior_spectrum(target, level)]
         x, score, jacobian = gaussian_start(target, spectrum, level, tau, rng)
         log_weight = torch.zeros(target.n, dtype=torch.float64)
         return self._with_misfit(target, State(x, score, log_weight, level), jacobian)
@@ -300,6 +300,7 @@ class Moments:
                 for values in (x, score, r, w):
                     values[row] = values[donor]
                 copies += 1
+        rng.align()
         pairs = target.n * (target.n - 1) / 2
         return replace(
             state, c=x, score=score, misfit=replace(misfit, residual=r, solved=w),

@@ -20,13 +20,13 @@ import torch
 
 from tiltkit.sampling.gaussian.diagonal import draw
 from tiltkit.sampling.jacobian import JacobianDiagonal
+from tiltkit.sampling.particles.rng import ParticleRng
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from tiltkit.sampling.particles.rng import ParticleRng
     from tiltkit.sampling.target import Target
 
 __all__ = ["gaussian_start", "prior_spectrum"]
@@ -34,6 +34,8 @@ __all__ = ["gaussian_start", "prior_spectrum"]
 # Largest diagonal of the Jacobian that a spectrum is computed from: networks know it to about
 # 1 %. A spectrum of 100 a^2 or more is flat as far as the data are concerned.
 LARGEST = 0.99
+# Particles that the spectrum is measured with, at most.
+PARTICLES = 4
 
 
 def gaussian_start(
@@ -66,26 +68,30 @@ def gaussian_start(
     return x, score, jacobian
 
 
-def prior_spectrum(target: Target, level: float, rng: ParticleRng) -> list[float]:
+def prior_spectrum(target: Target, level: float) -> list[float]:
     """Variance of the prior in each shell of spatial frequency, from its Jacobian at a level.
 
     The Jacobian is measured twice: around the prior's mean, and around images that fit the data
-    as the first estimate allows. It costs two network calls of the first chunk of particles.
+    as the first estimate allows. It costs two network calls for a few particles.
     """
     shells, mean = target.conditioning.shells, target.prior_mean(level)
-    rows = next(target.chunks())
-    image, known = mean, [0.0] * shells.count
-    for attempt in range(2):
+    # A stream of its own: that of the run must not depend on the chunk size.
+    rng = ParticleRng((0,), min(target.n, PARTICLES), target.device)
+    known, spectrum = [0.0] * shells.count, None
+    for _ in range(2):
         jacobian = JacobianDiagonal(target, shells)
-        xi = rng.normal(rows, target.problem.shape, target.dtype)
-        x = image + level * xi
-        denoised = torch.add(x, target.score(x, level), alpha=level**2)
-        change = denoised - mean - shells.scale(image - mean, shells.broadcast(known))
-        jacobian.add(rows, xi, change, level)
+        expected = shells.broadcast(known)
+        for first in range(0, min(target.n, PARTICLES), target.chunk):
+            rows = slice(first, min(first + target.chunk, target.n, PARTICLES))
+            image = mean if spectrum is None else _conditioned(target, mean, spectrum, rng, rows)
+            xi = rng.normal(rows, target.problem.shape, target.dtype)
+            x = image + level * xi
+            denoised = torch.add(x, target.score(x, level), alpha=level**2)
+            change = denoised - mean - shells.scale(image - mean, expected)
+            jacobian.add(rows, xi, change, level)
         known = [min(j, LARGEST) for j in jacobian.means]
         spectrum = [level**2 * j / (1 - j) for j in known]
-        if attempt == 0:
-            image = _conditioned(target, mean, spectrum, rng, rows)
+    assert spectrum is not None  # noqa: S101  (for the type checker)
     return spectrum
 
 
