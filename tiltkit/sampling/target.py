@@ -25,7 +25,6 @@ from tiltkit.sampling.gaussian.local import LocalGaussian
 from tiltkit.sampling.gaussian.projection import project_nonnegative
 
 if TYPE_CHECKING:
-    from tiltkit.operators.bands import Bands
     from tiltkit.problem import Problem
     from tiltkit.sampling.particles.rng import ParticleRng
 
@@ -67,7 +66,6 @@ class Target:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
     network_calls: float = 0.0
-    _local: LocalGaussian | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check that the prior fits the images.
@@ -164,6 +162,19 @@ class Target:
                 "use --sampler walmc or almc.",
             )
 
+    def require_matched(self) -> None:
+        """Check that the likelihood is Gaussian or has local Gaussian approximations.
+
+        Raises:
+            UsageError: It is neither.
+        """
+        if self.correction is not None and self.local is None:
+            raise UsageError(
+                f"This sampler needs a Gaussian likelihood or one with a method matched(), not"
+                f" {type(self.problem.likelihood).__name__}.",
+                "use --sampler walmc or almc.",
+            )
+
     @cached_property
     def conditioning(self) -> Conditioning:
         """Gaussian conditioning on the data, with the likelihood or its approximation.
@@ -176,27 +187,27 @@ class Target:
         algebra = DiagonalConditioning if diagonalised else IterativeConditioning
         return algebra(self.linear, self.problem.shape, self.dtype)
 
-    def conditioning_at(
-        self, denoised: Tensor, bands: Bands, variance: Sequence[float]
-    ) -> Conditioning:
+    def conditioning_at(self, denoised: Tensor, variance: Sequence[float]) -> Conditioning:
         """Gaussian conditioning on the data near denoised images of a chunk of particles.
 
-        This is `conditioning` where the likelihood is Gaussian or has no local approximation, and
-        `LocalGaussian` elsewhere.
+        This is `conditioning` where the likelihood is Gaussian, and `LocalGaussian` where it is
+        `MomentMatched`.
 
         Args:
             denoised: Denoised images (particle, channel, *space).
-            bands: Bands of images; the same for all calls.
-            variance: Error variance of the denoised images, one value for each of the bands.
+            variance: Error variance of the denoised images, one value for each of the shells of
+                `conditioning`.
         """
+        return self.local.conditioning(denoised, variance) if self.local else self.conditioning
+
+    @cached_property
+    def local(self) -> LocalGaussian | None:
+        """Local approximations of the likelihood; None where it is Gaussian or has none."""
         likelihood = self.problem.likelihood
         if self.correction is None or not isinstance(likelihood, MomentMatched):
-            return self.conditioning
-        if self._local is None:
-            self._local = LocalGaussian.of(
-                likelihood, bands, self.problem.shape, self.dtype, self.device
-            )
-        return self._local.conditioning(denoised, variance)
+            return None
+        shells, shape = self.conditioning.shells, self.problem.shape
+        return LocalGaussian.of(likelihood, shells, shape, self.dtype, self.device)
 
     def check_measurement(self) -> None:
         """Check that operator, measurement and images fit each other.

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from tiltkit.sampling.gaussian.conditioning import Conditioning
     from tiltkit.sampling.particles.rng import ParticleRng
     from tiltkit.sampling.target import Target
 
@@ -107,7 +108,7 @@ class Moments:
         Raises:
             UsageError: The likelihood is not Gaussian, or a level is outside the prior's range.
         """
-        target.require_gaussian()
+        target.require_matched()
         o = self.options
         levels = self._langevin.levels(target)
         path, collected = levels[: o.levels], levels[o.levels :]
@@ -213,9 +214,10 @@ class Moments:
         s_a, s_b = self._noise(target, state.level), self._noise(target, level)
         x, score, gap = state.c[rows], state.score[rows], s_a**2 - s_b**2
         denoised = torch.add(x, score, alpha=s_a**2)
-        g = share * self._guidance(target, state, x, denoised, misfit.at(rows))
+        conditioning = target.conditioning_at(denoised, misfit.variance)
+        g = share * self._guidance(target, conditioning, state, x, denoised, misfit.at(rows))
         xi = rng.normal(rows, target.problem.shape, target.dtype)
-        noise = target.conditioning.conditioned_noise(misfit.variance, rng, rows)
+        noise = conditioning.conditioned_noise(misfit.variance, rng, rows)
         noise.mul_(gap / s_a**2).add_(xi, alpha=s_b * math.sqrt(gap) / s_a)
         new = torch.add(x, score, alpha=gap).add_(g, alpha=gap).add_(noise)
         new = target.constrain_images(new)
@@ -224,10 +226,16 @@ class Moments:
         return new, new_score, torch.add(denoised, g, alpha=s_a**2), noise, change
 
     def _guidance(
-        self, target: Target, state: State, x: Tensor, denoised: Tensor, misfit: DataMisfit
+        self,
+        target: Target,
+        conditioning: Conditioning,
+        state: State,
+        x: Tensor,
+        denoised: Tensor,
+        misfit: DataMisfit,
     ) -> Tensor:
         """``g = J A^H w`` by conjugate directions, as images; see the module."""
-        conditioning, noise_var = target.conditioning, target.conditioning.noise_var
+        noise_var = conditioning.noise_var
         s = self._noise(target, state.level)
         r, w = misfit.residual, misfit.solved
         done: list[tuple[Tensor, Tensor, Tensor]] = []  # direction, its product, their energy
@@ -276,6 +284,8 @@ class Moments:
         """
         misfit = state.misfit
         assert misfit is not None  # noqa: S101  (states above tau have one)
+        if target.local is not None:  # their residuals are those of no Gaussian data
+            return state
         ratio = _misfit_ratio(target, misfit.residual, misfit.solved)
         limit = RUNAWAY * float(ratio.median().clamp_min(1))
         healthy = (ratio <= limit).tolist()
@@ -311,8 +321,9 @@ class Moments:
         self, target: Target, x: Tensor, score: Tensor, level: float, variance: Sequence[float]
     ) -> tuple[Tensor, Tensor]:
         """Residual of denoised images, and what `Conditioning.solve` makes of it."""
-        conditioning, s = target.conditioning, self._noise(target, level)
-        r = conditioning.residual(torch.add(x, score, alpha=s**2))
+        denoised = torch.add(x, score, alpha=self._noise(target, level) ** 2)
+        conditioning = target.conditioning_at(denoised, variance)
+        r = conditioning.residual(denoised)
         return r, conditioning.solve(r, variance)
 
     def _with_misfit(
@@ -329,9 +340,9 @@ class Moments:
         r, w = (torch.cat(both) for both in zip(*parts, strict=True))
         sizes = conditioning.shells.sizes(state.c[0]).tolist()
         mean_jacobian = sum(j * k for j, k in zip(by_shell, sizes, strict=True)) / sum(sizes)
-        ratio = _misfit_ratio(target, r, w)
+        ratio = math.nan if target.local else float(_misfit_ratio(target, r, w).mean())
         info = Info(
-            noise_level=state.level, ess=float(target.n), residual_ratio=float(ratio.mean()),
+            noise_level=state.level, ess=float(target.n), residual_ratio=ratio,
             dof=mean_jacobian * sum(sizes), dof_fraction=mean_jacobian,
         )  # fmt: skip
         return replace(state, misfit=DataMisfit(r, w, variance), mean_jacobian=mean_jacobian), info
