@@ -61,7 +61,7 @@ def test_pixels_have_the_mean_and_the_variance_of_their_posterior(name):
     x = sampled(problem_of(poisson(PIXELS, count, background), mean, variance))
     exact, exact_variance = integrated(poisson(1, count, background), mean, variance)
     assert float(x.mean()) == pytest.approx(exact, abs=0.05 * exact_variance**0.5)
-    assert float(x.var()) == pytest.approx(exact_variance, rel=0.05)
+    assert float(x.var()) == pytest.approx(exact_variance, rel=0.08)
 
 
 def test_rays_of_few_photons_have_the_mean_and_the_variance_of_their_posterior():
@@ -73,7 +73,7 @@ def test_rays_of_few_photons_have_the_mean_and_the_variance_of_their_posterior()
     x = sampled(problem_of(rays(PIXELS), 1.5, 0.5))
     exact, exact_variance = integrated(rays(1), 1.5, 0.5)
     assert float(x.mean()) == pytest.approx(exact, abs=0.05 * exact_variance**0.5)
-    assert float(x.var()) == pytest.approx(exact_variance, rel=0.05)
+    assert float(x.var()) == pytest.approx(exact_variance, rel=0.08)
 
 
 def test_a_likelihood_without_local_approximations_is_refused():
