@@ -21,7 +21,7 @@ help:
 
 demo: $(VENV)/.demo demo/scan.h5
 	@echo "Sampling 8 images that fit the scan: 1 to 2 minutes on two processors."
-	$(BIN)/tiltkit run mri-recon demo/scan.h5 -o demo/result.h5 --samples 8 -s sampler.levels=36 --report --write png --resume --overwrite
+	$(BIN)/tiltkit run mri-recon demo/scan.h5 -o demo/result.h5 --samples 8 --report --write png --resume --overwrite
 	$(BIN)/tiltkit evaluate demo/result.h5 --truth demo/truth.h5
 	@echo "The report is $(CURDIR)/demo/result.html, and its picture:"
 	@echo "$(CURDIR)/demo/result.png"

@@ -74,7 +74,7 @@ class DiagonalConditioning:
         # Real degrees of freedom per stored component: 1/2 for the conjugate pairs of real images.
         self._dof = math.prod(shape) / self._z[0].numel()
         self.measured = self._dof * self._count
-        self._root = self._eig.sqrt()
+        self._root, self._largest = self._eig.sqrt(), float(self._eig.max())
         self.bands = self._bands()
         self.shells = Bands.shells(shape, likelihood.y.device, FEWEST_IN_SHELL)
         self.iterations = 0
@@ -218,7 +218,7 @@ class DiagonalConditioning:
         c = self.shells.broadcast(variance)
         w, iterations = conjugate_gradient(
             lambda u: self.forward(self.shells.scale(self.adjoint(u), c)), r,
-            max(self.noise_var, max(variance) * float(self._eig.max()) / MAX_CONDITION), 1.0,
+            max(self.noise_var, max(variance) * self._largest / MAX_CONDITION), 1.0,
             rtol=0.0, max_iter=ROUGH_ITERATIONS if rough else ITERATIONS, strict=False,
             precondition=lambda u: precision * u,
         )  # fmt: skip

@@ -37,7 +37,7 @@ from pydantic import Field
 
 from tiltkit.posterior.average import StreamingMean
 from tiltkit.posterior.level import Info
-from tiltkit.sampling.jacobian import JacobianDiagonal, inner
+from tiltkit.sampling.jacobian import JacobianDiagonal, inner, joined
 from tiltkit.sampling.particles.ladder import bounds
 from tiltkit.sampling.samplers.options import LadderOptions
 from tiltkit.sampling.samplers.start import gaussian_start, prior_spectrum
@@ -146,12 +146,13 @@ class Moments:
         ones = torch.ones(target.n, dtype=torch.float64, device=target.device)
         for rows in target.chunks():
             x, score, expected, noise, change = self._advance(target, state, level, rng, rows)
-            denoised_mean.add(target.problem.to_image(expected), ones[rows])
+            if target.problem.phase is None:  # see `tiltkit.sampling.run`
+                denoised_mean.add(target.problem.to_image(expected), ones[rows])
             jacobian.add(rows, noise, change)
             parts.append((x, score))
-        x, score = (torch.cat(both) for both in zip(*parts, strict=True))
+        x, score = (joined(both) for both in zip(*parts, strict=True))
         new = replace(state, c=x, score=score, level=level, misfit=None)
-        if target.problem.phase is None:  # magnitudes of a mean are no mean of magnitudes
+        if target.problem.phase is None:
             new = replace(new, denoised_mean=denoised_mean.result())
         if level > self._tau(target):
             new, info = self._with_misfit(target, new, jacobian)
@@ -173,7 +174,7 @@ class Moments:
             score = target.score(x, level)
             jacobian.add(rows, xi, torch.add(x, score, alpha=s**2) - image, s)
             parts.append((x, score))
-        x, score = (torch.cat(both) for both in zip(*parts, strict=True))
+        x, score = (joined(both) for both in zip(*parts, strict=True))
         new = replace(state, c=x, score=score, level=level, last_noise=None)
         return self._with_misfit(target, new, jacobian)
 
@@ -337,7 +338,7 @@ class Moments:
             self._misfit(target, state.c[rows], state.score[rows], state.level, variance)
             for rows in target.chunks()
         ]
-        r, w = (torch.cat(both) for both in zip(*parts, strict=True))
+        r, w = (joined(both) for both in zip(*parts, strict=True))
         sizes = conditioning.shells.sizes(state.c[0]).tolist()
         mean_jacobian = sum(j * k for j, k in zip(by_shell, sizes, strict=True)) / sum(sizes)
         ratio = math.nan if target.local else float(_misfit_ratio(target, r, w).mean())

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tiltkit.sampling.gaussian.diagonal import draw
-from tiltkit.sampling.jacobian import JacobianDiagonal
+from tiltkit.sampling.jacobian import JacobianDiagonal, joined
 from tiltkit.sampling.particles.rng import ParticleRng
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def gaussian_start(
         change = denoised - mean - shells.scale(image - mean, expected)
         jacobian.add(rows, xi, change, s)
         parts.append((x, score))
-    x, score = (torch.cat(both) for both in zip(*parts, strict=True))
+    x, score = (joined(both) for both in zip(*parts, strict=True))
     return x, score, jacobian
 
 
