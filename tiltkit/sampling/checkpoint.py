@@ -17,7 +17,7 @@ from tiltkit.posterior.level import Info
 from tiltkit.posterior.mean import PosteriorMean
 from tiltkit.posterior.moments import Moments, Quantiles
 from tiltkit.sampling.gaussian.conditioning import LastNoise
-from tiltkit.sampling.state import DataMisfit, LikelihoodTerm, State
+from tiltkit.sampling.state import Guidance, LikelihoodTerm, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,11 +108,9 @@ def save(path: Path, progress: Progress, digest: ProblemDigest) -> None:
             "likelihood_term.potential": state.likelihood_term.potential,
             "likelihood_term.score": state.likelihood_term.score,
         }
-    if state.misfit is not None:
-        tensors |= {
-            "misfit.residual": state.misfit.residual, "misfit.solved": state.misfit.solved,
-        }  # fmt: skip
-        notes["misfit"] = list(state.misfit.variance)
+    if state.guidance is not None:
+        tensors["guidance.score"] = state.guidance.score
+        notes["guidance"] = list(state.guidance.variance)
     for name, part in progress.statistics().items():
         own, counts = part.dump()
         tensors |= {f"{name}.{key}": value for key, value in own.items()}
@@ -240,7 +238,7 @@ def _state(notes: dict[str, Any], tensors: dict[str, Tensor]) -> State:
             tensors["likelihood_term.potential"], tensors["likelihood_term.score"]
         )
         state = replace(state, likelihood_term=likelihood_term)
-    if "misfit" in notes:
-        misfit = DataMisfit(tensors["misfit.residual"], tensors["misfit.solved"], notes["misfit"])
-        state = replace(state, misfit=misfit)
+    if "guidance" in notes:
+        guidance = Guidance(tensors["guidance.score"], notes["guidance"])
+        state = replace(state, guidance=guidance)
     return state

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tiltkit.sampling.particles.rng import ParticleRng
     from tiltkit.sampling.target import Target
 
-__all__ = ["DataMisfit", "LikelihoodTerm", "Sampler", "State", "planned"]
+__all__ = ["Guidance", "LikelihoodTerm", "Sampler", "State", "planned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +42,18 @@ class LikelihoodTerm:
 
 
 @dataclass(frozen=True, slots=True)
-class DataMisfit:
-    """Misfit of the denoised images to the data, in the data coordinates of `Conditioning`.
+class Guidance:
+    """Pull of the data on the particles of one noise level.
 
     Attributes:
-        residual: ``y - A D(x)`` (particle, *data).
-        solved: ``(noise_var I + A C A^H)^-1`` times the residual, approximately.
-        variance: Assumed error covariance ``C`` of ``D(x)``: one value per shell of spatial
+        score: Gradient of the log of the likelihood given the noisy image (particle, channel,
+            *space).
+        variance: Error covariance of the denoised images: one value per shell of spatial
             frequency.
     """
 
-    residual: Tensor
-    solved: Tensor
+    score: Tensor
     variance: Sequence[float]
-
-    def at(self, rows: slice | Tensor) -> DataMisfit:
-        """The misfit of the particles ``rows``."""
-        return replace(self, residual=self.residual[rows], solved=self.solved[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +73,7 @@ class State:
         shared_ancestry: Share of pairs of particles with a common ancestor, in [0, 1].
         denoised_mean: ``E[x0 | x_a, y]`` averaged over the particles of the level before, in the
             user's units; None where it was not computed.
-        misfit: Misfit of the denoised images to the data; None where the sampler has none.
+        guidance: Pull of the data; None at the last level and where the sampler has none.
     """
 
     c: Tensor
@@ -90,7 +85,7 @@ class State:
     mean_jacobian: float = 0.0
     shared_ancestry: float = 0.0
     denoised_mean: MeanEstimate | None = None
-    misfit: DataMisfit | None = None
+    guidance: Guidance | None = None
 
     def kernel_variance(self, level: float) -> float:
         """Variance ``v`` of the prior's reverse kernel from this level a to a lower level b.

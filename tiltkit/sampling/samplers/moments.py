@@ -37,20 +37,20 @@ from pydantic import Field
 
 from tiltkit.posterior.average import StreamingMean
 from tiltkit.posterior.level import Info
-from tiltkit.sampling.jacobian import JacobianDiagonal, inner, joined
+from tiltkit.sampling.jacobian import JacobianDiagonal, joined
 from tiltkit.sampling.particles.ladder import bounds
+from tiltkit.sampling.samplers.matching import Denoiser
 from tiltkit.sampling.samplers.options import LadderOptions
 from tiltkit.sampling.samplers.start import gaussian_start, prior_spectrum
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.settle import settling_level
-from tiltkit.sampling.state import DataMisfit, State, planned
+from tiltkit.sampling.state import Guidance, State, planned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-    from tiltkit.sampling.gaussian.conditioning import Conditioning
     from tiltkit.sampling.particles.rng import ParticleRng
     from tiltkit.sampling.target import Target
 
@@ -131,7 +131,8 @@ class Moments:
         spectrum = [v + tau**2 for v in prior_spectrum(target, level)]
         x, score, jacobian = gaussian_start(target, spectrum, level, tau, rng)
         log_weight = torch.zeros(target.n, dtype=torch.float64)
-        return self._with_misfit(target, State(x, score, log_weight, level), jacobian)
+        state, ratio = self._with_guidance(target, State(x, score, log_weight, level), jacobian)
+        return state, self._info(target, state, ratio)
 
     def step(
         self, target: Target, state: State, level: float, rng: ParticleRng
@@ -151,12 +152,13 @@ class Moments:
             jacobian.add(rows, noise, change)
             parts.append((x, score))
         x, score = (joined(both) for both in zip(*parts, strict=True))
-        new = replace(state, c=x, score=score, level=level, misfit=None)
+        new = replace(state, c=x, score=score, level=level, guidance=None)
         if target.problem.phase is None:
             new = replace(new, denoised_mean=denoised_mean.result())
         if level > self._tau(target):
-            new, info = self._with_misfit(target, new, jacobian)
-            return self._without_runaways(target, state, new, rng), info
+            new, ratio = self._with_guidance(target, new, jacobian)
+            new, ratio = self._without_runaways(target, state, new, ratio, rng)
+            return new, self._info(target, new, ratio)
         coordinates = target.conditioning.coordinates
         last = replace(new, c=coordinates(x), score=coordinates(score))
         return last, Info(noise_level=level, ess=float(target.n))
@@ -176,15 +178,16 @@ class Moments:
             parts.append((x, score))
         x, score = (joined(both) for both in zip(*parts, strict=True))
         new = replace(state, c=x, score=score, level=level, last_noise=None)
-        return self._with_misfit(target, new, jacobian)
+        new, ratio = self._with_guidance(target, new, jacobian)
+        return new, self._info(target, new, ratio)
 
     def images(self, target: Target, state: State) -> Tensor:
         """See `Sampler`."""
-        return state.c if state.misfit else target.images(state.c)
+        return state.c if state.guidance else target.images(state.c)
 
     def scores(self, target: Target, state: State) -> Tensor:
         """See `Sampler`."""
-        return state.score if state.misfit else target.images(state.score)
+        return state.score if state.guidance else target.images(state.score)
 
     def _tau(self, target: Target) -> float:
         o = self.options
@@ -210,15 +213,15 @@ class Moments:
             Particles and their scores at the new level, ``E[clean image | x, y]`` before the step,
             the injected noise, and the change of the denoised image that it caused.
         """
-        misfit = state.misfit
-        assert misfit is not None  # noqa: S101  (states above tau have one)
+        guidance = state.guidance
+        assert guidance is not None  # noqa: S101  (states above tau have one)
         s_a, s_b = self._noise(target, state.level), self._noise(target, level)
         x, score, gap = state.c[rows], state.score[rows], s_a**2 - s_b**2
         denoised = torch.add(x, score, alpha=s_a**2)
-        conditioning = target.conditioning_at(denoised, misfit.variance)
-        g = share * self._guidance(target, conditioning, state, x, denoised, misfit.at(rows))
+        conditioning = target.conditioning_at(denoised, guidance.variance)
+        g = share * guidance.score[rows]
         xi = rng.normal(rows, target.problem.shape, target.dtype)
-        noise = conditioning.conditioned_noise(misfit.variance, rng, rows)
+        noise = conditioning.conditioned_noise(guidance.variance, rng, rows)
         noise.mul_(gap / s_a**2).add_(xi, alpha=s_b * math.sqrt(gap) / s_a)
         new = torch.add(x, score, alpha=gap).add_(g, alpha=gap).add_(noise)
         new = target.constrain_images(new)
@@ -226,141 +229,71 @@ class Moments:
         change = torch.add(new, new_score, alpha=s_b**2) - denoised
         return new, new_score, torch.add(denoised, g, alpha=s_a**2), noise, change
 
-    def _guidance(
-        self,
-        target: Target,
-        conditioning: Conditioning,
-        state: State,
-        x: Tensor,
-        denoised: Tensor,
-        misfit: DataMisfit,
-    ) -> Tensor:
-        """``g = J A^H w`` by conjugate directions, as images; see the module."""
-        noise_var = conditioning.noise_var
-        s = self._noise(target, state.level)
-        r, w = misfit.residual, misfit.solved
-        done: list[tuple[Tensor, Tensor, Tensor]] = []  # direction, its product, their energy
-        g = torch.zeros_like(x)
-        for index in range(self.options.products):
-            p = w
-            for old, product, energy in done:
-                p = p - per_image(real_inner(p, product) / energy, p) * old
-            u = conditioning.adjoint(p)
-            ju = self._jacobian_product(target, state, x, denoised, u)
-            square = noise_var * real_inner(p, p)
-            energy = torch.maximum(square + s**2 * inner(u, ju), square).clamp_min(1e-30)
-            length = real_inner(p, r) / energy
-            g += per_image(length, ju) * ju
-            if index + 1 < self.options.products:
-                product = noise_var * p + s**2 * conditioning.forward(ju)
-                r = r - per_image(length, p) * product
-                w = conditioning.solve(r, misfit.variance)
-                done.append((p, product, energy))
-        return g
+    def _with_guidance(
+        self, target: Target, state: State, jacobian: JacobianDiagonal
+    ) -> tuple[State, Tensor]:
+        """The state with the guidance of its level, and the residual ratio of each particle."""
+        shells, s = target.conditioning.shells, self._noise(target, state.level)
+        by_shell = jacobian.means
+        sizes = shells.sizes(state.c[0]).tolist()
+        mean = sum(j * k for j, k in zip(by_shell, sizes, strict=True)) / sum(sizes)
+        denoiser = Denoiser(
+            target, state.level, s, [s**2 * j for j in by_shell], mean,
+            self.options.products, self.options.difference_step,
+        )  # fmt: skip
+        parts = [denoiser.guidance(state.c[rows], state.score[rows]) for rows in target.chunks()]
+        g, ratio = (joined(both) for both in zip(*parts, strict=True))
+        new = replace(state, guidance=Guidance(g, denoiser.variance), mean_jacobian=mean)
+        return new, ratio
 
-    def _jacobian_product(
-        self, target: Target, state: State, x: Tensor, denoised: Tensor, u: Tensor
-    ) -> Tensor:
-        """``J u`` by a finite difference of the denoiser along ``u``; one network call.
-
-        The length of the difference is a multiple of ``s sqrt(tr J)``, the standard deviation of
-        the clean image given ``x``. A fixed multiple of ``s`` would be lost in the rounding errors
-        of networks at low precision in high dimension.
-        """
-        s = self._noise(target, state.level)
-        d = self.options.difference_step * s * math.sqrt(max(state.mean_jacobian * u[0].numel(), 1))
-        norm = per_image(u.flatten(1).norm(dim=1).clamp_min(1e-20), u)
-        moved = torch.addcmul(x, u, d / norm)
-        difference: Tensor = torch.add(moved, target.score(moved, state.level), alpha=s**2)
-        return difference.sub_(denoised).mul_(norm / d)
+    def _info(self, target: Target, state: State, ratio: Tensor) -> Info:
+        """Report of a level above the last one."""
+        return Info(
+            noise_level=state.level, ess=float(target.n),
+            # Local approximations have no residuals of Gaussian data.
+            residual_ratio=math.nan if target.local else float(ratio.mean()),
+            dof=state.mean_jacobian * state.c[0].numel(), dof_fraction=state.mean_jacobian,
+        )  # fmt: skip
 
     def _without_runaways(
-        self, target: Target, before: State, state: State, rng: ParticleRng
-    ) -> State:
-        """The state, its runaway samples stepped again with less guidance, or redrawn.
+        self, target: Target, before: State, state: State, ratio: Tensor, rng: ParticleRng
+    ) -> tuple[State, Tensor]:
+        """State and residual ratios, runaway samples stepped again with less guidance, or redrawn.
 
         A sample runs away where its denoised image misses the data by far more than those of the
         others and than expected. A redrawn one is a copy of another sample, whose noise differs
         from the next step on.
         """
-        misfit = state.misfit
-        assert misfit is not None  # noqa: S101  (states above tau have one)
-        if target.local is not None:  # their residuals are those of no Gaussian data
-            return state
-        ratio = _misfit_ratio(target, misfit.residual, misfit.solved)
+        guidance = state.guidance
+        assert guidance is not None  # noqa: S101  (states above tau have one)
         limit = RUNAWAY * float(ratio.median().clamp_min(1))
         healthy = (ratio <= limit).tolist()
-        if all(healthy):
-            return state
-        x, score = state.c.clone(), state.score.clone()
-        r, w, copies = misfit.residual.clone(), misfit.solved.clone(), 0
+        if all(healthy) or target.local is not None:
+            return state, ratio
+        x, score, g, ratio = (v.clone() for v in (state.c, state.score, guidance.score, ratio))
+        denoiser = Denoiser(
+            target, state.level, self._noise(target, state.level), guidance.variance,
+            state.mean_jacobian, self.options.products, self.options.difference_step,
+        )  # fmt: skip
+        copies = 0
         for row in [row for row, right in enumerate(healthy) if not right]:
             rows = slice(row, row + 1)
             for share in SHARES:
-                x[rows], score[rows], *_ = self._advance(
-                    target, before, state.level, rng, rows, share
-                )
-                r[rows], w[rows] = self._misfit(
-                    target, x[rows], score[rows], state.level, misfit.variance
-                )
-                if float(_misfit_ratio(target, r[rows], w[rows])) <= limit:
+                new = self._advance(target, before, state.level, rng, rows, share)
+                x[rows], score[rows] = new[:2]
+                g[rows], ratio[rows] = denoiser.guidance(x[rows], score[rows])
+                if float(ratio[row]) <= limit:
                     break
             else:
                 others = [other for other, right in enumerate(healthy) if right]
                 donor = others[int(rng.uniform() * len(others))]
-                for values in (x, score, r, w):
+                for values in (x, score, g, ratio):
                     values[row] = values[donor]
                 copies += 1
         rng.align()
-        pairs = target.n * (target.n - 1) / 2
+        pairs = max(target.n * (target.n - 1) / 2, 1)
+        shared_ancestry = min(state.shared_ancestry + copies / pairs, 1.0)
         return replace(
-            state, c=x, score=score, misfit=replace(misfit, residual=r, solved=w),
-            shared_ancestry=min(state.shared_ancestry + copies / max(pairs, 1), 1.0),
-        )  # fmt: skip
-
-    def _misfit(
-        self, target: Target, x: Tensor, score: Tensor, level: float, variance: Sequence[float]
-    ) -> tuple[Tensor, Tensor]:
-        """Residual of denoised images, and what `Conditioning.solve` makes of it."""
-        denoised = torch.add(x, score, alpha=self._noise(target, level) ** 2)
-        conditioning = target.conditioning_at(denoised, variance)
-        r = conditioning.residual(denoised)
-        return r, conditioning.solve(r, variance)
-
-    def _with_misfit(
-        self, target: Target, state: State, jacobian: JacobianDiagonal
-    ) -> tuple[State, Info]:
-        """The state with the misfit of its denoised images to the data, and its report."""
-        conditioning, s = target.conditioning, self._noise(target, state.level)
-        by_shell = jacobian.means
-        variance = [s**2 * j for j in by_shell]
-        parts = [
-            self._misfit(target, state.c[rows], state.score[rows], state.level, variance)
-            for rows in target.chunks()
-        ]
-        r, w = (joined(both) for both in zip(*parts, strict=True))
-        sizes = conditioning.shells.sizes(state.c[0]).tolist()
-        mean_jacobian = sum(j * k for j, k in zip(by_shell, sizes, strict=True)) / sum(sizes)
-        ratio = math.nan if target.local else float(_misfit_ratio(target, r, w).mean())
-        info = Info(
-            noise_level=state.level, ess=float(target.n), residual_ratio=ratio,
-            dof=mean_jacobian * sum(sizes), dof_fraction=mean_jacobian,
-        )  # fmt: skip
-        return replace(state, misfit=DataMisfit(r, w, variance), mean_jacobian=mean_jacobian), info
-
-
-def _misfit_ratio(target: Target, r: Tensor, w: Tensor) -> Tensor:
-    """``r^H (noise_var I + A C A^H)^-1 r`` over its expected value, (particle,) float64."""
-    return real_inner(r, w) / target.conditioning.measured
-
-
-def real_inner(a: Tensor, b: Tensor) -> Tensor:
-    """Real inner products of particles (particle, ...), float64 (particle,)."""
-    if a.is_complex():
-        a, b = torch.view_as_real(a), torch.view_as_real(b)
-    return inner(a, b)
-
-
-def per_image(values: Tensor, images: Tensor) -> Tensor:
-    """Values (particle,) in a shape that broadcasts against images, in their real type."""
-    return values.to(images.real.dtype).view(-1, *[1] * (images.ndim - 1))
+            state, c=x, score=score, guidance=replace(guidance, score=g),
+            shared_ancestry=shared_ancestry,
+        ), ratio  # fmt: skip

@@ -1,0 +1,110 @@
+"""The denoiser of one noise level as a Gaussian: its covariance, and the guidance that it implies.
+
+Symbols as in `tiltkit.sampling.samplers.moments`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from tiltkit.sampling.jacobian import inner
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from tiltkit.sampling.target import Target
+
+__all__ = ["Denoiser"]
+
+
+@dataclass(frozen=True, slots=True)
+class Denoiser:
+    """``D = x + s^2 score_a(x)`` with the error covariance ``s^2 J``.
+
+    Attributes:
+        target: The problem.
+        level: Noise level ``a``.
+        s: Noise above that of the last level.
+        variance: ``C``: diagonal of the error covariance, one value per shell.
+        mean_jacobian: Mean diagonal of ``J``.
+        products: Products with ``J``, each one network call.
+        difference_step: Length of the finite difference, in posterior standard deviations of the
+            denoised image.
+    """
+
+    target: Target
+    level: float
+    s: float
+    variance: Sequence[float]
+    mean_jacobian: float
+    products: int
+    difference_step: float
+
+    def guidance(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
+        """``g = J A^H w`` of a chunk of particles, and the residual ratio of each.
+
+        ``w`` solves ``(noise_var I + s^2 A J A^H) w = r``, ``r = y - A D``, by conjugate
+        directions. The residual ratio ``r^H w`` over its expected value, (particle,) float64, is 1
+        on average where the prior is right.
+
+        Args:
+            x: Particles at noise level ``a`` (particle, channel, *space).
+            score: Score of the prior there.
+        """
+        denoised = torch.add(x, score, alpha=self.s**2)
+        conditioning = self.target.conditioning_at(denoised, self.variance)
+        r, noise_var = conditioning.residual(denoised), conditioning.noise_var
+        # Directions so far, their products with the system, their energies.
+        done: list[tuple[Tensor, Tensor, Tensor]] = []
+        g, explained = torch.zeros_like(x), torch.zeros((), dtype=torch.float64)
+        for index in range(self.products):
+            p = conditioning.solve(r, self.variance)
+            for old, product, energy in done:
+                p = p - _per_image(_real_inner(p, product) / energy, p) * old
+            u = conditioning.adjoint(p)
+            ju = self._jacobian_product(x, denoised, u)
+            square = noise_var * _real_inner(p, p)
+            # The system is at least noise_var, also where a network's Jacobian is not positive.
+            energy = torch.maximum(square + self.s**2 * inner(u, ju), square).clamp_min(1e-30)
+            along = _real_inner(p, r)
+            length = along / energy
+            g += _per_image(length, ju) * ju
+            explained = explained.to(along) + along * length
+            if index + 1 < self.products:
+                product = noise_var * p + self.s**2 * conditioning.forward(ju)
+                r = r - _per_image(length, p) * product
+                done.append((p, product, energy))
+        return g, explained / conditioning.measured
+
+    def _jacobian_product(self, x: Tensor, denoised: Tensor, u: Tensor) -> Tensor:
+        """``J u`` by a finite difference of the denoiser along ``u``; one network call.
+
+        The length of the difference is a multiple of ``s sqrt(tr J)``, the standard deviation of
+        the clean image given ``x``. A fixed multiple of ``s`` would be lost in the rounding errors
+        of networks at low precision in high dimension.
+        """
+        spread = self.s * math.sqrt(max(self.mean_jacobian * u[0].numel(), 1.0))
+        d = self.difference_step * spread
+        norm = _per_image(u.flatten(1).norm(dim=1).clamp_min(1e-20), u)
+        moved = torch.addcmul(x, u, d / norm)
+        score = self.target.score(moved, self.level)
+        difference: Tensor = torch.add(moved, score, alpha=self.s**2).sub_(denoised)
+        return difference.mul_(norm / d)
+
+
+def _real_inner(a: Tensor, b: Tensor) -> Tensor:
+    """Real inner products of particles (particle, ...), float64 (particle,)."""
+    if a.is_complex():
+        a, b = torch.view_as_real(a), torch.view_as_real(b)
+    return inner(a, b)
+
+
+def _per_image(values: Tensor, images: Tensor) -> Tensor:
+    """Values (particle,) in a shape that broadcasts against images, in their real type."""
+    return values.to(images.real.dtype).view(-1, *[1] * (images.ndim - 1))
