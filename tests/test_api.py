@@ -531,7 +531,7 @@ class TestSample:
         prior = plugins.create("prior", *split_table(recipe.prior))
         with task.open(scan) as opened:
             problem = opened.problem(0, prior, torch.device("cpu"))
-        alone = tiltkit.sample(problem, n=3, options={"levels": 4, "collect": 1})
+        alone = tiltkit.sample(problem, n=3, sampler="twisted", options={"levels": 4, "collect": 1})
         np.testing.assert_array_equal(alone.samples[:, 0], reconstruct(scan).samples[:, 0])
 
     @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_the_version_is_that_of_the_package(tilt: Tilt) -> None:
 def test_check_describes_the_run_and_writes_nothing(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
     done = tilt("check", "mri-recon", scan, "--prior", "gaussian")
     assert done.code == 0, done.err
-    for part in ("coils", "noise level", "measured columns", "twisted", "time per network call"):
+    for part in ("coils", "noise level", "measured columns", "moments", "time per network call"):
         assert part in done.out
     assert "note 1" in done.out
     assert done.out.splitlines()[-1].startswith("estimate ")

@@ -294,7 +294,7 @@ def test_quality_changes_the_budget_of_an_earlier_result(
         return next(line for line in lines if line.startswith("sampler"))
 
     assert "6 levels" in levels()
-    assert "26 levels" in levels("--quality", "draft")
+    assert "18 levels" in levels("--quality", "draft")
     assert "10 levels" in levels("--quality", "draft", "-s", "sampler.levels=8")
 
 
