@@ -63,7 +63,8 @@ def test_threads_change_samples_by_no_more_than_rounding_and_do_not_hinder_resum
     tilt: Tilt, scan_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scan, one, two = scan_of(tmp_path / "s.h5", n_slices=2), tmp_path / "1.h5", tmp_path / "2.h5"
-    run = ("run", "mri-recon", scan, *FAST)
+    # `moments` ends its solves before they converge, which amplifies rounding.
+    run = ("run", "mri-recon", scan, *FAST, "--sampler", "twisted")
     assert tilt(*run, "-o", one, "--threads", 1).code == 0
     write = ResultWriter.write
 

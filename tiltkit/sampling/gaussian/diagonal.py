@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from tiltkit.operators.bands import Bands, octave_edges
-from tiltkit.operators.cg import conjugate_gradient
+from tiltkit.operators.cg import few_steps
 from tiltkit.operators.inner import inner, sum_each
 from tiltkit.protocols import FourierOperator, SpectralOperator
 from tiltkit.sampling.gaussian.conditioning import FEWEST_IN_SHELL, LastNoise, Step
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tiltkit.likelihoods import GaussianLikelihood
     from tiltkit.sampling.particles.rng import ParticleRng
 
-__all__ = ["DiagonalConditioning", "draw"]
+__all__ = ["DiagonalConditioning", "shaped"]
 
 # Largest condition number of a data covariance that is solved with: see `IterativeConditioning`.
 MAX_CONDITION = 1e4
@@ -216,27 +216,34 @@ class DiagonalConditioning:
         if isinstance(self._operator, FourierOperator) or self.shells.count == 1:
             return precision * r
         c = self.shells.broadcast(variance)
-        w, iterations = conjugate_gradient(
-            lambda u: self.forward(self.shells.scale(self.adjoint(u), c)), r,
-            max(self.noise_var, max(variance) * self._largest / MAX_CONDITION), 1.0,
-            rtol=0.0, max_iter=ROUGH_ITERATIONS if rough else ITERATIONS, strict=False,
-            precondition=lambda u: precision * u,
-        )  # fmt: skip
-        self.iterations += iterations
-        return w
+        noise_var = max(self.noise_var, max(variance) * self._largest / MAX_CONDITION)
+
+        def system(u: Tensor) -> Tensor:
+            image = self.shells.scale(self.adjoint(u), c)
+            return torch.addcmul(noise_var * u, self._root, self.coordinates(image))
+
+        steps = ROUGH_ITERATIONS if rough else ITERATIONS
+        self.iterations += steps
+        return few_steps(system, r, lambda u: precision * u, steps)
 
     def data_noise(self, rng: ParticleRng, rows: slice) -> Tensor:
         """See `Conditioning`."""
-        return math.sqrt(self.noise_var) * torch.where(
-            self._measured, self.white_noise(rng, rows), 0.0
-        )
+        return self._noise_of(rng.normal(rows, self._shape, self._dtype))
 
     def conditioned_noise(self, variance: Sequence[float], rng: ParticleRng, rows: slice) -> Tensor:
         """See `Conditioning`; ``K`` is elementwise in spectral coordinates."""
-        u = self.coordinates(draw(self.shells, variance, rng, rows, self._shape, self._dtype))
-        precision = self._precision(tuple(variance))
-        gain = self._coordinate_variance(tuple(variance)) * self._root * precision
-        return self.image(u - gain * (self._root * u + self.data_noise(rng, rows)))
+        # Both at once: a call of the generator costs as many operations for two images as for one.
+        white = rng.normal(rows, (2, *self._shape), self._dtype)
+        u = self.coordinates(shaped(white[:, 0], self.shells, variance))
+        e = self._noise_of(white[:, 1])
+        gain = self._coordinate_variance(tuple(variance)) * self._root
+        return self.image(u - gain * self._precision(tuple(variance)) * (self._root * u + e))
+
+    def _noise_of(self, xi: Tensor) -> Tensor:
+        """Noise of the measurement, in data coordinates, from white images."""
+        xi = self._operator.spectral_white(xi)
+        xi = torch.view_as_real(xi) if self._complex else xi
+        return math.sqrt(self.noise_var) * torch.where(self._measured, xi, 0.0)
 
     @cached_property
     def _inverse_root(self) -> Tensor:
@@ -287,10 +294,6 @@ def _hashable(variance: Sequence[float] | Tensor) -> tuple[float, ...] | Tensor:
     return variance if isinstance(variance, torch.Tensor) else tuple(variance)
 
 
-def draw(
-    shells: Bands, variance: Sequence[float], rng: ParticleRng, rows: slice,
-    shape: tuple[int, ...], dtype: torch.dtype,
-) -> Tensor:  # fmt: skip
-    """Images ``u ~ N(0, C)`` with one variance for each shell."""
-    roots = shells.broadcast([math.sqrt(v) for v in variance])
-    return shells.scale(rng.normal(rows, shape, dtype), roots)
+def shaped(white: Tensor, shells: Bands, variance: Sequence[float]) -> Tensor:
+    """Images ``u ~ N(0, C)`` with one variance for each shell, from white ones of variance 1."""
+    return shells.scale(white, shells.broadcast([math.sqrt(v) for v in variance]))

@@ -16,7 +16,7 @@ from tiltkit.operators.cg import conjugate_gradient, norm_squared
 from tiltkit.operators.inner import inner
 from tiltkit.protocols import PreconditionedOperator
 from tiltkit.sampling.gaussian.conditioning import FEWEST_IN_SHELL, LastNoise, Step
-from tiltkit.sampling.gaussian.diagonal import draw
+from tiltkit.sampling.gaussian.diagonal import shaped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,7 +137,7 @@ class IterativeConditioning:
 
     def conditioned_noise(self, variance: Sequence[float], rng: ParticleRng, rows: slice) -> Tensor:
         """See `Conditioning`; one solve."""
-        u = draw(self.shells, variance, rng, rows, self._shape, self._dtype)
+        u = shaped(rng.normal(rows, self._shape, self._dtype), self.shells, variance)
         d = self._operator.forward(u) + self._data_noise(0.0, rng, rows)
         back = self._operator.adjoint(self.solve(d, variance, rough=False))
         return u - self.shells.scale(back, self._shells_of(variance))

@@ -66,9 +66,9 @@ SHARES = (0.5, 0.25)
 class MomentsOptions(LadderOptions):
     """Options of `Moments`; noise levels are in the prior's units."""
 
-    levels: int = Field(18, ge=2, le=10000, description="noise levels of the ladder")
+    levels: int = Field(26, ge=2, le=10000, description="noise levels of the ladder")
     products: int = Field(
-        2, ge=1, le=20, description="products with the denoiser's Jacobian per level, each one"
+        1, ge=1, le=20, description="products with the denoiser's Jacobian per level, each one"
         " network call"
     )  # fmt: skip
     rho: float = Field(20.0, ge=1, le=1000, description="exponent of the ladder: larger makes the "
@@ -93,8 +93,8 @@ class Moments:
     Options = MomentsOptions
     weighted: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "draft": {"levels": 16, "products": 1, "collect": 2},
-        "high": {"levels": 40, "products": 2, "collect": 8},
+        "draft": {"levels": 16, "collect": 2},
+        "high": {"levels": 48, "products": 2, "collect": 8},
     }
 
     def __init__(self, options: MomentsOptions) -> None:

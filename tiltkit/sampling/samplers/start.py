@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tiltkit.sampling.gaussian.diagonal import draw
+from tiltkit.sampling.gaussian.diagonal import shaped
 from tiltkit.sampling.jacobian import JacobianDiagonal, joined
 from tiltkit.sampling.particles.rng import ParticleRng
 
@@ -34,8 +34,8 @@ __all__ = ["gaussian_start", "prior_spectrum"]
 # Largest diagonal of the Jacobian that a spectrum is computed from: networks know it to about
 # 1 %. A spectrum of 100 a^2 or more is flat as far as the data are concerned.
 LARGEST = 0.99
-# Particles that the spectrum is measured with, at most.
-PARTICLES = 4
+# Particles that the spectrum is measured with: these, and more where images are small.
+PARTICLES, COORDINATES = 4, 2**14
 
 
 def gaussian_start(
@@ -76,13 +76,14 @@ def prior_spectrum(target: Target, level: float) -> list[float]:
     """
     shells, mean = target.conditioning.shells, target.prior_mean(level)
     # A stream of its own: that of the run must not depend on the chunk size.
-    rng = ParticleRng((0,), min(target.n, PARTICLES), target.device)
+    n = min(target.n, max(PARTICLES, COORDINATES // mean.numel()))
+    rng = ParticleRng((0,), n, target.device)
     known, spectrum = [0.0] * shells.count, None
     for _ in range(2):
         jacobian = JacobianDiagonal(target, shells)
         expected = shells.broadcast(known)
-        for first in range(0, min(target.n, PARTICLES), target.chunk):
-            rows = slice(first, min(first + target.chunk, target.n, PARTICLES))
+        for first in range(0, n, target.chunk):
+            rows = slice(first, min(first + target.chunk, n))
             image = mean if spectrum is None else _conditioned(target, mean, spectrum, rng, rows)
             xi = rng.normal(rows, target.problem.shape, target.dtype)
             x = image + level * xi
@@ -100,7 +101,8 @@ def _conditioned(
 ) -> Tensor:
     """Samples of ``N(mean, C)`` given the data, for a chunk of particles."""
     conditioning, shape = target.conditioning, target.problem.shape
-    u = draw(conditioning.shells, variance, rng, rows, shape, target.dtype)
+    white = rng.normal(rows, shape, target.dtype)
+    u = shaped(white, conditioning.shells, variance)
     image = mean + u
     r = conditioning.residual(image) - conditioning.data_noise(rng, rows)
     back = conditioning.adjoint(conditioning.solve(r, variance, rough=False))
