@@ -27,6 +27,7 @@ from tiltkit.problem import Problem
 from tiltkit.protocols import Prior
 from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
+from tiltkit.sampling.samplers.moments import Moments, MomentsOptions
 from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.target import Target, chunk_size
@@ -41,6 +42,7 @@ CPU = torch.device("cpu")
 WEIGHTS = "tiltkit_mri:data/prior_brain.safetensors"
 
 SAMPLERS = {
+    "moments": lambda levels: Moments(MomentsOptions(levels=levels, collect=0)),
     "twisted": lambda levels: Twisted(TwistedOptions(levels=levels, collect=0)),
     "walmc": lambda levels: Walmc(WalmcOptions(levels=levels, start_moves=1, collect=0)),
 }
