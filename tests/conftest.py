@@ -19,8 +19,9 @@ from tiltkit.posterior.outcome import Outcome
 from tiltkit.protocols import Axis, Layout
 
 from .blurred import blurred
+from .modes import two_modes
 
-__all__ = ["blurred"]  # a fixture
+__all__ = ["blurred", "two_modes"]  # fixtures
 
 SLICES, NY, NX, SAMPLES = 3, 12, 10, 4
 RECIPE: dict[str, Any] = {

@@ -165,19 +165,11 @@ class TwoModes:
         return outcome(centre / precision + white / precision**0.5)
 
 
-def two_modes() -> Problem:
-    means = torch.zeros(2, 1, 4, 4)
-    means[0, :, :, 0], means[1, :, :, 1] = 1.0, 1.0
-    prior = Mixture(means, 0.05**2, torch.ones(2), (0.01, 10.0))
-    y = means.mean(0, keepdim=True)
-    return Problem(prior, GaussianLikelihood(Pointwise(torch.ones(1, 4, 4)), y, 1.0), (1, 4, 4))
-
-
 @pytest.mark.parametrize(("ignores_data", "status"), [(False, "passed"), (True, "failed")])
 def test_wrong_shares_of_separate_explanations_show_in_the_ranks_of_the_likelihood(
-    ignores_data: bool, status: str
+    two_modes: Problem, ignores_data: bool, status: str
 ) -> None:
-    problem, sampler = two_modes(), TwoModes(ignores_data)
+    problem, sampler = two_modes, TwoModes(ignores_data)
     particles = sampler(problem, 1000).particles
     assert particles is not None
     check = check_shares(problem, particles, sampler, seed=1, draws=32)
@@ -187,8 +179,8 @@ def test_wrong_shares_of_separate_explanations_show_in_the_ranks_of_the_likeliho
     assert shares.status == ("failed" if ignores_data else "not tested")
 
 
-def test_too_few_draws_leave_shares_untested() -> None:
-    problem, sampler = two_modes(), TwoModes(ignores_data=False)
+def test_too_few_draws_leave_shares_untested(two_modes: Problem) -> None:
+    problem, sampler = two_modes, TwoModes(ignores_data=False)
     particles = sampler(problem, 1000).particles
     assert particles is not None
     check = check_shares(problem, particles, sampler, seed=1, draws=4)

@@ -11,20 +11,10 @@ import torch
 
 import tiltkit
 from tiltkit.likelihoods import GaussianLikelihood
-from tiltkit.operators.compose import Pointwise
 from tiltkit.posterior.outcome import Outcome
 from tiltkit.priors.closed_form import Mixture
 from tiltkit.problem import Problem
 from tiltkit.recon.shares import with_shares_tested
-
-
-def two_modes() -> Problem:
-    """Two separate images, both of which fit the data."""
-    means = torch.zeros(2, 1, 4, 4)
-    means[0, :, :, 0], means[1, :, :, 1] = 1.0, 1.0
-    prior = Mixture(means, 0.05**2, torch.ones(2), (0.01, 10.0))
-    y = means.mean(0, keepdim=True)
-    return Problem(prior, GaussianLikelihood(Pointwise(torch.ones(1, 4, 4)), y, 1.0), (1, 4, 4))
 
 
 def outcome(
@@ -63,9 +53,9 @@ def after_test(problem: Problem, n: int, *, right: bool, preference: float = 1.0
 
 @pytest.mark.parametrize("preference", [1.0, 10.0])
 def test_shares_without_a_fault_are_not_called_right_since_a_constant_preference_passes(
-    preference: float,
+    two_modes: Problem, preference: float
 ) -> None:
-    report = after_test(two_modes(), 64, right=True, preference=preference).diagnostics
+    report = after_test(two_modes, 64, right=True, preference=preference).diagnostics
     assert report["shares"] == "not tested"
     assert "no fault in 32 draws" in report["shares_found"]
     assert "constant preference" in report["shares_found"]
@@ -73,23 +63,25 @@ def test_shares_without_a_fault_are_not_called_right_since_a_constant_preference
     assert report["chi2"] == 1.0
 
 
-def test_shares_that_ignore_the_data_are_failed_and_warned_about() -> None:
-    report = after_test(two_modes(), 64, right=False).diagnostics
+def test_shares_that_ignore_the_data_are_failed_and_warned_about(two_modes: Problem) -> None:
+    report = after_test(two_modes, 64, right=False).diagnostics
     assert report["shares"] == "failed"
     assert [one.code for one in report["warnings"]] == ["shares_wrong"]
 
 
-def test_a_test_without_power_leaves_the_shares_untested_for_a_reason() -> None:
-    report = after_test(two_modes(), 3, right=True).diagnostics
+def test_a_test_without_power_leaves_the_shares_untested_for_a_reason(two_modes: Problem) -> None:
+    report = after_test(two_modes, 3, right=True).diagnostics
     assert report["shares"] == "not tested"
     assert "4 samples" in report["shares_found"]
 
 
 @pytest.mark.timeout(600)
-def test_a_run_can_test_its_shares_and_its_samples_stay_the_same(tmp_path: Path) -> None:
+def test_a_run_can_test_its_shares_and_its_samples_stay_the_same(
+    two_modes: Problem, tmp_path: Path
+) -> None:
     options = {"levels": 12, "collect": 1}
-    plain = tiltkit.sample(two_modes(), sampler="walmc", n=32, options=options)
-    result = tiltkit.sample(two_modes(), sampler="walmc", n=32, options=options, test_shares=True)
+    plain = tiltkit.sample(two_modes, sampler="walmc", n=32, options=options)
+    result = tiltkit.sample(two_modes, sampler="walmc", n=32, options=options, test_shares=True)
     np.testing.assert_array_equal(plain.samples, result.samples)
     assert plain.verdict.shares.text == "no test was made"
     assert "Posterior SBC" in result.verdict.shares.text
