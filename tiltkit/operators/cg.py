@@ -44,8 +44,7 @@ def conjugate_gradient(
         beta: Weight of ``A^H A``, nonnegative.
         rtol: Stop an item at ``|residual| <= rtol |b|``.
         max_iter: Iterations at most.
-        precondition: Approximate inverse of the system, self-adjoint and positive, or 0 where
-            ``b`` is 0.
+        precondition: Approximate inverse of the system, self-adjoint and positive.
         energy: Stop an item also where ``residual^H precondition(residual)`` is no larger: about
             the squared error in units of the system, ``e^H (alpha I + beta A^H A) e``; after one
             iteration at least.

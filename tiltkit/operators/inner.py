@@ -1,4 +1,4 @@
-"""Inner products of particles, summed in double precision."""
+"""Inner products of particles, summed in double precision, and their values beside images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["inner", "sum_each"]
+__all__ = ["inner", "per_image", "sum_each"]
 
 # Fewest values that a CPU sums in their own precision before it goes on in double precision.
 _ROW = 32
@@ -34,6 +34,11 @@ def sum_each(values: Tensor) -> Tensor:
         elif values.ndim > 3:  # real and imaginary parts are the last axis
             values = values.sum((-2, -1))
     return values.flatten(1).sum(1, dtype=torch.float64)
+
+
+def per_image(values: Tensor, images: Tensor) -> Tensor:
+    """Values (particle,) in a shape that broadcasts against images, in their real type."""
+    return values.to(images.real.dtype).view(-1, *[1] * (images.ndim - 1))
 
 
 def by_rows(device: torch.device) -> bool:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from tiltkit.operators.bands import Bands
-from tiltkit.operators.inner import inner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from tiltkit.sampling.target import Target
 
-__all__ = ["JacobianDiagonal", "inner", "joined"]
+__all__ = ["JacobianDiagonal", "joined"]
 
 # Smallest divisor: where squares are 0, products are 0 and so is the estimate.
 TINY = 1e-300

@@ -141,9 +141,7 @@ class Group:
     def _take_in(self, state: State, info: Info) -> None:
         """Add a level, and its samples where it has some, to the progress."""
         progress, constraint = self.progress, self.target.problem.constraint
-        complex_images = self.target.problem.phase is not None
-        # The magnitude of a denoised mean is no mean of magnitudes: dark pixels would be too dark.
-        if (denoised := state.denoised_mean) is not None and not complex_images:
+        if (denoised := state.denoised_mean) is not None and self.target.averages_denoised:
             if constraint is not None and constraint.nonnegative:
                 # Denoised means are not projected, and may be negative where samples are not.
                 denoised = replace(denoised, minimum=denoised.minimum.clamp_min(0))

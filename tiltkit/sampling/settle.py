@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tiltkit.sampling.state import State
     from tiltkit.sampling.target import Target
 
-__all__ = ["further_rounds", "settling_level"]
+__all__ = ["further_rounds", "level_or_settling"]
 
 # Deviation of a band's variance ratio from 1 that counts as settled, and the standard errors that
 # chance explains.
@@ -26,7 +26,7 @@ SETTLED, CHANCE = 0.05, 2.0
 
 
 class Settling(Protocol):
-    """The methods of a `Sampler` that `settling_level` needs."""
+    """The methods of a `Sampler` that `level_or_settling` needs."""
 
     def levels(self, target: Target) -> Sequence[float]:
         """See `Sampler`."""
@@ -41,22 +41,30 @@ class Settling(Protocol):
         ...
 
 
-def settling_level(
-    target: Target, sampler: Settling, state: State, infos: Sequence[Info], share: float
+def level_or_settling(
+    level: float | None,
+    target: Target,
+    sampler: Settling,
+    state: State | None,
+    infos: Sequence[Info],
+    share: float,
 ) -> float | None:
-    """The last level once more, while a band of the Stein check can still settle; else None.
+    """The planned level; after the last the same once more, while a band can still settle.
 
     Moves at the last level ``tau`` change a coefficient by ``tau`` at most. Bands whose standard
     deviation is above ``tau`` times the root of the number of rounds do not settle, and are not
     waited for.
 
     Args:
+        level: The planned level; None after the last.
         target: The problem.
         sampler: The sampler; a round at its last level costs one network call.
-        state: State after the last planned level, or a further round.
+        state: State after the level before; None before the first.
         infos: Reports of all levels so far.
         share: Network calls of further rounds, at most, over those of the planned levels.
     """
+    if level is not None or state is None or not share:
+        return level
     rounds = further_rounds(sampler, target, infos)
     most = int(share * (target.network_calls - rounds))
     if rounds >= most:

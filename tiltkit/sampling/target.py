@@ -244,6 +244,14 @@ class Target:
             likelihood, self.linear, self.problem.shape, self.dtype, self.device
         )
 
+    @property
+    def averages_denoised(self) -> bool:
+        """True where denoised means count towards the mean image.
+
+        The magnitude of a denoised mean is no mean of magnitudes: dark pixels would be too dark.
+        """
+        return self.problem.phase is None
+
     def constrain_images(self, x: Tensor) -> Tensor:
         """Images (particle, channel, *space), 0 outside of the support of the constraint."""
         constraint = self.problem.constraint

@@ -16,7 +16,12 @@ from tiltkit.operators.bands import Bands, octave_edges
 from tiltkit.operators.cg import few_steps
 from tiltkit.operators.inner import inner, sum_each
 from tiltkit.protocols import FourierOperator, SpectralOperator
-from tiltkit.sampling.gaussian.conditioning import FEWEST_IN_SHELL, LastNoise, Step
+from tiltkit.sampling.gaussian.conditioning import (
+    FEWEST_IN_SHELL,
+    MAX_CONDITION,
+    LastNoise,
+    Step,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DiagonalConditioning", "shaped"]
 
-# Largest condition number of a data covariance that is solved with: see `IterativeConditioning`.
-MAX_CONDITION = 1e4
 # Iterations of a solve with an error covariance that the coordinates do not diagonalise. Measured
 # with four coils at 32x32: with 2 rough iterations a band of the posterior has 1.2 times its
 # variance, with 3 and with 10 all are within 5 %.
@@ -92,7 +95,11 @@ class DiagonalConditioning:
         """
         if not isinstance(self._operator, FourierOperator):
             return Bands.by_eigenvalue(self._eig)
-        bands = Bands.octaves(self._operator.frequency)
+        return self._octaves(self._operator.frequency)
+
+    def _octaves(self, frequency: Tensor, edges: Tensor | None = None) -> Bands:
+        """`Bands.octaves` of the coordinates, both parts of a complex value in the same band."""
+        bands = Bands.octaves(frequency, edges)
         if bands.labels is None or not self._complex:
             return bands
         return replace(bands, labels=bands.labels[..., None])
@@ -194,7 +201,11 @@ class DiagonalConditioning:
 
     def white_noise(self, rng: ParticleRng, rows: slice) -> Tensor:
         """See `Conditioning`."""
-        xi = self._operator.spectral_white(rng.normal(rows, self._shape, self._dtype))
+        return self._white(rng.normal(rows, self._shape, self._dtype))
+
+    def _white(self, xi: Tensor) -> Tensor:
+        """White noise in coordinates, from white images."""
+        xi = self._operator.spectral_white(xi)
         return torch.view_as_real(xi) if self._complex else xi
 
     def residual(self, x: Tensor) -> Tensor:
@@ -241,9 +252,7 @@ class DiagonalConditioning:
 
     def _noise_of(self, xi: Tensor) -> Tensor:
         """Noise of the measurement, in data coordinates, from white images."""
-        xi = self._operator.spectral_white(xi)
-        xi = torch.view_as_real(xi) if self._complex else xi
-        return math.sqrt(self.noise_var) * torch.where(self._measured, xi, 0.0)
+        return math.sqrt(self.noise_var) * torch.where(self._measured, self._white(xi), 0.0)
 
     @cached_property
     def _inverse_root(self) -> Tensor:
@@ -267,10 +276,7 @@ class DiagonalConditioning:
     def _shell_of_coordinate(self) -> Bands:
         assert isinstance(self._operator, FourierOperator)  # noqa: S101
         edges = octave_edges(self._shape[1:], FEWEST_IN_SHELL)
-        bands = Bands.octaves(self._operator.frequency, edges)
-        if bands.labels is None or not self._complex:
-            return bands
-        return replace(bands, labels=bands.labels[..., None])
+        return self._octaves(self._operator.frequency, edges)
 
     @cached_property
     def _shell_shares(self) -> Tensor:

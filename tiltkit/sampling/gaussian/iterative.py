@@ -15,7 +15,12 @@ from tiltkit.operators.bands import Bands
 from tiltkit.operators.cg import conjugate_gradient, norm_squared
 from tiltkit.operators.inner import inner
 from tiltkit.protocols import PreconditionedOperator
-from tiltkit.sampling.gaussian.conditioning import FEWEST_IN_SHELL, LastNoise, Step
+from tiltkit.sampling.gaussian.conditioning import (
+    FEWEST_IN_SHELL,
+    MAX_CONDITION,
+    LastNoise,
+    Step,
+)
 from tiltkit.sampling.gaussian.diagonal import shaped
 
 if TYPE_CHECKING:
@@ -34,9 +39,6 @@ RATIO_ERROR = 0.01
 # Squared error of solves for the error covariance of denoised images, in units of the system, over
 # the number of measured values: of a search direction, and of noise.
 ROUGH_ERROR, EXACT_ERROR = 0.01, 1e-3
-# Largest condition number of a data covariance that is solved with. Chosen by hand: conjugate
-# gradients in single precision still converge there.
-MAX_CONDITION = 1e4
 
 
 class IterativeConditioning:
@@ -129,7 +131,7 @@ class IterativeConditioning:
         """See `Conditioning`."""
         noise_var = self._noise_at(max(variance))
         error = ROUGH_ERROR if rough else EXACT_ERROR
-        return self._solve(self._shells_of(variance), noise_var, r, error * self.measured)
+        return self._solve(self.shells.broadcast(variance), noise_var, r, error * self.measured)
 
     def data_noise(self, rng: ParticleRng, rows: slice) -> Tensor:
         """See `Conditioning`."""
@@ -140,10 +142,7 @@ class IterativeConditioning:
         u = shaped(rng.normal(rows, self._shape, self._dtype), self.shells, variance)
         d = self._operator.forward(u) + self._data_noise(0.0, rng, rows)
         back = self._operator.adjoint(self.solve(d, variance, rough=False))
-        return u - self.shells.scale(back, self._shells_of(variance))
-
-    def _shells_of(self, variance: Sequence[float]) -> Tensor | float:
-        return self.shells.broadcast(variance)
+        return u - self.shells.scale(back, self.shells.broadcast(variance))
 
     def _expected_square(self, variance: tuple[float, ...]) -> float:
         """``E[r^H S^-1 r]`` for residuals whose covariance is ``S`` without the raised noise.

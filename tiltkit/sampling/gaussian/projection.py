@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tiltkit.operators.inner import per_image
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -60,7 +62,7 @@ def project_nonnegative(
         return x.clamp_min(0)
     done = x.clone()
     square = negative[todo].double().square().sum(1) / (negative[todo] < 0).sum(1)
-    done[todo] = _project(x[todo], precision, largest, _per_image(RIDGE / square, x))
+    done[todo] = _project(x[todo], precision, largest, per_image(RIDGE / square, x))
     return done
 
 
@@ -92,8 +94,4 @@ def _project(
 
 
 def _sum(images: Tensor) -> Tensor:
-    return _per_image(images.flatten(1).sum(1, dtype=torch.float64), images)
-
-
-def _per_image(values: Tensor, images: Tensor) -> Tensor:
-    return values.to(images).view(-1, *[1] * (images.ndim - 1))
+    return per_image(images.flatten(1).sum(1, dtype=torch.float64), images)

@@ -30,8 +30,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tiltkit.operators.inner import inner, per_image
 from tiltkit.posterior.average import StreamingMean
-from tiltkit.sampling.jacobian import JacobianDiagonal, inner, joined
+from tiltkit.sampling.jacobian import JacobianDiagonal, joined
 from tiltkit.sampling.particles.weights import normalised
 from tiltkit.sampling.state import LikelihoodTerm
 
@@ -67,7 +68,7 @@ class Prediction:
         covariance: ``b^2 j`` with the mean diagonal ``j`` of the Jacobian in each band, (band,)
             float64.
         denoised_mean: ``E[x0 | x_a, y]`` averaged over the particles of level a; None at the first
-            level.
+            level, and where `Target.averages_denoised` is False.
     """
 
     c: Tensor
@@ -127,10 +128,11 @@ def predict(
         ju_coordinates = conditioning.coordinates(ju)
         u_ju = curvature.add(rows, u, ju_coordinates)[0].sum(1)
         length = _guidance_length(conditioning, denoised, u_ju, ju_coordinates, gap)
-        g = _per_image(length.to(ju.dtype), ju) * ju
-        # Tweedie's formula for p_a h_a: E[x0 | x_a, y] = D_a(x) + a^2 g
-        image = target.problem.to_image(torch.add(denoised, g, alpha=a**2))
-        denoised_mean.add(image, weights[rows])
+        g = per_image(length, ju) * ju
+        if target.averages_denoised:
+            # Tweedie's formula for p_a h_a: E[x0 | x_a, y] = D_a(x) + a^2 g
+            image = target.problem.to_image(torch.add(denoised, g, alpha=a**2))
+            denoised_mean.add(image, weights[rows])
         xi = rng.normal(rows, target.problem.shape, target.dtype)
         # With shift = gap g: log N(x'; m, v I) - log N(x'; m + shift, v I) - log h_a(x)
         #   = -<shift, root_v xi + shift / 2> / v + potential
@@ -148,7 +150,8 @@ def predict(
     c, score, log_ratio = (joined(three) for three in zip(*parts, strict=True))
     return Prediction(
         c, score, log_ratio, _error_variance(curvature.medians, a, b),
-        jacobian, by_band.scaled_means(b**2), denoised_mean.result(),
+        jacobian, by_band.scaled_means(b**2),
+        denoised_mean.result() if target.averages_denoised else None,
     )  # fmt: skip
 
 
@@ -183,7 +186,7 @@ def _jacobian_product(
     a = state.level
     d = difference_step * a * math.sqrt(max(state.mean_jacobian * u[0].numel(), 1.0))
     # d / |u|; a zero residual gives u = 0 and with it a product of 0.
-    length = d / _per_image(u.flatten(1).norm(dim=1).clamp_min(1e-20), u)
+    length = d / per_image(u.flatten(1).norm(dim=1).clamp_min(1e-20), u)
     moved = torch.addcmul(x, u, length)
     difference = torch.add(moved, target.score(moved, a), alpha=a**2)
     return difference.sub_(denoised).div_(length)
@@ -234,8 +237,3 @@ def _error_variance(jacobian: Tensor, a: float, b: float) -> Tensor:
     """
     variance = a**2 * jacobian
     return variance / (1 + (1 / b**2 - 1 / a**2) * variance)
-
-
-def _per_image(values: Tensor, images: Tensor) -> Tensor:
-    """Values (particle,) in a shape that broadcasts against images."""
-    return values.view(-1, *[1] * (images.ndim - 1))

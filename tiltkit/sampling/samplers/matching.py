@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tiltkit.sampling.jacobian import inner
+from tiltkit.operators.inner import inner, per_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,19 +66,19 @@ class Denoiser:
         for index in range(self.products):
             p = conditioning.solve(r, self.variance)
             for old, product, energy in done:
-                p = p - _per_image(_real_inner(p, product) / energy, p) * old
+                p = p - per_image(inner(p, product) / energy, p) * old
             u = conditioning.adjoint(p)
             ju = self._jacobian_product(x, denoised, u)
-            square = noise_var * _real_inner(p, p)
+            square = noise_var * inner(p, p)
             # The system is at least noise_var, also where a network's Jacobian is not positive.
             energy = torch.maximum(square + self.s**2 * inner(u, ju), square).clamp_min(1e-30)
-            along = _real_inner(p, r)
+            along = inner(p, r)
             length = along / energy
-            g += _per_image(length, ju) * ju
+            g += per_image(length, ju) * ju
             explained = explained.to(along) + along * length
             if index + 1 < self.products:
                 product = noise_var * p + self.s**2 * conditioning.forward(ju)
-                r = r - _per_image(length, p) * product
+                r = r - per_image(length, p) * product
                 done.append((p, product, energy))
         return g, explained / conditioning.measured
 
@@ -91,20 +91,8 @@ class Denoiser:
         """
         spread = self.s * math.sqrt(max(self.mean_jacobian * u[0].numel(), 1.0))
         d = self.difference_step * spread
-        norm = _per_image(u.flatten(1).norm(dim=1).clamp_min(1e-20), u)
+        norm = per_image(u.flatten(1).norm(dim=1).clamp_min(1e-20), u)
         moved = torch.addcmul(x, u, d / norm)
         score = self.target.score(moved, self.level)
         difference: Tensor = torch.add(moved, score, alpha=self.s**2).sub_(denoised)
         return difference.mul_(norm / d)
-
-
-def _real_inner(a: Tensor, b: Tensor) -> Tensor:
-    """Real inner products of particles (particle, ...), float64 (particle,)."""
-    if a.is_complex():
-        a, b = torch.view_as_real(a), torch.view_as_real(b)
-    return inner(a, b)
-
-
-def _per_image(values: Tensor, images: Tensor) -> Tensor:
-    """Values (particle,) in a shape that broadcasts against images, in their real type."""
-    return values.to(images.real.dtype).view(-1, *[1] * (images.ndim - 1))

@@ -43,7 +43,7 @@ from tiltkit.sampling.samplers.matching import Denoiser
 from tiltkit.sampling.samplers.options import LadderOptions
 from tiltkit.sampling.samplers.start import gaussian_start, prior_spectrum
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
-from tiltkit.sampling.settle import settling_level
+from tiltkit.sampling.settle import level_or_settling
 from tiltkit.sampling.state import Guidance, State, planned
 
 if TYPE_CHECKING:
@@ -121,9 +121,7 @@ class Moments:
     ) -> float | None:
         """See `Sampler`."""
         level = planned(self.levels(target), infos)
-        if level is None and state is not None and self.options.settle:
-            return settling_level(target, self, state, infos, self.options.settle)
-        return level
+        return level_or_settling(level, target, self, state, infos, self.options.settle)
 
     def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
         """Samples of the noised posterior of a Gaussian, see `tiltkit.sampling.samplers.start`."""
@@ -147,13 +145,13 @@ class Moments:
         ones = torch.ones(target.n, dtype=torch.float64, device=target.device)
         for rows in target.chunks():
             x, score, expected, noise, change = self._advance(target, state, level, rng, rows)
-            if target.problem.phase is None:  # see `tiltkit.sampling.run`
+            if target.averages_denoised:
                 denoised_mean.add(target.problem.to_image(expected), ones[rows])
             jacobian.add(rows, noise, change)
             parts.append((x, score))
         x, score = (joined(both) for both in zip(*parts, strict=True))
         new = replace(state, c=x, score=score, level=level, guidance=None)
-        if target.problem.phase is None:
+        if target.averages_denoised:
             new = replace(new, denoised_mean=denoised_mean.result())
         if level > self._tau(target):
             new, ratio = self._with_guidance(target, new, jacobian)
@@ -229,18 +227,24 @@ class Moments:
         change = torch.add(new, new_score, alpha=s_b**2) - denoised
         return new, new_score, torch.add(denoised, g, alpha=s_a**2), noise, change
 
+    def _denoiser(
+        self, target: Target, level: float, variance: Sequence[float], mean_jacobian: float
+    ) -> Denoiser:
+        o = self.options
+        return Denoiser(
+            target, level, self._noise(target, level), variance, mean_jacobian, o.products,
+            o.difference_step,
+        )  # fmt: skip
+
     def _with_guidance(
         self, target: Target, state: State, jacobian: JacobianDiagonal
     ) -> tuple[State, Tensor]:
         """The state with the guidance of its level, and the residual ratio of each particle."""
-        shells, s = target.conditioning.shells, self._noise(target, state.level)
+        shells, square = target.conditioning.shells, self._noise(target, state.level) ** 2
         by_shell = jacobian.means
         sizes = shells.sizes(state.c[0]).tolist()
         mean = sum(j * k for j, k in zip(by_shell, sizes, strict=True)) / sum(sizes)
-        denoiser = Denoiser(
-            target, state.level, s, [s**2 * j for j in by_shell], mean,
-            self.options.products, self.options.difference_step,
-        )  # fmt: skip
+        denoiser = self._denoiser(target, state.level, [square * j for j in by_shell], mean)
         parts = [denoiser.guidance(state.c[rows], state.score[rows]) for rows in target.chunks()]
         g, ratio = (joined(both) for both in zip(*parts, strict=True))
         new = replace(state, guidance=Guidance(g, denoiser.variance), mean_jacobian=mean)
@@ -271,10 +275,7 @@ class Moments:
         if all(healthy) or target.local is not None:
             return state, ratio
         x, score, g, ratio = (v.clone() for v in (state.c, state.score, guidance.score, ratio))
-        denoiser = Denoiser(
-            target, state.level, self._noise(target, state.level), guidance.variance,
-            state.mean_jacobian, self.options.products, self.options.difference_step,
-        )  # fmt: skip
+        denoiser = self._denoiser(target, state.level, guidance.variance, state.mean_jacobian)
         copies = 0
         for row in [row for row, right in enumerate(healthy) if not right]:
             rows = slice(row, row + 1)

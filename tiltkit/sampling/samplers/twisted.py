@@ -50,7 +50,7 @@ from tiltkit.sampling.particles.weighing import weigh
 from tiltkit.sampling.samplers.guidance import denoised_likelihood, predict, predict_first
 from tiltkit.sampling.samplers.options import LadderOptions, WeightOptions
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
-from tiltkit.sampling.settle import settling_level
+from tiltkit.sampling.settle import level_or_settling
 from tiltkit.sampling.state import State, planned
 
 if TYPE_CHECKING:
@@ -119,9 +119,7 @@ class Twisted:
     ) -> float | None:
         """The planned level, that of an adaptive ladder, or the early stop; see `Sampler`."""
         level = self._planned_level(target, state, infos)
-        if level is None and state is not None and self.options.settle:
-            return settling_level(target, self, state, infos, self.options.settle)
-        return level
+        return level_or_settling(level, target, self, state, infos, self.options.settle)
 
     def _planned_level(
         self, target: Target, state: State | None, infos: Sequence[Info]

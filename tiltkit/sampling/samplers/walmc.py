@@ -35,7 +35,7 @@ from tiltkit.sampling.particles.ladder import adaptive_level, bounds, ladder
 from tiltkit.sampling.particles.weighing import resample, uneven, weigh
 from tiltkit.sampling.particles.weights import ess, path_kl
 from tiltkit.sampling.samplers.options import WeightOptions
-from tiltkit.sampling.settle import settling_level
+from tiltkit.sampling.settle import level_or_settling
 from tiltkit.sampling.state import State, planned
 
 if TYPE_CHECKING:
@@ -83,9 +83,7 @@ class Walmc:
         Adapting needs potentials that share one constant over all levels.
         """
         level = self._ladder_level(target, state, infos)
-        if level is None and state is not None and self.options.settle:
-            return settling_level(target, self, state, infos, self.options.settle)
-        return level
+        return level_or_settling(level, target, self, state, infos, self.options.settle)
 
     def _ladder_level(
         self, target: Target, state: State | None, infos: Sequence[Info]
