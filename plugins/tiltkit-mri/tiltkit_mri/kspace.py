@@ -14,28 +14,62 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["KSpace"]
+__all__ = ["Geometry", "KSpace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Position and orientation of one slice in the coordinates of the patient (LPS).
+
+    Attributes:
+        position: Centre of the slice (x, y, z) in mm.
+        read_dir: Unit vector (x, y, z) along the readout, from the first row to the last.
+        phase_dir: Unit vector along the phase encoding, from the first column to the last.
+        slice_dir: Unit vector across the slice.
+        voxel_mm: Height (readout) and width (phase encoding) of a pixel of the image and thickness
+            of the slice, in mm.
+    """
+
+    position: tuple[float, float, float]
+    read_dir: tuple[float, float, float]
+    phase_dir: tuple[float, float, float]
+    slice_dir: tuple[float, float, float]
+    voxel_mm: tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class KSpace:
-    """A checked scan. Rows are the readout, complete; columns are the phase encoding.
+    """A checked scan. Rows are the readout; columns are the phase encoding.
 
     Attributes:
         path: The file.
         n_slices: Number of slices.
         n_coils: Number of coils.
         shape: Rows and columns of k-space, readout oversampling included.
-        columns: Measured columns, bool (slice, column); all False for a slice that cannot be
-            used.
-        recon: Rows and columns of the reconstructed image, cut from the centre.
-        read: Reads slice ``i`` as complex64 (coil, row, column); raises
-            `tiltkit.errors.InputError` where it cannot be used.
+        columns: Columns with measured samples, bool (slice, column); all False for a slice that
+            cannot be used.
+        recon: Rows and columns of the field of view to reconstruct, in pixels of the grid of
+            k-space, cut from the centre.
+        read: Reads slice ``i`` as complex64 (coil, row, column), zero where it is not measured;
+            (coil, sample) where there is a `trajectory`. Raises `tiltkit.errors.InputError` where
+            the slice cannot be used.
         layout: Name of the file layout, for people.
         header: Geometry.
         metadata: Metadata that a result copies from the file.
         notes: Unusual properties of the file, as sentences.
         unusable: Slices that cannot be used, and why.
+        points: Gives the measured points of slice ``i``, bool (row, column); None where whole
+            columns are measured.
+        reference: Reads the calibration data of slice ``i``, complex64 (coil, row, column), zero
+            where they are not measured; None where `read` gives all that there is.
+        noise: Samples of a noise scan, complex64 (coil, sample), with the bandwidth and the
+            averages of the samples of `read`; None where there is no noise scan.
+        trajectory: Gives the position in k-space of each sample of slice ``i``, float32
+            (2, sample), (along rows, along columns), in cycles per pixel of the grid of `shape`,
+            so within -0.5 to 0.5; None for Cartesian scans.
+        geometry: One record per slice; empty where the file has none.
+        slice_names: One name per slice (``"slice 2, contrast 1"``); empty where slices are only
+            numbered.
     """
 
     path: Path
@@ -50,6 +84,12 @@ class KSpace:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     unusable: Mapping[int, str] = field(default_factory=dict)
+    points: Callable[[int], NDArray[np.bool_]] | None = None
+    reference: Callable[[int], NDArray[np.complex64]] | None = None
+    noise: NDArray[np.complex64] | None = None
+    trajectory: Callable[[int], NDArray[np.float32]] | None = None
+    geometry: tuple[Geometry, ...] = ()
+    slice_names: tuple[str, ...] = ()
 
     def calibration(self, index: int) -> range:
         """Measured columns of a slice around the centre of k-space; empty where there are none."""

@@ -63,9 +63,11 @@ def prepare(
         threshold: ESPIRiT singular value threshold.
 
     Raises:
-        InputError: The slice cannot be used: no data, no noise, too few calibration lines.
+        InputError: The slice cannot be used: no data, no noise, too few calibration lines, or a
+            sampling without whole columns.
         UsageError: More lines were asked for than there are, or fewer than the kernel needs.
     """
+    _check_sampling(scan)
     data = torch.from_numpy(scan.read(index))
     lines = _calibration(scan, index, calibration_lines, kernel)
     columns = torch.from_numpy(scan.columns[index])
@@ -89,6 +91,16 @@ def prepare(
         sensitivities=_sensitivities(block, shape, kernel, threshold),
         calibration_lines=len(lines),
     )
+
+
+def _check_sampling(scan: KSpace) -> None:
+    """Refuse a sampling that no operator of this plugin has."""
+    if scan.trajectory is not None or scan.points is not None:
+        kind = "a non-Cartesian trajectory" if scan.trajectory else "single points left out"
+        raise InputError(
+            f"{scan.path} has {kind}, which is not supported yet.",
+            "use a scan whose columns are measured as a whole or not at all.",
+        )
 
 
 def _centre_block(y: Tensor, columns: Tensor, lines: range) -> Tensor:
