@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -172,3 +172,19 @@ def test_a_rule_between_options_says_which_part_it_belongs_to() -> None:
 def test_no_more_runs_than_samples() -> None:
     with pytest.raises(UsageError, match="7 runs cannot share 6 samples"):
         resolve({"task": "t", "runs": 7, "samples": 6}, Plugins())  # type: ignore[arg-type]
+
+
+class Reduced(Options):
+    removed: ClassVar[dict[str, tuple[Any, str]]] = {"adapt": (False, "it gained nothing")}
+
+
+def test_a_removed_option_is_an_error_with_the_reason() -> None:
+    with pytest.raises(
+        UsageError, match=r"sampler\.adapt was removed: it gained nothing"
+    ) as caught:
+        validate(Reduced, {"adapt": True}, "sampler")
+    assert caught.value.hint == "leave it out."
+
+
+def test_a_removed_option_at_its_former_default_changes_nothing() -> None:
+    assert validate(Reduced, {"adapt": False, "levels": 9}, "sampler") == Reduced(levels=9)

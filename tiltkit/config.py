@@ -185,16 +185,30 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
             allowed.
     """
     try:
-        return model.model_validate(_with_current_names(model, values))
+        return model.model_validate(_with_current_names(model, values, where))
     except ValidationError as error:
         raise UsageError(*_explain(error.errors(), model, where)) from None
 
 
-def _with_current_names(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+def _with_current_names(
+    model: type[BaseModel], values: Mapping[str, Any], where: str
+) -> dict[str, Any]:
     """Replace former names of options by the current ones, with a warning for each.
 
-    A model lists them as ``renamed: ClassVar[dict[str, str]]``, old name to new name.
+    A model lists them as ``renamed: ClassVar[dict[str, str]]``, old name to new name. It lists
+    options without a successor as ``removed: ClassVar[dict[str, tuple[Any, str]]]``, name to former
+    default and reason. The former default, which stored recipes hold, is left out.
+
+    Raises:
+        UsageError: A removed option has another value than its former default.
     """
+    removed: Mapping[str, tuple[Any, str]] = getattr(model, "removed", {})
+    for name in removed.keys() & values.keys():
+        default, reason = removed[name]
+        if values[name] != default:
+            full = f"{where}.{name}" if where else name
+            raise UsageError(f"The option {full} was removed: {reason}.", "leave it out.")
+    values = {name: value for name, value in values.items() if name not in removed}
     names: Mapping[str, str] = getattr(model, "renamed", {})
     for old in names.keys() & values.keys():
         text = f"The option {old} is now {names[old]}; release 0.3 will remove the old name."

@@ -112,14 +112,20 @@ def test_published_langevin_with_a_coarse_step_warns_of_its_spread() -> None:
     assert right.verdict.local.status == "ok"
 
 
-def test_an_early_stop_is_told() -> None:
-    from tiltkit.report import words
-
+def test_a_run_ends_at_the_smallest_level_of_the_prior_also_for_data_unlike_it() -> None:
     result = tiltkit.sample(white(0.5, seed=0, scale=3.0), sampler="twisted", n=8)
     report = result.diagnostics[0]
-    assert report["noise_level"][-1] > 1.5 * report["prior_noise_min"]
-    texts = " ".join(one.text for one in words.guaranteed(report, 8))
-    assert "the run stopped early" in texts
+    assert "residual_ratio_high" in codes(result)
+    assert report["noise_level"][-1] == pytest.approx(report["prior_noise_min"])
+
+
+def test_a_last_level_above_that_of_the_prior_is_stated() -> None:
+    from tiltkit.report import words
+
+    options = {"levels": 6, "tau": 0.1}
+    result = tiltkit.sample(white(0.5, seed=0), sampler="twisted", n=8, options=options)
+    texts = " ".join(one.text for one in words.guaranteed(result.diagnostics[0], 8))
+    assert "2 times the smallest level of the prior" in texts
 
 
 def modes(shares: Mapping[int, int], seed: int) -> tuple[Problem, Tensor]:

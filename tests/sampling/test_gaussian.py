@@ -98,17 +98,6 @@ def test_potentials_are_those_of_the_marginal_of_the_data(kind, s, dtype):
     torch.testing.assert_close(got - got[0], expected - expected[0], rtol=tolerance, atol=tolerance)
 
 
-def test_diagonalised_potentials_share_one_constant_over_all_levels():
-    conditioning = make("spectral")
-    x = torch.randn(1, PIXELS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    offsets = [
-        conditioning.potential(conditioning.coordinates(x), s)
-        + MultivariateNormal(x @ matrix().T, spread(s)).log_prob(Y[0])
-        for s in (0.0, 0.1, 1.0, 30.0)
-    ]
-    torch.testing.assert_close(torch.cat(offsets), offsets[0].expand(4))
-
-
 @ALL
 @pytest.mark.parametrize("s", [0.0, 0.7])
 def test_the_likelihood_score_is_minus_the_gradient_of_the_potential(kind, s):

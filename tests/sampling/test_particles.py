@@ -1,4 +1,4 @@
-"""Particle weights: effective sample size, resampling, flattening, and the path's KL divergence."""
+"""Particle weights: effective sample size, resampling and flattening."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from tiltkit.sampling.particles.weights import (
     effective_power,
     ess,
     normalised,
-    path_kl,
     systematic_resampling,
 )
 
@@ -91,20 +90,3 @@ def test_weights_that_are_nearly_all_noise_are_skipped():
 
 def test_a_floor_of_zero_never_flattens():
     assert effective_power(tensor([0.0, -1000.0, -2000.0]), torch.zeros(3).double(), 0.0) == 1.0
-
-
-@given(logs, st.data())
-def test_the_kl_contribution_of_a_level_is_never_negative(values, data):
-    before = data.draw(st.lists(st.floats(-5, 5), min_size=len(values), max_size=len(values)))
-    assert path_kl(tensor(values), tensor(before)) >= -1e-9
-
-
-def test_constant_increments_contribute_no_kl_divergence():
-    assert path_kl(torch.full((8,), 7.0).double(), torch.zeros(8).double()) == pytest.approx(0)
-
-
-def test_normal_log_weights_contribute_half_their_variance_to_the_kl_divergence():
-    g = torch.Generator().manual_seed(0)
-    increment = 0.5 * torch.randn(200_000, generator=g, dtype=torch.float64)
-    bound = path_kl(increment, torch.zeros_like(increment))
-    assert bound == pytest.approx(0.125, rel=0.03)

@@ -8,7 +8,6 @@ import torch
 from tiltkit.errors import UsageError
 from tiltkit.posterior.level import Info
 from tiltkit.posterior.outcome import Outcome
-from tiltkit.priors.closed_form import Mixture
 from tiltkit.recon.solve import solve
 from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.run import run
@@ -120,7 +119,7 @@ def test_a_resumed_run_gives_the_samples_of_an_undisturbed_one(tmp_path, stop):
     known = gaussian(torch.float32)
 
     def start(checkpoint=None):
-        sampler = make(levels=9, collect=4, resample_below=0.5)
+        sampler = make(levels=9, collect=4)
         return solve([known.problem], sampler, seed=(3,), n=20, devices=[torch.device("cpu")],
                      checkpoint=checkpoint)  # fmt: skip
 
@@ -136,44 +135,6 @@ def test_a_resumed_run_gives_the_samples_of_an_undisturbed_one(tmp_path, stop):
     assert (resumed.samples == whole.samples).all()
     assert (resumed.mean == whole.mean).all()
     assert resumed.diagnostics["ess"] == whole.diagnostics["ess"]
-
-
-def test_log_evidences_sum_to_that_of_the_measurement():
-    known = gaussian()
-    prior, likelihood = known.problem.prior, known.problem.likelihood
-    assert isinstance(prior, Mixture)
-    matrix = likelihood.operator.matrix
-    tau = 0.02
-    marginal = torch.distributions.MultivariateNormal(
-        (prior.means @ matrix.T)[0],
-        likelihood.noise_var * torch.eye(3) + (prior.variance + tau**2) * matrix @ matrix.T,
-    )
-    # The potential is that of the range of A in spectral coordinates: normalised, but for its
-    # change of variables and the constant of three real components.
-    x = torch.zeros(1, 6, dtype=torch.float64)
-    target = Target(known.problem, 1, 1, dtype=torch.float64)
-    plain = torch.distributions.MultivariateNormal(
-        torch.zeros(3, dtype=torch.float64), likelihood.noise_var * torch.eye(3).double()
-    )
-    constant = plain.log_prob(likelihood.y[0]) + target.conditioning.potential(x, 0.0)[0]
-    _, infos, _ = run_twisted(known, levels=60, tau=tau)
-    estimate = sum(info.log_evidence for info in infos)
-    exact = marginal.log_prob(likelihood.y[0]) - constant
-    assert estimate == pytest.approx(float(exact), abs=0.15)
-
-
-def test_an_adaptive_ladder_spends_its_levels_where_weights_are_uneven():
-    options = {"n": 200, "levels": 30, "collect": 2}
-    (_, fixed, _), (_, adapted, _) = (
-        run_twisted(pictures(), adapt=adapt, **options) for adapt in (False, True)
-    )
-    assert len(adapted) == len(fixed) == 32
-    assert adapted[29].noise_level == fixed[29].noise_level == 0.01
-
-    def worst(infos):
-        return max(info.kl for info in infos[2:30])
-
-    assert worst(adapted) < worst(fixed)
 
 
 def test_two_network_calls_per_level_and_one_per_collected_round():

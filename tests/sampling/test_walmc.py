@@ -6,10 +6,6 @@ import pytest
 import torch
 
 from tiltkit.priors.closed_form import Mixture
-from tiltkit.sampling.particles.rng import ParticleRng
-from tiltkit.sampling.run import run
-from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
-from tiltkit.sampling.target import Target
 from tiltkit.testing.known import make_known
 
 from .conftest import sample
@@ -79,29 +75,6 @@ def test_another_seed_gives_other_samples_and_the_global_generator_is_left_alone
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_log_evidence_matches_the_ratio_of_closed_form_evidences():
-    """For one Gaussian the evidence between two ends of the ladder is known."""
-    known = gaussian()
-    prior, likelihood = known.problem.prior, known.problem.likelihood
-    assert isinstance(prior, Mixture)
-    matrix = likelihood.operator.matrix
-    eye = torch.eye(len(matrix), dtype=torch.float64)
-    first, last = 5.0, 0.02
-
-    def log_evidence(sigma):
-        spread = likelihood.noise_var * eye + sigma**2 * matrix @ matrix.T
-        marginal = torch.distributions.MultivariateNormal(
-            (prior.means @ matrix.T)[0], spread + (prior.variance + sigma**2) * matrix @ matrix.T
-        )
-        return float(marginal.log_prob(likelihood.y[0]))
-
-    sampler = Walmc(WalmcOptions(levels=60, sigma_max=first, tau=last, start_moves=20, collect=1))
-    target = Target(known.problem, 2000, 2000, dtype=torch.float64)
-    infos = [info for _, info in run(target, sampler, ParticleRng([0], 2000, target.device))]
-    estimate = sum(info.log_evidence for info in infos)
-    assert estimate == pytest.approx(log_evidence(last) - log_evidence(first), abs=0.15)
-
-
 def test_a_prior_that_gives_nan_stops_the_run_with_the_noise_level():
     known = gaussian()
 
@@ -114,14 +87,3 @@ def test_a_prior_that_gives_nan_stops_the_run_with_the_noise_level():
     object.__setattr__(known.problem, "prior", broken)
     with pytest.raises(Exception, match="NaN or infinite at noise level 0"):
         sample(known, n=4)
-
-
-def test_an_adaptive_ladder_ends_at_the_last_level_in_spite_of_rounding():
-    tau = 0.05
-    assert (tau ** (1 / 7)) ** 7 < tau
-    means = torch.tensor([[4.0, 0.0], [-4.0, 1.0], [0.0, -5.0]], dtype=torch.float64)
-    known = make_known(means, 0.3, data=1, noise=1.5, seed=1, sigma_range=(tau, 60.0))
-    sampler = Walmc(WalmcOptions(levels=30, collect=1, adapt=True, rho=7.0))
-    target = Target(known.problem, 100, 100, dtype=torch.float64)
-    *_, (state, _) = run(target, sampler, ParticleRng([5], 100, target.device))
-    assert state.level == tau

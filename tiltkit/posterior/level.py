@@ -42,10 +42,6 @@ class Info:
         noise_level: Noise level of the prior, in the prior's units (variance-exploding convention).
         ess: Effective sample size before resampling; that of the exact weights, even when they
             were flattened or left out.
-        log_evidence: Estimate of the log ratio of normalisers of this level and the one before, up
-            to a constant that depends on the operator's algebra; not reported.
-        kl: ``log mean w - mean log w`` of the level's weights, for adaptive ladders. It is biased
-            low for few particles, so that it is no bound; not reported.
         weight_power: Power of the weights that was used; 1 is exact, 0 leaves them out.
         resampled: True when particles were resampled.
         final: True when the particles follow the last target, so that they count as samples.
@@ -60,8 +56,6 @@ class Info:
 
     noise_level: float
     ess: float
-    log_evidence: float = 0.0
-    kl: float = 0.0
     weight_power: float = 1.0
     resampled: bool = False
     final: bool = False

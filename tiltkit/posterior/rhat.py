@@ -110,8 +110,6 @@ def _level(infos: Sequence[Info]) -> Info:
     return Info(
         noise_level=min(info.noise_level for info in infos),
         ess=sum(info.ess for info in infos),
-        log_evidence=mean("log_evidence"),
-        kl=mean("kl"),
         weight_power=min(info.weight_power for info in infos),
         resampled=any(info.resampled for info in infos),
         final=all(info.final for info in infos),

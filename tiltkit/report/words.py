@@ -16,8 +16,8 @@ __all__ = ["Statement", "guaranteed", "measured", "number", "unknown"]
 
 Diagnostics = Mapping[str, Any]
 
-# Last noise level over the prior's smallest from which a run is said to have stopped early.
-EARLY = 1.05
+# Last noise level over the prior's smallest that is said to be above it.
+ABOVE = 1.05
 # Expected chi-squared of the mean below which chi-squared hardly depends on the noise level. At 0.1
 # a noise variance that is 30 % wrong changes it by 2 %.
 POWERLESS = 0.1
@@ -105,15 +105,12 @@ def _last_level(one: Diagnostics) -> list[Statement]:
     if not len(levels):
         return []
     last, smallest = float(levels[-1]), float(one.get("prior_noise_min", levels[-1]))
-    early = (
-        f" This is {last / smallest:.2g} times the smallest level of the prior: the run stopped"
-        " early, either because tau was set or because the data are unlike the prior."
-    )
+    above = f" This is {last / smallest:.2g} times the smallest level of the prior."
     return [
         Statement(
             f"The run ends at noise level {number(last)}",
             "In units in which the prior has values up to about 1. Detail fainter than that is not"
-            f" resolved.{early if last > EARLY * smallest else ''}",
+            f" resolved.{above if last > ABOVE * smallest else ''}",
         )
     ]
 

@@ -15,7 +15,7 @@ diagonalised, so that all operations are elementwise, and images elsewhere.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,8 +75,6 @@ class Conditioning(Protocol):
 
     Attributes:
         iterations: Solver iterations so far; 0 without a solver.
-        normalised: True where potentials include ``1/2 log det S_s``, so that their constant is the
-            same at all levels.
         bands: Groups of coordinates with one error variance each.
         shells: Bands of spatial frequency of images, finer at low frequencies than `bands`.
         noise_var: Noise variance per real component.
@@ -84,7 +82,6 @@ class Conditioning(Protocol):
     """
 
     iterations: int
-    normalised: ClassVar[bool]
     bands: Bands
     shells: Bands
     noise_var: float
@@ -99,10 +96,7 @@ class Conditioning(Protocol):
         ...
 
     def potential(self, c: Tensor, s: float) -> Tensor:
-        """``R_s`` up to a constant that all particles share, (particle,) float64.
-
-        Where `normalised` this is ``-log N(y; A x, S_s)`` up to a constant that all levels share.
-        """
+        """``R_s`` up to a constant that all particles share, (particle,) float64."""
         ...
 
     def likelihood_score(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -47,8 +47,6 @@ class DiagonalConditioning:
     the residual outside the range of ``A`` does not depend on ``x`` and is left out.
     """
 
-    normalised: ClassVar[bool] = True
-
     def __init__(
         self, likelihood: GaussianLikelihood, shape: tuple[int, ...], dtype: torch.dtype
     ) -> None:
@@ -69,8 +67,6 @@ class DiagonalConditioning:
         self._z = torch.where(self._measured, self._z, 0.0)
         self._inverse = torch.where(self._measured, 1 / self._eig, 0.0)
         noise_var = torch.tensor(likelihood.noise_var, dtype=dtype)
-        # Logarithms of the variances of coordinates that are not measured.
-        self._excess = int((~self._measured).count_nonzero()) * float(noise_var.log())
         self._noise = noise_var.to(eig.device)
         self._count = max(int(self._measured.expand_as(self._z[0]).count_nonzero()), 1)
         self.noise_var = likelihood.noise_var
@@ -124,8 +120,7 @@ class DiagonalConditioning:
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
         variances = self._residual_variance(_hashable(variance))
         score = residual / variances
-        log_det = variances.log().sum(dtype=torch.float64).sub_(self._excess)
-        return score, self._squares(residual, score).add_(log_det, alpha=self._dof).mul_(0.5)
+        return score, self._squares(residual, score).mul_(0.5)
 
     def predict(
         self, m: Tensor, step: Step, rng: ParticleRng, rows: slice

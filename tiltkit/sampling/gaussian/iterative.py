@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -64,8 +64,6 @@ class IterativeConditioning:
         sample_error: Error of a sample that solves may leave, in posterior standard deviations of a
             pixel (root mean square).
     """
-
-    normalised: ClassVar[bool] = False  # iterative solves give no determinant
 
     def __init__(
         self,

@@ -13,9 +13,7 @@ from tiltkit.posterior.level import Info
 from tiltkit.sampling.particles.weights import (
     effective_power,
     ess,
-    log_mean,
     on_host,
-    path_kl,
     principal_order,
     systematic_resampling,
 )
@@ -75,8 +73,6 @@ def weigh(
     info = Info(
         noise_level=state.level,
         ess=ess(log_weight + change),
-        log_evidence=log_mean(change, log_weight),
-        kl=path_kl(change, log_weight),
         weight_power=power,
         resampled=uneven(new) and ess(new) < resample_below * n,
     )

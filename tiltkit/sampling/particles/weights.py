@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "effective_power", "ess", "log_mean", "normalised", "on_host", "path_kl", "principal_order",
-    "systematic_resampling",
+    "effective_power", "ess", "normalised", "on_host", "principal_order", "systematic_resampling",
 ]  # fmt: skip
 
 # Smallest power of the weights that is used. Chosen by hand: at less than half of its log weight a
@@ -35,33 +34,9 @@ def ess(log_weight: ArrayLike | Tensor) -> float:
     return float(1.0 / np.square(_softmax(log_weight)).sum())
 
 
-def path_kl(log_increment: ArrayLike | Tensor, log_weight: ArrayLike | Tensor) -> float:
-    """``log E[w] - E[log w]`` in nats: the contribution of one level to the path's KL divergence.
-
-    Expectations are over particles weighted by ``log_weight``, the weights before the level. The
-    estimate is never negative. It is biased low for few particles, so that it is no bound.
-    """
-    mean_log = (_softmax(log_weight) * on_host(log_increment)).sum()
-    return log_mean(log_increment, log_weight) - float(mean_log)
-
-
-def log_mean(log_increment: ArrayLike | Tensor, log_weight: ArrayLike | Tensor) -> float:
-    """``log E[w]``: log of the mean of the new weights, over particles weighted by the old ones."""
-    both = on_host(log_increment) + on_host(log_weight)
-    return float(_logsumexp(both) - _logsumexp(log_weight))
-
-
 def on_host(values: ArrayLike | Tensor) -> NDArray[np.float64]:
     """Weights as an array; a tensor may be on any device."""
     return np.asarray(values.cpu() if isinstance(values, torch.Tensor) else values, np.float64)
-
-
-def _logsumexp(log_weight: ArrayLike | Tensor) -> np.float64:
-    values = on_host(log_weight)
-    with np.errstate(invalid="ignore"):  # of weights that are all zero or infinite
-        most = values.max()
-        total: np.float64 = most + np.log(np.exp(values - most).sum())
-    return total
 
 
 def _softmax(log_weight: ArrayLike | Tensor) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +15,9 @@ class LadderOptions(BaseModel):
     """Options of the noise ladder and of the collected moves at its last level."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    removed: ClassVar[dict[str, tuple[Any, str]]] = {
+        "adapt": (False, "adapted noise levels did not bring means closer to the exact ones")
+    }
 
     levels: int = Field(48, ge=2, le=10000, description="noise levels of the ladder")
     collect: int = Field(4, ge=0, le=10000, description="rounds of moves at the last level that "
@@ -33,9 +36,6 @@ class LadderOptions(BaseModel):
     )
     rho: float = Field(7.0, ge=1, le=1000, description="exponent of the ladder: larger makes the "
                        "ratio of neighbouring levels more constant")  # fmt: skip
-    adapt: bool = Field(
-        False, description="place levels so that all of them make weights equally uneven"
-    )
 
 
 class WeightOptions(LadderOptions):
@@ -43,7 +43,5 @@ class WeightOptions(LadderOptions):
 
     renamed: ClassVar[dict[str, str]] = {"least_ess": "min_ess", "most_kin": "most_shared_ancestry"}
 
-    resample_below: float = Field(0.7, gt=0, le=1, description="resample where the effective "
-                                  "sample size is below this share of the samples")  # fmt: skip
     min_ess: MinEss = 8.0
     most_shared_ancestry: MostSharedAncestry = MOST_SHARED_ANCESTRY

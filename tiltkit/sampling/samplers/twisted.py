@@ -24,9 +24,7 @@ Reported per level:
 
 * The residual ratio: the squared residual of ``D_a(x)`` over its expected value. If the prior is
   right, the covariance of the residual is ``noise_var I + a^2 A J A^H``. A ratio above 1 shows
-  images unlike those of the prior. Where it exceeds `RESIDUAL_RATIO_LIMIT` and ``tau`` was not set,
-  the run stops at `EARLY_STOP` times the prior's smallest level: the early stopping of annealed
-  Langevin, which leaves noise where the prior's denoiser would remove too much.
+  images unlike those of the prior.
 * ``E[x0 | x_a, y] = D_a(x) + a^2 g``: Tweedie's formula for ``p_a h_a``, for `PosteriorMean`. Its
   mean over few particles has a smaller variance than that of their samples (Rao-Blackwell).
 
@@ -37,15 +35,14 @@ Particles are images above ``tau``. At ``tau`` they are in the coordinates of `C
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
 
-from tiltkit.posterior.level import reliable_residual_ratio
 from tiltkit.sampling.gaussian.conditioning import Step
 from tiltkit.sampling.jacobian import joined
-from tiltkit.sampling.particles.ladder import adaptive_level, bounds
+from tiltkit.sampling.particles.ladder import bounds
 from tiltkit.sampling.particles.weighing import weigh
 from tiltkit.sampling.samplers.guidance import denoised_likelihood, predict, predict_first
 from tiltkit.sampling.samplers.options import LadderOptions, WeightOptions
@@ -66,31 +63,22 @@ if TYPE_CHECKING:
 __all__ = ["Twisted", "TwistedOptions"]
 
 
-# Last level after early stopping, over the prior's smallest. Chosen by hand: wider intervals for a
-# slightly blurred mean.
-EARLY_STOP = 2.0
-# Residual ratio above which a run stops early. Chosen by hand: below the limit of the warning, 1.4.
-RESIDUAL_RATIO_LIMIT = 1.2
-
-
 class TwistedOptions(WeightOptions):
     """Options of `Twisted`; noise levels are in the prior's units."""
 
     renamed: ClassVar[dict[str, str]] = WeightOptions.renamed | {"probe": "difference_step"}
+    removed: ClassVar[dict[str, tuple[Any, str]]] = WeightOptions.removed | {
+        "resample_below": (1.0, "other values changed results within scatter only")
+    }
 
     step: float = Field(
         0.5, gt=0, le=5, description="length of a collected Langevin move, in relaxation times"
     )
-    tau: float | None = Field(None, gt=0, description="last noise level; when not given the "
-                              "prior's smallest, or twice that for data unlike the "
-                              "prior")  # fmt: skip
     rho: float = Field(20.0, ge=1, le=1000, description="exponent of the ladder: larger makes the "
                        "ratio of neighbouring levels more constant")  # fmt: skip
     difference_step: float = Field(0.3, gt=0, le=10, description="length of the finite difference "
                                    "for the guidance, in posterior standard deviations of the "
                                    "denoised image")  # fmt: skip
-    resample_below: float = Field(1.0, gt=0, le=1, description="resample where the effective "
-                                  "sample size is below this share of the samples")  # fmt: skip
 
 
 class Twisted:
@@ -102,7 +90,7 @@ class Twisted:
 
     def __init__(self, options: TwistedOptions) -> None:
         self.options = options
-        shared = options.model_dump(include=set(LadderOptions.model_fields) - {"adapt"})
+        shared = options.model_dump(include=set(LadderOptions.model_fields))
         self._langevin = Walmc(WalmcOptions.model_validate(shared))
 
     def levels(self, target: Target) -> list[float]:
@@ -117,48 +105,9 @@ class Twisted:
     def next_level(
         self, target: Target, state: State | None, infos: Sequence[Info]
     ) -> float | None:
-        """The planned level, that of an adaptive ladder, or the early stop; see `Sampler`."""
-        level = self._planned_level(target, state, infos)
+        """See `Sampler`."""
+        level = planned(self.levels(target), infos)
         return level_or_settling(level, target, self, state, infos, self.options.settle)
-
-    def _planned_level(
-        self, target: Target, state: State | None, infos: Sequence[Info]
-    ) -> float | None:
-        """The next level without moves until the spread has settled."""
-        early = self._early_stop(target)
-        if state is not None and state.level == early:
-            return early if sum(info.final for info in infos) < self.options.collect else None
-        level = self._ladder_level(target, infos)
-        if state is None or level is None or early is None or not level < early < state.level:
-            return level
-        stops = (reliable_residual_ratio(infos) or 0.0) > RESIDUAL_RATIO_LIMIT
-        return early if stops else level
-
-    def _early_stop(self, target: Target) -> float | None:
-        """Last level of a run that stops early; None where ``tau`` was set or leaves no ladder."""
-        low, high = target.problem.prior.sigma_range
-        first, _ = bounds((low, high), self.options.sigma_max, self.options.tau)
-        early = EARLY_STOP * low
-        return early if self.options.tau is None and early < first else None
-
-    def _ladder_level(self, target: Target, infos: Sequence[Info]) -> float | None:
-        """The next level of the ladder without early stopping; None at its end.
-
-        An adaptive ladder takes the KL divergence of the next level to be that of the last one,
-        scaled with the square of its length.
-        """
-        levels, rho = self.levels(target), self.options.rho
-        plan = levels[: self.options.levels]
-        if len(infos) < 2 or not self.options.adapt or len(infos) >= len(plan):
-            return planned(levels, infos)
-        path = [info.noise_level for info in infos]
-        before, last = (u ** (1 / rho) for u in path[-2:])
-
-        def predicted_kl(level: float) -> float:
-            ratio: float = (last - level ** (1 / rho)) / (before - last)
-            return infos[-1].kl * ratio**2
-
-        return adaptive_level(path, [info.kl for info in infos], predicted_kl, plan, rho)
 
     def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
         """Samples of the prior at the first level, weighted by ``h``."""
@@ -176,10 +125,9 @@ class Twisted:
         ``b == a`` is a round of moves at the last level; its particles are samples.
         """
         if level == state.level:
-            langevin = self._langevin.options.model_copy(update={"tau": level})
-            return Walmc(langevin).step(target, state, level, rng)
+            return self._langevin.step(target, state, level, rng)
         _, last = bounds(target.problem.prior.sigma_range, self.options.sigma_max, self.options.tau)
-        if level in (last, self._early_stop(target)):
+        if level == last:
             return self._last_step(target, state, level, rng)
         prediction = predict(target, state, level, rng, self.options.difference_step)
         return self._weigh_denoised(target, prediction, level, state, rng)
@@ -241,6 +189,6 @@ class Twisted:
     def _weigh(self, state: State, increment: Tensor, rng: ParticleRng) -> tuple[State, Info]:
         o = self.options
         return weigh(
-            state, increment, rng, min_ess=o.min_ess, resample_below=o.resample_below,
+            state, increment, rng, min_ess=o.min_ess, resample_below=1.0,
             most_shared_ancestry=o.most_shared_ancestry,
         )  # fmt: skip
