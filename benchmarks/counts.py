@@ -5,7 +5,7 @@ follows by integration, and so many pixels leave no use to the weights of a few 
 are the error of the mean in standard deviations of the posterior and the variance over the exact
 one; 0 and 1 are right, and both are known to about 0.02.
 
-    python benchmarks/counts.py --sampler walmc
+    python benchmarks/counts.py
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def sampled(
 def main() -> None:
     """Print a row for each case."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sampler", default="walmc")
+    parser.add_argument("--sampler", default="moments")
     parser.add_argument("--samples", type=int, default=32)
     given = parser.parse_args()
     sampler = load_plugins().create("sampler", given.sampler, {})

@@ -14,12 +14,8 @@ from tiltkit.operators.spectral import Dense
 
 MAKERS = {
     "poisson": lambda a, y: PoissonLikelihood(a, y, 2.0, 0.3),
-    "softened poisson": lambda a, y: PoissonLikelihood(a, y, 2.0, 0.3, softening=0.7),
     "transmission": lambda a, y: TransmissionPoissonLikelihood(a, y, 20.0),
     "transmission with background": lambda a, y: TransmissionPoissonLikelihood(a, y, 20.0, 1.5),
-    "softened transmission": lambda a, y: TransmissionPoissonLikelihood(
-        a, y, 20.0, 1.5, softening=0.4
-    ),
     "camera": lambda a, y: PoissonGaussianLikelihood(a, y, 1.5, -2.0, 1.2, 0.2),
 }
 

@@ -14,9 +14,9 @@ from tiltkit.likelihoods import (
     Approximable,
     GaussianLikelihood,
     Likelihood,
+    MomentMatched,
     PoissonGaussianLikelihood,
     PoissonLikelihood,
-    Softenable,
     TransmissionPoissonLikelihood,
 )
 
@@ -34,7 +34,7 @@ def test_likelihoods_of_counts_keep_the_protocols(kind):
     likelihood = MAKERS[kind](dense(4, 3), counts(4))
     assert isinstance(likelihood, Likelihood)
     assert isinstance(likelihood, Approximable)
-    assert isinstance(likelihood, Softenable)
+    assert isinstance(likelihood, MomentMatched)
     assert isinstance(likelihood.approximation(), GaussianLikelihood)
 
 
@@ -45,7 +45,6 @@ def test_the_gradient_is_that_of_the_potential(name, data, pixels, seed, scale):
     likelihood = MAKERS[name](dense(data, pixels, seed), counts(data, seed))
     x = images(3, pixels, seed, scale)
     gradient = likelihood.gradient(x)
-    # Central differences: envelopes have no derivative that autograd could find by itself.
     step, numeric = 1e-5, torch.zeros_like(x)
     for i in range(pixels):
         d = torch.zeros_like(x)
@@ -54,7 +53,7 @@ def test_the_gradient_is_that_of_the_potential(name, data, pixels, seed, scale):
     torch.testing.assert_close(gradient, numeric, rtol=1e-4, atol=1e-4 * (1 + scale))
 
 
-@pytest.mark.parametrize("name", [name for name in MAKERS if "softened" not in name])
+@pytest.mark.parametrize("name", MAKERS)
 @given(st.integers(1, 5), st.integers(0, 99), st.floats(0.1, 30))
 @settings(max_examples=15, deadline=None)
 def test_the_gradient_is_that_of_autograd(name, data, seed, scale):
@@ -168,24 +167,6 @@ def test_the_approximation_is_near_where_counts_are_many(name):
     x = truth + torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None] * truth * 0.002
     exact, linear = likelihood.potential(x), likelihood.approximation().potential(x)
     torch.testing.assert_close(exact - exact[2], linear - linear[2], rtol=0.05, atol=0.02)
-
-
-def test_softening_adds_variance_to_a_gaussian_approximation():
-    operator = dense(2, 2)
-    y = torch.full((1, 2), 1e6, dtype=torch.float64)
-    likelihood = PoissonLikelihood(operator, y).softened(1e6)
-    assert likelihood.approximation().noise_var == pytest.approx(2e6)
-    x = torch.linalg.solve(operator.matrix, y[0]) + images(4, 2, 0, 1e3)
-    exact, linear = likelihood.potential(x), likelihood.approximation().potential(x)
-    torch.testing.assert_close(exact, linear, rtol=1e-2, atol=0)
-
-
-def test_a_little_softening_changes_little():
-    x = images(5, 2, 0, 1.0)
-    for name in ("poisson", "transmission"):
-        exact = MAKERS[name](dense(3, 2), counts(3))
-        near = exact.softened(1e-8)
-        torch.testing.assert_close(near.potential(x), exact.potential(x), rtol=1e-4, atol=1e-4)
 
 
 def test_dead_pixels_have_no_effect():

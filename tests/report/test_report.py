@@ -112,9 +112,6 @@ def test_weights_that_were_left_out_are_stated(page_of: Callable[..., Page]) -> 
     text = page_of(weight_power=weight_power, temper_min=0.0).text
     assert "At 2 of 7 noise levels" in text
     assert "at every noise level" not in text
-    assert "approximated as Gaussian" not in text
-    counts = page_of(weight_power=weight_power, temper_min=0.0, approximated=True).text
-    assert "approximated as Gaussian" in counts
 
 
 def test_the_page_begins_with_each_warning_and_its_slices(page_of: Callable[..., Page]) -> None:

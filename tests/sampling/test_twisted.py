@@ -156,4 +156,4 @@ def test_a_likelihood_that_is_not_gaussian_is_an_error_that_names_another_sample
     target.__dict__["correction"] = object()
     with pytest.raises(UsageError, match="Gaussian likelihood") as caught:
         next(run(target, make(), ParticleRng([0], 4, target.device)))
-    assert "walmc" in caught.value.hint
+    assert "almc" in caught.value.hint

@@ -8,7 +8,6 @@ from tiltkit.likelihoods.protocol import (
     Approximable,
     Likelihood,
     MomentMatched,
-    Softenable,
     linear_gaussian,
 )
 from tiltkit.likelihoods.repeat import combine, remeasure, simulate
@@ -22,7 +21,6 @@ __all__ = [
     "MomentMatched",
     "PoissonGaussianLikelihood",
     "PoissonLikelihood",
-    "Softenable",
     "TransmissionPoissonLikelihood",
     "combine",
     "gaussian",

@@ -85,10 +85,6 @@ class PoissonGaussianLikelihood:
         read_noise = torch.as_tensor(self.read_noise, dtype=torch.float64, device=self.y.device)
         return ~read_noise.isposinf().expand(self.y.shape)
 
-    def softened(self, variance: float) -> PoissonLikelihood:
-        """The likelihood softened to image noise of a variance; see `CountLikelihood`."""
-        return self.shifted.softened(variance)
-
     def potential(self, x: Tensor) -> Tensor:
         """``R`` of images (batch, channel, *space), (batch,) float64."""
         return self.shifted.potential(x)

@@ -32,35 +32,23 @@ class CountLikelihood(ABC):
     ``R(x) = sum_i f_i((A x)_i)`` is half the deviance: 0 where the rate equals the count. Its
     gradient costs one forward and one adjoint. Arithmetic on counts is float64.
 
-    At a level of the noise ladder where ``A x`` has noise of variance ``v``, ``f`` is softened to
-    its Moreau envelope ``min_u f(u) + (t - u)^2 / (2 v)``. The envelope is convex with a curvature
-    of at most ``1 / v``. For Gaussian noise it adds ``v`` to the variance.
-
     Attributes:
         operator: Linear forward operator ``A``, real.
         y: Counts (1, *data), nonnegative, not necessarily integer. Values of dead pixels are not
             used.
-        softening: Variance ``v`` of the envelope; 0 for the exact likelihood.
     """
 
     operator: LinearOperator
     y: Tensor
-    softening: float
 
     def potential(self, x: Tensor) -> Tensor:
         """``R`` of images (batch, channel, *space), (batch,) float64."""
-        t, v = self._forward(x), self.softening
-        if v == 0:
-            value = self._value(t)
-        else:
-            u = self._prox(t, v)
-            value = self._value(u) + (t - u).square() / (2 * v)
+        value = self._value(self._forward(x))
         return torch.where(self.live, value, 0.0).flatten(1).sum(1)
 
     def gradient(self, x: Tensor) -> Tensor:
         """Gradient of ``R``, shaped as ``x``."""
-        t, v = self._forward(x), self.softening
-        slope = self._slope(t) if v == 0 else (t - self._prox(t, v)) / v
+        slope = self._slope(self._forward(x))
         return self.operator.adjoint(torch.where(self.live, slope, 0.0).to(x.dtype))
 
     def chi2(self, x: Tensor) -> Tensor:
@@ -72,9 +60,8 @@ class CountLikelihood(ABC):
         return torch.where(self.live, self._rate(self._forward(x)), 0.0)
 
     def approximation(self) -> GaussianLikelihood:
-        """Gaussian approximation from the data alone, with the variance of the softening added."""
+        """Gaussian approximation from the data alone."""
         centre, precision = self._normal()
-        precision = precision / (1 + self.softening * precision)
         return whitened(self.operator, centre.to(floating(self.y)), precision)
 
     def matched(self, mean: Tensor, variance: Tensor) -> GaussianLikelihood:
@@ -103,10 +90,6 @@ class CountLikelihood(ABC):
         y = torch.where(self.live, y, 0.0).to(mean.dtype)
         dead = int((~self.live).sum())
         return GaussianLikelihood(Weighted(self.operator, root.to(mean.dtype)), y, 1.0, dead)
-
-    @abstractmethod
-    def softened(self, variance: float) -> CountLikelihood:
-        """The likelihood with `softening` set to a variance, in squared units of ``A x``."""
 
     @property
     @abstractmethod
@@ -152,7 +135,7 @@ class CountLikelihood(ABC):
         """Mean and precision of ``A x`` given the counts; precision 0 for dead pixels."""
 
     @abstractmethod
-    def _prox(self, t: Tensor, v: float | Tensor) -> Tensor:
+    def _prox(self, t: Tensor, v: Tensor) -> Tensor:
         """Proximal map of ``f``: the ``u`` with ``u + v f'(u) = t``."""
 
     @abstractmethod

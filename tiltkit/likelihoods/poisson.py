@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,6 @@ class PoissonLikelihood(CountLikelihood):
         gain: Counts per unit of ``A x``: a number or a tensor; 0 for dead pixels.
         background: Background in units of ``A x``.
         floor: Rate at which the parabola starts, over ``max(y, 1)``. 0.1 is chosen by hand.
-        softening: Variance of the softening; see `CountLikelihood`.
 
     Raises:
         UsageError: A parameter is negative, NaN or infinite.
@@ -45,7 +44,6 @@ class PoissonLikelihood(CountLikelihood):
     gain: float | Tensor = 1.0
     background: float | Tensor = 0.0
     floor: float = 0.1
-    softening: float = 0.0
 
     def __post_init__(self) -> None:
         self._check()
@@ -55,10 +53,6 @@ class PoissonLikelihood(CountLikelihood):
         """Mask of pixels with a positive gain, shaped as ``y``."""
         return self._gain > 0
 
-    def softened(self, variance: float) -> PoissonLikelihood:
-        """See `CountLikelihood`."""
-        return replace(self, softening=variance)
-
     def _normal(self) -> tuple[Tensor, Tensor]:
         """Mean ``y / gain - background`` and variance ``max(y, 1) / gain^2``.
 
@@ -67,7 +61,7 @@ class PoissonLikelihood(CountLikelihood):
         gain = self._gain.where(self.live, 1.0)
         return self.counts / gain - self._background, self._gain.square() / self._at_least_one
 
-    def _prox(self, t: Tensor, v: float | Tensor) -> Tensor:
+    def _prox(self, t: Tensor, v: Tensor) -> Tensor:
         v = self._gain.square() * v  # variance of the rate
         rate, low, curvature = self._rate(t), self.floor * self._at_least_one, self._curvature
         half = (rate - v) / 2

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from tiltkit.protocols import Operator
 
-__all__ = ["Approximable", "Likelihood", "MomentMatched", "Softenable", "linear_gaussian"]
+__all__ = ["Approximable", "Likelihood", "MomentMatched", "linear_gaussian"]
 
 
 @runtime_checkable
@@ -36,25 +36,10 @@ class Likelihood(Protocol):
 
 @runtime_checkable
 class Approximable(Likelihood, Protocol):
-    """A likelihood with a Gaussian approximation, which `walmc` needs."""
+    """A likelihood with a Gaussian approximation, which preconditions moves and projections."""
 
     def approximation(self) -> GaussianLikelihood:
         """A linear-Gaussian likelihood with a potential ``R~`` near ``R``, from the data alone."""
-        ...
-
-
-@runtime_checkable
-class Softenable(Approximable, Protocol):
-    """A likelihood that can be adapted to noise in ``A x``: best for the levels of a noise ladder.
-
-    Attributes:
-        operator: The linear forward operator ``A``.
-    """
-
-    operator: Operator
-
-    def softened(self, variance: float) -> Approximable:
-        """The likelihood for noise in ``A x`` of a variance: smoother, with smaller curvature."""
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,6 @@ class TransmissionPoissonLikelihood(CountLikelihood):
         background: Counts that do not come through the object: scatter, dark counts.
         steepest: Transmitted counts at which the parabola starts, over ``max(y, 1)``. 10 is chosen
             by hand.
-        softening: Variance of the softening; see `CountLikelihood`.
 
     Raises:
         UsageError: A parameter is negative, NaN or infinite.
@@ -53,7 +52,6 @@ class TransmissionPoissonLikelihood(CountLikelihood):
     i0: float | Tensor
     background: float | Tensor = 0.0
     steepest: float = 10.0
-    softening: float = 0.0
 
     def __post_init__(self) -> None:
         self._check()
@@ -62,10 +60,6 @@ class TransmissionPoissonLikelihood(CountLikelihood):
     def live(self) -> Tensor:
         """Mask of pixels with a positive blank scan, shaped as ``y``."""
         return self._i0 > 0
-
-    def softened(self, variance: float) -> TransmissionPoissonLikelihood:
-        """See `CountLikelihood`; the concave part is replaced by a line."""
-        return replace(self, softening=variance)
 
     def _normal(self) -> tuple[Tensor, Tensor]:
         """Mean ``-log((y - background) / I0)`` and precision ``(y - background)^2 / y``.
@@ -77,7 +71,7 @@ class TransmissionPoissonLikelihood(CountLikelihood):
         precision = passed.square() / self.counts.clamp_min(1.0)
         return self._log_i0 - passed.log(), torch.where(self.live, precision, 0.0)
 
-    def _prox(self, t: Tensor, v: float | Tensor) -> Tensor:
+    def _prox(self, t: Tensor, v: Tensor) -> Tensor:
         """See `CountLikelihood`; by Newton's method from the left.
 
         The slope is concave, so that iterates do not overshoot.
@@ -88,7 +82,6 @@ class TransmissionPoissonLikelihood(CountLikelihood):
         for _ in range(NEWTON_STEPS):
             clamped, rest = self._split(u)
             slope, curvature = self._derivatives(clamped)
-            curvature = curvature.where(u < self._end, 0.0)
             excess = u - t + v * (slope + rest * curvature)
             u = (u - excess / (1 + v * curvature)).clamp(left, right)
         return u
@@ -102,14 +95,13 @@ class TransmissionPoissonLikelihood(CountLikelihood):
         clamped, rest = self._split(t)
         log_rate = torch.logaddexp(self._log_i0 - clamped, self._background.log())
         slope, curvature = self._derivatives(clamped)
-        curvature = curvature.where(t < self._end, 0.0)
         parabola = rest * (slope + rest * curvature / 2)
         return poisson_deviance(self.counts, log_rate) + parabola
 
     def _slope(self, t: Tensor) -> Tensor:
         clamped, rest = self._split(t)
         slope, curvature = self._derivatives(clamped)
-        return slope + rest * curvature.where(t < self._end, 0.0)
+        return slope + rest * curvature
 
     def _derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """First and second derivative of ``rate - y log rate`` at line integrals ``t``."""
@@ -122,24 +114,12 @@ class TransmissionPoissonLikelihood(CountLikelihood):
 
     def _split(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """``t`` clamped to where ``f`` is not continued, and the remainder."""
-        clamped = t.clamp(self._start, self._end)
+        clamped = t.maximum(self._start)
         return clamped, t - clamped
 
     @cached_property
     def _start(self) -> Tensor:
         return self._log_i0 - (self.steepest * self.counts.clamp_min(1.0)).log()
-
-    @cached_property
-    def _end(self) -> Tensor:
-        """Line integral from which ``f`` is concave; infinite without softening.
-
-        The Moreau envelope needs a convex ``f``.
-        """
-        concave_from = (self.counts * self._background).sqrt() - self._background
-        if self.softening == 0:
-            return torch.full_like(concave_from, math.inf)
-        end = self._log_i0 - concave_from.clamp_min(1e-300).log()
-        return end.where((concave_from > 0) & (self._background > 0), math.inf)
 
     @cached_property
     def _i0(self) -> Tensor:

@@ -61,7 +61,7 @@ def guaranteed(one: Diagnostics, samples: int) -> list[Statement]:
             ),
             *_last_level(one),
         ]
-    return [_exactness(one, samples), *_approximation(one), *_last_level(one)]
+    return [_exactness(one, samples), *_last_level(one)]
 
 
 def _exactness(one: Diagnostics, samples: int) -> Statement:
@@ -78,19 +78,6 @@ def _exactness(one: Diagnostics, samples: int) -> Statement:
         " images. The samples are consistent with the data, but if clearly different images fit"
         " them, the proportions of these images among the samples may be wrong.",
     )
-
-
-def _approximation(one: Diagnostics) -> list[Statement]:
-    if not one.get("approximated") or one.get("weight_power_min", 1.0) >= 1.0:
-        return []
-    return [
-        Statement(
-            "The noise is approximated as Gaussian",
-            "The steps use a Gaussian approximation of the noise. Its error is corrected by the"
-            " weights, but not where they were left out. The mean may be off by part of the spread,"
-            " at very low counts by all of it.",
-        )
-    ]
 
 
 def _unweighted(one: Diagnostics) -> str:

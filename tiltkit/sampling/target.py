@@ -150,16 +150,17 @@ class Target:
         return linear
 
     def require_gaussian(self) -> None:
-        """Check that the likelihood is Gaussian, for samplers that have no correction.
+        """Check that the likelihood is Gaussian, for samplers that take no other.
 
         Raises:
             UsageError: The likelihood is not Gaussian.
         """
         if self.correction is not None:
+            others = "moments or almc" if self.local else "almc"
             raise UsageError(
                 f"This sampler needs a Gaussian likelihood, not"
                 f" {type(self.problem.likelihood).__name__}.",
-                "use --sampler walmc or almc.",
+                f"use --sampler {others}.",
             )
 
     def require_matched(self) -> None:
@@ -172,7 +173,7 @@ class Target:
             raise UsageError(
                 f"This sampler needs a Gaussian likelihood or one with a method matched(), not"
                 f" {type(self.problem.likelihood).__name__}.",
-                "use --sampler walmc or almc.",
+                "use --sampler almc.",
             )
 
     @cached_property
@@ -238,11 +239,7 @@ class Target:
     def correction(self) -> Correction | None:
         """Correction from the approximation to the exact likelihood; None where it is Gaussian."""
         likelihood = self.problem.likelihood
-        if likelihood is self.linear:
-            return None
-        return Correction.between(
-            likelihood, self.linear, self.problem.shape, self.dtype, self.device
-        )
+        return None if likelihood is self.linear else Correction(likelihood, self.linear)
 
     @property
     def averages_denoised(self) -> bool:

@@ -164,7 +164,7 @@ class DeepinvSampler(ABC):
         if not isinstance(likelihood, GaussianLikelihood):
             raise UsageError(
                 f"deepinv's samplers need a Gaussian likelihood, not {type(likelihood).__name__}.",
-                "use --sampler walmc or almc.",
+                "use --sampler moments or almc.",
             )
         return Scaled(target, likelihood, self.options.low, self.options.high - self.options.low)
 

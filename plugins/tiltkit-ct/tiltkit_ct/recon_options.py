@@ -25,7 +25,7 @@ class CtOptions(PrepareOptions):
     likelihood: Literal["gaussian", "poisson"] = Field(
         "gaussian",
         description="gaussian: line integrals weighted by their noise; poisson: the counts"
-        " themselves, with --sampler walmc",
+        " themselves",
     )
     units: Literal["1/cm", "1/mm"] = Field("1/cm", description="unit of the attenuation")
     scale: float | None = Field(

@@ -236,7 +236,7 @@ class CtScan:
         if self.options.likelihood == "gaussian" and counted and photons < _FEW_PHOTONS:
             text = (
                 f"Half of the rays have less than {photons:.3g} photons, for which Gaussian noise"
-                " is a rough approximation: compare with --likelihood poisson --sampler walmc,"
+                " is a rough approximation: compare with --likelihood poisson,"
                 " unless the readout noise is as large."
             )
             yield Note("few_photons", text, assumed=True)

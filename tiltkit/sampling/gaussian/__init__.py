@@ -1,1 +1,1 @@
-"""Gaussian conditioning: the linear-Gaussian algebra, and corrections for other likelihoods."""
+"""Gaussian conditioning: the linear-Gaussian algebra, and what other likelihoods add to it."""

@@ -14,9 +14,9 @@ so that the last target, at ``tau``, has the exact likelihood. From level a to b
     resample   where the effective sample size is small
     move       x <- x + e P g + noise,  g = score_b(x) + A^H S_s^-1 (y - A x)
 
-No density of the prior is needed: integrating out ``x`` leaves ``p_b(x') exp(-R_s(x'))``. For other
-likelihoods ``R_s`` is that of a Gaussian approximation, and `Correction` adds what it lacks to
-targets, weights and moves.
+No density of the prior is needed: integrating out ``x`` leaves ``p_b(x') exp(-R_s(x'))``. Only
+Gaussian likelihoods have these potentials ``R_s``. Moves at the last level, which other samplers
+share, take others too: `Correction` adds to the score what a Gaussian approximation lacks.
 """
 
 from __future__ import annotations
@@ -92,7 +92,12 @@ class Walmc:
         return level_or_settling(level, target, self, state, infos, self.options.settle)
 
     def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
-        """Samples of the noised prior, taken as Gaussian, given the data; then Langevin moves."""
+        """Samples of the noised prior, taken as Gaussian, given the data; then Langevin moves.
+
+        Raises:
+            UsageError: The likelihood is not Gaussian.
+        """
+        target.require_gaussian()
         first = Step(level**2, self._potential_level(target, level))
         start = target.conditioned_gaussian(first, rng)
         c, noise = _concatenate([(c, last_noise) for _, c, last_noise in start])
@@ -145,15 +150,9 @@ class Walmc:
         for rows in target.chunks():
             x = state.c[rows]
             m = torch.add(x, state.score[rows], alpha=gap)
-            linearised = None
-            if target.correction is not None:
-                linearised = target.correction.linearise(conditioning, x, m, s, step)
-                m = m + linearised.shift
             predicted, noise, log_z = conditioning.predict(m, step, rng, rows)
             new, last_noise = target.constrain(predicted, noise)
             increment[rows] = log_z + conditioning.potential(x, s)
-            if linearised is not None:
-                increment[rows] += linearised.log_weight(new)
             parts.append((new, last_noise))
         return *_concatenate(parts), increment
 
@@ -195,7 +194,7 @@ class Walmc:
         """The prior's score, plus the correction's force where the likelihood is not Gaussian."""
         if target.correction is None:
             return score
-        force = target.correction.force(target.conditioning.image(c), math.sqrt(step.v), step.s)
+        force = target.correction.force(target.conditioning.image(c), math.sqrt(step.v))
         return score + target.conditioning.coordinates(force)
 
     def _collect(self, target: Target, state: State, rng: ParticleRng) -> tuple[State, Info]:
