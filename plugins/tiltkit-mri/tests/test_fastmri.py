@@ -97,10 +97,12 @@ def test_columns_outside_the_encoding_limits_are_zero_filling(
         assert scan.metadata["ismrmrd_header"] == xml
 
 
-def test_narrow_scans_are_cut_to_a_square_of_their_width(write: Write, header: Any) -> None:
+def test_images_wider_than_the_encoded_field_of_view_keep_all_of_its_rows(
+    write: Write, header: Any
+) -> None:
     path = write(kspace=kspace(1, 2, 24, 10), ismrmrd_header=header((24, 10), (16, 16)))
     with FastMri.open(path) as scan:
-        assert scan.recon == (10, 10)
+        assert scan.recon == scan.image.matrix == (16, 10)
 
 
 def test_without_header_and_reconstruction_the_image_has_the_size_of_k_space(write: Write) -> None:
@@ -118,7 +120,7 @@ def test_a_header_that_says_nothing_is_no_error(xml: str) -> None:
 @pytest.mark.parametrize("size", ["nan", "inf", "-1", "x"])
 def test_sizes_that_are_no_sizes_are_left_out(header: Any, size: str) -> None:
     xml = header((24, 20), (12, 16)).replace("<x>24<", f"<x>{size}<").replace("<x>48<", "<x>nan<")
-    assert parse_header(xml) == Header(recon=(12, 16), thickness=5)
+    assert parse_header(xml) == Header(recon=(12, 16), thickness=5, recon_thickness=5)
     assert parse_header(header((24, 20), (0.5, 16))).recon is None
 
 

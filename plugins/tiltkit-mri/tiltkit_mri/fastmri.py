@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ import numpy as np
 from tiltkit.errors import InputError
 from tiltkit.io.opening import hdf5_file, open_hdf5
 from tiltkit.problem import Note
-from tiltkit_mri.header import Header, parse_header
+from tiltkit_mri.geometry import adapt_header, image_grid
+from tiltkit_mri.header import parse_header
 from tiltkit_mri.kspace import KSpace
 from tiltkit_mri.samples import check_samples, measured_columns, notes_on
 
@@ -56,7 +58,8 @@ class FastMri:
 def _scan(file: h5py.File, path: Path) -> KSpace:
     dataset = _kspace(file, path)
     shape = dataset.shape[-2:]
-    header, notes = _header(file, shape)
+    header, notes = adapt_header(parse_header(_text(file.get("ismrmrd_header"))), shape)
+    grid = image_grid(replace(header, recon=header.recon or _matrix(file)), shape)
     marked = _mask(file, path, shape[1])
     allowed = marked & _within(header.measured_columns, path, shape[1])
 
@@ -72,12 +75,13 @@ def _scan(file: h5py.File, path: Path) -> KSpace:
         n_coils=dataset.shape[1] if dataset.ndim == 4 else 1,
         shape=shape,
         columns=measured,
-        recon=_recon(file, header, shape),
+        recon=grid.cut,
         read=read,
         header=header,
         metadata=_metadata(file),
         notes=notes + _left_out(marked & ~allowed) + notes_on(measured),
         unusable=unusable,
+        grid=grid,
     )
 
 
@@ -174,34 +178,18 @@ def _within(limits: tuple[int, int] | None, path: Path, columns: int) -> NDArray
     return inside
 
 
-def _header(file: h5py.File, shape: tuple[int, int]) -> tuple[Header, tuple[Note, ...]]:
-    """Geometry, and a note where it is left out because it is of another scan."""
-    header = parse_header(_text(file.get("ismrmrd_header")))
-    if header.encoded in (None, shape):
-        return header, ()
-    theirs, ours = (" x ".join(map(str, size)) for size in (header.encoded, shape))
-    text = (
-        f"The header is ignored, as it describes a k-space of {theirs}, this one is {ours}: pixel"
-        " size and measured columns are not taken from it."
-    )
-    return Header(), (Note("header_ignored", text, assumed=True),)
-
-
 def _left_out(columns: NDArray[np.bool_]) -> tuple[Note, ...]:
     """A note on columns that the mask has and the header does not."""
     text = f"{columns.sum()} columns are left out: the header says that they are zero filling."
     return (Note("columns_left_out", text),) if columns.any() else ()
 
 
-def _recon(file: h5py.File, header: Header, shape: tuple[int, int]) -> tuple[int, int]:
-    """Size of the image: from the header, or the file's own reconstruction, or k-space."""
+def _matrix(file: h5py.File) -> tuple[int, int] | None:
+    """Rows and columns of the reconstruction that the file holds, or None."""
     images = (file.get(name) for name in ("reconstruction_rss", "reconstruction_esc"))
     stored = [image.shape[-2:] for image in images
               if isinstance(image, h5py.Dataset) and image.ndim >= 2 and image.size]  # fmt: skip
-    rows, columns = header.recon or (stored[0] if stored else shape)
-    if shape[1] < columns:  # fastMRI's own rule for narrow scans
-        rows = columns = shape[1]
-    return min(rows, shape[0]), columns
+    return stored[0] if stored else None
 
 
 def _metadata(file: h5py.File) -> dict[str, Any]:

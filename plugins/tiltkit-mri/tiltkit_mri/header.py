@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
@@ -13,23 +14,36 @@ _NAMESPACE = {"m": "http://www.ismrm.org/ISMRMRD"}
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Geometry of the first encoding; x is the readout (rows), y the phase encoding (columns).
+    """Geometry of one encoding; x is the readout (rows), y the phase encoding (columns).
 
     Attributes:
         encoded: Encoded matrix (x, y), or None.
         recon: Reconstructed matrix (x, y), or None.
         encoded_fov: Field of view of the encoded matrix (x, y) in mm, or None.
-        thickness: Field of view across the slice in mm, or None.
+        recon_fov: Field of view of the reconstructed matrix (x, y) in mm, or None.
+        thickness: Field of view across the slice, or across all partitions of a volume, in mm,
+            or None.
+        recon_thickness: Field of view across all partitions to reconstruct in mm, or None.
+        partitions: Encoded and reconstructed number of partitions of a volume; 1 for slices.
         centre: Phase encoding step of the k-space centre, or None.
         maximum: Last phase encoding step, or None.
+        partition_centre: Step of the k-space centre across the partitions, or None.
+        trajectory: ``"cartesian"``, ``"epi"``, ``"radial"``, ``"spiral"``, ...; empty if unknown.
+        noise_bandwidth: Bandwidth of the noise in a noise scan as a share of its sampling rate.
     """
 
     encoded: tuple[int, int] | None = None
     recon: tuple[int, int] | None = None
     encoded_fov: tuple[float, float] | None = None
+    recon_fov: tuple[float, float] | None = None
     thickness: float | None = None
+    recon_thickness: float | None = None
+    partitions: tuple[int, int] = (1, 1)
     centre: int | None = None
     maximum: int | None = None
+    partition_centre: int | None = None
+    trajectory: str = ""
+    noise_bandwidth: float = 1.0
 
     @property
     def measured_columns(self) -> tuple[int, int] | None:
@@ -40,35 +54,66 @@ class Header:
         return left, left + self.maximum + 1
 
 
-def parse_header(xml: str) -> Header:
-    """Read a header; what is missing in it, or all of it when it is no XML, becomes None."""
+def parse_header(xml: str, encoding: int = 0) -> Header:
+    """Read a header; values that are missing, or all of them where it is no XML, become None.
+
+    Args:
+        xml: The document.
+        encoding: Number of the encoding; a scan has more than one where its calibration lines, for
+            example, have a geometry of their own.
+    """
     try:
         # expat bounds entity expansion, and no external entity is ever fetched.
         root = ElementTree.fromstring(xml)  # noqa: S314
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, ValueError):
         return Header()
+    encodings = root.findall("m:encoding", _NAMESPACE)
+    if not encoding < len(encodings):
+        return Header()
+    number = _numbers(encodings[encoding])
+    spaces = "encodedSpace", "reconSpace"
+    matrices, fovs = ([_pair(number, f"{space}/{kind}") for space in spaces]
+                      for kind in ("matrixSize", "fieldOfView_mm"))  # fmt: skip
+    steps, partitions = (f"encodingLimits/kspace_encoding_step_{axis}" for axis in (1, 2))
+    bandwidth = _numbers(root)("acquisitionSystemInformation/relativeReceiverNoiseBandwidth")
+    encoded_z, recon_z = (_int(number(f"{space}/matrixSize/z")) or 1 for space in spaces)
+    return Header(
+        encoded=_whole(matrices[0]),
+        recon=_whole(matrices[1]),
+        encoded_fov=fovs[0],
+        recon_fov=fovs[1],
+        thickness=_positive(number("encodedSpace/fieldOfView_mm/z")),
+        recon_thickness=_positive(number("reconSpace/fieldOfView_mm/z")),
+        partitions=(max(encoded_z, 1), max(recon_z, 1)),
+        centre=_int(number(f"{steps}/center")),
+        maximum=_int(number(f"{steps}/maximum")),
+        partition_centre=_int(number(f"{partitions}/center")),
+        trajectory=encodings[encoding].findtext("m:trajectory", "", _NAMESPACE).strip().lower(),
+        noise_bandwidth=bandwidth if bandwidth and 0 < bandwidth <= 1 else 1.0,
+    )
+
+
+def _numbers(element: ElementTree.Element) -> Callable[[str], float | None]:
+    """A function from a path below an element to the finite number that is there, or None."""
 
     def number(path: str) -> float | None:
-        text = root.findtext("/".join(f"m:{part}" for part in path.split("/")), None, _NAMESPACE)
+        text = element.findtext("/".join(f"m:{part}" for part in path.split("/")), "", _NAMESPACE)
         try:
-            value = math.nan if text is None else float(text)
+            value = float(text)
         except ValueError:
             return None
         return value if math.isfinite(value) else None
 
-    def pair(path: str) -> tuple[float, float] | None:
-        x, y = number(f"{path}/x"), number(f"{path}/y")
-        return None if x is None or y is None or min(x, y) <= 0 else (x, y)
+    return number
 
-    limits = "encoding/encodingLimits/kspace_encoding_step_1"
-    return Header(
-        encoded=_whole(pair("encoding/encodedSpace/matrixSize")),
-        recon=_whole(pair("encoding/reconSpace/matrixSize")),
-        encoded_fov=pair("encoding/encodedSpace/fieldOfView_mm"),
-        thickness=number("encoding/encodedSpace/fieldOfView_mm/z") or None,
-        centre=_int(number(f"{limits}/center")),
-        maximum=_int(number(f"{limits}/maximum")),
-    )
+
+def _pair(number: Callable[[str], float | None], path: str) -> tuple[float, float] | None:
+    x, y = _positive(number(f"{path}/x")), _positive(number(f"{path}/y"))
+    return None if x is None or y is None else (x, y)
+
+
+def _positive(number: float | None) -> float | None:
+    return None if number is None or number <= 0 else number
 
 
 def _whole(pair: tuple[float, float] | None) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltkit.problem import Note
+from tiltkit_mri.geometry import Grid
 from tiltkit_mri.header import Header
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class KSpace:
             (2, sample), (along rows, along columns), in cycles per pixel of the grid of `shape`,
             so within -0.5 to 0.5; None for Cartesian scans.
         geometry: One record per slice; empty where the file has none.
+        grid: Pixels of the image on the grid of k-space; None where the image is cut to `recon`
+            without interpolation.
         slice_names: One name per slice (``"slice 2, contrast 1"``); empty where slices are only
             numbered.
     """
@@ -89,6 +92,7 @@ class KSpace:
     noise: NDArray[np.complex64] | None = None
     trajectory: Callable[[int], NDArray[np.float32]] | None = None
     geometry: tuple[Geometry, ...] = ()
+    grid: Grid | None = None
     slice_names: tuple[str, ...] = ()
 
     def calibration(self, index: int) -> range:
@@ -110,11 +114,11 @@ class KSpace:
         return within / int(self.columns[index].sum())
 
     @property
+    def image(self) -> Grid:
+        """Pixels of the image on the grid of k-space."""
+        return self.grid or Grid(self.recon, self.recon)
+
+    @property
     def pixel_mm(self) -> tuple[float, float] | None:
-        """Height and width of a pixel, where the header states them."""
-        if self.header.encoded_fov is None:
-            return None
-        return (
-            self.header.encoded_fov[0] / self.shape[0],
-            self.header.encoded_fov[1] / self.shape[1],
-        )
+        """Height and width of a pixel of the image, where the header states them."""
+        return self.image.pixel_mm

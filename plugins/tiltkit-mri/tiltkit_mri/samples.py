@@ -57,7 +57,14 @@ def notes_on(columns: NDArray[np.bool_]) -> tuple[Note, ...]:
     return (Note("columns_differ", text),) if differ else ()
 
 
-def check_samples(data: NDArray[Any], allowed: NDArray[np.bool_], path: Path, index: int) -> None:
+def check_samples(
+    data: NDArray[Any],
+    allowed: NDArray[np.bool_],
+    path: Path,
+    index: int,
+    *,
+    whole_columns: bool = True,
+) -> None:
     """Refuse a slice that cannot be used.
 
     Args:
@@ -65,6 +72,7 @@ def check_samples(data: NDArray[Any], allowed: NDArray[np.bool_], path: Path, in
         allowed: Columns (column,) that may be measured.
         path: The file, for messages.
         index: Slice number, for messages.
+        whole_columns: Measured columns must have no gaps; otherwise single points may be left out.
 
     Raises:
         InputError: Values are not finite, too large or too small, all zero, or zero where a
@@ -96,7 +104,8 @@ def check_samples(data: NDArray[Any], allowed: NDArray[np.bool_], path: Path, in
             " header's encoding limits mark as measured.",
             "check that mask, header and k-space belong together.",
         )
-    _check_complete(empty[:, columns], f"Slice {index} of {path}")
+    if whole_columns:
+        _check_complete(empty[:, columns], f"Slice {index} of {path}")
 
 
 def _check_complete(empty: NDArray[np.bool_], what: str) -> None:

@@ -18,6 +18,7 @@ from tiltkit.priors.scale import image_scale
 from tiltkit.problem import Note, Problem
 from tiltkit.protocols import Axis, Layout
 from tiltkit_mri.fastmri import FastMri
+from tiltkit_mri.geometry import interpolation
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
 from tiltkit_mri.options import MriOptions
 from tiltkit_mri.prepare import Prepared, centre, prepare
@@ -146,13 +147,15 @@ class MriScan:
         operator, y = _operator(slice_, device)
         zero_filled = operator.adjoint(y)
         scale = self.options.scale or self._scale(operator, zero_filled, index)
-        width = self._output_shape[1]
+        pixels = self._pixels(device)
 
         def to_image(x: Tensor) -> Tensor:
-            return centre(torch.hypot(x[:, 0], x[:, 1]) * scale, width, dim=-1)
+            re, im = pixels(x).unbind(1)
+            return torch.hypot(re, im) * scale
 
         def phase(x: Tensor) -> Tensor:
-            return centre(torch.atan2(x[1], x[0]), width, dim=-1)
+            re, im = pixels(x)
+            return torch.atan2(im, re)
 
         noise_level = slice_.whitening.noise_level
         return Problem(
@@ -215,9 +218,27 @@ class MriScan:
 
     @property
     def _output_shape(self) -> tuple[int, int]:
-        """Rows are cut with the readout oversampling, columns when writing the image."""
-        rows, columns = self.kspace.recon
-        return rows, columns if self.options.crop else self.kspace.shape[1]
+        """Rows and columns of the result."""
+        grid = self.kspace.image
+        all_columns = int(self.kspace.shape[1] / grid.step[1] + 1e-6)
+        return grid.matrix[0], grid.matrix[1] if self.options.crop else all_columns
+
+    def _pixels(self, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """Function from images (..., row, column) of the operator to those of the result.
+
+        Rows are cut with the readout oversampling before sampling, columns here.
+        """
+        height, width = self._output_shape
+        (rows, _), (down, across) = self.kspace.image.cut, self.kspace.image.step
+        vertical = None if down == 1 else interpolation(rows, height, down).to(device)
+        n = self.kspace.shape[1]
+        horizontal = None if across == 1 else interpolation(n, width, across).to(device)
+
+        def pixels(x: Tensor) -> Tensor:
+            x = x if vertical is None else vertical.to(x) @ x
+            return centre(x, width, dim=-1) if horizontal is None else x @ horizontal.to(x).mT
+
+        return pixels
 
     def _scale(
         self, operator: CartesianSense | MaskedFourier, zero_filled: Tensor, index: int
