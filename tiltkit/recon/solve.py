@@ -20,6 +20,7 @@ from tiltkit.posterior.certificate import data_fit, ladder_report, training_dist
 from tiltkit.posterior.moments import Moments, Quantiles
 from tiltkit.posterior.outcome import QUANTILES, Outcome
 from tiltkit.posterior.rhat import independent_samples, merge_levels, split_rhat
+from tiltkit.posterior.separation import separation_report
 from tiltkit.posterior.stein import stein_report
 from tiltkit.posterior.verdict import find_verdict
 from tiltkit.posterior.warnings import find_warnings
@@ -222,13 +223,16 @@ def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -
     infos = merge_levels([group.progress.infos for group in groups])
     shared_ancestry = max(group.state.shared_ancestry for group in groups)
     independent = sum(independent_samples(n, shared_ancestry) for n in sizes)
-    report = ladder_report(infos, len(x), weighted=sampler.weighted)
+    # A sampler without weights may have started over with them.
+    weighted = sampler.weighted or any(group.state.started_over for group in groups)
+    report = ladder_report(infos, len(x), weighted=weighted)
     report["settling_rounds"] = max(
         further_rounds(sampler, group.target, group.progress.infos) for group in groups
     )
     report["prior_noise_min"] = float(problem.prior.sigma_range[0])
     mean = particles.mean.to(x)
     report |= data_fit(problem.likelihood, mean, x, first.chunk, independent)
+    report |= separation_report(problem.likelihood, x, first.chunk)
     report |= training_distance_report(problem.prior, x)
     free = torch.cat([group.particles().to(x.device) for group in groups])
     report |= stein_report(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["CheckpointWriter", "Progress", "load", "save"]
 
 # A checkpoint with another number is one of another release.
-FORMAT = 8
+FORMAT = 9
 
 
 @dataclass
@@ -71,6 +71,11 @@ class Progress:
         self.quantiles = Quantiles()
         self.mean.restart_samples()
 
+    def start_over(self) -> None:
+        """Leave out all levels and samples so far."""
+        self.infos, self.mean = [], PosteriorMean()
+        self.restart_samples()
+
     def statistics(self) -> dict[str, Moments | Quantiles | PosteriorMean]:
         """All that samples are taken into, by the names of a checkpoint."""
         early, late = self.halves
@@ -96,7 +101,7 @@ def save(path: Path, progress: Progress, digest: ProblemDigest) -> None:
     tensors = {"c": state.c, "score": state.score, "log_weight": state.log_weight}
     notes: dict[str, Any] = {"format": FORMAT, "problem": asdict(digest)}
     notes |= {"level": state.level, "mean_jacobian": state.mean_jacobian}
-    notes["shared_ancestry"] = state.shared_ancestry
+    notes |= {"shared_ancestry": state.shared_ancestry, "started_over": state.started_over}
     if state.last_noise is not None:
         tensors |= {
             "last_noise.spread": state.last_noise.spread,
@@ -227,6 +232,7 @@ def _state(notes: dict[str, Any], tensors: dict[str, Tensor]) -> State:
         tensors["c"], tensors["score"], tensors["log_weight"].cpu(), notes["level"],
         mean_jacobian=notes["mean_jacobian"],
         shared_ancestry=notes["shared_ancestry"],
+        started_over=notes["started_over"],
     )  # fmt: skip
     if "kernel" in notes:
         last_noise = LastNoise(

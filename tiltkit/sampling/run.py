@@ -60,7 +60,10 @@ def run(
         if state is None:
             state, info = sampler.init(target, level, rng)
         else:
+            before = state.started_over
             state, info = sampler.step(target, state, level, rng)
+            if state.started_over != before:
+                visited.clear()
         visited.append(info)
         _check_finite(state, info)
         yield state, info
@@ -141,6 +144,8 @@ class Group:
     def _take_in(self, state: State, info: Info) -> None:
         """Add a level, and its samples where it has some, to the progress."""
         progress, constraint = self.progress, self.target.problem.constraint
+        if progress.state is not None and state.started_over != progress.state.started_over:
+            progress.start_over()
         if (denoised := state.denoised_mean) is not None and self.target.averages_denoised:
             if constraint is not None and constraint.nonnegative:
                 # Denoised means are not projected, and may be negative where samples are not.

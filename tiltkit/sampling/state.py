@@ -74,6 +74,8 @@ class State:
         denoised_mean: ``E[x0 | x_a, y]`` averaged over the particles of the level before, in the
             user's units; None where it was not computed.
         guidance: Pull of the data; None at the last level and where the sampler has none.
+        started_over: Number of times that the sampler started over. Reports and samples of levels
+            before the last start do not count.
     """
 
     c: Tensor
@@ -86,6 +88,7 @@ class State:
     shared_ancestry: float = 0.0
     denoised_mean: MeanEstimate | None = None
     guidance: Guidance | None = None
+    started_over: int = 0
 
     def kernel_variance(self, level: float) -> float:
         """Variance ``v`` of the prior's reverse kernel from this level a to a lower level b.
@@ -132,7 +135,7 @@ class Sampler(Protocol):
         Args:
             target: The problem.
             state: State after the last level; None before the first.
-            infos: Reports of all levels so far.
+            infos: Reports of all levels so far, since the sampler last started over.
         """
         ...
 

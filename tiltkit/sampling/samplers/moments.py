@@ -24,24 +24,32 @@ direction of a conjugate gradient method whose product with ``J`` is measured:
 
 ``C`` has one value per shell of spatial frequency. It is measured, without a further call, from the
 change of the denoised image with the noise of the step before.
+
+A prior with separate modes makes ``x0 | x_a`` far from Gaussian, and a sample then ends in a mode
+that the data do not support. It shows at the end, where samples differ more in the data than one
+explanation allows (`tiltkit.posterior.separation`). The sampler then starts over with weighted
+particles, as `Twisted`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
+from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.posterior.average import StreamingMean
 from tiltkit.posterior.level import Info
+from tiltkit.posterior.separation import MOST_SEPARATION, separation
 from tiltkit.sampling.jacobian import JacobianDiagonal, joined
 from tiltkit.sampling.particles.ladder import bounds
 from tiltkit.sampling.samplers.matching import Denoiser
 from tiltkit.sampling.samplers.options import LadderOptions
 from tiltkit.sampling.samplers.start import gaussian_start, prior_spectrum
+from tiltkit.sampling.samplers.twisted import Twisted, TwistedOptions
 from tiltkit.sampling.samplers.walmc import Walmc, WalmcOptions
 from tiltkit.sampling.settle import level_or_settling
 from tiltkit.sampling.state import Guidance, State, planned
@@ -85,6 +93,10 @@ class MomentsOptions(LadderOptions):
         None, gt=0, description="noise level that sweeps start from; when not given the geometric"
         " mean of the first and the last level"
     )  # fmt: skip
+    weights: Literal["auto", "never"] = Field(
+        "auto", description="start over with weighted particles (as twisted does) where samples"
+        " show separate explanations of the data: auto, or never"
+    )  # fmt: skip
 
 
 class Moments:
@@ -101,6 +113,10 @@ class Moments:
         self.options = options
         shared = options.model_dump(include=set(LadderOptions.model_fields) - {"adapt", "settle"})
         self._langevin = Walmc(WalmcOptions.model_validate(shared))
+        # Weights of all levels are used: without them modes keep the shares that they have here.
+        weighted = {name: getattr(options, name) for name in ("collect", "sigma_max", "tau")}
+        weighted |= {"levels": 2 * options.levels, "most_shared_ancestry": 1.0}
+        self._weighted = Twisted(TwistedOptions.model_validate(weighted))
 
     def levels(self, target: Target) -> list[float]:
         """The ladder, the ladders of the sweeps, and the last level once per collected round.
@@ -113,15 +129,31 @@ class Moments:
         levels = self._langevin.levels(target)
         path, collected = levels[: o.levels], levels[o.levels :]
         top = o.sweep_level or math.sqrt(path[0] * path[-1])
-        again = [level for level in path if level <= top]
+        again = [level for level in path[1:] if level <= top]
         return path + (again if len(again) > 1 else []) * o.sweeps + collected
 
     def next_level(
         self, target: Target, state: State | None, infos: Sequence[Info]
     ) -> float | None:
-        """See `Sampler`."""
-        level = planned(self.levels(target), infos)
-        return level_or_settling(level, target, self, state, infos, self.options.settle)
+        """See `Sampler`; the first level again where samples show separate explanations."""
+        if state is not None and state.started_over:
+            return self._weighted.next_level(target, state, infos)
+        levels = self.levels(target)
+        level = planned(levels, infos)
+        level = level_or_settling(level, target, self, state, infos, self.options.settle)
+        if level is None and state is not None and self._separated(target, state):
+            return levels[0]
+        return level
+
+    def _separated(self, target: Target, state: State) -> bool:
+        """True where the samples are to be made again with weights."""
+        likelihood = target.problem.likelihood
+        if self.options.weights == "never" or target.n < 2:
+            return False
+        if not isinstance(likelihood, GaussianLikelihood):  # weights need exact likelihoods
+            return False
+        samples = target.finish(self.images(target, state))
+        return separation(likelihood, samples, target.chunk) > MOST_SEPARATION
 
     def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
         """Samples of the noised posterior of a Gaussian, see `tiltkit.sampling.samplers.start`."""
@@ -135,9 +167,18 @@ class Moments:
     def step(
         self, target: Target, state: State, level: float, rng: ParticleRng
     ) -> tuple[State, Info]:
-        """From noise level a to b <= a; ``b == a`` is a round of moves at the last level."""
+        """From noise level a to b <= a; ``b == a`` is a round of moves at the last level.
+
+        A level above a is the start of a sweep, or of the ladder of weighted particles.
+        """
+        if state.started_over:
+            new, info = self._weighted.step(target, state, level, rng)
+            return replace(new, started_over=state.started_over), info
         if level == state.level:
             return self._langevin.step(target, state, level, rng)
+        if level == self.levels(target)[0]:
+            new, info = self._weighted.init(target, level, rng)
+            return replace(new, started_over=1), info
         if level > state.level:
             return self._noise_again(target, state, level, rng)
         jacobian = JacobianDiagonal(target, target.conditioning.shells)
@@ -181,11 +222,13 @@ class Moments:
 
     def images(self, target: Target, state: State) -> Tensor:
         """See `Sampler`."""
-        return state.c if state.guidance else target.images(state.c)
+        above_tau = state.guidance or state.likelihood_term
+        return state.c if above_tau else target.images(state.c)
 
     def scores(self, target: Target, state: State) -> Tensor:
         """See `Sampler`."""
-        return state.score if state.guidance else target.images(state.score)
+        above_tau = state.guidance or state.likelihood_term
+        return state.score if above_tau else target.images(state.score)
 
     def _tau(self, target: Target) -> float:
         o = self.options
