@@ -114,7 +114,7 @@ class Moments:
         shared = options.model_dump(include=set(LadderOptions.model_fields) - {"adapt", "settle"})
         self._langevin = Walmc(WalmcOptions.model_validate(shared))
         # Weights of all levels are used: without them modes keep the shares that they have here.
-        weighted = {name: getattr(options, name) for name in ("collect", "sigma_max", "tau")}
+        weighted = {"sigma_max": options.sigma_max, "tau": options.tau, "collect": 0}
         weighted |= {"levels": 2 * options.levels, "most_shared_ancestry": 1.0}
         self._weighted = Twisted(TwistedOptions.model_validate(weighted))
 
@@ -125,30 +125,39 @@ class Moments:
             UsageError: The likelihood is not Gaussian, or a level is outside the prior's range.
         """
         target.require_matched()
+        path, sweep, collected = self._plan(target)
+        return path + sweep * self.options.sweeps + collected
+
+    def _plan(self, target: Target) -> tuple[list[float], list[float], list[float]]:
+        """The ladder, that of one sweep, and the last level once per collected round."""
         o = self.options
         levels = self._langevin.levels(target)
         path, collected = levels[: o.levels], levels[o.levels :]
         top = o.sweep_level or math.sqrt(path[0] * path[-1])
-        again = [level for level in path[1:] if level <= top]
-        return path + (again if len(again) > 1 else []) * o.sweeps + collected
+        sweep = [level for level in path[1:] if level <= top]
+        return path, sweep if len(sweep) > 1 else [], collected
+
+    def _levels_with_weights(self, target: Target) -> list[float]:
+        """The ladder of weighted particles, and sweeps that give back the spread it costs."""
+        _, sweep, collected = self._plan(target)
+        return self._weighted.levels(target) + sweep * max(self.options.sweeps, 1) + collected
 
     def next_level(
         self, target: Target, state: State | None, infos: Sequence[Info]
     ) -> float | None:
         """See `Sampler`; the first level again where samples show separate explanations."""
-        if state is not None and state.started_over:
-            return self._weighted.next_level(target, state, infos)
-        levels = self.levels(target)
+        started_over = state is not None and state.started_over
+        levels = self._levels_with_weights(target) if started_over else self.levels(target)
         level = planned(levels, infos)
         level = level_or_settling(level, target, self, state, infos, self.options.settle)
-        if level is None and state is not None and self._separated(target, state):
+        if level is None and not started_over and self._separated(target, state):
             return levels[0]
         return level
 
-    def _separated(self, target: Target, state: State) -> bool:
+    def _separated(self, target: Target, state: State | None) -> bool:
         """True where the samples are to be made again with weights."""
         likelihood = target.problem.likelihood
-        if self.options.weights == "never" or target.n < 2:
+        if state is None or self.options.weights == "never" or target.n < 2:
             return False
         if not isinstance(likelihood, GaussianLikelihood):  # weights need exact likelihoods
             return False
@@ -171,11 +180,12 @@ class Moments:
 
         A level above a is the start of a sweep, or of the ladder of weighted particles.
         """
-        if state.started_over:
+        if state.likelihood_term is not None:
             new, info = self._weighted.step(target, state, level, rng)
             return replace(new, started_over=state.started_over), info
         if level == state.level:
-            return self._langevin.step(target, state, level, rng)
+            new, info = self._langevin.step(target, state, level, rng)
+            return replace(new, started_over=state.started_over), info
         if level == self.levels(target)[0]:
             new, info = self._weighted.init(target, level, rng)
             return replace(new, started_over=1), info
