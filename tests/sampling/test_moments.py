@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,13 +13,14 @@ from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.operators.compose import Pointwise
 from tiltkit.operators.hartley import frequencies
 from tiltkit.operators.spectral import Diagonalised
+from tiltkit.posterior.separation import MOST_SEPARATION
 from tiltkit.priors.closed_form import Mixture, SmoothGaussian
 from tiltkit.problem import Problem
 from tiltkit.recon.solve import solve
-from tiltkit.sampling.checkpoint import Progress, load, save
+from tiltkit.sampling.checkpoint import save
 from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.problem_digest import digest_of
-from tiltkit.sampling.run import run
+from tiltkit.sampling.run import Group, run
 from tiltkit.sampling.samplers.moments import Moments, MomentsOptions
 from tiltkit.sampling.samplers.start import prior_spectrum
 from tiltkit.sampling.target import Target
@@ -188,23 +190,53 @@ def test_a_sample_that_runs_away_is_stepped_again() -> None:
     assert float(chi2.max()) < 1.5
 
 
-def test_a_run_that_is_stopped_goes_on_with_the_same_samples(tmp_path) -> None:
-    problem, n = blurred(), 4
+def three_to_one() -> Problem:
+    """Two images far apart, of which the data favour one by 3 to 1."""
+    means = torch.stack([torch.ones(1, 4, 4), -torch.ones(1, 4, 4)])
+    prior = Mixture(means, 0.05**2, torch.ones(2), (0.01, 10.0))
+    # Difference of the squared residuals: 2 noise_var log 3.
+    y = torch.full((1, 1, 4, 4), math.log(3) / 32)
+    return Problem(prior, GaussianLikelihood(Pointwise(torch.ones(1, 4, 4)), y, 1.0), (1, 4, 4),
+                   to_image=lambda x: x)  # fmt: skip
+
+
+def test_a_run_starts_over_with_weights_where_samples_are_of_separate_explanations() -> None:
+    outcomes = {}
+    for weights in ("auto", "never"):
+        sampler = Moments(MomentsOptions(weights=weights))
+        *_, outcomes[weights] = solve(
+            [three_to_one()], sampler, seed=(1,), n=128, devices=[torch.device("cpu")]
+        )
+    share = float((outcomes["auto"].samples.mean((1, 2, 3)) > 0).mean())
+    assert share == pytest.approx(0.75, abs=0.1)
+    spread = outcomes["auto"].samples.std((1, 2, 3), ddof=1).mean()
+    assert spread == pytest.approx(0.05, rel=0.1)
+    report, plain = outcomes["auto"].diagnostics, outcomes["never"].diagnostics
+    assert report["separation"] > MOST_SEPARATION
+    assert report["network_calls"] > 2 * plain["network_calls"]
+    assert "ess_min" in report
+    assert "ess_min" not in plain
+    assert "further apart" in report["shares_found"]
+
+
+@pytest.mark.parametrize(
+    ("make", "stop"), [(blurred, 4), (three_to_one, 9), (three_to_one, 24), (three_to_one, 30)]
+)
+def test_a_run_that_is_stopped_goes_on_with_the_same_samples(tmp_path, make, stop: int) -> None:
+    # With separate explanations: 8 levels and 4 rounds, then 16 levels with weights, and a sweep.
+    problem, n = make(), 16
     sampler, target = Moments(MomentsOptions(levels=8)), Target(problem, n, n)
-    whole = [state for state, _ in run(target, sampler, ParticleRng([0], n, target.device))]
-    rng = ParticleRng([0], n, target.device)
-    progress = Progress()
-    for done, (state, info) in enumerate(run(target, sampler, rng), 1):
-        progress.state, progress.rng = state, rng.dump()
-        progress.infos.append(info)
-        if done == 4:
-            break
-    digest = digest_of(target, sampler, (0,))
-    save(tmp_path / "checkpoint", progress, digest)
-    other = ParticleRng([0], n, target.device)
-    found = load(tmp_path / "checkpoint", other, digest)
-    *_, (state, _) = run(target, sampler, other, found.state, found.infos)
-    assert torch.equal(state.c, whole[-1].c)
+    group = Group(target, sampler, (0,), tmp_path / "checkpoint")
+    whole = [one.progress.state for one in Group(target, sampler, (0,), None).levels()]
+    assert len(whole) > stop
+    for _, one in zip(range(stop), group.levels(), strict=False):
+        state, digest = one.progress.state, digest_of(target, sampler, (0,))
+        save(tmp_path / "checkpoint", one.progress, digest)
+    assert torch.equal(state.c, whole[stop - 1].c)
+    again = Group(target, sampler, (0,), tmp_path / "checkpoint")
+    rest = [one.progress.state for one in again.levels()]
+    assert len(rest) == len(whole) - stop
+    assert torch.equal(rest[-1].c, whole[-1].c)
 
 
 def test_magnitudes_of_complex_images_have_the_mean_of_their_samples() -> None:

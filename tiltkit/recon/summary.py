@@ -28,6 +28,7 @@ _OF_SLICES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "spread_ratio_max": max,
     "mean_offset_max": max,
     "fisher_at_least": max,
+    "separation": max,
     "residual_ratio_max": max,
     "prior_distance": max,
     "levels": lambda counts: int(min(counts)),

@@ -24,7 +24,7 @@ _SHARE = 0.5
 
 
 # Figures whose largest value over the tiles counts.
-_LARGEST = ("rhat", "rhat_limit", "peak_memory_mb", "fisher_at_least", "chi2_scatter")
+_LARGEST = ("rhat", "rhat_limit", "peak_memory_mb", "fisher_at_least", "separation", "chi2_scatter")
 
 
 def values_at_once(samples: int, memory_gb: float) -> int:
