@@ -149,8 +149,8 @@ class Bands:
         if rows is None:
             rows = self._rows[shape] = self._arrange(shape)
         ordered = products.flatten(1).index_select(1, rows.order).mul_(rows.weight)
-        by_row = ordered.view(len(ordered), -1, rows.width).sum(2)
-        return by_row.double() @ rows.band
+        by_row = sum_each(ordered.view(-1, rows.width)).view(len(ordered), -1)
+        return by_row @ rows.band
 
     def _arrange(self, shape: tuple[int, ...]) -> _Rows:
         """Rows of coefficients of a particle of this shape."""

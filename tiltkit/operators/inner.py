@@ -33,7 +33,7 @@ def sum_each(values: Tensor) -> Tensor:
             values = values.sum(-1)
         elif values.ndim > 3:  # real and imaginary parts are the last axis
             values = values.sum((-2, -1))
-    return values.flatten(1).sum(1, dtype=torch.float64)
+    return values.sum(tuple(range(1, values.ndim)), dtype=torch.float64)
 
 
 def per_image(values: Tensor, images: Tensor) -> Tensor:

@@ -76,6 +76,10 @@ class JacobianDiagonal:
         means: list[float] = quotient.clip(0, 1).tolist()
         return means
 
+    def mean_of(self, sums: NDArray[np.float64]) -> float:
+        """The estimate for all bands together, ``tr J / dim``, from a copy of the `sums`."""
+        return self.means_of(sums.sum(2, keepdims=True))[0]
+
     def scaled_means(self, factor: float) -> Tensor:
         """``factor`` times the `means`, (band,) float64, on the device."""
         return self._quotient(self.sums.sum(1)).mul_(factor / self._scale)

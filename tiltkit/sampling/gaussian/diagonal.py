@@ -111,7 +111,8 @@ class DiagonalConditioning:
 
     def potential(self, c: Tensor, s: float) -> Tensor:
         """See `Conditioning`."""
-        return self.likelihood_score(c, (s**2,) * self.bands.count)[1]
+        residual = torch.addcmul(self._z, self._eig, c, value=-1)
+        return self._squares(residual, residual / self._covariance(s**2)).mul_(0.5)
 
     def likelihood_score(
         self, c: Tensor, variance: Sequence[float] | Tensor
@@ -134,10 +135,9 @@ class DiagonalConditioning:
 
     def _prediction_factors(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
         """``shift``, ``factor`` and ``spread`` of ``x = shift + factor m + spread xi``."""
-        noise_var, eig, v, s = self.noise_var, self._eig, step.v, step.s
-        c = noise_var + (s**2 + v) * eig
-        spread = torch.sqrt(v * (noise_var + s**2 * eig) / c)
-        return v * self._z / c, 1 - v * eig / c, spread
+        c = self._covariance(step.s**2 + step.v)
+        factor = self._covariance(step.s**2) / c
+        return (self._z / c).mul_(step.v), factor, (step.v * factor).sqrt_()
 
     def move(
         self,
@@ -158,19 +158,21 @@ class DiagonalConditioning:
 
     def _motion_factors(self, step: Step, last_spread: Tensor | None) -> tuple[Tensor, ...]:
         """Factors of a move ``shift + factor c + drift score + keep last_xi + spread xi``."""
-        eig = self._eig
-        s_s = self.noise_var + step.s**2 * eig
-        p = step.v * s_s / (s_s + step.v * eig)  # eigenvalues of P
-        e = torch.full_like(p, -math.expm1(-step.length))
+        s_s = self._covariance(step.s**2)
+        p = (s_s / self._covariance(step.s**2 + step.v)).mul_(step.v)  # eigenvalues of P
+        length = -math.expm1(-step.length)
         if last_spread is None:
+            e = torch.full_like(p, length)
             keep, rest = torch.zeros_like(p), 2 * e - e**2
         else:
-            ratio = last_spread**2 / p  # variance of the last noise in units of P
-            e = torch.minimum(e, 2 * ratio)  # so that K is at most the identity
-            keep, rest = e / (2 * ratio) * last_spread, e - e**2 / (4 * ratio)
+            most = (2 * last_spread**2).div_(p)  # twice the variance of the last noise over P
+            e = most.clamp(max=length)  # so that K is at most the identity
+            k = e / most  # eigenvalues of K
+            keep, rest = k * last_spread, torch.addcmul(e, e, k, value=-0.5)
         drift = e * p
         spread = (rest * p).clamp_min_(0).sqrt_()
-        return drift * self._z / s_s, 1 - drift * eig / s_s, drift, keep, spread
+        pull = drift / s_s
+        return pull * self._z, 1 - pull * self._eig, drift, keep, spread
 
     def residual_ratio(self, c: Tensor, variance: Sequence[float] | Tensor) -> Tensor:
         """See `Conditioning`."""
@@ -183,6 +185,10 @@ class DiagonalConditioning:
         residual = torch.addcmul(self._z, self._eig, c, value=-1)
         energy = inner(direction, self._eig * direction)
         return inner(direction, residual) / energy.clamp_min(1e-30)
+
+    def _covariance(self, variance: float) -> Tensor:
+        """``noise_var + variance eig``: eigenvalues of ``S`` for one variance of all bands."""
+        return torch.add(self._noise, self._eig, alpha=variance)
 
     def _variance_of_residual(self, variance: tuple[float, ...] | Tensor) -> Tensor:
         """``noise_var + variance eig``: variance of the residual ``z - eig c``, over ``eig``."""

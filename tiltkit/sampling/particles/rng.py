@@ -145,8 +145,9 @@ def _swapped(x: Tensor) -> Tensor:
 
 def _box_muller(bits: Tensor, dtype: torch.dtype) -> Tensor:
     """Independent normal numbers (..., 2) of random bits (..., 2) int32."""
-    unit = torch.tensor(2.0**-31, dtype=dtype)  # on the host: a number with a type
+    # On the host: numbers with a type.
+    half, angle = (torch.tensor(v, dtype=dtype) for v in (2.0**-32, math.pi * 2.0**-31))
     # Uniform in (-1, 1): the middle of its interval, so that it is never 0.
-    uniform = torch.add(unit / 2, bits[..., 0], alpha=2.0**-31)
+    uniform = torch.add(half, bits[..., 0], alpha=2.0**-31)
     radius = uniform.pow_(-2).log_().sqrt_()  # sqrt(-2 log |uniform|)
-    return torch.view_as_real(torch.polar(radius, bits[..., 1] * (math.pi * unit)))
+    return torch.view_as_real(torch.polar(radius, bits[..., 1] * angle))

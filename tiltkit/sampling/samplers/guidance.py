@@ -14,8 +14,8 @@ Scalars that all particles share are estimated before the weights of their level
 
 * ``C_b``, the error covariance of ``D_b``: one value per band, from the curvature
   ``u^H J u / u^H u`` of the median particle.
-* ``j = tr J / dim`` in the kernel variance ``v``: from the change of the denoised image with the
-  injected noise, without another network call.
+* The mean diagonal of ``J`` in each band, and ``j = tr J / dim`` in the kernel variance ``v``: from
+  the change of the denoised image with the injected noise, without another network call.
 
 Within a band ``J`` may vary. ``C`` is then too small for some directions, and full guidance would
 move particles beyond the data along them, further at each level. The guidance of such a particle is
@@ -64,9 +64,8 @@ class Prediction:
         log_ratio: ``log N(x'; m, v I) - log N(x'; m + gap g, v I) - log h_a(x)``, (particle,)
             float64.
         variance: Diagonal of ``C_b``, one value per band, float64.
-        jacobian: Estimate of the mean diagonal of the denoiser's Jacobian, ``tr J / dim``.
-        covariance: ``b^2 j`` with the mean diagonal ``j`` of the Jacobian in each band, (band,)
-            float64.
+        jacobian: Estimate of the mean diagonal of the denoiser's Jacobian in each band.
+        covariance: ``b^2`` times that mean diagonal, (band,) float64.
         denoised_mean: ``E[x0 | x_a, y]`` averaged over the particles of level a; None at the first
             level, and where `Target.averages_denoised` is False.
     """
@@ -83,19 +82,17 @@ class Prediction:
 def predict_first(target: Target, level: float, rng: ParticleRng) -> Prediction:
     """Samples of the prior at the first level, where it is nearly Gaussian."""
     mean = target.prior_mean(level)
-    bands = target.conditioning.bands
-    parts, jacobian, by_band = [], JacobianDiagonal(target), JacobianDiagonal(target, bands)
+    parts, jacobian = [], JacobianDiagonal(target, target.conditioning.bands)
     for rows in target.chunks():
         xi = rng.normal(rows, target.problem.shape, target.dtype)
         c = target.constrain_images(mean + level * xi)
         score = target.score(c, level)
         change = torch.add(c, score, alpha=level**2) - mean  # of the denoised image with the noise
-        jacobian.add(rows, xi, change, level)
-        _add_first(by_band, target, rows, xi, change, level)
+        _add_first(jacobian, target, rows, xi, change, level)
         parts.append((c, score))
     c, score = (joined(both) for both in zip(*parts, strict=True))
     log_ratio = torch.zeros(target.n, dtype=torch.float64, device=target.device)
-    covariance = by_band.scaled_means(level**2)
+    covariance = jacobian.scaled_means(level**2)
     variance = torch.full_like(covariance, level**2)  # the upper bound
     return Prediction(c, score, log_ratio, variance, jacobian, covariance)
 
@@ -118,7 +115,7 @@ def predict(
     gap, v = a**2 - b**2, state.kernel_variance(b)
     conditioning, root_v = target.conditioning, math.sqrt(v)
     curvature = JacobianDiagonal(target, conditioning.bands)
-    jacobian, by_band = JacobianDiagonal(target), JacobianDiagonal(target, conditioning.bands)
+    jacobian = JacobianDiagonal(target, conditioning.bands)
     denoised_mean, weights = StreamingMean(), normalised(state.log_weight)
     parts = []
     for rows in target.chunks():
@@ -144,13 +141,12 @@ def predict(
         c = target.constrain_images(new)
         score = target.score(c, b)
         change = torch.add(c, score, alpha=b**2).sub_(denoised)  # D_b(x') - D_a(x)
-        jacobian.add(rows, xi, change, root_v)
-        _add_first(by_band, target, rows, xi, change, root_v)
+        _add_first(jacobian, target, rows, xi, change, root_v)
         parts.append((c, score, log_ratio))
     c, score, log_ratio = (joined(three) for three in zip(*parts, strict=True))
     return Prediction(
         c, score, log_ratio, _error_variance(curvature.medians, a, b),
-        jacobian, by_band.scaled_means(b**2),
+        jacobian, jacobian.scaled_means(b**2),
         denoised_mean.result() if target.averages_denoised else None,
     )  # fmt: skip
 
@@ -185,11 +181,11 @@ def _jacobian_product(
     """
     a = state.level
     d = difference_step * a * math.sqrt(max(state.mean_jacobian * u[0].numel(), 1.0))
-    # d / |u|; a zero residual gives u = 0 and with it a product of 0.
-    length = d / per_image(u.flatten(1).norm(dim=1).clamp_min(1e-20), u)
-    moved = torch.addcmul(x, u, length)
+    # |u| / d; a zero residual gives u = 0 and with it a product of 0.
+    scale = per_image(u.flatten(1).norm(dim=1).clamp_min(1e-20).div_(d), u)
+    moved = torch.addcdiv(x, u, scale)
     difference = torch.add(moved, target.score(moved, a), alpha=a**2)
-    return difference.sub_(denoised).div_(length)
+    return difference.sub_(denoised).mul_(scale)
 
 
 def _add_first(

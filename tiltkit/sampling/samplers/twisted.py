@@ -147,9 +147,10 @@ class Twisted:
         term, ratio = denoised_likelihood(target, prediction, level)
         # All that the host needs of this level, in one copy.
         increment = prediction.log_ratio - term.potential
-        on_host = torch.cat([increment, ratio, prediction.jacobian.sums.flatten()]).cpu()
-        increment, ratio, sums = torch.split(on_host, [target.n, target.n, 2 * target.n])
-        mean_jacobian = prediction.jacobian.means_of(sums.view(2, target.n, 1).numpy())[0]
+        sums = prediction.jacobian.sums
+        on_host = torch.cat([increment, ratio, sums.flatten()]).cpu()
+        increment, ratio, rest = torch.split(on_host, [target.n, target.n, sums.numel()])
+        mean_jacobian = prediction.jacobian.mean_of(rest.view(sums.shape).numpy())
         state = replace(
             before, c=prediction.c, score=prediction.score, level=level, likelihood_term=term,
             mean_jacobian=mean_jacobian, denoised_mean=prediction.denoised_mean,

@@ -30,7 +30,7 @@ from pydantic import Field
 
 from tiltkit.posterior.level import Info
 from tiltkit.sampling.gaussian.conditioning import LastNoise, Step
-from tiltkit.sampling.jacobian import JacobianDiagonal
+from tiltkit.sampling.jacobian import JacobianDiagonal, joined
 from tiltkit.sampling.particles.ladder import bounds, ladder
 from tiltkit.sampling.particles.weighing import resample, uneven, weigh
 from tiltkit.sampling.particles.weights import ess
@@ -145,16 +145,15 @@ class Walmc:
         s = self._potential_level(target, a)
         gap = a**2 - b**2
         step = Step(state.kernel_variance(b), self._potential_level(target, b))
-        increment = state.log_weight.new_empty(target.n, device=target.device)
-        parts = []
+        parts, increments = [], []
         for rows in target.chunks():
             x = state.c[rows]
             m = torch.add(x, state.score[rows], alpha=gap)
             predicted, noise, log_z = conditioning.predict(m, step, rng, rows)
             new, last_noise = target.constrain(predicted, noise)
-            increment[rows] = log_z + conditioning.potential(x, s)
+            increments.append(log_z + conditioning.potential(x, s))
             parts.append((new, last_noise))
-        return *_concatenate(parts), increment
+        return *_concatenate(parts), joined(increments)
 
     def _move(
         self, target: Target, state: State, moves: int, rng: ParticleRng, *, scored: bool = False
@@ -170,8 +169,7 @@ class Walmc:
         """
         level = state.level
         step = Step(level**2, self._potential_level(target, level), self.options.step)
-        score, jacobian = torch.empty_like(state.c), JacobianDiagonal(target)
-        parts = []
+        parts, scores, jacobian = [], [], JacobianDiagonal(target)
         for rows in target.chunks():
             x, last_noise = state.c[rows], state.last_noise and state.last_noise.at(rows)
             s = state.score[rows] if scored else target.score_at(x, level)
@@ -185,10 +183,12 @@ class Walmc:
                 moved = x - old
                 # The denoiser D = x + b^2 score changes by about J times the move.
                 jacobian.add(rows, moved, torch.add(moved, s - old_score, alpha=level**2))
-            score[rows] = s
+            scores.append(s)
             parts.append((x, last_noise))
         c, noise = _concatenate(parts)
-        return replace(state, c=c, score=score, last_noise=noise, mean_jacobian=jacobian.means[0])
+        return replace(
+            state, c=c, score=joined(scores), last_noise=noise, mean_jacobian=jacobian.means[0]
+        )
 
     def _drift(self, target: Target, c: Tensor, score: Tensor, step: Step) -> Tensor:
         """The prior's score, plus the correction's force where the likelihood is not Gaussian."""
