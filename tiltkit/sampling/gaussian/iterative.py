@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IterativeConditioning"]
 
-# Error of a residual ratio that solves may leave. Chosen by hand: far below the limit of 1.2 that
+# Error of a residual ratio that solves may leave. Chosen by hand: far below the limit of 1.4 that
 # it is compared with.
 RATIO_ERROR = 0.01
 # Squared error of solves for the error covariance of denoised images, in units of the system, over
