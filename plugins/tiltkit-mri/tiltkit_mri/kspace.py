@@ -63,6 +63,7 @@ class KSpace:
             columns are measured.
         reference: Reads the calibration data of slice ``i``, complex64 (coil, row, column), zero
             where they are not measured; None where `read` gives all that there is.
+        reference_columns: Columns of `reference` with samples, bool (slice, column).
         noise: Samples of a noise scan, complex64 (coil, sample), with the bandwidth and the
             averages of the samples of `read`; None where there is no noise scan.
         trajectory: Gives the position in k-space of each sample of slice ``i``, float32
@@ -89,6 +90,7 @@ class KSpace:
     unusable: Mapping[int, str] = field(default_factory=dict)
     points: Callable[[int], NDArray[np.bool_]] | None = None
     reference: Callable[[int], NDArray[np.complex64]] | None = None
+    reference_columns: NDArray[np.bool_] | None = None
     noise: NDArray[np.complex64] | None = None
     trajectory: Callable[[int], NDArray[np.float32]] | None = None
     geometry: tuple[Geometry, ...] = ()
@@ -96,8 +98,12 @@ class KSpace:
     slice_names: tuple[str, ...] = ()
 
     def calibration(self, index: int) -> range:
-        """Measured columns of a slice around the centre of k-space; empty where there are none."""
-        columns = self.columns[index]
+        """Calibration lines of a slice around the centre of k-space; empty where there are none.
+
+        They are columns of `reference` where there is one, else measured columns.
+        """
+        own = self.reference_columns
+        columns = self.columns[index] if own is None else own[index]
         first = last = self.shape[1] // 2
         if not columns[first]:
             return range(0)

@@ -17,6 +17,10 @@ SENSE = (
 FASTMRI = (
     "Zbontar et al., fastMRI: an open dataset and benchmarks for accelerated MRI, arXiv:1811.08839"
 )
+ISMRMRD = (
+    "Inati et al., ISMRM raw data format: a proposed standard for MRI raw datasets, Magn. Reson."
+    " Med. 77 (2017) 411-421"
+)
 
 
 @hookimpl
@@ -77,5 +81,13 @@ def tiltkit_readers() -> list[ReaderEntry]:
             gives="mri.kspace",
             patterns=("*.h5", "*.hdf5"),
             cite=(FASTMRI,),
-        )
+        ),
+        ReaderEntry(
+            name="mri.ismrmrd",
+            target="tiltkit_mri.ismrmrd:Ismrmrd",
+            summary="ISMRMRD raw data: Cartesian slices and volumes, noise scan, calibration",
+            gives="mri.kspace",
+            patterns=("*.h5", "*.mrd"),
+            cite=(ISMRMRD,),
+        ),
     ]

@@ -73,7 +73,8 @@ def prepare(
     columns = torch.from_numpy(scan.columns[index])
     measured = data[..., columns]
     # A coil that is switched off has no signal, and no noise that could be whitened.
-    hybrid = ifft(measured[(measured != 0).any(dim=(1, 2))], (1,))
+    live = (measured != 0).any(dim=(1, 2))
+    hybrid = ifft(measured[live], (1,))
     try:
         white = _whitening(hybrid, columns, noise_level)
     except ValueError as error:
@@ -82,7 +83,13 @@ def prepare(
             "give the noise with -s task.noise_level=VALUE.",
         ) from error
     y = fft(centre(white.apply(hybrid), scan.recon[0], dim=1), (1,))
-    block = _centre_block(y, columns, lines)
+    if scan.reference is None or scan.reference_columns is None:
+        block = _centre_block(y, columns, lines)
+    else:
+        known = torch.from_numpy(scan.reference_columns[index])
+        reference = ifft(torch.from_numpy(scan.reference(index))[live][..., known], (1,))
+        reference = fft(centre(white.apply(reference), scan.recon[0], dim=1), (1,))
+        block = _centre_block(reference, known, lines)
     shape = (y.shape[1], len(columns))
     return Prepared(
         y=y,

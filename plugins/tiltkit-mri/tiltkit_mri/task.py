@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 
 from tiltkit.errors import InputError
@@ -85,7 +86,7 @@ class MriScan:
             ),
             long_name="magnitude",
             title=f"MRI reconstruction of {self.kspace.path.name}",
-            metadata=self.kspace.metadata,
+            metadata={**self.kspace.metadata, **_geometry(self.kspace)},
             unusable=self.kspace.unusable,
         )
 
@@ -255,6 +256,20 @@ class MriScan:
                 "leave it out with --slices.",
             )
         return scale
+
+
+def _geometry(kspace: KSpace) -> dict[str, Any]:
+    """Names, positions and directions of all slices, for the result's metadata; may be empty."""
+    found: dict[str, Any] = {}
+    if kspace.geometry:
+        # (slice, 3): vectors in the coordinates of the patient, and voxel sizes in mm.
+        found["geometry"] = {
+            name: np.array([getattr(place, name) for place in kspace.geometry])
+            for name in ("position", "read_dir", "phase_dir", "slice_dir", "voxel_mm")
+        }
+    if kspace.slice_names:
+        found["slice_names"] = "; ".join(kspace.slice_names)
+    return found
 
 
 def _reader(path: Path) -> type[Reader]:

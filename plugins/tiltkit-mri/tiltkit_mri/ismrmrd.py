@@ -1,0 +1,456 @@
+"""Read ISMRMRD raw data: a table of acquisitions and an XML header in one group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from tiltkit.errors import InputError
+from tiltkit.io.opening import hdf5_file, open_hdf5
+from tiltkit.problem import Note
+from tiltkit_mri.acquisitions import COUNTERS, Acquisitions, Flag, read_acquisitions
+from tiltkit_mri.cartesian_lines import Lines, place_lines
+from tiltkit_mri.geometry import image_grid
+from tiltkit_mri.header import Header, parse_header
+from tiltkit_mri.kspace import Geometry, KSpace
+from tiltkit_mri.samples import check_samples, measured_columns, notes_on
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Ismrmrd"]
+
+# Acquisitions that are no part of an image.
+_OTHER = (
+    Flag.NAVIGATION, Flag.PHASE_CORRECTION, Flag.FEEDBACK, Flag.DUMMY, Flag.REALTIME_FEEDBACK,
+    Flag.SURFACE_COIL_CORRECTION, Flag.PHASE_STABILISATION_REFERENCE, Flag.PHASE_STABILISATION,
+)  # fmt: skip
+_DIRECTIONS = ("read_dir", "phase_dir", "slice_dir")
+_CARTESIAN = ("", "cartesian", "epi")
+# A grid with more points than this is a mistake of the header.
+_LARGEST = 2**14
+
+
+class Ismrmrd:
+    """Reader of Cartesian scans: slices, or volumes with all partitions measured.
+
+    Averages are averaged and segments joined. Repetitions, phases, sets, contrasts and slices are
+    slices of the result, in this order, slices fastest.
+    """
+
+    @staticmethod
+    def matches(path: Path) -> bool:
+        """True for a file with a group that holds ``xml`` and ``data``."""
+        with hdf5_file(path) as file:
+            return bool(_groups(file))
+
+    @staticmethod
+    @contextmanager
+    def open(path: Path) -> Iterator[KSpace]:
+        """Open a file read-only and check it.
+
+        Raises:
+            InputError: The file cannot be read, has another layout, or no image that can be used.
+        """
+        with open_hdf5(path) as file:
+            yield _kspace(file, path)
+
+
+def _groups(file: h5py.File) -> list[str]:
+    """Groups with raw data, the usual name first."""
+    found = [
+        name
+        for name, item in file.items()
+        if isinstance(item, h5py.Group)
+        and isinstance(item.get("xml"), h5py.Dataset)
+        and isinstance(item.get("data"), h5py.Dataset)
+        and {"head", "data", "traj"} <= set(item["data"].dtype.names or ())
+    ]
+    return sorted(found, key=lambda name: name != "dataset")
+
+
+def _kspace(file: h5py.File, path: Path) -> KSpace:
+    groups = _groups(file)
+    if not groups:
+        raise InputError(
+            f"{path} holds no ISMRMRD raw data: no group with 'xml' and a table 'data'.",
+            "see what it holds with 'tiltkit show'.",
+        )
+    group, *others = groups
+    everything = read_acquisitions(file[group]["data"], path)
+    noise, reference, imaging, notes = _sort(everything)
+    if others:
+        text = f"Only the group {group} is read, not {', '.join(others)}."
+        notes = (*notes, Note("groups_left_out", text, assumed=True))
+    xml = _text(file[group]["xml"])
+    scan = _Scan.build(xml, imaging, reference)
+    return scan.kspace(noise, {"ismrmrd_header": xml}, notes)
+
+
+def _sort(
+    everything: Acquisitions,
+) -> tuple[Acquisitions, Acquisitions, Acquisitions, tuple[Note, ...]]:
+    """Noise scan, calibration and imaging data by their flags, and notes on what is left out."""
+    noise = everything.has(Flag.NOISE)
+    other = everything.has(*_OTHER) & ~noise
+    calibration = everything.has(Flag.CALIBRATION) & ~noise & ~other
+    both = everything.has(Flag.CALIBRATION_AND_IMAGING)
+    imaging = ~noise & ~other & (~calibration | both)
+    path = everything.path
+    if not imaging.any():
+        raise InputError(
+            f"{path} has {len(everything)} acquisitions, none of them of an image: {noise.sum()}"
+            f" measure noise, {calibration.sum()} calibration, {other.sum()} are of other kinds.",
+            "give the file of the scan itself.",
+        )
+    # A scan with more than one encoding has the one with most lines for its image.
+    encodings, counts = np.unique(
+        everything.field("encoding_space_ref")[imaging], return_counts=True
+    )
+    chosen = everything.field("encoding_space_ref") == encodings[counts.argmax()]
+    notes = []
+    if (imaging & ~chosen).any():
+        text = (
+            f"{(imaging & ~chosen).sum()} acquisitions of other encodings are left out: the image"
+            f" is that of encoding {encodings[counts.argmax()]}."
+        )
+        notes.append(Note("encodings_left_out", text, assumed=True))
+    if other.any():
+        text = f"{other.sum()} acquisitions for navigation or phase correction are left out."
+        epi = bool((everything.has(Flag.REVERSE) & imaging).any())
+        if epi:
+            text += " Lines of both readout directions are not corrected: ghosts are possible."
+        notes.append(Note("acquisitions_left_out", text, assumed=epi))
+    separate = calibration & ~both
+    reference = (calibration | both) if separate.any() else separate
+    parts = (noise, reference, imaging & chosen)
+    one, two, three = (everything.where(part) for part in parts)
+    return one, two, three, tuple(notes)
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """Imaging and calibration data on the grid of one encoding."""
+
+    header: Header
+    images: NDArray[np.int64]  # (image, counter), the counters in the order of COUNTERS
+    lines: Lines
+    image: NDArray[np.intp]  # of each line
+    reference: Lines | None
+    repairs: tuple[Note, ...]
+
+    @classmethod
+    def build(cls, xml: str, imaging: Acquisitions, reference: Acquisitions) -> _Scan:
+        """Place all lines.
+
+        Raises:
+            InputError: The header or the acquisitions contradict themselves.
+        """
+        path = imaging.path
+        coils = np.unique(imaging.field("active_channels"))
+        if len(coils) != 1 or coils[0] < 1:
+            raise InputError(
+                f"The acquisitions of {path} have {', '.join(map(str, coils))} coils; all must have"
+                " the same number.",
+                "export the scan again with the same coils switched on throughout.",
+            )
+        header, repairs = _header(xml, imaging)
+        if header.trajectory not in _CARTESIAN:
+            raise InputError(
+                f"The trajectory of {path} is {header.trajectory}; only Cartesian ones are read.",
+                "grid the data to a Cartesian k-space first.",
+            )
+        assert header.encoded is not None  # noqa: S101
+        images, image = np.unique(
+            np.stack([imaging.field(name) for name in COUNTERS], axis=1),
+            axis=0,
+            return_inverse=True,
+        )
+        image = image.reshape(-1)
+        shape = (*header.encoded, header.partitions[0])
+        lines = place_lines(imaging, image, shape, _centre(header))
+        kept = lines.rank < _averages(lines, image)
+        if not kept.all():
+            text = (
+                f"{(~kept).sum()} repeated lines are left out: all lines must have as many averages"
+                " as the one with the fewest, for their noise to be equal."
+            )
+            repairs = (*repairs, Note("averages_left_out", text))
+        refs, extra = _reference(xml, header, reference, shape)
+        return cls(header, images, lines.where(kept), image[kept], refs, (*repairs, *extra))
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.lines.acquisitions.path
+
+    def of(self, image: int) -> Lines:
+        """Lines of one image."""
+        return self.lines.where(np.flatnonzero(self.image == image))
+
+    @cached_property
+    def averages(self) -> int:
+        """Number of averages of each line."""
+        return int(self.lines.rank.max()) + 1
+
+    @cached_property
+    def partitions(self) -> range:
+        """Partitions of the image space to reconstruct."""
+        header, n = self.header, self.header.partitions[0]
+        wanted = min(header.partitions[1], n)
+        if n > 1 and header.thickness and header.recon_thickness:
+            wanted = min(n, max(1, round(n * header.recon_thickness / header.thickness)))
+        return range((n - wanted) // 2, (n - wanted) // 2 + wanted)
+
+    def kspace(
+        self, noise: Acquisitions, metadata: dict[str, Any], notes: tuple[Note, ...]
+    ) -> KSpace:
+        """The scan for the task."""
+        shape = self.lines.shape[:2]
+        grid = image_grid(self.header, shape)
+        count = len(self.images) * len(self.partitions)
+        points = [self.of(i).points for i in range(len(self.images))]
+        whole = all((p.all(axis=0) | ~p.any(axis=0)).all() for p in points)
+        everywhere = np.ones(shape[1], dtype=np.bool_)
+        volume = lru_cache(maxsize=1)(self._volume)
+
+        def read(index: int) -> NDArray[np.complex64]:
+            image, partition = divmod(index, len(self.partitions))
+            data = volume(image)[self.partitions[partition]]
+            check_samples(data, everywhere, self.path, index, whole_columns=False)
+            return np.asarray(data, dtype=np.complex64)
+
+        columns, unusable = measured_columns(read, count, everywhere)
+        samples, more = _noise(noise, self)
+        return KSpace(
+            path=self.path,
+            n_slices=count,
+            n_coils=int(self.lines.acquisitions.field("active_channels")[0]),
+            shape=shape,
+            columns=columns,
+            recon=grid.cut,
+            read=read,
+            layout="ISMRMRD",
+            header=self.header,
+            metadata=metadata,
+            notes=(*notes, *self.repairs, *more, *notes_on(columns), *self._notes()),
+            unusable=unusable,
+            points=None if whole else lambda index: points[index // len(self.partitions)],
+            reference=None if self.reference is None else self._read_reference,
+            reference_columns=self._reference_columns(),
+            noise=samples,
+            geometry=self._geometry(grid.pixel_mm),
+            grid=grid,
+            slice_names=self._names(),
+        )
+
+    def _volume(self, image: int) -> NDArray[np.complex64]:
+        """k-space of one image (partition, coil, row, column), partitions in image space."""
+        return _along_partitions(self.of(image), image)
+
+    def _reference_lines(self, image: int) -> Lines:
+        """Calibration lines of the same image, or else of the same slice."""
+        assert self.reference is not None  # noqa: S101
+        acquisitions = self.reference.acquisitions
+        counters = np.stack([acquisitions.field(name) for name in COUNTERS], axis=1)
+        same = (counters == self.images[image]).all(axis=1)
+        if not same.any():
+            same = counters[:, -1] == self.images[image][-1]
+        return self.reference.where(np.flatnonzero(same))
+
+    def _reference_columns(self) -> NDArray[np.bool_] | None:
+        if self.reference is None:
+            return None
+        columns = np.zeros((len(self.images), self.lines.shape[1]), dtype=np.bool_)
+        for image in range(len(self.images)):
+            columns[image, self._reference_lines(image).column] = True
+        return columns.repeat(len(self.partitions), axis=0)
+
+    def _read_reference(self, index: int) -> NDArray[np.complex64]:
+        """Calibration data of a slice."""
+        image, partition = divmod(index, len(self.partitions))
+        volume = _along_partitions(self._reference_lines(image), image)
+        return np.asarray(volume[self.partitions[partition]], dtype=np.complex64)
+
+    def _names(self) -> tuple[str, ...]:
+        """Names with all counters that vary; none for a plain stack of slices."""
+        varying = [i for i in range(len(COUNTERS)) if len(np.unique(self.images[:, i])) > 1]
+        several = len(self.partitions) > 1
+        if varying in ([], [len(COUNTERS) - 1]) and not (varying and several):
+            return ()
+        return tuple(
+            ", ".join(
+                [f"{COUNTERS[i]} {image[i]}" for i in reversed(varying)]
+                + ([f"partition {p}"] if several else [])
+            )
+            for image in self.images
+            for p in range(len(self.partitions))
+        )
+
+    def _geometry(self, pixel: tuple[float, float] | None) -> tuple[Geometry, ...]:
+        """Position of every slice; none where directions or sizes are missing."""
+        if pixel is None or not self.header.thickness:
+            return ()
+        thickness = self.header.thickness / self.header.partitions[0]
+        found = []
+        for image in range(len(self.images)):
+            head = self.of(image).acquisitions.head[0]
+            read, phase, across = (_vector(head[name]) for name in _DIRECTIONS)
+            if not all(abs(np.linalg.norm(axis) - 1) < 1e-2 for axis in (read, phase, across)):
+                return ()
+            for partition in self.partitions:
+                offset = (partition - self.header.partitions[0] // 2) * thickness
+                place = np.asarray(head["position"], float) + offset * np.asarray(across)
+                voxel = (*pixel, thickness)
+                found.append(Geometry(_vector(place), read, phase, across, voxel))
+        return tuple(found)
+
+    def _notes(self) -> Iterator[Note]:
+        if self.averages > 1:
+            yield Note("averaged", f"{self.averages} averages of each line are averaged.")
+        if names := self._names():
+            text = f"The {len(names)} slices of the result are: {'; '.join(names[:4])}"
+            yield Note("slices_named", text + ("; ..." if len(names) > 4 else "."))
+
+
+def _along_partitions(lines: Lines, image: int) -> NDArray[np.complex64]:
+    """Read lines and transform them along the partitions, which must be complete.
+
+    Raises:
+        InputError: Not all partitions of every column are measured.
+    """
+    n = lines.shape[2]
+    if n == 1:
+        return lines.read()
+    measured = np.zeros((n, lines.shape[1]), dtype=np.bool_)
+    measured[lines.partition, lines.column] = True
+    gaps = measured.any(axis=0) & ~measured.all(axis=0)
+    if gaps.any():
+        raise InputError(
+            f"Volume {image} of {lines.acquisitions.path} has {gaps.sum()} phase encoding steps"
+            f" without all {n} partitions: undersampling in two directions is not supported yet.",
+            "use a scan with all partitions of the phase encoding steps that it measures.",
+        )
+    shifted = np.fft.ifftshift(lines.read(), axes=0)
+    volume = np.fft.fftshift(np.fft.ifft(shifted, axis=0, norm="ortho"), axes=0)
+    return np.asarray(volume, dtype=np.complex64)
+
+
+def _header(xml: str, imaging: Acquisitions) -> tuple[Header, tuple[Note, ...]]:
+    """Header of the encoding, with a matrix that holds all lines."""
+    header = parse_header(xml, int(imaging.field("encoding_space_ref")[0]))
+    length = imaging.field("number_of_samples") - imaging.field("discard_pre")
+    longest = int((length - imaging.field("discard_post")).max())
+    steps, partitions = (imaging.field(f"kspace_encode_step_{axis}") for axis in (1, 2))
+    if header.encoded is None:
+        encoded = longest, int(steps.max()) + 1
+        header = replace(header, encoded=encoded, partitions=(int(partitions.max()) + 1,) * 2)
+        text = (
+            f"The header has no encoded matrix: {encoded[0]} x {encoded[1]} is taken from the"
+            " acquisitions."
+        )
+        return _sized(header, imaging.path), (Note("matrix_assumed", text, assumed=True),)
+    rows, columns = header.encoded
+    notes: tuple[Note, ...] = ()
+    if longest > rows:
+        # Only readout oversampling that the header leaves out makes lines longer.
+        fov = header.encoded_fov
+        if fov is not None:
+            fov = fov[0] * longest / rows, fov[1]
+        header = replace(header, encoded=(longest, columns), encoded_fov=fov)
+        text = (
+            f"Lines have up to {longest} samples, the header's encoded matrix only {rows}: the rest"
+            " is taken for readout oversampling."
+        )
+        notes = (Note("matrix_adapted", text, assumed=True),)
+    return _sized(header, imaging.path), notes
+
+
+def _sized(header: Header, path: Path) -> Header:
+    """Refuse a grid that no scan has."""
+    assert header.encoded is not None  # noqa: S101
+    size = (*header.encoded, header.partitions[0])
+    if max(size) > _LARGEST or min(size[:2]) < 2:
+        raise InputError(
+            f"The encoded matrix of {path} is {' x '.join(map(str, size))}; each side of an image"
+            f" must be between 2 and {_LARGEST}.",
+            "correct the matrix of encodedSpace in its header.",
+        )
+    return header
+
+
+def _centre(header: Header) -> tuple[int, int]:
+    """Steps of the k-space centre: the middle of the grid where the header has no limits."""
+    assert header.encoded is not None  # noqa: S101
+    columns, partitions = header.encoded[1], header.partitions[0]
+    middle = header.partition_centre
+    if partitions == 1 or middle is None:
+        middle = partitions // 2
+    return columns // 2 if header.centre is None else header.centre, middle
+
+
+def _averages(lines: Lines, image: NDArray[np.intp]) -> int:
+    """Least number of lines at one place of one image."""
+    keys = np.stack([image, lines.partition, lines.column])
+    return int(np.unique(keys, axis=1, return_counts=True)[1].min())
+
+
+def _reference(
+    xml: str, header: Header, lines: Acquisitions, shape: tuple[int, int, int]
+) -> tuple[Lines | None, tuple[Note, ...]]:
+    """Calibration lines on the grid of the image, or a note where they do not fit it."""
+    if not len(lines):
+        return None, ()
+    counters = np.stack([lines.field(name) for name in COUNTERS], axis=1)
+    image = np.unique(counters, axis=0, return_inverse=True)[1].reshape(-1)
+    own = parse_header(xml, int(lines.field("encoding_space_ref")[0]))
+    centre = _centre(own if own.encoded else header)
+    try:
+        if own.encoded_fov != header.encoded_fov:
+            raise InputError("Another field of view.")
+        return place_lines(lines, image, shape, centre), ()
+    except InputError:
+        text = f"{len(lines)} calibration lines are left out: they do not fit the image's k-space."
+        return None, (Note("calibration_left_out", text, assumed=True),)
+
+
+def _noise(
+    noise: Acquisitions, scan: _Scan
+) -> tuple[NDArray[np.complex64] | None, tuple[Note, ...]]:
+    """Samples of the noise scan with the level that the noise of the image has."""
+    if not len(noise):
+        return None, ()
+    imaging = scan.lines.acquisitions
+    blocks = [block.swapaxes(0, 1).reshape(block.shape[1], -1) for _, block in noise.blocks()]
+    n_coils = int(imaging.field("active_channels")[0])
+    if any(len(block) != n_coils for block in blocks):
+        text = f"The noise scan is left out: it has not the {n_coils} coils of the image."
+        return None, (Note("noise_left_out", text, assumed=True),)
+    samples = np.concatenate(blocks, axis=1)
+    if samples.size == 0 or not np.isfinite(samples).all() or not samples.any():
+        text = "The noise scan is left out: it has no samples, or samples that are not numbers."
+        return None, (Note("noise_left_out", text, assumed=True),)
+    mine, theirs = (float(part.head["sample_time_us"][0]) for part in (imaging, noise))
+    # Noise power is proportional to the bandwidth, the inverse of the sampling time.
+    ratio = theirs / mine if mine > 0 and theirs > 0 else 1.0
+    power = ratio / scan.header.noise_bandwidth / scan.averages
+    return samples * np.float32(np.sqrt(power)), ()
+
+
+def _vector(values: Any) -> tuple[float, float, float]:
+    x, y, z = (float(value) for value in values)
+    return x, y, z
+
+
+def _text(item: h5py.Dataset) -> str:
+    """The XML header, whatever way it is stored."""
+    values = np.asarray(item[()]).reshape(-1)
+    value = values[0] if len(values) else ""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
