@@ -75,7 +75,7 @@ class Lines:
         for where, block in acquisitions.blocks():
             kinds = np.stack([self.rank, self.first, self.last, self.skip, reverse])[:, where]
             for rank, first, last, skip, flip in np.unique(kinds, axis=1).T:
-                same = np.all(kinds.T == np.array([rank, first, last, skip, flip]), axis=1)
+                same = np.all(np.array([rank, first, last, skip, flip]) == kinds.T, axis=1)
                 lines = block[same][..., ::-1] if flip else block[same]
                 lines = lines[..., skip : skip + last - first]
                 # Places of lines of one rank differ from each other.
