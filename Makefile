@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 # Those that need no data of others.
-BENCHMARKS := counts engine faithful image_mixture mixture peers projector sbc scales scaling signals training unlike
+BENCHMARKS := constants counts engine faithful image_mixture mixture peers projector sbc scales scaling signals training unlike
 PACKAGES := $(wildcard plugins/tiltkit-*/pyproject.toml)
 # One process per processor with one thread each; a process takes up to 2 GB of memory.
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 16 --dist worksteal

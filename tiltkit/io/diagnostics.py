@@ -26,7 +26,7 @@ _TEXT = h5py.string_dtype()
 RECORDS: Mapping[str, type[Caution] | type[Note] | type[BandCheck]] = {
     "warnings": Caution, "notes": Note, "bands": BandCheck,
 }  # fmt: skip
-# Ladders can be adaptive: the next slice may have more levels than this one.
+# Runs may add rounds at the last level: the next slice may have more levels than this one.
 _LEVELS_PER_CHUNK = 64
 
 
