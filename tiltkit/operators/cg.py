@@ -117,7 +117,7 @@ def few_steps(
     """
 
     def dot(a: Tensor, b: Tensor) -> Tensor:
-        return (a * b).flatten(1).sum(1).view(-1, *[1] * (b.ndim - 1))
+        return (a * b).sum(tuple(range(1, b.ndim)), keepdim=True)
 
     r = b
     p = z = precondition(r)
