@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from tiltkit.errors import InputError
 from tiltkit.io.opening import hdf5_file, open_hdf5
 from tiltkit.problem import Note
+from tiltkit_mri.axes import Axes, find_axes
 from tiltkit_mri.geometry import adapt_header, image_grid
 from tiltkit_mri.header import parse_header
 from tiltkit_mri.kspace import KSpace
@@ -45,43 +47,52 @@ class FastMri:
 
     @staticmethod
     @contextmanager
-    def open(path: Path) -> Iterator[KSpace]:
+    def open(path: Path, axes: Sequence[str] = ()) -> Iterator[KSpace]:
         """Open a file read-only and check it.
+
+        Args:
+            path: The file.
+            axes: Names of the axes of ``kspace`` in order; recognised when empty.
 
         Raises:
             InputError: The file cannot be read, has another layout, or no slice that can be used.
         """
         with open_hdf5(path) as file:
-            yield _scan(file, path)
+            yield _scan(file, path, axes)
 
 
-def _scan(file: h5py.File, path: Path) -> KSpace:
+def _scan(file: h5py.File, path: Path, stated: Sequence[str]) -> KSpace:
     dataset = _kspace(file, path)
-    shape = dataset.shape[-2:]
+    usual = any(name in file for name in ("reconstruction_esc", "ismrmrd_header", "mask"))
+    axes, assumed = find_axes(dataset, path, stated, usual=usual)
+    shape = (axes.size("row"), axes.size("column"))
+    _check_size(shape, axes, path)
     header, notes = adapt_header(parse_header(_text(file.get("ismrmrd_header"))), shape)
     grid = image_grid(replace(header, recon=header.recon or _matrix(file)), shape)
     marked = _mask(file, path, shape[1])
     allowed = marked & _within(header.measured_columns, path, shape[1])
+    count = math.prod(axes.images)
 
     def read(index: int) -> NDArray[np.complex64]:
-        data = dataset[index] if dataset.ndim == 4 else dataset[index][None]
+        data = axes.read(dataset, index)
         check_samples(data, allowed, path, index)
-        return np.asarray(data, dtype=np.complex64)
+        return np.ascontiguousarray(data, dtype=np.complex64)
 
-    measured, unusable = measured_columns(read, len(dataset), allowed)
+    measured, unusable = measured_columns(read, count, allowed)
     return KSpace(
         path=path,
-        n_slices=len(dataset),
-        n_coils=dataset.shape[1] if dataset.ndim == 4 else 1,
+        n_slices=count,
+        n_coils=axes.size("coil"),
         shape=shape,
         columns=measured,
         recon=grid.cut,
         read=read,
         header=header,
         metadata=_metadata(file),
-        notes=notes + _left_out(marked & ~allowed) + notes_on(measured),
+        notes=assumed + notes + _left_out(marked & ~allowed) + notes_on(measured),
         unusable=unusable,
         grid=grid,
+        slice_names=axes.image_names,
     )
 
 
@@ -89,39 +100,28 @@ def _kspace(file: h5py.File, path: Path) -> h5py.Dataset:
     dataset = file.get("kspace")
     if not isinstance(dataset, h5py.Dataset):
         raise InputError(*_no_kspace(file, path))
-    if dataset.ndim not in (3, 4):
-        raise InputError(
-            f"The k-space of {path} has {dataset.ndim} dimensions, shape {dataset.shape}.",
-            "store it as (slice, coil, row, column), or (slice, row, column) for one coil.",
-        )
-    if dataset.dtype.kind != "c":
-        raise InputError(
-            f"The k-space of {path} has type {dataset.dtype}, which is not complex.",
-            "store complex numbers, not magnitudes or separate real and imaginary parts.",
-        )
     if 0 in dataset.shape:
-        what = "slices" if dataset.shape[0] == 0 else "samples"
+        what = "slices" if dataset.shape and dataset.shape[0] == 0 else "samples"
         raise InputError(
             f"The k-space of {path} has no {what}: its shape is {dataset.shape}.",
             "check that the scan was saved completely.",
         )
-    if min(dataset.shape[-2:]) < _LEAST:
-        rows, columns = dataset.shape[-2:]
-        raise InputError(
-            f"The k-space of {path} has shape {dataset.shape}, so {rows} rows and {columns}"
-            f" columns; each must be at least {_LEAST}.",
-            "store it as (slice, coil, row, column), or (slice, row, column) for one coil.",
-        )
     return dataset
+
+
+def _check_size(shape: tuple[int, int], axes: Axes, path: Path) -> None:
+    """Refuse images with too few rows or columns."""
+    if min(shape) < _LEAST:
+        rows, columns = shape
+        raise InputError(
+            f"The k-space of {path} has shape {axes.shape}, so {rows} rows and {columns}"
+            f" columns; each must be at least {_LEAST}.",
+            f"the axes are taken as {','.join(axes.names)}: name other ones with -s task.axes=...",
+        )
 
 
 def _no_kspace(file: h5py.File, path: Path) -> tuple[str, str]:
     """Message and hint for a file of another layout."""
-    if any(isinstance(g, h5py.Group) and {"xml", "data"} <= set(g) for g in file.values()):
-        return (
-            f"{path} has the ISMRMRD raw data layout, which is not supported yet.",
-            "convert it to the fastMRI layout: a complex dataset 'kspace' at the root.",
-        )
     link = file.get("kspace", getlink=True)
     if isinstance(link, h5py.SoftLink | h5py.ExternalLink) and file.get("kspace") is None:
         target = f"{getattr(link, 'filename', '')} {link.path}".strip()

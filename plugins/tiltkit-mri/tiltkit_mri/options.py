@@ -48,3 +48,9 @@ class MriOptions(BaseModel):
         " found from the data when unset",
     )
     crop: bool = Field(True, description="whether to cut the image to the header's size")
+    axes: str | None = Field(
+        None,
+        description="order of the axes of the dataset 'kspace', for example"
+        " 'slice,coil,row,column'; an axis 'pair' holds real and imaginary parts, further names"
+        " number images; recognised when unset",
+    )

@@ -18,6 +18,7 @@ from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.priors.scale import image_scale
 from tiltkit.problem import Note, Problem
 from tiltkit.protocols import Axis, Layout
+from tiltkit_mri.axes import parse_axes
 from tiltkit_mri.fastmri import FastMri
 from tiltkit_mri.geometry import interpolation
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
@@ -58,7 +59,15 @@ class MriRecon:
         Raises:
             InputError: The file cannot be read, has another layout, or holds unusable values.
         """
-        with _reader(path).open(path) as kspace:
+        axes = self.options.axes
+        reader = _reader(path)
+        if axes is not None and reader is not FastMri:
+            raise InputError(
+                f"task.axes is given, but the layout of {path} states its axes itself.",
+                "leave task.axes out.",
+            )
+        opened = FastMri.open(path, parse_axes(axes)) if axes else reader.open(path)
+        with opened as kspace:
             scan = MriScan(kspace, self.options)
             _ = scan.first  # too few calibration lines show here, before there is any output
             yield scan
