@@ -90,4 +90,18 @@ def tiltkit_readers() -> list[ReaderEntry]:
             patterns=("*.h5", "*.mrd"),
             cite=(ISMRMRD,),
         ),
+        ReaderEntry(
+            name="mri.cfl",
+            target="tiltkit_mri.arrays:Cfl",
+            summary="BART: .cfl with .hdr, Cartesian slices",
+            gives="mri.kspace",
+            patterns=("*.cfl", "*.hdr"),
+        ),
+        ReaderEntry(
+            name="mri.npy",
+            target="tiltkit_mri.arrays:Npy",
+            summary="one array of numpy with the k-space of a Cartesian scan",
+            gives="mri.kspace",
+            patterns=("*.npy",),
+        ),
     ]

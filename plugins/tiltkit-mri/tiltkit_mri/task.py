@@ -18,8 +18,10 @@ from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.priors.scale import image_scale
 from tiltkit.problem import Note, Problem
 from tiltkit.protocols import Axis, Layout
+from tiltkit_mri.arrays import Npy
 from tiltkit_mri.axes import parse_axes
 from tiltkit_mri.fastmri import FastMri
+from tiltkit_mri.foreign import foreign_format
 from tiltkit_mri.geometry import interpolation
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
 from tiltkit_mri.options import MriOptions
@@ -61,12 +63,15 @@ class MriRecon:
         """
         axes = self.options.axes
         reader = _reader(path)
-        if axes is not None and reader is not FastMri:
+        if axes is None:
+            opened = reader.open(path)
+        elif reader is FastMri or reader is Npy:
+            opened = reader.open(path, parse_axes(axes))
+        else:
             raise InputError(
                 f"task.axes is given, but the layout of {path} states its axes itself.",
                 "leave task.axes out.",
             )
-        opened = FastMri.open(path, parse_axes(axes)) if axes else reader.open(path)
         with opened as kspace:
             scan = MriScan(kspace, self.options)
             _ = scan.first  # too few calibration lines show here, before there is any output
@@ -285,10 +290,15 @@ def _reader(path: Path) -> type[Reader]:
     """The reader that any plugin brings for this file.
 
     A file that no reader recognises goes to `FastMri`, which says best what is wrong with it.
+
+    Raises:
+        InputError: The file has a format that must be converted first.
     """
     try:
         return find_reader(path, gives="mri.kspace")
-    except InputError:
+    except InputError as error:
+        if foreign := foreign_format(path):
+            raise foreign from error
         return FastMri
 
 
