@@ -128,6 +128,9 @@ def test_reversed_readouts_are_turned(write: Write) -> None:
     )  # fmt: skip
     with Ismrmrd.open(path) as scan:
         np.testing.assert_array_equal(scan.read(0), data)
+        note = next(note for note in scan.notes if note.code == "readouts_reversed")
+        assert note.assumed
+        assert "10 of 20 lines" in note.text
 
 
 @pytest.mark.parametrize("reverse", [False, True])

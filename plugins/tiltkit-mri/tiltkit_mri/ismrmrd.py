@@ -124,10 +124,14 @@ def _sort(
         notes.append(Note("encodings_left_out", text, assumed=True))
     if other.any():
         text = f"{other.sum()} acquisitions for navigation or phase correction are left out."
-        epi = bool((everything.has(Flag.REVERSE) & imaging).any())
-        if epi:
-            text += " Lines of both readout directions are not corrected: ghosts are possible."
-        notes.append(Note("acquisitions_left_out", text, assumed=epi))
+        notes.append(Note("acquisitions_left_out", text))
+    reverse = everything.has(Flag.REVERSE) & imaging
+    if reverse.any():
+        mixed = bool((imaging & ~reverse).any())
+        text = f"{reverse.sum()} of {imaging.sum()} lines are flagged as reversed and are turned."
+        if mixed:
+            text += " Lines of both directions are not phase corrected: ghosts are possible."
+        notes.append(Note("readouts_reversed", text, assumed=mixed))
     separate = calibration & ~both
     reference = (calibration | both) if separate.any() else separate
     parts = (noise, reference, imaging & chosen)
