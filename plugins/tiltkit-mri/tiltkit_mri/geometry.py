@@ -94,9 +94,11 @@ def interpolation(n: int, size: int, step: float) -> Tensor:
     position = n // 2 + (torch.arange(size, dtype=torch.float64) - size // 2) * step
     distance = position[:, None] - torch.arange(n, dtype=torch.float64)
     highest = min((n - 1) // 2, math.ceil(n / (2 * step)) - 1)
-    frequency = torch.arange(1, highest + 1, dtype=torch.float64)
-    waves = torch.cos(2 * math.pi / n * distance[..., None] * frequency).sum(-1)
-    matrix = 1 + 2 * waves
+    half = math.pi / n * distance
+    # 1 + 2 (cos t + ... + cos(highest t)) with t = 2 half: the Dirichlet kernel.
+    peak = half.sin().abs() < 1e-9
+    kernel = ((2 * highest + 1) * half).sin() / half.sin().masked_fill(peak, 1)
+    matrix = kernel.masked_fill(peak, 2 * highest + 1)
     if n % 2 == 0 and step <= 1:  # the Nyquist frequency, as the real signal that it stands for
         matrix += torch.cos(math.pi * distance)
     return (matrix / n).float()

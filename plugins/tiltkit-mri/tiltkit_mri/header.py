@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 
 __all__ = ["Header", "parse_header"]
 
+# Matrices with a longer side are mistakes.
+_LARGEST = 2**14
 _NAMESPACE = {"m": "http://www.ismrm.org/ISMRMRD"}
 
 
@@ -117,7 +119,10 @@ def _positive(number: float | None) -> float | None:
 
 
 def _whole(pair: tuple[float, float] | None) -> tuple[int, int] | None:
-    return None if pair is None or min(pair) < 1 else (int(pair[0]), int(pair[1]))
+    """A matrix size; None where it is that of no scan."""
+    if pair is None or min(pair) < 1 or max(pair) > _LARGEST:
+        return None
+    return int(pair[0]), int(pair[1])
 
 
 def _int(number: float | None) -> int | None:
