@@ -90,7 +90,8 @@ def fit_patches(
         )
     seed = int(torch.randint(2**31 - 1, (), generator=generator))
     model = _gaussian_mixture(components, seed)
-    values = patches.numpy()
+    # Covariances of smooth patches are singular in single precision.
+    values = patches.double().numpy()
     for first in range(0, steps, _ROUND):
         model.max_iter = min(_ROUND, steps - first)
         # A few steps do not converge. Not within catch_warnings, which would change the filters of
