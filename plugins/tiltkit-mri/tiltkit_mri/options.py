@@ -38,7 +38,7 @@ class MriOptions(BaseModel):
         gt=0,
         allow_inf_nan=False,
         description="standard deviation of the noise per real component of k-space, in the file's"
-        " units; found from rows of air when unset",
+        " units; found from the data when unset",
     )
     scale: float | None = Field(
         None,

@@ -10,14 +10,22 @@ import torch
 from tiltkit.errors import InputError, UsageError
 from tiltkit_mri.espirit import Sensitivities, espirit
 from tiltkit_mri.fourier import fft, ifft
-from tiltkit_mri.noise import Whitening, estimate_covariance, whitening
+from tiltkit_mri.noise import (
+    Noise,
+    Whitening,
+    combine_sources,
+    noise_of_air,
+    noise_of_outer_kspace,
+    noise_of_scan,
+    whitening,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tiltkit_mri.kspace import KSpace
 
-__all__ = ["Prepared", "centre", "prepare"]
+__all__ = ["Prepared", "centre", "find_noise", "prepare"]
 
 # More calibration lines than this do not improve the maps.
 _MOST_LINES = 32
@@ -33,6 +41,7 @@ class Prepared:
         whitening: Matrix that mixes the coils, and the noise level.
         sensitivities: Coil maps of the mixed coils (coil, row, column).
         calibration_lines: Columns that the maps come from.
+        noise: Estimate of the noise; None where its level was given.
     """
 
     y: Tensor
@@ -40,6 +49,7 @@ class Prepared:
     whitening: Whitening
     sensitivities: Sensitivities
     calibration_lines: int
+    noise: Noise | None = None
 
 
 def prepare(
@@ -57,7 +67,7 @@ def prepare(
         scan: The scan.
         index: Slice number.
         noise_level: Standard deviation per real component in all coils, in file units; then the
-            coils are taken as white. None estimates the covariance from rows of air.
+            coils are taken as white. None estimates the covariance.
         calibration_lines: Use so many lines at the centre; all there are (up to 32) when None.
         kernel: ESPIRiT kernel size.
         threshold: ESPIRiT singular value threshold.
@@ -74,15 +84,20 @@ def prepare(
     measured = data[..., columns]
     # A coil that is switched off has no signal, and no noise that could be whitened.
     live = (measured != 0).any(dim=(1, 2))
-    hybrid = ifft(measured[live], (1,))
+    measured = measured[live]
     try:
-        white = _whitening(hybrid, columns, noise_level)
+        noise = None
+        if noise_level is None:
+            noise = _noise(scan, measured, live, columns)
+            white = whitening(noise.covariance)
+        else:
+            white = Whitening(torch.eye(len(measured), dtype=measured.dtype), noise_level)
     except ValueError as error:
         raise InputError(
             f"Slice {index} of {scan.path} has a coil or a mixture of coils without any noise.",
             "give the noise with -s task.noise_level=VALUE.",
         ) from error
-    y = fft(centre(white.apply(hybrid), scan.recon[0], dim=1), (1,))
+    y = fft(centre(white.apply(ifft(measured, (1,))), scan.recon[0], dim=1), (1,))
     if scan.reference is None or scan.reference_columns is None:
         block = _centre_block(y, columns, lines)
     else:
@@ -97,6 +112,7 @@ def prepare(
         whitening=white,
         sensitivities=_sensitivities(block, shape, kernel, threshold),
         calibration_lines=len(lines),
+        noise=noise,
     )
 
 
@@ -153,12 +169,33 @@ def _calibration(scan: KSpace, index: int, wanted: int | None, kernel: int) -> r
     return range(first, first + count)
 
 
-def _whitening(hybrid: Tensor, columns: Tensor, noise_level: float | None) -> Whitening:
-    if noise_level is not None:
-        identity = torch.eye(len(hybrid), dtype=hybrid.dtype)
-        return Whitening(identity, noise_level)
-    distance = (columns.nonzero().squeeze(1) - len(columns) // 2).abs()
-    return whitening(estimate_covariance(hybrid[..., distance >= distance.median()]))
+def find_noise(measured: Tensor, columns: Tensor, scan: Tensor | None = None) -> Noise:
+    """Noise of a slice of a Cartesian scan, from all places that have some.
+
+    Args:
+        measured: Measured columns of k-space (coil, row, column), complex.
+        columns: Measured columns, bool (columns,).
+        scan: Samples of a noise scan (coil, sample); None where there is none.
+
+    Raises:
+        ValueError: No place has noise.
+    """
+    n_rows, n_columns = measured.shape[1], len(columns)
+    across = columns.nonzero().squeeze(1) - n_columns // 2
+    along = torch.arange(n_rows) - n_rows // 2
+    grid = torch.meshgrid(along / (n_rows / 2), across / (n_columns / 2), indexing="ij")
+    sources = [
+        noise_of_air(ifft(measured, (1,)), across.abs()),
+        noise_of_outer_kspace(measured.flatten(1), torch.stack(grid).flatten(1)),
+        None if scan is None else noise_of_scan(scan),
+    ]
+    return combine_sources([one for one in sources if one])
+
+
+def _noise(scan: KSpace, measured: Tensor, live: Tensor, columns: Tensor) -> Noise:
+    """Noise of the coils that are not switched off, ``live`` (coil,)."""
+    samples = None if scan.noise is None else torch.from_numpy(scan.noise)[live]
+    return find_noise(measured, columns, samples)
 
 
 def _sensitivities(

@@ -23,6 +23,7 @@ from tiltkit_mri.axes import parse_axes
 from tiltkit_mri.fastmri import FastMri
 from tiltkit_mri.foreign import foreign_format
 from tiltkit_mri.geometry import interpolation
+from tiltkit_mri.noise import describe_noise
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
 from tiltkit_mri.options import MriOptions
 from tiltkit_mri.prepare import Prepared, centre, prepare
@@ -180,6 +181,7 @@ class MriScan:
             to_image=to_image,
             baseline=to_image(zero_filled / scale)[0],
             phase=phase,
+            notes=describe_noise(slice_.noise) if slice_.noise else (),
             facts={
                 "data_noise_level": noise_level,
                 "scale": scale,
@@ -211,7 +213,7 @@ class MriScan:
             "pixel": "unknown" if k.pixel_mm is None
             else " x ".join(f"{size:.3g}" for size in k.pixel_mm) + " mm",
             "noise level": f"{noise:.3g} per component"
-            + (" (given)" if self.options.noise_level else f" (from rows of air, slice {index})"),
+            + (f" (from {first.noise.source}, slice {index})" if first.noise else " (given)"),
             "signal": f"{scale:.3g}, {scale / noise:.0f} times the noise level",
             "operator": "mri.cartesian" if k.n_coils > 1 else "mri.masked_fft",
             "memory for the operator": f"{blocks:.0f} MB",
@@ -221,9 +223,6 @@ class MriScan:
     def notes(self) -> Sequence[Note]:
         """Notes on data left out or estimated, and on unusual features of the file."""
         k, notes = self.kspace, list(self.kspace.notes)
-        if self.options.noise_level is None:
-            text = "The noise level is estimated from rows of air, in each slice."
-            notes.append(Note("noise_estimated", text))
         if k.pixel_mm is None:
             notes.append(Note("pixel_unknown", "The pixel size is unknown: axes are in pixels."))
         if k.unusable:
