@@ -191,7 +191,7 @@ def noise_of_outer_kspace(samples: Tensor, position: Tensor) -> Source | None:
     apart = position.abs()
     limit = (apart.max(dim=1, keepdim=True).values / 2).clamp_max(_AXES)
     kept = (apart > limit).all(dim=0) & (apart.norm(dim=0) > _CENTRE)
-    if int(kept.sum()) < _LEAST_SAMPLES:
+    if int(kept.sum()) < _LEAST_SAMPLES or not bool(samples[:, kept].any()):
         return None
     samples, radius = samples[:, kept], apart[:, kept].norm(dim=0)
     order = radius.argsort()
