@@ -47,6 +47,13 @@ class MriOptions(BaseModel):
         description="image value, in the file's units, that becomes 1 in the prior's units;"
         " found from the data when unset",
     )
+    coils: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="virtual coils that all coils are reduced to; when unset all coils up to 16,"
+        " and of more coils as many as hold 99.9 % of the signal's energy",
+    )
     crop: bool = Field(True, description="whether to cut the image to the header's size")
     axes: str | None = Field(
         None,

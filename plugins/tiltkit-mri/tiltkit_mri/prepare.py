@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tiltkit.errors import InputError, UsageError
+from tiltkit_mri.compression import virtual_coils
 from tiltkit_mri.espirit import Sensitivities, espirit
 from tiltkit_mri.fourier import fft, ifft
 from tiltkit_mri.noise import (
@@ -36,12 +37,14 @@ class Prepared:
     """One slice, ready for an operator; file units, noise white and equal in all coils.
 
     Attributes:
-        y: Measured k-space (coil, row, measured column), readout oversampling removed.
+        y: Measured k-space (coil, row, measured column), readout oversampling removed. Coils are
+            mixed, and may be fewer than those of the scan.
         columns: Measured columns, bool (columns,).
         whitening: Matrix that mixes the coils, and the noise level.
         sensitivities: Coil maps of the mixed coils (coil, row, column).
         calibration_lines: Columns that the maps come from.
         noise: Estimate of the noise; None where its level was given.
+        energy_kept: Share of the energy of the calibration lines in the coils of ``y``.
     """
 
     y: Tensor
@@ -50,6 +53,7 @@ class Prepared:
     sensitivities: Sensitivities
     calibration_lines: int
     noise: Noise | None = None
+    energy_kept: float = 1.0
 
 
 def prepare(
@@ -60,6 +64,7 @@ def prepare(
     calibration_lines: int | None = None,
     kernel: int = 6,
     threshold: float = 0.02,
+    coils: int | None = None,
 ) -> Prepared:
     """Read a slice, estimate its noise, whiten its coils, and estimate its sensitivities.
 
@@ -71,6 +76,7 @@ def prepare(
         calibration_lines: Use so many lines at the centre; all there are (up to 32) when None.
         kernel: ESPIRiT kernel size.
         threshold: ESPIRiT singular value threshold.
+        coils: Number of virtual coils; see `virtual_coils`.
 
     Raises:
         InputError: The slice cannot be used: no data, no noise, too few calibration lines, or a
@@ -105,6 +111,8 @@ def prepare(
         reference = ifft(torch.from_numpy(scan.reference(index))[live][..., known], (1,))
         reference = fft(centre(white.apply(reference), scan.recon[0], dim=1), (1,))
         block = _centre_block(reference, known, lines)
+    mix, energy_kept = virtual_coils(block, coils)
+    y, block = (torch.einsum("vc,c...->v...", mix, data) for data in (y, block))
     shape = (y.shape[1], len(columns))
     return Prepared(
         y=y,
@@ -113,6 +121,7 @@ def prepare(
         sensitivities=_sensitivities(block, shape, kernel, threshold),
         calibration_lines=len(lines),
         noise=noise,
+        energy_kept=energy_kept,
     )
 
 

@@ -155,6 +155,7 @@ class MriScan:
             calibration_lines=o.calibration_lines,
             kernel=o.kernel,
             threshold=o.threshold,
+            coils=o.coils,
         )
 
     def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
@@ -187,6 +188,8 @@ class MriScan:
                 "scale": scale,
                 "acceleration": self.kspace.acceleration(index),
                 "coils": self.kspace.n_coils,
+                "virtual_coils": len(slice_.y),
+                "coil_energy_kept": slice_.energy_kept,
                 "calibration_lines": slice_.calibration_lines,
             },
         )
@@ -203,7 +206,8 @@ class MriScan:
         return {
             "layout": k.layout,
             "slices": k.n_slices,
-            "coils": k.n_coils,
+            "coils": k.n_coils if first.energy_kept == 1 else f"{k.n_coils}, reduced to"
+            f" {len(first.y)} virtual ones with {100 * first.energy_kept:.2f} % of the energy",
             "k-space": f"{rows} x {columns}",
             "measured columns": f"{int(k.columns[index].sum())}, acceleration"
             f" {k.acceleration(index):.2f}",
