@@ -15,7 +15,7 @@ from tiltkit.problem import Note
 from tiltkit_mri.axes import Axes, find_axes
 from tiltkit_mri.geometry import Grid
 from tiltkit_mri.kspace import KSpace
-from tiltkit_mri.samples import check_samples, measured_columns, notes_on
+from tiltkit_mri.samples import check_samples, measured_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -163,18 +163,18 @@ def _kspace(data: Array, axes: Axes, path: Path, layout: str, notes: tuple[Note,
         return np.ascontiguousarray(image, dtype=np.complex64)
 
     count = math.prod(axes.images)
-    columns, unusable = measured_columns(read, count, everywhere)
+    measured = measured_columns(read, count, everywhere)
     return KSpace(
         path=path,
         n_slices=count,
         n_coils=axes.size("coil"),
         shape=shape,
-        columns=columns,
+        columns=measured.columns,
         recon=shape,
         read=read,
         layout=layout,
-        notes=notes + notes_on(columns),
-        unusable=unusable,
+        notes=notes + measured.notes,
+        unusable=measured.unusable,
         grid=Grid(shape, shape),
         slice_names=axes.image_names,
     )

@@ -19,7 +19,7 @@ from tiltkit_mri.axes import Axes, find_axes
 from tiltkit_mri.geometry import adapt_header, image_grid
 from tiltkit_mri.header import parse_header
 from tiltkit_mri.kspace import KSpace
-from tiltkit_mri.samples import check_samples, measured_columns, notes_on
+from tiltkit_mri.samples import check_samples, measured_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,19 +78,19 @@ def _scan(file: h5py.File, path: Path, stated: Sequence[str]) -> KSpace:
         check_samples(data, allowed, path, index)
         return np.ascontiguousarray(data, dtype=np.complex64)
 
-    measured, unusable = measured_columns(read, count, allowed)
+    measured = measured_columns(read, count, allowed)
     return KSpace(
         path=path,
         n_slices=count,
         n_coils=axes.size("coil"),
         shape=shape,
-        columns=measured,
+        columns=measured.columns,
         recon=grid.cut,
         read=read,
         header=header,
         metadata=_metadata(file),
-        notes=assumed + notes + _left_out(marked & ~allowed) + notes_on(measured),
-        unusable=unusable,
+        notes=assumed + notes + _left_out(marked & ~allowed) + measured.notes,
+        unusable=measured.unusable,
         grid=grid,
         slice_names=axes.image_names,
     )

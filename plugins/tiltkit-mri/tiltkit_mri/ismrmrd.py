@@ -20,7 +20,7 @@ from tiltkit_mri.cartesian_lines import Lines, place_lines
 from tiltkit_mri.geometry import image_grid
 from tiltkit_mri.header import Header, parse_header
 from tiltkit_mri.kspace import Geometry, KSpace
-from tiltkit_mri.samples import check_samples, measured_columns, notes_on
+from tiltkit_mri.samples import check_samples, measured_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -231,21 +231,21 @@ class _Scan:
             check_samples(data, everywhere, self.path, index, whole_columns=False)
             return np.asarray(data, dtype=np.complex64)
 
-        columns, unusable = measured_columns(read, count, everywhere)
+        measured = measured_columns(read, count, everywhere)
         samples, more = _noise(noise, self)
         return KSpace(
             path=self.path,
             n_slices=count,
             n_coils=int(self.lines.acquisitions.field("active_channels")[0]),
             shape=shape,
-            columns=columns,
+            columns=measured.columns,
             recon=grid.cut,
             read=read,
             layout="ISMRMRD",
             header=self.header,
             metadata=metadata,
-            notes=(*notes, *self.repairs, *more, *notes_on(columns), *self._notes()),
-            unusable=unusable,
+            notes=(*notes, *self.repairs, *more, *measured.notes, *self._notes()),
+            unusable=measured.unusable,
             points=None if whole else lambda index: points[index // len(self.partitions)],
             reference=None if self.reference is None else self._read_reference,
             reference_columns=self._reference_columns(),

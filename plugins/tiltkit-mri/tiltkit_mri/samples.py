@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,47 +15,100 @@ from tiltkit.problem import Note
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["check_samples", "measured_columns", "notes_on"]
+__all__ = ["Measured", "check_samples", "measured_columns"]
 
 # Squares of values in this range, and of the noise below them, fit single precision.
 _SMALLEST, _LARGEST = 1e-14, 1e14
 # Largest share of zeros in a measured column: stored integers are sometimes zero in pure noise.
 _ZEROS = 0.1
+# Ratio of the strengths of two columns, next to each other in order, between which no measured
+# column lies: noise is in all of them, rounding errors of single precision are 1e-7 of the signal.
+_GAP = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of every slice of a scan.
+
+    Attributes:
+        columns: Measured columns, bool (slice, column); none of a slice that is refused.
+        unusable: Slices that are refused, and why.
+        notes: Unusual features, as sentences.
+    """
+
+    columns: NDArray[np.bool_]
+    unusable: Mapping[int, str]
+    notes: tuple[Note, ...]
 
 
 def measured_columns(
     read: Callable[[int], NDArray[Any]], n_slices: int, allowed: NDArray[np.bool_]
-) -> tuple[NDArray[np.bool_], dict[int, str]]:
-    """Columns with data of every slice, and what is wrong with slices that cannot be used.
+) -> Measured:
+    """Columns with data of every slice, and what is unusual about them.
 
     Args:
         read: Reads a slice, or refuses it.
         n_slices: Number of slices.
         allowed: Columns (column,) that may have data.
 
-    Returns:
-        (slice, column), none of a slice that is refused; and the reasons, by slice.
-
     Raises:
         InputError: All slices are refused; the error is that of the first.
     """
     columns = np.zeros((n_slices, len(allowed)), dtype=np.bool_)
     faults: dict[int, InputError] = {}
+    rounding, empty_coils = 0, 0
     for index in range(n_slices):
         try:
-            columns[index] = allowed & (read(index) != 0).any(axis=(0, 1))
+            data = np.abs(read(index))
         except InputError as fault:
             faults[index] = fault
+            continue
+        written = _written(data.max(axis=(0, 1)))
+        columns[index] = allowed & (data != 0).any(axis=(0, 1)) & written
+        rounding = max(rounding, int((~written).sum()))
+        empty_coils = max(empty_coils, int((data == 0).all(axis=(1, 2)).sum()))
     if len(faults) == n_slices:
         raise faults[0]
-    return columns, {index: fault.message for index, fault in faults.items()}
+    notes = (*_notes_on(columns), *_notes_on_rounding(rounding), *_notes_on_coils(empty_coils))
+    return Measured(columns, {index: fault.message for index, fault in faults.items()}, notes)
 
 
-def notes_on(columns: NDArray[np.bool_]) -> tuple[Note, ...]:
-    """Notes on unusual features of the measured columns (slice, column) of a scan."""
+def _written(strength: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Columns that are not rounding errors of zero.
+
+    Measured columns differ by less than `_GAP` from the next stronger one, since noise is in all of
+    them. Columns below such a gap hold rounding errors, as of a Fourier transform and its inverse.
+
+    Args:
+        strength: Largest magnitude of each column.
+    """
+    order = np.sort(strength[strength > 0])
+    gaps = np.flatnonzero(order[1:] > _GAP * order[:-1])
+    least = order[gaps[-1] + 1] if len(gaps) else 0.0
+    return np.asarray((strength >= least) | (strength == 0))
+
+
+def _notes_on(columns: NDArray[np.bool_]) -> tuple[Note, ...]:
+    """Notes on the measured columns (slice, column) of a scan."""
     differ = len({used.tobytes() for used in columns if used.any()}) > 1
     text = "The measured columns differ from slice to slice."
     return (Note("columns_differ", text),) if differ else ()
+
+
+def _notes_on_rounding(count: int) -> tuple[Note, ...]:
+    text = (
+        f"{count} columns of k-space are taken as not measured: their values are less than a"
+        f" {_GAP:g}th of those of all others, as rounding errors of zero are."
+    )
+    return (Note("columns_of_rounding", text, assumed=True),) if count else ()
+
+
+def _notes_on_coils(count: int) -> tuple[Note, ...]:
+    text = (
+        f"Coils without any data are left out, up to {count} of a slice: check that the scan was"
+        " saved completely."
+    )
+    return (Note("coils_empty", text, assumed=True),) if count else ()
 
 
 def check_samples(

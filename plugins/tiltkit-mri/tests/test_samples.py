@@ -1,0 +1,40 @@
+"""Columns that count as measured."""
+
+from __future__ import annotations
+
+import numpy as np
+from tiltkit_mri.samples import Measured, measured_columns
+
+
+def measured(kspace: np.ndarray) -> Measured:
+    """The columns of one slice (coil, row, column)."""
+    return measured_columns(lambda _: kspace, 1, np.ones(kspace.shape[-1], dtype=bool))
+
+
+def scan(seed: int = 0) -> np.ndarray:
+    """A slice with noise everywhere, and signal in the centre that is 1e5 times as strong."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=(4, 32, 40, 2)) @ np.array([1, 1j])
+    column = np.arange(40) - 20
+    return noise + 1e5 * np.exp(-np.abs(column) * 1.5)
+
+
+def test_columns_of_noise_beside_a_strong_centre_are_measured() -> None:
+    found = measured(scan())
+    assert found.columns.all()
+    assert found.notes == ()
+
+
+def test_columns_of_rounding_errors_are_not_measured() -> None:
+    kspace, left_out = scan(), np.arange(40) % 4 != 0
+    kspace[..., left_out] *= 1e-8
+    found = measured(kspace)
+    assert (found.columns[0] == ~left_out).all()
+    assert [note.code for note in found.notes] == ["columns_of_rounding"]
+    assert "30 columns" in found.notes[0].text
+
+
+def test_coils_without_data_are_named() -> None:
+    kspace = scan()
+    kspace[1:3] = 0
+    assert [note.code for note in measured(kspace).notes] == ["coils_empty"]
