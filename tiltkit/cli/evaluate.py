@@ -1,23 +1,26 @@
-"""``tiltkit evaluate``: metrics of a result against the true images."""
+"""``tiltkit evaluate``: metrics of a result against the true images, and figures of regions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from tiltkit.cli.gates import check_gates, fail_if_option, gates_met
-from tiltkit.cli.shared import call_plugins, json_option, print_json
+from tiltkit.cli.regions import measure_regions, print_regions, region_options, write_csv
+from tiltkit.cli.shared import call_plugins, json_option, print_json, print_tree
+from tiltkit.errors import UsageError
 
 __all__ = ["evaluate"]
 
 
-@click.command(short_help="Compare a result with the truth.")
+@click.command(short_help="Compare a result with the truth, or measure regions of it.")
 @click.argument("result", type=click.Path(path_type=Path))
 @click.option(
     "--truth",
-    required=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="HDF5 file with the true images, in the units of the scan.",
@@ -27,32 +30,70 @@ __all__ = ["evaluate"]
     metavar="PATH",
     help="Dataset with the true images; found by its usual names when not given.",
 )
+@region_options
 @fail_if_option
 @json_option
 def evaluate(
-    result: Path, truth: Path, dataset: str | None, fail_if: tuple[str, ...], as_json: bool
+    result: Path,
+    truth: Path | None,
+    dataset: str | None,
+    label_file: Path | None,
+    boxes: tuple[str, ...],
+    disks: tuple[str, ...],
+    above: float | None,
+    csv_file: Path | None,
+    fail_if: tuple[str, ...],
+    as_json: bool,
 ) -> int:
-    """Compare RESULT and its reconstruction without a prior with the true images.
+    """Compare RESULT with the true images, or give figures of regions with intervals.
 
     \b
     tiltkit evaluate out.h5 --truth truth.h5 --fail-if 'psnr<30'
-    """  # fmt: skip
-    from tiltkit.report.metrics import evaluate as measure
-
+    tiltkit evaluate out.h5 --regions labels.tif --above 0.8 --csv regions.csv
+    tiltkit evaluate out.h5 --box 40:60,50:80 --disk 100,90,6.5
+    """
+    regions = measure_regions(result, label_file, boxes, disks, above)
+    if truth is None and not regions:
+        raise UsageError(
+            "There is nothing to evaluate.", "give --truth, --regions, --box or --disk."
+        )
     metrics = [entry.name for entry in call_plugins().entries("metric")]
     check_gates(fail_if, [*metrics, *(f"{name}_baseline" for name in metrics)])
-    figures = measure(
-        result, truth, dataset, call_plugins(),
-        notify=lambda text: click.echo(f"Left out: {text}", err=True),
-    )  # fmt: skip
+    figures = _compare(result, truth, dataset) if truth else {}
+    found: dict[str, Any] = dict(figures)
+    if regions:
+        found |= {"regions": [asdict(one) for one in regions], **_trust(result)}
+        if csv_file:
+            write_csv(csv_file, regions)
     if as_json:
-        print_json(figures)
+        print_json(found)
     else:
-        _print_table(figures)
+        if figures:
+            _print_table(figures)
+        if regions:
+            print_regions(regions)
+            print_tree(_trust(result))
     met = gates_met(fail_if, figures)
     for condition in met:
         click.echo(f"--fail-if holds: {condition}.", err=True)
     return 3 if met else 0
+
+
+def _compare(result: Path, truth: Path, dataset: str | None) -> Mapping[str, float]:
+    from tiltkit.report.metrics import evaluate as measure
+
+    return measure(
+        result, truth, dataset, call_plugins(),
+        notify=lambda text: click.echo(f"Left out: {text}", err=True),
+    )  # fmt: skip
+
+
+def _trust(result: Path) -> dict[str, Any]:
+    """Verdict and warnings of a result."""
+    from tiltkit.io.show import describe
+
+    return {name: value for name, value in describe(result, call_plugins()).items()
+            if name in ("verdict", "warnings")}  # fmt: skip
 
 
 def _print_table(figures: Mapping[str, float]) -> None:

@@ -1,0 +1,131 @@
+"""Options of ``tiltkit evaluate`` for figures of regions, and their table."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tiltkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from tiltkit.report.regions import RegionFigure
+
+__all__ = ["measure_regions", "print_regions", "region_options", "write_csv"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+_BOX, _DISK = "Y0:Y1,X0:X1[,PLANE]", "ROW,COLUMN,RADIUS[,PLANE]"
+
+
+def region_options(command: F) -> F:
+    """Add the options to a command."""
+    for option in (
+        click.option("--csv", "csv_file", type=click.Path(path_type=Path), metavar="FILE",
+                     help="Write the figures of regions to a CSV file, too."),
+        click.option("--above", type=float, metavar="VALUE",
+                     help="Give the size of each region above this value, too."),
+        click.option("--disk", "disks", multiple=True, metavar=_DISK,
+                     help="Figures of a disk, in pixels."),
+        click.option("--box", "boxes", multiple=True, metavar=_BOX,
+                     help="Figures of a rectangle, in pixels; the ends are left out."),
+        click.option("--regions", "label_file", type=click.Path(path_type=Path), metavar="FILE",
+                     help="Figures of the regions of a label image (.npy, .tif, HDF5), 0 outside."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def measure_regions(
+    result: Path,
+    label_file: Path | None,
+    boxes: Sequence[str],
+    disks: Sequence[str],
+    above: float | None,
+) -> list[RegionFigure]:
+    """Figures of all regions that the options name; empty where they name none.
+
+    Raises:
+        UsageError: A box or disk has another form.
+        InputError: See `tiltkit.report.regions`.
+    """
+    if not (label_file or boxes or disks):
+        return []
+    from tiltkit.io.reading import result_shape
+    from tiltkit.report.regions import box, disk, labels, region_figures
+
+    shape = result_shape(result)
+    found = labels(label_file, shape) if label_file else {}
+    for text in boxes:
+        rows, columns, *plane = _numbers(text, "box", _BOX, 2)
+        found[f"box {text}"] = box(shape, _range(rows, text), _range(columns, text), _plane(plane))
+    for text in disks:
+        row, column, radius, *plane = _numbers(text, "disk", _DISK, 3)
+        try:
+            circle = float(row), float(column), float(radius)
+        except ValueError as error:
+            raise _form(text, "disk", _DISK) from error
+        found[f"disk {text}"] = disk(shape, *circle, _plane(plane))
+    return region_figures(result, found, above)
+
+
+def _numbers(text: str, kind: str, form: str, least: int) -> list[str]:
+    parts = text.split(",")
+    if not least <= len(parts) <= least + 1 or (len(parts) > least and not parts[-1].isdigit()):
+        raise _form(text, kind, form)
+    return parts
+
+
+def _range(text: str, whole: str) -> slice:
+    first, _, last = text.partition(":")
+    if not (first.strip().isdigit() and last.strip().isdigit()):
+        raise _form(whole, "box", _BOX)
+    return slice(int(first), int(last))
+
+
+def _plane(parts: Sequence[str]) -> int | None:
+    return int(parts[0]) if parts else None
+
+
+def _form(text: str, kind: str, form: str) -> UsageError:
+    return UsageError(f"The {kind} {text!r} has not the form {form}.", f"give --{kind} {form}.")
+
+
+def print_regions(figures: Sequence[RegionFigure]) -> None:
+    """Print one row per figure of a region, with its interval."""
+    width = max(len(one.region) for one in figures)
+    kind = max(len(one.figure) for one in figures)
+    for one in figures:
+        unit = f" {one.unit}" if one.unit else ""
+        click.echo(
+            f"{one.region:<{width}}  {one.figure:<{kind}}  {one.value:.4g}{unit}, standard"
+            f" deviation {one.std:.2g}, {100 * one.coverage:.0f} % interval {one.low:.4g} to"
+            f" {one.high:.4g}"
+        )
+    first = figures[0]
+    click.echo(
+        f"Intervals are from {first.samples} samples. They hold if the posterior is right: see the"
+        " verdict."
+    )
+
+
+def write_csv(path: Path, figures: Sequence[RegionFigure]) -> None:
+    """Write one row per figure.
+
+    Raises:
+        UsageError: The file exists or cannot be written.
+    """
+    from tiltkit.report.regions import RegionFigure
+
+    try:
+        with path.open("x", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [one.name for one in fields(RegionFigure)])
+            writer.writeheader()
+            writer.writerows(asdict(one) for one in figures)
+    except FileExistsError as error:
+        raise UsageError(f"{path} exists.", "give another name with --csv.") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.", "check --csv.") from error
