@@ -61,8 +61,9 @@ def evaluate(
     check_gates(fail_if, [*metrics, *(f"{name}_baseline" for name in metrics)])
     figures = _compare(result, truth, dataset) if truth else {}
     found: dict[str, Any] = dict(figures)
+    trust = _trust(result) if regions else {}
     if regions:
-        found |= {"regions": [asdict(one) for one in regions], **_trust(result)}
+        found |= {"regions": [asdict(one) for one in regions], **trust}
         if csv_file:
             write_csv(csv_file, regions)
     if as_json:
@@ -72,7 +73,7 @@ def evaluate(
             _print_table(figures)
         if regions:
             print_regions(regions)
-            print_tree(_trust(result))
+            print_tree(trust)
     met = gates_met(fail_if, figures)
     for condition in met:
         click.echo(f"--fail-if holds: {condition}.", err=True)

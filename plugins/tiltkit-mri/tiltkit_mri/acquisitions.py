@@ -81,6 +81,11 @@ class Acquisitions:
         )
         return np.asarray(values, dtype=np.int64)
 
+    @property
+    def counters(self) -> NDArray[np.int64]:
+        """`COUNTERS` of all rows (row, counter)."""
+        return np.stack([self.field(name) for name in COUNTERS], axis=1)
+
     def blocks(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.complex64]]]:
         """Samples of all rows, rows of equal shape together.
 

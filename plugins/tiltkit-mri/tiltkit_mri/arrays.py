@@ -12,10 +12,10 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.problem import Note
+from tiltkit_mri.array_scan import array_scan, image_shape
 from tiltkit_mri.axes import Axes, find_axes
 from tiltkit_mri.geometry import Grid
 from tiltkit_mri.kspace import KSpace
-from tiltkit_mri.samples import check_samples, measured_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,6 @@ _BART = {
     0: "row", 1: "column", 2: "partition", 3: "coil", 5: "echo", 10: "repetition", 11: "phase",
     13: "slice", 14: "average", 15: "batch",
 }  # fmt: skip
-_LEAST = 6
 
 
 class Cfl:
@@ -148,33 +147,6 @@ def _dimensions(header: Path) -> list[int]:
 
 def _kspace(data: Array, axes: Axes, path: Path, layout: str, notes: tuple[Note, ...]) -> KSpace:
     """A scan without header: every column with data is measured."""
-    shape = (axes.size("row"), axes.size("column"))
-    if min(shape) < _LEAST:
-        raise InputError(
-            f"The k-space of {path} has {shape[0]} rows and {shape[1]} columns, as its axes are"
-            f" taken as {','.join(axes.names)}; each must be at least {_LEAST}.",
-            "store it with rows and columns of one image as two axes.",
-        )
-    everywhere = np.ones(shape[1], dtype=np.bool_)
-
-    def read(index: int) -> NDArray[np.complex64]:
-        image = axes.read(data, index)
-        check_samples(image, everywhere, path, index)
-        return np.ascontiguousarray(image, dtype=np.complex64)
-
-    count = math.prod(axes.images)
-    measured = measured_columns(read, count, everywhere)
-    return KSpace(
-        path=path,
-        n_slices=count,
-        n_coils=axes.size("coil"),
-        shape=shape,
-        columns=measured.columns,
-        recon=shape,
-        read=read,
-        layout=layout,
-        notes=notes + measured.notes,
-        unusable=measured.unusable,
-        grid=Grid(shape, shape),
-        slice_names=axes.image_names,
-    )
+    taken = f"the axes are taken as {','.join(axes.names)}"
+    shape = image_shape(axes, path, f"{taken}: store rows and columns of one image as two axes.")
+    return array_scan(data, axes, path, layout, image=Grid(shape, shape), notes=notes)

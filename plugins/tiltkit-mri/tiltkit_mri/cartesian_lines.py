@@ -49,12 +49,6 @@ class Lines:
         )  # fmt: skip
 
     @property
-    def averages(self) -> int:
-        """Number of lines at each place; that of the place with the fewest."""
-        places = np.stack([self.partition, self.column])
-        return int(np.unique(places, axis=1, return_counts=True)[1].min())
-
-    @property
     def points(self) -> NDArray[np.bool_]:
         """Measured points (row, column), of any partition."""
         rows = np.arange(self.shape[0])[:, None]

@@ -9,7 +9,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ENERGY_KEPT", "FEWEST_COMPRESSED", "virtual_coils"]
+__all__ = ["ENERGY_KEPT", "FEWEST_COMPRESSED", "principal_coils", "virtual_coils"]
 
 # Up to so many coils are used as they are: their maps cost little.
 FEWEST_COMPRESSED = 16
@@ -31,8 +31,7 @@ def virtual_coils(calibration: Tensor, wanted: int | None = None) -> tuple[Tenso
         The matrix (virtual coil, coil), and the share of the energy that is kept.
     """
     n_coils = len(calibration)
-    samples = calibration.flatten(1).to(torch.complex128)
-    values, vectors = torch.linalg.eigh(samples @ samples.mH)
+    values, vectors = principal_coils(calibration)
     share = (values.flip(0).cumsum(0) / values.sum()).clamp(max=1)
     if wanted is None:
         few = n_coils <= FEWEST_COMPRESSED
@@ -41,3 +40,14 @@ def virtual_coils(calibration: Tensor, wanted: int | None = None) -> tuple[Tenso
         return torch.eye(n_coils, dtype=calibration.dtype), 1.0
     strongest = vectors.flip(1)[:, :wanted]
     return strongest.mH.resolve_conj().to(calibration.dtype), float(share[wanted - 1])
+
+
+def principal_coils(calibration: Tensor) -> tuple[Tensor, Tensor]:
+    """Energies (coil,) of the principal components of coils, ascending, and weights as columns.
+
+    Args:
+        calibration: Centre of k-space (coil, rows, columns), complex.
+    """
+    samples = calibration.flatten(1).to(torch.complex128)
+    values, vectors = torch.linalg.eigh(samples @ samples.mH)
+    return values, vectors

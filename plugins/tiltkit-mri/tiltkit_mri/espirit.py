@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tiltkit_mri.compression import principal_coils
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -101,9 +103,7 @@ def _evaluate(n: int, kernel: int, like: Tensor) -> Tensor:
 
 def _virtual_coil(calibration: Tensor) -> Tensor:
     """Weights (coil,) of the combination of coils with the most energy."""
-    samples = calibration.flatten(1).to(torch.complex128)
-    vectors: Tensor = torch.linalg.eigh(samples @ samples.mH)[1]
-    return vectors[:, -1].to(calibration.dtype)
+    return principal_coils(calibration)[1][:, -1].to(calibration.dtype)
 
 
 def _without_phase(maps: Tensor, weights: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,11 +14,11 @@ import numpy as np
 from tiltkit.errors import InputError
 from tiltkit.io.opening import hdf5_file, open_hdf5
 from tiltkit.problem import Note
-from tiltkit_mri.axes import Axes, find_axes
+from tiltkit_mri.array_scan import array_scan, image_shape
+from tiltkit_mri.axes import find_axes
 from tiltkit_mri.geometry import adapt_header, image_grid
-from tiltkit_mri.header import parse_header
+from tiltkit_mri.header import parse_header, plain_text
 from tiltkit_mri.kspace import KSpace
-from tiltkit_mri.samples import check_samples, measured_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,8 +27,6 @@ __all__ = ["FastMri"]
 
 # How many datasets of an unknown file an error message names.
 _NAMED = 6
-# Rows and columns that a k-space has at least; fewer mean axes in another order.
-_LEAST = 6
 
 
 class FastMri:
@@ -65,35 +62,17 @@ def _scan(file: h5py.File, path: Path, stated: Sequence[str]) -> KSpace:
     dataset = _kspace(file, path)
     usual = any(name in file for name in ("reconstruction_esc", "ismrmrd_header", "mask"))
     axes, assumed = find_axes(dataset, path, stated, usual=usual)
-    shape = (axes.size("row"), axes.size("column"))
-    _check_size(shape, axes, path)
+    taken = f"the axes are taken as {','.join(axes.names)}"
+    shape = image_shape(axes, path, f"{taken}: name other ones with -s task.axes=...")
     header, notes = adapt_header(parse_header(_text(file.get("ismrmrd_header"))), shape)
     grid = image_grid(replace(header, recon=header.recon or _matrix(file)), shape)
     marked = _mask(file, path, shape[1])
     allowed = marked & _within(header.measured_columns, path, shape[1])
-    count = math.prod(axes.images)
-
-    def read(index: int) -> NDArray[np.complex64]:
-        data = axes.read(dataset, index)
-        check_samples(data, allowed, path, index)
-        return np.ascontiguousarray(data, dtype=np.complex64)
-
-    measured = measured_columns(read, count, allowed)
-    return KSpace(
-        path=path,
-        n_slices=count,
-        n_coils=axes.size("coil"),
-        shape=shape,
-        columns=measured.columns,
-        recon=grid.cut,
-        read=read,
-        header=header,
-        metadata=_metadata(file),
-        notes=assumed + notes + _left_out(marked & ~allowed) + measured.notes,
-        unusable=measured.unusable,
-        grid=grid,
-        slice_names=axes.image_names,
-    )
+    scan = array_scan(
+        dataset, axes, path, "fastMRI", image=grid, allowed=allowed,
+        notes=assumed + notes + _left_out(marked & ~allowed),
+    )  # fmt: skip
+    return replace(scan, header=header, metadata=_metadata(file))
 
 
 def _kspace(file: h5py.File, path: Path) -> h5py.Dataset:
@@ -107,17 +86,6 @@ def _kspace(file: h5py.File, path: Path) -> h5py.Dataset:
             "check that the scan was saved completely.",
         )
     return dataset
-
-
-def _check_size(shape: tuple[int, int], axes: Axes, path: Path) -> None:
-    """Refuse images with too few rows or columns."""
-    if min(shape) < _LEAST:
-        rows, columns = shape
-        raise InputError(
-            f"The k-space of {path} has shape {axes.shape}, so {rows} rows and {columns}"
-            f" columns; each must be at least {_LEAST}.",
-            f"the axes are taken as {','.join(axes.names)}: name other ones with -s task.axes=...",
-        )
 
 
 def _no_kspace(file: h5py.File, path: Path) -> tuple[str, str]:
@@ -204,12 +172,11 @@ def _text(item: Any) -> str:
     """A stored string, whatever way it is stored; empty where there is none."""
     if not isinstance(item, h5py.Dataset) or item.size != 1:
         return ""
-    value = np.asarray(item[()]).reshape(-1)[0]
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return plain_text(np.asarray(item[()]).reshape(-1)[0])
 
 
 def _plain(value: Any) -> Any:
     """An attribute as a plain Python value."""
     if isinstance(value, bytes):
-        return value.decode(errors="replace")
+        return plain_text(value)
     return value.item() if isinstance(value, np.generic) else value

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-__all__ = ["Header", "parse_header"]
+__all__ = ["Header", "parse_header", "plain_text"]
 
 # Matrices with a longer side are mistakes.
 _LARGEST = 2**14
@@ -116,6 +116,11 @@ def _pair(number: Callable[[str], float | None], path: str) -> tuple[float, floa
 
 def _positive(number: float | None) -> float | None:
     return None if number is None or number <= 0 else number
+
+
+def plain_text(value: object) -> str:
+    """A string as a file stores it, bytes or text; bytes that are no UTF-8 are replaced."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _whole(pair: tuple[float, float] | None) -> tuple[int, int] | None:

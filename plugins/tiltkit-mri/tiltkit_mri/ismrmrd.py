@@ -18,7 +18,7 @@ from tiltkit.problem import Note
 from tiltkit_mri.acquisitions import COUNTERS, Acquisitions, Flag, read_acquisitions
 from tiltkit_mri.cartesian_lines import Lines, place_lines
 from tiltkit_mri.geometry import image_grid
-from tiltkit_mri.header import Header, parse_header
+from tiltkit_mri.header import Header, parse_header, plain_text
 from tiltkit_mri.kspace import Geometry, KSpace
 from tiltkit_mri.samples import check_samples, measured_columns
 
@@ -172,11 +172,7 @@ class _Scan:
                 "grid the data to a Cartesian k-space first.",
             )
         assert header.encoded is not None  # noqa: S101
-        images, image = np.unique(
-            np.stack([imaging.field(name) for name in COUNTERS], axis=1),
-            axis=0,
-            return_inverse=True,
-        )
+        images, image = np.unique(imaging.counters, axis=0, return_inverse=True)
         image = image.reshape(-1)
         shape = (*header.encoded, header.partitions[0])
         lines = place_lines(imaging, image, shape, _centre(header))
@@ -239,7 +235,7 @@ class _Scan:
             n_coils=int(self.lines.acquisitions.field("active_channels")[0]),
             shape=shape,
             columns=measured.columns,
-            recon=grid.cut,
+            image=grid,
             read=read,
             layout="ISMRMRD",
             header=self.header,
@@ -251,7 +247,6 @@ class _Scan:
             reference_columns=self._reference_columns(),
             noise=samples,
             geometry=self._geometry(grid.pixel_mm),
-            grid=grid,
             slice_names=self._names(),
         )
 
@@ -262,8 +257,7 @@ class _Scan:
     def _reference_lines(self, image: int) -> Lines:
         """Calibration lines of the same image, or else of the same slice."""
         assert self.reference is not None  # noqa: S101
-        acquisitions = self.reference.acquisitions
-        counters = np.stack([acquisitions.field(name) for name in COUNTERS], axis=1)
+        counters = self.reference.acquisitions.counters
         same = (counters == self.images[image]).all(axis=1)
         if not same.any():
             same = counters[:, -1] == self.images[image][-1]
@@ -412,8 +406,7 @@ def _reference(
     """Calibration lines on the grid of the image, or a note where they do not fit it."""
     if not len(lines):
         return None, ()
-    counters = np.stack([lines.field(name) for name in COUNTERS], axis=1)
-    image = np.unique(counters, axis=0, return_inverse=True)[1].reshape(-1)
+    image = np.unique(lines.counters, axis=0, return_inverse=True)[1].reshape(-1)
     own = parse_header(xml, int(lines.field("encoding_space_ref")[0]))
     centre = _centre(own if own.encoded else header)
     try:
@@ -456,5 +449,4 @@ def _vector(values: Any) -> tuple[float, float, float]:
 def _text(item: h5py.Dataset) -> str:
     """The XML header, whatever way it is stored."""
     values = np.asarray(item[()]).reshape(-1)
-    value = values[0] if len(values) else ""
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return plain_text(values[0]) if len(values) else ""

@@ -49,8 +49,7 @@ class KSpace:
         shape: Rows and columns of k-space, readout oversampling included.
         columns: Columns with measured samples, bool (slice, column); all False for a slice that
             cannot be used.
-        recon: Rows and columns of the field of view to reconstruct, in pixels of the grid of
-            k-space, cut from the centre.
+        image: Pixels of the image on the grid of k-space.
         read: Reads slice ``i`` as complex64 (coil, row, column), zero where it is not measured;
             (coil, sample) where there is a `trajectory`. Raises `tiltkit.errors.InputError` where
             the slice cannot be used.
@@ -70,8 +69,6 @@ class KSpace:
             (2, sample), (along rows, along columns), in cycles per pixel of the grid of `shape`,
             so within -0.5 to 0.5; None for Cartesian scans.
         geometry: One record per slice; empty where the file has none.
-        grid: Pixels of the image on the grid of k-space; None where the image is cut to `recon`
-            without interpolation.
         slice_names: One name per slice (``"slice 2, contrast 1"``); empty where slices are only
             numbered.
     """
@@ -81,7 +78,7 @@ class KSpace:
     n_coils: int
     shape: tuple[int, int]
     columns: NDArray[np.bool_]
-    recon: tuple[int, int]
+    image: Grid
     read: Callable[[int], NDArray[np.complex64]]
     layout: str = "fastMRI"
     header: Header = field(default_factory=Header)
@@ -94,7 +91,6 @@ class KSpace:
     noise: NDArray[np.complex64] | None = None
     trajectory: Callable[[int], NDArray[np.float32]] | None = None
     geometry: tuple[Geometry, ...] = ()
-    grid: Grid | None = None
     slice_names: tuple[str, ...] = ()
 
     def calibration(self, index: int) -> range:
@@ -120,9 +116,9 @@ class KSpace:
         return within / int(self.columns[index].sum())
 
     @property
-    def image(self) -> Grid:
-        """Pixels of the image on the grid of k-space."""
-        return self.grid or Grid(self.recon, self.recon)
+    def recon(self) -> tuple[int, int]:
+        """Rows and columns of the grid of k-space to reconstruct, cut from the centre."""
+        return self.image.cut
 
     @property
     def pixel_mm(self) -> tuple[float, float] | None:

@@ -103,14 +103,18 @@ def prepare(
             f"Slice {index} of {scan.path} has a coil or a mixture of coils without any noise.",
             "give the noise with -s task.noise_level=VALUE.",
         ) from error
-    y = fft(centre(white.apply(ifft(measured, (1,))), scan.recon[0], dim=1), (1,))
+
+    def whitened(kspace: Tensor) -> Tensor:
+        """White coils (coil, row, column), readout oversampling removed."""
+        return fft(centre(white.apply(ifft(kspace, (1,))), scan.recon[0], dim=1), (1,))
+
+    y = whitened(measured)
     if scan.reference is None or scan.reference_columns is None:
         block = _centre_block(y, columns, lines)
     else:
         known = torch.from_numpy(scan.reference_columns[index])
-        reference = ifft(torch.from_numpy(scan.reference(index))[live][..., known], (1,))
-        reference = fft(centre(white.apply(reference), scan.recon[0], dim=1), (1,))
-        block = _centre_block(reference, known, lines)
+        reference = torch.from_numpy(scan.reference(index))[live][..., known]
+        block = _centre_block(whitened(reference), known, lines)
     mix, energy_kept = virtual_coils(block, coils)
     y, block = (torch.einsum("vc,c...->v...", mix, data) for data in (y, block))
     shape = (y.shape[1], len(columns))

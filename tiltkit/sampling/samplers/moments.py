@@ -111,7 +111,7 @@ class Moments:
 
     def __init__(self, options: MomentsOptions) -> None:
         self.options = options
-        shared = options.model_dump(include=set(LadderOptions.model_fields) - {"adapt", "settle"})
+        shared = options.model_dump(include=set(LadderOptions.model_fields) - {"settle"})
         self._langevin = Walmc(WalmcOptions.model_validate(shared))
         # Weights of all levels are used: without them modes keep the shares that they have here.
         weighted = {"sigma_max": options.sigma_max, "tau": options.tau, "collect": 0}
@@ -181,11 +181,9 @@ class Moments:
         A level above a is the start of a sweep, or of the ladder of weighted particles.
         """
         if state.likelihood_term is not None:
-            new, info = self._weighted.step(target, state, level, rng)
-            return replace(new, started_over=state.started_over), info
+            return self._weighted.step(target, state, level, rng)
         if level == state.level:
-            new, info = self._langevin.step(target, state, level, rng)
-            return replace(new, started_over=state.started_over), info
+            return self._langevin.step(target, state, level, rng)
         if level == self.levels(target)[0]:
             new, info = self._weighted.init(target, level, rng)
             return replace(new, started_over=1), info

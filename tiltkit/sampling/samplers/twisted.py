@@ -183,7 +183,7 @@ class Twisted:
         c, score, xi = (joined(three) for three in zip(*parts, strict=True))
         new = State(
             c, score, state.log_weight, level, replace(noise, xi=xi),
-            shared_ancestry=state.shared_ancestry,
+            shared_ancestry=state.shared_ancestry, started_over=state.started_over,
         )  # fmt: skip
         return self._weigh(new, increment, rng)
 
