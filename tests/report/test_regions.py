@@ -3,17 +3,68 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import pytest
 import tifffile
+from numpy.typing import NDArray
 
 from tiltkit.errors import InputError
-from tiltkit.report.regions import box, disk, interval_ranks, labels, region_figures
+from tiltkit.io.result import ResultWriter
+from tiltkit.posterior.warnings import Caution
+from tiltkit.protocols import Layout
+from tiltkit.report.masks import box, disk, labels
+from tiltkit.report.regions import interval_ranks, region_figures
+
+if TYPE_CHECKING:
+    from tiltkit.posterior.outcome import Outcome
+
+    Array = NDArray[Any]
 
 SHAPE = (3, 12, 10)
+
+
+@pytest.fixture
+def set_diagnostic(result: Path) -> Callable[[str, float], None]:
+    """Sets a number of the certificate in all slices of the result."""
+
+    def change(name: str, value: float) -> None:
+        with h5py.File(result, "r+") as file:
+            group = file["entry/diagnostics"]
+            if name in group:
+                del group[name]
+            group[name] = np.full(3, value)
+
+    return change
+
+
+@pytest.fixture
+def gaussian_result(layout: Layout, recipe: dict[str, Any], provenance: dict[str, Any],
+                    outcome: Callable[..., Outcome], tmp_path: Path) -> Path:  # fmt: skip
+    """One slice with 400 samples of 5 + stationary noise, correlation 0.8 along the rows."""
+    noise = np.random.default_rng(0).normal(size=(400, 12, 10)).astype(np.float32)
+    for column in range(1, 10):
+        noise[..., column] = 0.8 * noise[..., column - 1] + 0.6 * noise[..., column]
+    one = replace(layout, axes=(replace(layout.axes[0], coordinates=[0.0]), *layout.axes[1:]))
+    writer = ResultWriter.open(
+        tmp_path / "gaussian.h5", layout=one, samples=400, recipe=recipe, provenance=provenance,
+        resume=False, overwrite=False,
+    )  # fmt: skip
+    with writer:
+        writer.write(0, outcome(samples=5 + noise, mean=np.full((12, 10), 5, np.float32)))
+        writer.finish()
+    return tmp_path / "gaussian.h5"
+
+
+def write_h5(path: Path, **arrays: Array) -> None:
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            file[name] = array
 
 
 @pytest.mark.parametrize(("samples", "coverage"), [(8, 7 / 9), (19, 0.9), (99, 0.9)])
@@ -26,6 +77,111 @@ def test_intervals_of_exchangeable_samples_hold_the_truth_as_often_as_stated(
     truth = np.random.default_rng(1).normal(size=20000)
     inside = (draws[:, rank - 1] <= truth) & (truth <= draws[:, -rank])
     assert inside.mean() == pytest.approx(coverage, abs=0.01)
+
+
+def test_intervals_of_copied_samples_hold_the_truth_as_often_as_stated() -> None:
+    distinct, copies = 19, 3
+    rank, stated = interval_ranks(distinct * copies, distinct)
+    assert stated == pytest.approx(0.9)
+    draws = np.random.default_rng(0).normal(size=(20000, distinct)).repeat(copies, axis=1)
+    draws.sort(axis=1)
+    truth = np.random.default_rng(1).normal(size=20000)
+    inside = (draws[:, rank - 1] <= truth) & (truth <= draws[:, -rank])
+    assert inside.mean() == pytest.approx(0.9, abs=0.01)
+
+
+def test_copies_of_samples_make_intervals_wider_and_leave_the_spread_unbiased(
+    result: Path, set_diagnostic: Callable[[str, float], None]
+) -> None:
+    mask = {"box": box(SHAPE, slice(2, 6), slice(1, 9), None)}
+    rng, spreads = np.random.default_rng(0), []
+    set_diagnostic("independent_samples", 2.0)
+    for _ in range(200):
+        pair = rng.normal(size=2).astype(np.float32)
+        with h5py.File(result, "r+") as file:
+            file["entry/samples/samples"][...] = pair.repeat(2)[:, None, None, None]
+        spreads.append(region_figures(result, mask)[0].std)
+    mean, _ = region_figures(result, mask)
+    assert (mean.samples, mean.independent) == (4, 2.0)
+    assert mean.coverage == pytest.approx(1 / 3)  # of two samples
+    assert (mean.low, mean.high) == pytest.approx((pair.min(), pair.max()))
+    assert np.mean(np.square(spreads)) == pytest.approx(1.0, rel=0.25)
+    assert mean.standard_error == pytest.approx(mean.std / 2**0.5)
+
+
+def test_the_mean_of_a_region_has_the_exact_interval_of_a_gaussian_posterior(
+    gaussian_result: Path,
+) -> None:
+    # Stationary noise with correlation 0.8^|i-j| along each row: the variance of a mean is exact.
+    mask = box((1, 12, 10), slice(0, 1), slice(2, 8), None)
+    steps = np.abs(np.subtract.outer(np.arange(6), np.arange(6)))
+    exact = np.sqrt((0.8**steps).mean())
+    mean, total = region_figures(gaussian_result, {"row": mask})
+    assert mean.std == pytest.approx(exact, rel=0.07)
+    assert (mean.low, mean.high) == pytest.approx((5 - 1.645 * exact, 5 + 1.645 * exact), abs=0.25)
+    assert total.std == pytest.approx(6 * 1.2**2 * mean.std)  # pixels of 1.44 mm^2
+
+
+def test_pixels_that_are_not_finite_are_refused_only_inside_of_the_region(result: Path) -> None:
+    with h5py.File(result, "r+") as file:
+        file["entry/samples/samples"][0, 1, 3, 3] = np.nan
+    region_figures(result, {"beside": box(SHAPE, slice(4, 6), slice(4, 6), 1)})
+    with pytest.raises(InputError, match="around has pixels that are not finite"):
+        region_figures(result, {"around": box(SHAPE, slice(2, 5), slice(2, 5), 1)})
+
+
+def test_samples_that_are_worth_one_are_refused(
+    result: Path, set_diagnostic: Callable[[str, float], None]
+) -> None:
+    mask = {"box": box(SHAPE, slice(2, 6), slice(1, 9), 1)}
+    set_diagnostic("independent_samples", 1.2)
+    with pytest.raises(InputError, match=r"4 samples worth 1\.2 independent ones"):
+        region_figures(result, mask)
+
+
+def test_a_single_sample_is_refused(
+    start: Callable[..., ResultWriter], outcome: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    with start(samples=1) as writer:
+        for index in range(3):
+            writer.write(index, outcome(index, samples=outcome(index).samples[:1]))
+        writer.finish()
+    with pytest.raises(InputError, match="1 sample; an interval needs two"):
+        region_figures(writer.path, {"box": box(SHAPE, slice(2, 6), slice(1, 9), 1)})
+
+
+def test_an_unfinished_result_is_refused(
+    start: Callable[..., ResultWriter], outcome: Callable[..., Outcome]
+) -> None:
+    with start() as writer:
+        writer.write(0, outcome(0))
+    with pytest.raises(InputError, match="1 of 3 slices") as error:
+        region_figures(writer.part, {"box": box(SHAPE, slice(2, 6), slice(1, 9), 0)})
+    assert "--resume" in str(error.value.hint)
+
+
+def test_one_slice_has_areas_and_several_have_volumes(result: Path, gaussian_result: Path) -> None:
+    slab = {"box": box(SHAPE, slice(2, 6), slice(1, 9), None)}
+    size = region_figures(result, slab, above=-1.0)[-1]
+    assert size.unit == "mm^3"
+    assert size.value == pytest.approx(3 * 32 * 5 * 1.2**2)
+    area = {"box": box((1, 12, 10), slice(2, 6), slice(1, 9), None)}
+    size = region_figures(gaussian_result, area, above=-1e9)[-1]
+    assert size.unit == "mm^2"
+    assert size.value == pytest.approx(32 * 1.2**2)
+
+
+def test_the_planes_of_a_volume_are_counted_through_all_slices() -> None:
+    mask = box((2, 5, 12, 10), slice(0, 12), slice(0, 10), 7)
+    assert mask[1, 2].all()
+    assert mask.sum() == 120
+    with pytest.raises(InputError, match="no plane 10"):
+        box((2, 5, 12, 10), slice(0, 12), slice(0, 10), 10)
+
+
+def test_curves_have_no_boxes() -> None:
+    with pytest.raises(InputError, match="no rows and columns"):
+        box((3, 12), slice(0, 2), slice(0, 2), None)
 
 
 def test_the_spread_of_a_mean_is_that_of_correlated_pixels(result: Path) -> None:
@@ -49,22 +205,66 @@ def test_a_disk_has_the_area_of_a_disk() -> None:
     assert mask.sum() == pytest.approx(np.pi * 80**2, rel=0.002)
 
 
-@pytest.mark.parametrize("kind", ["npy", "tif"])
+@pytest.mark.parametrize("kind", ["npy", "tif", "h5"])
 def test_regions_of_a_label_image_are_named_by_its_values(kind: str, tmp_path: Path) -> None:
-    values = np.zeros(SHAPE, np.uint8)
-    values[1, 2:4], values[2, 5] = 3, 7
+    values = np.zeros(SHAPE, np.uint32)
+    values[1, 2:4], values[2, 5] = 3, 1234567
     path = tmp_path / f"labels.{kind}"
-    np.save(path, values) if kind == "npy" else tifffile.imwrite(
-        path, values, photometric="minisblack"
-    )
-    found = labels(path, SHAPE)
-    assert {name: int(mask.sum()) for name, mask in found.items()} == {"label 3": 20, "label 7": 10}
+    if kind == "npy":
+        np.save(path, values)
+    elif kind == "tif":
+        tifffile.imwrite(path, values, photometric="minisblack")
+    else:
+        write_h5(path, labels=values)
+    found = labels(str(path), SHAPE)
+    sizes = {name: int(mask.sum()) for name, mask in found.items()}
+    assert sizes == {"label 3": 20, "label 1234567": 10}
+
+
+def test_a_mask_of_truth_values_in_hdf5_is_one_region(tmp_path: Path) -> None:
+    mask = np.zeros(SHAPE, bool)
+    mask[0, 3, 4:6] = True
+    write_h5(tmp_path / "mask.h5", mask=mask)
+    found = labels(str(tmp_path / "mask.h5"), SHAPE)
+    np.testing.assert_array_equal(found["label 1"], mask)
+
+
+def test_one_of_several_arrays_in_a_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "two.h5"
+    write_h5(path, first=np.ones(SHAPE, np.uint8), second=np.full(SHAPE, 2, np.uint8))
+    assert list(labels(f"{path}::second", SHAPE)) == ["label 2"]
+    with pytest.raises(InputError, match="2 datasets") as error:
+        labels(str(path), SHAPE)
+    assert "FILE::NAME" in str(error.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        (np.zeros(SHAPE), "no labels"),
+        (np.arange(360.0).reshape(SHAPE) / 2, "not whole"),
+        (np.full(SHAPE, np.nan), "not whole"),
+        (np.full(SHAPE, np.inf), "not whole"),
+        (np.ones(SHAPE, complex), "not whole"),
+    ],
+    ids=["zeros", "halves", "nan", "inf", "complex"],
+)
+def test_arrays_without_labels_are_refused(values: Array, complaint: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "labels.npy", values)
+    with pytest.raises(InputError, match=complaint):
+        labels(str(tmp_path / "labels.npy"), SHAPE)
+
+
+def test_an_image_in_place_of_labels_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", np.arange(40 * 40).reshape(1, 40, 40))
+    with pytest.raises(InputError, match="seems to be an image"):
+        labels(str(tmp_path / "image.npy"), (1, 40, 40))
 
 
 def test_labels_of_another_shape_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "labels.npy", np.ones((10, 12), np.uint8))
     with pytest.raises(InputError, match=r"\(10, 12\)"):
-        labels(tmp_path / "labels.npy", SHAPE)
+        labels(str(tmp_path / "labels.npy"), SHAPE)
 
 
 @pytest.mark.parametrize(
@@ -75,21 +275,69 @@ def test_boxes_outside_of_the_image_are_refused(rows: slice, columns: slice) -> 
         box(SHAPE, rows, columns, None)
 
 
-def test_regions_from_the_command_line(result: Path, tmp_path: Path, capsys) -> None:
+@pytest.fixture
+def tilt(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command line: exit code, output, messages."""
     from tiltkit.cli.main import main
 
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return run
+
+
+def test_regions_from_the_command_line(result: Path, tmp_path: Path, tilt) -> None:
     table = tmp_path / "regions.csv"
-    options = ["--box", "2:6,1:9,1", "--disk", "5,5,2.5", "--above", "1e-6", "--csv", str(table)]
-    with pytest.raises(SystemExit) as stop:
-        main(["evaluate", str(result), *options, "--json"])
-    assert not stop.value.code
-    found = json.loads(capsys.readouterr().out)
+    options = ["--box", "2:6,1:9,1", "--disk", "5,5,2.5", "--above", "1e-6", "--csv", table]
+    code, out, _ = tilt("evaluate", result, *options, "--json")
+    found = json.loads(out)
+    assert code == 0
     assert [one["region"] for one in found["regions"]] == ["box 2:6,1:9,1"] * 3 + [
         "disk 5,5,2.5"
     ] * 3
     assert "verdict" in found
     assert len(table.read_text().splitlines()) == 1 + 6
-    with pytest.raises(SystemExit) as stop:
-        main(["evaluate", str(result), "--box", "2,6"])
-    assert stop.value.code == 2
-    assert "Y0:Y1,X0:X1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--box", "2,6"), "Y0:Y1,X0:X1"),
+        (("--box", "2:6,1:9", "--above", "nan"), "not a finite number"),
+        (("--box", "2:6,1:9", "--above", "inf"), "not a finite number"),
+        (("--above", "1"), "--above is given, but no region"),
+        (("--csv", "x.csv"), "--csv is given, but no region"),
+        ((), "nothing to evaluate"),
+        (("--box", "2:6,1:9", "--fail-if", "psnr<30"), "psnr, which compares with the truth"),
+    ],
+)
+def test_options_that_have_no_effect_are_errors(options, complaint, result: Path, tilt) -> None:
+    code, _, message = tilt("evaluate", result, *options)
+    assert code == 2
+    assert complaint in message
+
+
+def test_warnings_of_a_result_are_conditions_beside_regions(
+    start: Callable[..., ResultWriter], outcome: Callable[..., Outcome], tilt
+) -> None:
+    warned = {"warnings": [Caution("runs_disagree", "They do.", 2.0, 1.1, "")]}
+    with start() as writer:
+        for index in range(3):
+            writer.write(index, outcome(index, diagnostics=warned))
+        writer.finish()
+    box_ = ("evaluate", writer.path, "--box", "2:6,1:9")
+    code, _, message = tilt(*box_, "--fail-if", "runs_disagree")
+    assert code == 3
+    assert "runs_disagree" in message
+    assert tilt(*box_, "--fail-if", "spread_narrow")[0] == 0
+
+
+def test_copies_of_samples_are_named_beside_the_intervals(
+    result: Path, set_diagnostic: Callable[[str, float], None], tilt
+) -> None:
+    set_diagnostic("independent_samples", 3.0)
+    _, out, _ = tilt("evaluate", result, "--box", "2:6,1:9")
+    assert "4 samples, worth 3.0 independent ones and widened accordingly" in out

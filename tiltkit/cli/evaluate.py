@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tiltkit.cli.gates import check_gates, fail_if_option, gates_met
+from tiltkit.cli.gates import check_gates, fail_if_option, gate_names, gates_met
 from tiltkit.cli.regions import measure_regions, print_regions, region_options, write_csv
 from tiltkit.cli.shared import call_plugins, json_option, print_json, print_tree
 from tiltkit.errors import UsageError
@@ -37,7 +37,7 @@ def evaluate(
     result: Path,
     truth: Path | None,
     dataset: str | None,
-    label_file: Path | None,
+    label_file: str | None,
     boxes: tuple[str, ...],
     disks: tuple[str, ...],
     above: float | None,
@@ -52,13 +52,10 @@ def evaluate(
     tiltkit evaluate out.h5 --regions labels.tif --above 0.8 --csv regions.csv
     tiltkit evaluate out.h5 --box 40:60,50:80 --disk 100,90,6.5
     """
+    wanted = bool(label_file or boxes or disks)
+    _check_options(wanted=wanted, truth=truth, above=above, csv_file=csv_file)
+    _check_gates(fail_if, truth)
     regions = measure_regions(result, label_file, boxes, disks, above)
-    if truth is None and not regions:
-        raise UsageError(
-            "There is nothing to evaluate.", "give --truth, --regions, --box or --disk."
-        )
-    metrics = [entry.name for entry in call_plugins().entries("metric")]
-    check_gates(fail_if, [*metrics, *(f"{name}_baseline" for name in metrics)])
     figures = _compare(result, truth, dataset) if truth else {}
     found: dict[str, Any] = dict(figures)
     trust = _trust(result) if regions else {}
@@ -74,10 +71,35 @@ def evaluate(
         if regions:
             print_regions(regions)
             print_tree(trust)
-    met = gates_met(fail_if, figures)
+    met = gates_met(fail_if, {**figures, "warnings": _warnings(result)}) if fail_if else []
     for condition in met:
         click.echo(f"--fail-if holds: {condition}.", err=True)
     return 3 if met else 0
+
+
+def _check_options(
+    *, wanted: bool, truth: Path | None, above: float | None, csv_file: Path | None
+) -> None:
+    """Check that there is something to evaluate, and that options of regions have a region."""
+    ways = "--regions FILE, --box or --disk"
+    for name, given in (("--above", above is not None), ("--csv", csv_file is not None)):
+        if given and not wanted:
+            raise UsageError(f"{name} is given, but no region.", f"add {ways}.")
+    if truth is None and not wanted:
+        raise UsageError("There is nothing to evaluate.", f"give --truth FILE, {ways}.")
+
+
+def _check_gates(conditions: Sequence[str], truth: Path | None) -> None:
+    """Check conditions: warnings can be named always, metrics only beside a truth."""
+    metrics = [entry.name for entry in call_plugins().entries("metric")]
+    known = [*metrics, *(f"{name}_baseline" for name in metrics)]
+    check_gates(conditions, known)
+    needy = [name for name in gate_names(conditions) if truth is None and name in known]
+    if needy:
+        raise UsageError(
+            f"--fail-if names {needy[0]}, which compares with the truth, but there is none.",
+            "add --truth FILE, or name the code of a warning.",
+        )
 
 
 def _compare(result: Path, truth: Path, dataset: str | None) -> Mapping[str, float]:
@@ -90,11 +112,24 @@ def _compare(result: Path, truth: Path, dataset: str | None) -> Mapping[str, flo
 
 
 def _trust(result: Path) -> dict[str, Any]:
-    """Verdict and warnings of a result."""
+    """Verdict and warnings of a result, and a note where its intervals of pixels are widened."""
     from tiltkit.io.show import describe
 
-    return {name: value for name, value in describe(result, call_plugins()).items()
-            if name in ("verdict", "warnings")}  # fmt: skip
+    about = describe(result, call_plugins())
+    found = {name: about[name] for name in ("verdict", "warnings")}
+    if about["provenance"].get("calibration", {}).get("widened"):
+        found["note"] = "The calibration widened the intervals of pixels, not those of regions."
+    return found
+
+
+def _warnings(result: Path) -> list[dict[str, Any]]:
+    """Warnings of all finished slices, for conditions."""
+    from tiltkit.io.reading import read_finished, read_slice_diagnostics
+    from tiltkit.recon.summary import summarize
+
+    reports = [read_slice_diagnostics(result, index) for index in read_finished(result)]
+    found: list[dict[str, Any]] = summarize(reports, 0, 0.0)["warnings"]
+    return found
 
 
 def _print_table(figures: Mapping[str, float]) -> None:

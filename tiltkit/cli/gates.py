@@ -14,7 +14,7 @@ from tiltkit.errors import UsageError
 from tiltkit.posterior.level import REMOVED, RENAMED
 from tiltkit.posterior.warnings import CODES
 
-__all__ = ["check_gates", "fail_if_option", "gates_met"]
+__all__ = ["check_gates", "fail_if_option", "gate_names", "gates_met"]
 
 
 def fail_if_option(command: Command) -> Command:
@@ -51,6 +51,15 @@ def check_gates(conditions: Sequence[str], known: Collection[str]) -> None:
             raise UsageError(
                 f"There is no figure or warning {name!r}.", suggest(name, [*known, *CODES])
             )
+
+
+def gate_names(conditions: Sequence[str]) -> list[str]:
+    """Names of the figures and warnings in conditions.
+
+    Raises:
+        UsageError: A condition has the wrong form.
+    """
+    return [_gate(text)[0] for text in conditions]
 
 
 def gates_met(conditions: Sequence[str], figures: Mapping[str, Any]) -> list[str]:

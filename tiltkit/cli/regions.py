@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,19 +22,31 @@ F = TypeVar("F", bound=Callable[..., Any])
 _BOX, _DISK = "Y0:Y1,X0:X1[,PLANE]", "ROW,COLUMN,RADIUS[,PLANE]"
 
 
+def _finite(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    """Check a number.
+
+    Raises:
+        BadParameter: It is infinite or NaN.
+    """
+    if value is None or isfinite(value):
+        return value
+    raise click.BadParameter(f"{value} is not a finite number.")
+
+
 def region_options(command: F) -> F:
     """Add the options to a command."""
     for option in (
         click.option("--csv", "csv_file", type=click.Path(path_type=Path), metavar="FILE",
                      help="Write the figures of regions to a CSV file, too."),
-        click.option("--above", type=float, metavar="VALUE",
+        click.option("--above", type=float, metavar="VALUE", callback=_finite,
                      help="Give the size of each region above this value, too."),
         click.option("--disk", "disks", multiple=True, metavar=_DISK,
                      help="Figures of a disk, in pixels."),
         click.option("--box", "boxes", multiple=True, metavar=_BOX,
                      help="Figures of a rectangle, in pixels; the ends are left out."),
-        click.option("--regions", "label_file", type=click.Path(path_type=Path), metavar="FILE",
-                     help="Figures of the regions of a label image (.npy, .tif, HDF5), 0 outside."),
+        click.option("--regions", "label_file", metavar="FILE",
+                     help="Figures of the regions of a label image (.npy, .tif, HDF5), 0 outside;"
+                     " FILE::DATASET for one of several arrays in a file."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -41,7 +54,7 @@ def region_options(command: F) -> F:
 
 def measure_regions(
     result: Path,
-    label_file: Path | None,
+    label_file: str | None,
     boxes: Sequence[str],
     disks: Sequence[str],
     above: float | None,
@@ -50,12 +63,13 @@ def measure_regions(
 
     Raises:
         UsageError: A box or disk has another form.
-        InputError: See `tiltkit.report.regions`.
+        InputError: See `tiltkit.report.masks` and `tiltkit.report.regions`.
     """
     if not (label_file or boxes or disks):
         return []
     from tiltkit.io.reading import result_shape
-    from tiltkit.report.regions import box, disk, labels, region_figures
+    from tiltkit.report.masks import box, disk, labels
+    from tiltkit.report.regions import region_figures
 
     shape = result_shape(result)
     found = labels(label_file, shape) if label_file else {}
@@ -74,14 +88,14 @@ def measure_regions(
 
 def _numbers(text: str, kind: str, form: str, least: int) -> list[str]:
     parts = text.split(",")
-    if not least <= len(parts) <= least + 1 or (len(parts) > least and not parts[-1].isdigit()):
+    if not least <= len(parts) <= least + 1 or (len(parts) > least and not parts[-1].isdecimal()):
         raise _form(text, kind, form)
     return parts
 
 
 def _range(text: str, whole: str) -> slice:
     first, _, last = text.partition(":")
-    if not (first.strip().isdigit() and last.strip().isdigit()):
+    if not (first.strip().isdecimal() and last.strip().isdecimal()):
         raise _form(whole, "box", _BOX)
     return slice(int(first), int(last))
 
@@ -105,10 +119,13 @@ def print_regions(figures: Sequence[RegionFigure]) -> None:
             f" deviation {one.std:.2g}, {100 * one.coverage:.0f} % interval {one.low:.4g} to"
             f" {one.high:.4g}"
         )
-    first = figures[0]
+    first = min(figures, key=lambda one: one.independent)
+    worth = ""
+    if first.independent < first.samples:
+        worth = f", worth {first.independent:.1f} independent ones and widened accordingly"
     click.echo(
-        f"Intervals are from {first.samples} samples. They hold if the posterior is right: see the"
-        " verdict."
+        f"Intervals are from {first.samples} samples{worth}. They hold if the posterior is right:"
+        " see the verdict."
     )
 
 

@@ -153,11 +153,10 @@ def _hdf5(paths: Sequence[Path], dataset: str | None) -> Contents:
 
     with open_hdf5(paths[0]) as file:
         found = datasets(file)
-        sizes = {
-            name: file[name].size
-            for name in found
-            if file[name].ndim >= 2 and file[name].dtype.kind in "uifc"
-        }
+        arrays = {name: file[name] for name in found if file[name].ndim >= 2}
+        sizes = {name: a.size for name, a in arrays.items() if a.dtype.kind in "uifc"}
+        # Masks of truth values are images only where there is nothing else.
+        sizes = sizes or {name: a.size for name, a in arrays.items() if a.dtype.kind == "b"}
         return Contents(np.asarray(file[_chosen(paths[0], dataset, list(found), sizes)][()]))
 
 
@@ -273,9 +272,10 @@ def _chosen(path: Path, wanted: str | None, names: Sequence[str], sizes: Mapping
     if sizes and wanted is None:
         usual = [name for name in _USUAL if name in sizes]
         return usual[0] if usual else max(sizes, key=lambda name: sizes[name])
+    name_one = "name one (data.dataset in a recipe, --regions FILE::NAME)"
     raise InputError(
         f"{path} has {len(sizes) or 'no'} datasets that could be images.",
-        f"name one (data.dataset in a recipe); {there}" if sizes else f"give another file; {there}",
+        f"{name_one}; {there}" if sizes else f"give another file; {there}",
     )
 
 

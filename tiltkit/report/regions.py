@@ -3,6 +3,10 @@
 The figure of a region is computed for each sample, and its interval lies between order statistics
 of these values. Intervals of single pixels cannot give it, because the errors of neighbouring
 pixels are correlated.
+
+Samples with common ancestors count as copies of one another. Where ``n`` samples are worth ``e``
+independent ones (`independent_samples` of the certificate), the interval is that of ``e`` distinct
+values, ``n / e`` copies of each: wider, and with the coverage of ``e`` samples.
 """
 
 from __future__ import annotations
@@ -11,17 +15,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tiltkit.errors import InputError
-from tiltkit.io.images import read_contents
 from tiltkit.io.reading import (
     open_result,
     read_axes,
     read_finished,
-    read_steps,
+    read_slice_diagnostics,
     read_units,
     result_shape,
 )  # fmt: skip
@@ -29,15 +32,12 @@ from tiltkit.io.reading import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[Any]
     Mask = NDArray[np.bool_]
 
-__all__ = ["RegionFigure", "box", "disk", "interval_ranks", "labels", "region_figures"]
+__all__ = ["RegionFigure", "interval_ranks", "region_figures"]
 
 # Probability that the intervals aim at.
 _LEVEL = 0.9
-# NIfTI files, whose axes have another order and direction than those of a result.
-_NIFTI = (".nii", ".nii.gz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,16 @@ class RegionFigure:
         figure: ``mean``, ``sum`` or ``size above VALUE``.
         unit: Unit of the value; empty for arbitrary units.
         value: Figure of the posterior mean image; for sizes, the mean over samples.
-        std: Standard deviation of the samples' figures.
-        standard_error: Standard error of the mean of the samples' figures, ``std / sqrt(samples)``
-            for independent samples.
+        std: Standard deviation of the samples' figures, with Bessel's correction for `independent`
+            samples.
+        standard_error: Standard error of the mean of the samples' figures,
+            ``std / sqrt(independent)``.
         low: Lower end of the interval.
         high: Upper end of the interval.
-        coverage: Probability of the interval under a right posterior with independent samples.
+        coverage: Probability of the interval under a right posterior.
         samples: Number of samples.
+        independent: Number of independent samples that they are worth: the least of the slices
+            that the region reaches.
         pixels: Number of pixels or voxels of the region.
     """
 
@@ -69,6 +72,7 @@ class RegionFigure:
     high: float
     coverage: float
     samples: int
+    independent: float
     pixels: int
 
 
@@ -83,8 +87,8 @@ def region_figures(
         above: Threshold in the units of the result; None without sizes.
 
     Raises:
-        InputError: The result cannot be read, is not finished, has fewer than two samples, or a
-            region is empty or holds values that are not finite.
+        InputError: The result cannot be read, is not finished, its samples are worth fewer than
+            two independent ones, or a region is empty or holds values that are not finite.
     """
     shape, done = result_shape(result), read_finished(result)
     if len(done) < shape[0]:
@@ -103,130 +107,34 @@ def region_figures(
             raise InputError(
                 f"The region {name} has pixels that are not finite.", "leave these pixels out."
             )
-        sum_unit = f"{unit} {size_unit}".strip()
-        found.append(_figure(name, "mean", unit, total / count, sums / count, count))
-        found.append(_figure(name, "sum", sum_unit, total * size, sums * size, count))
+        worth = _independent(result, mask, len(sums))
+        figures = {
+            "mean": (unit, total / count, sums / count),
+            "sum": (f"{unit} {size_unit}".strip(), total * size, sums * size),
+        }
         if above is not None:
             sizes = counts * size
-            value = float(sizes.mean())
-            found.append(_figure(name, f"size above {above:g}", size_unit, value, sizes, count))
+            figures[f"size above {above:g}"] = size_unit, float(sizes.mean()), sizes
+        found += [_figure(name, figure, *of, worth, count) for figure, of in figures.items()]
     return found
 
 
-def interval_ranks(samples: int) -> tuple[int, float]:
+def interval_ranks(samples: int, independent: float | None = None) -> tuple[int, float]:
     """Rank from either end of the interval's ends among the samples, and the coverage.
 
-    The truth and ``n`` samples are exchangeable under a right posterior. The truth then lies
-    between the ``k``-th smallest and the ``k``-th largest sample with probability
-    ``(n + 1 - 2 k) / (n + 1)``. The largest ``k`` with at least 0.9 is taken, or 1 for few samples.
-    """
-    rank = max(1, int((1 - _LEVEL) / 2 * (samples + 1) + 1e-9))
-    return rank, (samples + 1 - 2 * rank) / (samples + 1)
-
-
-def labels(path: Path, shape: tuple[int, ...]) -> dict[str, Mask]:
-    """Masks of the regions of a label image, which are named by its values; 0 is left out.
+    The truth and ``e`` independent samples are exchangeable under a right posterior. The truth then
+    lies between the ``k``-th smallest and the ``k``-th largest of them with probability
+    ``(e + 1 - 2 k) / (e + 1)``. The largest ``k`` with at least 0.9 is taken, or 1 for few samples.
+    Where each is there ``n / e`` times, the first copy of the ``k``-th has rank
+    ``(k - 1) n / e + 1``.
 
     Args:
-        path: File of whole numbers, ``.npy``, ``.tif`` or HDF5, in the order of the result's axes.
-        shape: Shape (slices, *image) of the result.
-
-    Raises:
-        InputError: The file cannot be read, has another shape, or holds other numbers.
+        samples: Number of samples ``n``.
+        independent: Number of independent samples ``e`` that they are worth; ``n`` when None.
     """
-    if path.name.lower().endswith(_NIFTI):
-        raise InputError(
-            f"{path} is NIfTI, whose axes differ from those of the result.",
-            "save the labels as .npy or .tif, in the order of the result's axes.",
-        )
-    values = read_contents([path]).values
-    if _core(values.shape) != _core(shape):
-        raise InputError(
-            f"The labels in {path} have shape {values.shape}, but the images {shape}.",
-            "give one whole number for each pixel of the result.",
-        )
-    whole = values.dtype.kind in "biu" or (
-        values.dtype.kind == "f" and bool(np.all(np.mod(values, 1) == 0))
-    )
-    if not whole:
-        raise InputError(
-            f"The labels in {path} are not whole numbers.", "save them as integers, 0 outside."
-        )
-    values = values.reshape(shape)
-    return {f"label {value:g}": values == value for value in np.unique(values).tolist() if value}
-
-
-def box(shape: tuple[int, ...], rows: slice, columns: slice, plane: int | None) -> Mask:
-    """Mask of a rectangle in one plane, or in all planes.
-
-    Args:
-        shape: Shape (slices, *image) of the result.
-        rows: First row and the one after the last.
-        columns: First column and the one after the last.
-        plane: Plane, counted from 0 over all slices; all of them when None.
-
-    Raises:
-        InputError: The rectangle or the plane is not inside the image.
-    """
-    *_, height, width = shape
-    for name, part, length in (("rows", rows, height), ("columns", columns, width)):
-        if not 0 <= part.start < part.stop <= length:
-            raise InputError(
-                f"The box has {name} {part.start}:{part.stop}, but the image has {length}.",
-                f"give two {name} from 0 to {length}, the smaller one first.",
-            )
-    mask = np.zeros(shape, bool)
-    mask.reshape(-1, height, width)[_planes(shape, plane), rows, columns] = True
-    return mask
-
-
-def disk(
-    shape: tuple[int, ...], row: float, column: float, radius: float, plane: int | None
-) -> Mask:
-    """Mask of the pixels whose centres lie within a radius, in one plane or in all planes.
-
-    Args:
-        shape: Shape (slices, *image) of the result.
-        row: Row of the centre in pixels.
-        column: Column of the centre in pixels.
-        radius: Radius in pixels.
-        plane: Plane, counted from 0 over all slices; all of them when None.
-
-    Raises:
-        InputError: The disk is not wholly inside the image, or there is no such plane.
-    """
-    *_, height, width = shape
-    inside = all(
-        radius <= centre + 0.5 and centre + radius <= length - 0.5
-        for centre, length in ((row, height), (column, width))
-    )
-    if radius < 0 or not inside:
-        raise InputError(
-            f"The disk at {row:g},{column:g} with radius {radius:g} is not inside the image of"
-            f" {height} x {width} pixels.",
-            "give row, column and radius in pixels.",
-        )
-    y, x = np.ogrid[:height, :width]
-    mask = np.zeros(shape, bool)
-    flat = mask.reshape(-1, height, width)
-    flat[_planes(shape, plane)] = (y - row) ** 2 + (x - column) ** 2 <= radius**2
-    return mask
-
-
-def _planes(shape: tuple[int, ...], plane: int | None) -> slice:
-    """Index of one plane among all planes of a result, or of all of them."""
-    count = prod(shape[:-2])
-    if plane is None:
-        return slice(None)
-    if not 0 <= plane < count:
-        raise InputError(f"There is no plane {plane}; there are {count}.", "count planes from 0.")
-    return slice(plane, plane + 1)
-
-
-def _core(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape without leading axes of length 1."""
-    first = next((k for k, length in enumerate(shape) if length > 1), len(shape))
-    return shape[first:]
+    whole = int((samples if independent is None else independent) + 1e-9)
+    k = max(1, int((1 - _LEVEL) / 2 * (whole + 1) + 1e-9))
+    return int((k - 1) * samples / whole + 1e-9) + 1, (whole + 1 - 2 * k) / (whole + 1)
 
 
 def _sums(
@@ -235,11 +143,6 @@ def _sums(
     """Sum of the posterior mean, sums (sample,), and numbers (sample,) of pixels above a value."""
     with open_result(result) as file:
         mean, samples = file["entry/data/data"], file["entry/samples/samples"]
-        if len(samples) < 2:
-            raise InputError(
-                f"{result} has {len(samples)} sample; an interval needs two or more.",
-                "run again with --samples 19 or more.",
-            )
         total, sums, counts = 0.0, np.zeros(len(samples)), np.zeros(len(samples))
         for index, part in _parts(mask):
             total += float(mean[index][part].sum(dtype=np.float64))
@@ -255,27 +158,58 @@ def _parts(mask: Mask) -> Iterator[tuple[int, Mask]]:
     return ((index, part) for index, part in enumerate(mask) if part.any())
 
 
+def _independent(result: Path, mask: Mask, samples: int) -> float:
+    """Number of independent samples in the slices that a region reaches; the least of them.
+
+    Raises:
+        InputError: There are fewer than two.
+    """
+    reports = [read_slice_diagnostics(result, index) for index, _ in _parts(mask)]
+    worth = min(float(report.get("independent_samples", samples)) for report in reports)
+    worth = min(worth, float(samples))
+    if worth < 2:
+        number = (
+            f"{samples} samples worth {worth:.1f} independent ones" if samples > 1 else "1 sample"
+        )
+        raise InputError(
+            f"{result} has {number}; an interval needs two or more.",
+            "run again with --samples 19 or more.",
+        )
+    return worth
+
+
 def _figure(
-    region: str, figure: str, unit: str, value: float, values: NDArray[np.float64], pixels: int
+    region: str,
+    figure: str,
+    unit: str,
+    value: float,
+    values: NDArray[np.float64],
+    worth: float,
+    pixels: int,
 ) -> RegionFigure:
     """Record of a figure from its values (sample,)."""
-    rank, coverage = interval_ranks(len(values))
-    ordered, std = np.sort(values), float(values.std(ddof=1))
+    rank, coverage = interval_ranks(len(values), worth)
+    ordered, std = np.sort(values), float(values.std() / (1 - 1 / worth) ** 0.5)
     return RegionFigure(
-        region, figure, unit, value, std, std / len(values) ** 0.5,
-        float(ordered[rank - 1]), float(ordered[-rank]), coverage, len(values), pixels,
+        region, figure, unit, value, std, std / worth**0.5, float(ordered[rank - 1]),
+        float(ordered[-rank]), coverage, len(values), worth, pixels,
     )  # fmt: skip
 
 
 def _pixel_size(result: Path) -> tuple[float, str]:
     """Volume of a voxel and its unit; 1 and ``px`` where not all axes of the image have one unit.
 
-    The slice axis counts where it has a unit of length too; else the size is an area, or the
-    volume of one voxel of a volume.
+    Slices have a thickness where there are several, at equal distances in the unit of the image.
+    Elsewhere the size of a pixel of a slice is its area, that of a volume the volume of its voxels.
     """
-    units, steps = list(read_axes(result).values()), read_steps(result)
-    axes = [k for k in range(len(units)) if k or units[0] == units[-1]]
+    with open_result(result) as file:
+        data = file["entry/data"]
+        places = [data[name][:] for name in data.attrs["axes"]]
+    units = list(read_axes(result).values())
+    steps = [np.abs(np.diff(place)) if len(place) > 1 else np.ones(1) for place in places]
+    thick = len(places[0]) > 1 and np.allclose(steps[0], steps[0][0], rtol=1e-3)
+    axes = range(0 if thick and units[0] == units[-1] else 1, len(units))
     names = {units[k] for k in axes}
     if len(names) > 1 or names <= {"", "px"}:
         return 1.0, "px"
-    return prod(steps[k] for k in axes), f"{names.pop()}^{len(axes)}"
+    return prod(float(steps[k][0]) for k in axes), f"{names.pop()}^{len(axes)}"
