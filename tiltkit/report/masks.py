@@ -134,7 +134,7 @@ def _plane_shape(shape: tuple[int, ...]) -> tuple[int, int]:
             "The images of this result have no rows and columns.",
             "give a label image with --regions.",
         )
-    return shape[-2:]
+    return shape[-2], shape[-1]
 
 
 def _planes(shape: tuple[int, ...], plane: int | None) -> slice:
