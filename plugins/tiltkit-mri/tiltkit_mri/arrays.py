@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tiltkit_mri.axes import Array
 
-__all__ = ["Cfl", "Npy"]
+__all__ = ["Cfl", "Npy", "open_cfl"]
 
 # BART's dimensions by number; those without a name must have length 1.
 _BART = {
@@ -94,8 +94,12 @@ def _pair(path: Path) -> tuple[Path, Path]:
     return path.with_suffix(".cfl"), path.with_suffix(".hdr")
 
 
-def _bart(path: Path) -> tuple[NDArray[np.complex64], Axes]:
-    """The array without axes of length 1, rows and columns last, and its axes."""
+def open_cfl(path: Path) -> NDArray[np.complex64]:
+    """The array of BART's ``.cfl`` and ``.hdr``, either of which is given; not read yet.
+
+    Raises:
+        InputError: The files do not belong together.
+    """
     samples, header = _pair(path)
     dims = _dimensions(header)
     size, needed = samples.stat().st_size, 8 * math.prod(dims)
@@ -104,6 +108,13 @@ def _bart(path: Path) -> tuple[NDArray[np.complex64], Axes]:
             f"{samples} has {size} bytes, but dimensions {dims} in {header.name} need {needed}.",
             "copy both files again: they do not belong together, or one is truncated.",
         )
+    return np.memmap(samples, np.complex64, "r", shape=tuple(dims), order="F")
+
+
+def _bart(path: Path) -> tuple[NDArray[np.complex64], Axes]:
+    """The array without axes of length 1, rows and columns last, and its axes."""
+    data, samples = open_cfl(path), _pair(path)[0]
+    dims = list(data.shape)
     names = dict(_BART)
     if dims[0] == 1 and len(dims) > 2 and dims[2] > 1:
         names = {**names, 0: "readout", 1: "row", 2: "column"}
@@ -121,7 +132,6 @@ def _bart(path: Path) -> tuple[NDArray[np.complex64], Axes]:
             " 2 13 TMP OUT.",
         )
     kept = [i for i, n in enumerate(dims) if n > 1 or names.get(i) in ("row", "column")]
-    data = np.memmap(samples, np.complex64, "r", shape=tuple(dims), order="F")
     # Highest dimension first: images, coil, then row and column.
     order = sorted(kept, key=lambda i: (names[i] in ("row", "column"), i if i < 3 else -i))
     gone = [i for i in range(len(dims)) if i not in kept]

@@ -13,10 +13,12 @@ from tiltkit_mri.compression import principal_coils
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Sensitivities", "espirit"]
+__all__ = ["Sensitivities", "espirit", "given_sensitivities"]
 
 # Bytes of coil-by-coil matrices that are diagonalised at once: bounds the memory.
 _BLOCK_BYTES = 2**26
+# Given maps weaker than this share of the strongest are zero: their file masks the pixel.
+_NO_MAP = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +26,10 @@ class Sensitivities:
     """Coil sensitivities, and their confidence.
 
     Attributes:
-        maps: (coil, ny, nx), complex; the squares of their magnitudes sum to 1 in every pixel.
+        maps: (coil, ny, nx), complex; the squares of their magnitudes sum to 1 in every pixel, or
+            to 0 where no map is known.
         confidence: Largest eigenvalue (ny, nx): near 1 where one set of maps explains the
-            signal of the calibration lines, small in air.
+            signal of the calibration lines, small in air. Of given maps: 1 where there is one.
     """
 
     maps: Tensor
@@ -65,6 +68,14 @@ def espirit(
         maps[:, block] = vectors[..., -1].permute(2, 0, 1)
         confidence[block] = values[..., -1]
     return Sensitivities(_without_phase(maps, _virtual_coil(calibration)), confidence)
+
+
+def given_sensitivities(maps: Tensor) -> Sensitivities:
+    """Maps (coil, ny, nx) with the squares of their magnitudes scaled to a sum of 1, or 0."""
+    strength = torch.linalg.vector_norm(maps, dim=0)
+    known = strength > _NO_MAP * strength.max()
+    scaled = torch.where(known, maps / strength.where(known, 1), 0)
+    return Sensitivities(scaled, known.to(strength.dtype))
 
 
 def _signal_kernels(calibration: Tensor, kernel: int, threshold: float) -> Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["MriOptions"]
+__all__ = ["ESTIMATED", "MriOptions"]
+
+# Value of `MriOptions.maps` for maps from calibration lines.
+ESTIMATED = "espirit"
 
 
 class MriOptions(BaseModel):
@@ -14,14 +15,30 @@ class MriOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    maps: Literal["espirit"] = Field(
-        "espirit", description="how coil sensitivities are found; ESPIRiT is the only way"
+    maps: str = Field(
+        ESTIMATED,
+        min_length=1,
+        description="'espirit' estimates coil maps from calibration lines; else a file with maps:"
+        " BART's .cfl, numpy's .npy, or HDF5 with a dataset 'maps' (coil, row, column)",
+    )
+    calibration: str | None = Field(
+        None,
+        min_length=1,
+        description="scan with the calibration lines, of the same coils and field of view, in any"
+        " layout; when unset the lines of the scan itself",
     )
     calibration_lines: int | None = Field(
         None,
         ge=2,
         le=1024,
         description="k-space lines at the centre to use for the maps; all, up to 32, when unset",
+    )
+    calibration_rows: int | None = Field(
+        None,
+        ge=2,
+        le=1024,
+        description="readout samples at the centre to use for the maps; when unset 32, or as many"
+        " as there are lines",
     )
     kernel: int = Field(
         6, ge=2, le=16, description="size of the ESPIRiT kernels in k-space samples"

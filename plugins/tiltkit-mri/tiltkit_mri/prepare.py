@@ -9,7 +9,7 @@ import torch
 
 from tiltkit.errors import InputError, UsageError
 from tiltkit_mri.compression import virtual_coils
-from tiltkit_mri.espirit import Sensitivities, espirit
+from tiltkit_mri.espirit import Sensitivities, espirit, given_sensitivities
 from tiltkit_mri.fourier import fft, ifft
 from tiltkit_mri.noise import (
     Noise,
@@ -42,7 +42,7 @@ class Prepared:
         columns: Measured columns, bool (columns,).
         whitening: Matrix that mixes the coils, and the noise level.
         sensitivities: Coil maps of the mixed coils (coil, row, column).
-        calibration_lines: Columns that the maps come from.
+        calibration_lines: Columns that the maps come from; 0 where they were given.
         noise: Estimate of the noise; None where its level was given.
         energy_kept: Share of the energy of the calibration lines in the coils of ``y``.
     """
@@ -65,6 +65,8 @@ def prepare(
     kernel: int = 6,
     threshold: float = 0.02,
     coils: int | None = None,
+    maps: Tensor | None = None,
+    calibration_rows: int | None = None,
 ) -> Prepared:
     """Read a slice, estimate its noise, whiten its coils, and estimate its sensitivities.
 
@@ -77,6 +79,10 @@ def prepare(
         kernel: ESPIRiT kernel size.
         threshold: ESPIRiT singular value threshold.
         coils: Number of virtual coils; see `virtual_coils`.
+        maps: Maps of the scan's coils (coil, row, column), readout oversampling removed; estimated
+            from calibration lines when None.
+        calibration_rows: Use so many readout samples at the centre; 32, or as many as lines, when
+            None.
 
     Raises:
         InputError: The slice cannot be used: no data, no noise, too few calibration lines, or a
@@ -85,7 +91,9 @@ def prepare(
     """
     _check_sampling(scan)
     data = torch.from_numpy(scan.read(index))
-    lines = _calibration(scan, index, calibration_lines, kernel)
+    lines = range(0)
+    if maps is None:
+        lines = _calibration(scan, index, calibration_lines, calibration_rows, kernel)
     columns = torch.from_numpy(scan.columns[index])
     measured = data[..., columns]
     # A coil that is switched off has no signal, and no noise that could be whitened.
@@ -109,20 +117,26 @@ def prepare(
         return fft(centre(white.apply(ifft(kspace, (1,))), scan.recon[0], dim=1), (1,))
 
     y = whitened(measured)
-    if scan.reference is None or scan.reference_columns is None:
-        block = _centre_block(y, columns, lines)
+    if maps is not None:
+        block = y
+    elif scan.reference is None or scan.reference_columns is None:
+        block = _centre_block(y, columns, lines, calibration_rows)
     else:
         known = torch.from_numpy(scan.reference_columns[index])
         reference = torch.from_numpy(scan.reference(index))[live][..., known]
-        block = _centre_block(whitened(reference), known, lines)
+        block = _centre_block(whitened(reference), known, lines, calibration_rows)
     mix, energy_kept = virtual_coils(block, coils)
     y, block = (torch.einsum("vc,c...->v...", mix, data) for data in (y, block))
     shape = (y.shape[1], len(columns))
+    if maps is None:
+        found = _sensitivities(block, shape, kernel, threshold)
+    else:
+        found = given_sensitivities(torch.einsum("vc,c...->v...", mix, white.apply(maps[live])))
     return Prepared(
         y=y,
         columns=columns,
         whitening=white,
-        sensitivities=_sensitivities(block, shape, kernel, threshold),
+        sensitivities=found,
         calibration_lines=len(lines),
         noise=noise,
         energy_kept=energy_kept,
@@ -139,11 +153,11 @@ def _check_sampling(scan: KSpace) -> None:
         )
 
 
-def _centre_block(y: Tensor, columns: Tensor, lines: range) -> Tensor:
+def _centre_block(y: Tensor, columns: Tensor, lines: range, wanted: int | None) -> Tensor:
     """Centre of k-space (coil, row, line) at calibration lines, from measured columns ``y``."""
     within = torch.cumsum(columns, 0) - 1  # column of k-space to measured column
     block = y[..., within[lines.start : lines.stop]]
-    rows = min(block.shape[1], max(len(lines), _MOST_LINES))
+    rows = min(block.shape[1], wanted or max(len(lines), _MOST_LINES))
     # The sample at ny // 2 is the centre of k-space: keep it at the centre of the block.
     first = block.shape[1] // 2 - rows // 2
     return block[:, first : first + rows]
@@ -154,7 +168,9 @@ def centre(image: Tensor, size: int, dim: int) -> Tensor:
     return image.narrow(dim, (image.shape[dim] - size) // 2, size)
 
 
-def _calibration(scan: KSpace, index: int, wanted: int | None, kernel: int) -> range:
+def _calibration(
+    scan: KSpace, index: int, wanted: int | None, rows_wanted: int | None, kernel: int
+) -> range:
     """Columns to estimate the maps from, around the centre."""
     run = scan.calibration(index)
     rows, columns = scan.shape
@@ -170,6 +186,11 @@ def _calibration(scan: KSpace, index: int, wanted: int | None, kernel: int) -> r
         raise InputError(
             f"The image of {scan.path} has {scan.recon[0]} rows; coil maps need at least {kernel}.",
             "correct the matrix of reconSpace in its header, or set task.kernel lower.",
+        )
+    if rows_wanted is not None and rows_wanted < kernel:
+        raise UsageError(
+            f"{rows_wanted} calibration rows were asked for, the kernel needs {kernel}.",
+            f"set task.calibration_rows to {kernel} or more.",
         )
     if wanted is not None and not kernel <= wanted <= len(run):
         raise UsageError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -16,16 +16,18 @@ from tiltkit.errors import InputError
 from tiltkit.io.sniff import find_reader
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.priors.scale import image_scale
-from tiltkit.problem import Note, Problem
+from tiltkit.problem import Constraint, Note, Problem
 from tiltkit.protocols import Axis, Layout
 from tiltkit_mri.arrays import Npy
 from tiltkit_mri.axes import parse_axes
+from tiltkit_mri.calibration import with_calibration
 from tiltkit_mri.fastmri import FastMri
 from tiltkit_mri.foreign import foreign_format
 from tiltkit_mri.geometry import interpolation
+from tiltkit_mri.given_maps import read_maps
 from tiltkit_mri.noise import describe_noise
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
-from tiltkit_mri.options import MriOptions
+from tiltkit_mri.options import ESTIMATED, MriOptions
 from tiltkit_mri.prepare import Prepared, centre, prepare
 
 if TYPE_CHECKING:
@@ -73,10 +75,17 @@ class MriRecon:
                 f"task.axes is given, but the layout of {path} states its axes itself.",
                 "leave task.axes out.",
             )
-        with opened as kspace:
+        with opened as kspace, self._calibration() as calibration:
+            if calibration is not None:
+                kspace = with_calibration(kspace, calibration)
             scan = MriScan(kspace, self.options)
             _ = scan.first  # too few calibration lines show here, before there is any output
             yield scan
+
+    def _calibration(self) -> AbstractContextManager[KSpace | None]:
+        """The scan with the calibration lines, where it is another file."""
+        given = self.options.calibration
+        return nullcontext() if given is None else _reader(Path(given)).open(Path(given))
 
 
 @dataclass(frozen=True)
@@ -121,9 +130,10 @@ class MriScan:
             InputError: None can be used; says why of the first with enough calibration lines, or
                 of the first where none has.
         """
-        k = self.kspace
+        k, needed = self.kspace, self.options.kernel if self.options.maps == ESTIMATED else 0
         # How many lines there are is known without reading all slices once more.
-        enough = [i for i in range(k.n_slices) if len(k.calibration(i)) >= self.options.kernel]
+        usable = [i for i in range(k.n_slices) if i not in k.unusable]
+        enough = [i for i in usable if len(k.calibration(i)) >= needed]
         faults = []
         for index in enough or [0]:
             try:
@@ -147,7 +157,9 @@ class MriScan:
             raise InputError(fault.message, hint) from fault
 
     def _prepare(self, index: int) -> Prepared:
-        o = self.options
+        o, maps = self.options, None
+        if o.maps != ESTIMATED:
+            maps = torch.from_numpy(read_maps(Path(o.maps), self.kspace, index))
         return prepare(
             self.kspace,
             index,
@@ -156,6 +168,8 @@ class MriScan:
             kernel=o.kernel,
             threshold=o.threshold,
             coils=o.coils,
+            maps=maps,
+            calibration_rows=o.calibration_rows,
         )
 
     def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
@@ -183,6 +197,7 @@ class MriScan:
             baseline=to_image(zero_filled / scale)[0],
             phase=phase,
             notes=describe_noise(slice_.noise) if slice_.noise else (),
+            constraint=_support(slice_.sensitivities.maps, device),
             facts={
                 "data_noise_level": noise_level,
                 "scale": scale,
@@ -211,8 +226,7 @@ class MriScan:
             "k-space": f"{rows} x {columns}",
             "measured columns": f"{int(k.columns[index].sum())}, acceleration"
             f" {k.acceleration(index):.2f}",
-            "calibration lines": f"{len(k.calibration(index))} found,"
-            f" {first.calibration_lines} used",
+            "coil maps": self._maps_source(first),
             "image": " x ".join(map(str, self._output_shape)),
             "pixel": "unknown" if k.pixel_mm is None
             else " x ".join(f"{size:.3g}" for size in k.pixel_mm) + " mm",
@@ -222,6 +236,15 @@ class MriScan:
             "operator": "mri.cartesian" if k.n_coils > 1 else "mri.masked_fft",
             "memory for the operator": f"{blocks:.0f} MB",
         }  # fmt: skip
+
+    def _maps_source(self, slice_: Prepared) -> str:
+        """Where the coil maps of a slice come from, for people."""
+        o = self.options
+        if o.maps != ESTIMATED:
+            return f"from {o.maps}, scaled to squares that sum to 1"
+        source = f" of {o.calibration}" if o.calibration else ""
+        found = len(self.kspace.calibration(self.first))
+        return f"ESPIRiT, from {slice_.calibration_lines} of {found} calibration lines{source}"
 
     @cached_property
     def notes(self) -> Sequence[Note]:
@@ -314,6 +337,12 @@ def _operator(
         mask = columns.expand(y.shape[1], -1)
         return MaskedFourier(mask), y.reshape(1, -1)
     return CartesianSense(slice_.sensitivities.maps.to(device), columns), y[None]
+
+
+def _support(maps: Tensor, device: torch.device) -> Constraint | None:
+    """The image is 0 where there is no coil map; None where there are maps everywhere."""
+    known = (maps != 0).any(dim=0)
+    return None if bool(known.all()) else Constraint(support=known.expand(2, -1, -1).to(device))
 
 
 def _positions(n: int, step: float) -> list[float]:
