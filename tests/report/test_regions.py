@@ -275,20 +275,6 @@ def test_boxes_outside_of_the_image_are_refused(rows: slice, columns: slice) -> 
         box(SHAPE, rows, columns, None)
 
 
-@pytest.fixture
-def tilt(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command line: exit code, output, messages."""
-    from tiltkit.cli.main import main
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return run
-
-
 def test_regions_from_the_command_line(result: Path, tmp_path: Path, tilt) -> None:
     table = tmp_path / "regions.csv"
     options = ["--box", "2:6,1:9,1", "--disk", "5,5,2.5", "--above", "1e-6", "--csv", table]

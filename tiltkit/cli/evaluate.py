@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tiltkit.cli.gates import check_gates, fail_if_option, gate_names, gates_met
-from tiltkit.cli.regions import measure_regions, print_regions, region_options, write_csv
+from tiltkit.cli.regions import (
+    measure_profiles,
+    measure_regions,
+    print_profiles,
+    print_regions,
+    print_samples,
+    region_options,
+    write_csv,
+)
 from tiltkit.cli.shared import call_plugins, json_option, print_json, print_tree
 from tiltkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from tiltkit.report.profiles import ProfilePoint
+    from tiltkit.report.regions import RegionFigure
 
 __all__ = ["evaluate"]
 
@@ -40,6 +52,7 @@ def evaluate(
     label_file: str | None,
     boxes: tuple[str, ...],
     disks: tuple[str, ...],
+    lines: tuple[str, ...],
     above: float | None,
     csv_file: Path | None,
     fail_if: tuple[str, ...],
@@ -51,26 +64,28 @@ def evaluate(
     tiltkit evaluate out.h5 --truth truth.h5 --fail-if 'psnr<30'
     tiltkit evaluate out.h5 --regions labels.tif --above 0.8 --csv regions.csv
     tiltkit evaluate out.h5 --box 40:60,50:80 --disk 100,90,6.5
+    tiltkit evaluate out.h5 --profile 40,50:60,80 --csv profile.csv
     """
-    wanted = bool(label_file or boxes or disks)
-    _check_options(wanted=wanted, truth=truth, above=above, csv_file=csv_file)
+    _check_options(
+        truth, above, csv_file, regions=bool(label_file or boxes or disks), lines=bool(lines)
+    )
     _check_gates(fail_if, truth)
     regions = measure_regions(result, label_file, boxes, disks, above)
+    points = measure_profiles(result, lines)
     figures = _compare(result, truth, dataset) if truth else {}
     found: dict[str, Any] = dict(figures)
-    trust = _trust(result) if regions else {}
-    if regions:
-        found |= {"regions": [asdict(one) for one in regions], **trust}
+    trust: dict[str, Any] = {}
+    if regions or points:
+        trust = _trust(result)
+        for name, records in (("regions", regions), ("profiles", points)):
+            found |= {name: [asdict(one) for one in records]} if records else {}
+        found |= trust
         if csv_file:
-            write_csv(csv_file, regions)
+            write_csv(csv_file, [*regions, *points])
     if as_json:
         print_json(found)
     else:
-        if figures:
-            _print_table(figures)
-        if regions:
-            print_regions(regions)
-            print_tree(trust)
+        _print(figures, regions, points, trust)
     met = gates_met(fail_if, {**figures, "warnings": _warnings(result)}) if fail_if else []
     for condition in met:
         click.echo(f"--fail-if holds: {condition}.", err=True)
@@ -78,15 +93,23 @@ def evaluate(
 
 
 def _check_options(
-    *, wanted: bool, truth: Path | None, above: float | None, csv_file: Path | None
+    truth: Path | None,
+    above: float | None,
+    csv_file: Path | None,
+    *,
+    regions: bool,
+    lines: bool,
 ) -> None:
-    """Check that there is something to evaluate, and that options of regions have a region."""
+    """Check that there is something to evaluate, and that no option is without effect."""
     ways = "--regions FILE, --box or --disk"
-    for name, given in (("--above", above is not None), ("--csv", csv_file is not None)):
-        if given and not wanted:
-            raise UsageError(f"{name} is given, but no region.", f"add {ways}.")
-    if truth is None and not wanted:
-        raise UsageError("There is nothing to evaluate.", f"give --truth FILE, {ways}.")
+    if above is not None and not regions:
+        raise UsageError("--above is given, but no region.", f"add {ways}.")
+    if csv_file is not None and not (regions or lines):
+        raise UsageError("--csv is given, but no region.", f"add {ways}, or --profile.")
+    if truth is None and not (regions or lines):
+        raise UsageError(
+            "There is nothing to evaluate.", f"give --truth FILE, {ways}, or --profile."
+        )
 
 
 def _check_gates(conditions: Sequence[str], truth: Path | None) -> None:
@@ -130,6 +153,24 @@ def _warnings(result: Path) -> list[dict[str, Any]]:
     reports = [read_slice_diagnostics(result, index) for index in read_finished(result)]
     found: list[dict[str, Any]] = summarize(reports, 0, 0.0)["warnings"]
     return found
+
+
+def _print(
+    metrics: Mapping[str, float],
+    regions: Sequence[RegionFigure],
+    points: Sequence[ProfilePoint],
+    trust: Mapping[str, Any],
+) -> None:
+    """Print all tables; below those with intervals what these depend on."""
+    if metrics:
+        _print_table(metrics)
+    if regions:
+        print_regions(regions)
+    if points:
+        print_profiles(points)
+    if regions or points:
+        print_samples([*regions, *points])
+        print_tree(trust)
 
 
 def _print_table(figures: Mapping[str, float]) -> None:

@@ -1,10 +1,12 @@
-"""Options of ``tiltkit evaluate`` for figures of regions, and their table."""
+"""Options of ``tiltkit evaluate`` for figures of regions and profiles, and their tables."""
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
+from itertools import groupby
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,11 +16,16 @@ import click
 from tiltkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from tiltkit.report.profiles import ProfilePoint
     from tiltkit.report.regions import RegionFigure
 
-__all__ = ["measure_regions", "print_regions", "region_options", "write_csv"]
+__all__ = [
+    "measure_profiles", "measure_regions", "print_profiles", "print_regions", "print_samples",
+    "region_options", "write_csv",
+]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
+_LINE = "ROW,COLUMN:ROW,COLUMN[,PLANE]"
 _BOX, _DISK = "Y0:Y1,X0:X1[,PLANE]", "ROW,COLUMN,RADIUS[,PLANE]"
 
 
@@ -37,9 +44,11 @@ def region_options(command: F) -> F:
     """Add the options to a command."""
     for option in (
         click.option("--csv", "csv_file", type=click.Path(path_type=Path), metavar="FILE",
-                     help="Write the figures of regions to a CSV file, too."),
+                     help="Write the figures of regions and profiles to a CSV file, too."),
         click.option("--above", type=float, metavar="VALUE", callback=_finite,
                      help="Give the size of each region above this value, too."),
+        click.option("--profile", "lines", multiple=True, metavar=_LINE,
+                     help="Values along a line between two points, in pixels."),
         click.option("--disk", "disks", multiple=True, metavar=_DISK,
                      help="Figures of a disk, in pixels."),
         click.option("--box", "boxes", multiple=True, metavar=_BOX,
@@ -86,6 +95,29 @@ def measure_regions(
     return region_figures(result, found, above)
 
 
+def measure_profiles(result: Path, lines: Sequence[str]) -> list[ProfilePoint]:
+    """Values along all lines, one line after the other.
+
+    Raises:
+        UsageError: A line has another form.
+        InputError: See `tiltkit.report.profiles`.
+    """
+    from tiltkit.report.profiles import profile
+
+    found = []
+    for text in lines:
+        parts = re.fullmatch(r"([^,:]+),([^,:]+):([^,:]+),([^,:]+)(?:,(\d+))?", text)
+        try:
+            if parts is None:
+                raise ValueError(text)
+            y0, x0, y1, x1 = (float(number) for number in parts.groups()[:4])
+        except ValueError as error:
+            raise _form(text, "profile", _LINE) from error
+        plane = None if parts[5] is None else int(parts[5])
+        found += profile(result, f"profile {text}", (y0, x0), (y1, x1), plane)
+    return found
+
+
 def _numbers(text: str, kind: str, form: str, least: int) -> list[str]:
     parts = text.split(",")
     if not least <= len(parts) <= least + 1 or (len(parts) > least and not parts[-1].isdecimal()):
@@ -119,6 +151,27 @@ def print_regions(figures: Sequence[RegionFigure]) -> None:
             f" deviation {one.std:.2g}, {100 * one.coverage:.0f} % interval {one.low:.4g} to"
             f" {one.high:.4g}"
         )
+
+
+def print_profiles(points: Sequence[ProfilePoint]) -> None:
+    """Print a table for each profile: positions, value, standard deviation, interval."""
+    for name, group in groupby(points, lambda point: point.region):
+        rows = list(group)
+        first = rows[0]
+        unit = f", values in {first.unit}" if first.unit else ""
+        click.echo(f"{name}, positions in {first.length_unit}{unit}")
+        interval = f"{100 * first.coverage:.0f} % interval"
+        click.echo(f"{'distance':>10}  {'y':>10}  {'x':>10}  {'value':>10}  {'deviation':>10}"
+                   f"  {interval:>22}")  # fmt: skip
+        for one in rows:
+            click.echo(
+                f"{one.distance:10.4g}  {one.y:10.4g}  {one.x:10.4g}  {one.value:10.4g}"
+                f"  {one.std:10.2g}  {one.low:10.4g}  {one.high:10.4g}"
+            )
+
+
+def print_samples(figures: Sequence[RegionFigure]) -> None:
+    """Print how many samples the intervals are from, and what these are worth."""
     first = min(figures, key=lambda one: one.independent)
     worth = ""
     if first.independent < first.samples:
@@ -130,18 +183,17 @@ def print_regions(figures: Sequence[RegionFigure]) -> None:
 
 
 def write_csv(path: Path, figures: Sequence[RegionFigure]) -> None:
-    """Write one row per figure.
+    """Write one row per figure or point of a profile; columns of the other kind are empty.
 
     Raises:
         UsageError: The file exists or cannot be written.
     """
-    from tiltkit.report.regions import RegionFigure
-
+    rows = [asdict(one) for one in figures]
     try:
         with path.open("x", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [one.name for one in fields(RegionFigure)])
+            writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
             writer.writeheader()
-            writer.writerows(asdict(one) for one in figures)
+            writer.writerows(rows)
     except FileExistsError as error:
         raise UsageError(f"{path} exists.", "give another name with --csv.") from error
     except OSError as error:

@@ -11,7 +11,7 @@ values, ``n / e`` copies of each: wider, and with the coverage of ``e`` samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
 
-__all__ = ["RegionFigure", "interval_ranks", "region_figures"]
+__all__ = [
+    "RegionFigure", "check_finished", "count_independent", "interval_ranks", "region_figure",
+    "region_figures",
+]  # fmt: skip
 
 # Probability that the intervals aim at.
 _LEVEL = 0.9
@@ -90,12 +93,7 @@ def region_figures(
         InputError: The result cannot be read, is not finished, its samples are worth fewer than
             two independent ones, or a region is empty or holds values that are not finite.
     """
-    shape, done = result_shape(result), read_finished(result)
-    if len(done) < shape[0]:
-        raise InputError(
-            f"{result} has {len(done)} of {shape[0]} slices.",
-            "finish it first: run the same command with --resume.",
-        )
+    check_finished(result)
     unit, (size, size_unit) = read_units(result), _pixel_size(result)
     found = []
     for name, mask in regions.items():
@@ -107,7 +105,7 @@ def region_figures(
             raise InputError(
                 f"The region {name} has pixels that are not finite.", "leave these pixels out."
             )
-        worth = _independent(result, mask, len(sums))
+        worth = count_independent(result, [index for index, _ in _parts(mask)], len(sums))
         figures = {
             "mean": (unit, total / count, sums / count),
             "sum": (f"{unit} {size_unit}".strip(), total * size, sums * size),
@@ -115,8 +113,22 @@ def region_figures(
         if above is not None:
             sizes = counts * size
             figures[f"size above {above:g}"] = size_unit, float(sizes.mean()), sizes
-        found += [_figure(name, figure, *of, worth, count) for figure, of in figures.items()]
+        found += [region_figure(name, figure, *of, worth, count) for figure, of in figures.items()]
     return found
+
+
+def check_finished(result: Path) -> None:
+    """Check that all slices of a result are finished.
+
+    Raises:
+        InputError: The result cannot be read, or is not finished.
+    """
+    slices, done = result_shape(result)[0], len(read_finished(result))
+    if done < slices:
+        raise InputError(
+            f"{result} has {done} of {slices} slices.",
+            "finish it first: run the same command with --resume.",
+        )
 
 
 def interval_ranks(samples: int, independent: float | None = None) -> tuple[int, float]:
@@ -135,6 +147,44 @@ def interval_ranks(samples: int, independent: float | None = None) -> tuple[int,
     whole = int((samples if independent is None else independent) + 1e-9)
     k = max(1, int((1 - _LEVEL) / 2 * (whole + 1) + 1e-9))
     return int((k - 1) * samples / whole + 1e-9) + 1, (whole + 1 - 2 * k) / (whole + 1)
+
+
+def count_independent(result: Path, slices: Sequence[int], samples: int) -> float:
+    """Number of independent samples that all samples are worth, the least of some slices.
+
+    Raises:
+        InputError: There are fewer than two.
+    """
+    reports = [read_slice_diagnostics(result, index) for index in slices]
+    worth = min(float(report.get("independent_samples", samples)) for report in reports)
+    worth = min(worth, float(samples))
+    if worth < 2:
+        number = (
+            f"{samples} samples worth {worth:.1f} independent ones" if samples > 1 else "1 sample"
+        )
+        raise InputError(
+            f"{result} has {number}; an interval needs two or more.",
+            "run again with --samples 19 or more.",
+        )
+    return worth
+
+
+def region_figure(
+    region: str,
+    figure: str,
+    unit: str,
+    value: float,
+    values: NDArray[np.float64],
+    worth: float,
+    pixels: int,
+) -> RegionFigure:
+    """Record of a figure from its values (sample,)."""
+    rank, coverage = interval_ranks(len(values), worth)
+    ordered, std = np.sort(values), float(values.std() / (1 - 1 / worth) ** 0.5)
+    return RegionFigure(
+        region, figure, unit, value, std, std / worth**0.5, float(ordered[rank - 1]),
+        float(ordered[-rank]), coverage, len(values), worth, pixels,
+    )  # fmt: skip
 
 
 def _sums(
@@ -156,44 +206,6 @@ def _sums(
 def _parts(mask: Mask) -> Iterator[tuple[int, Mask]]:
     """Position and mask of each slice that a region reaches."""
     return ((index, part) for index, part in enumerate(mask) if part.any())
-
-
-def _independent(result: Path, mask: Mask, samples: int) -> float:
-    """Number of independent samples in the slices that a region reaches; the least of them.
-
-    Raises:
-        InputError: There are fewer than two.
-    """
-    reports = [read_slice_diagnostics(result, index) for index, _ in _parts(mask)]
-    worth = min(float(report.get("independent_samples", samples)) for report in reports)
-    worth = min(worth, float(samples))
-    if worth < 2:
-        number = (
-            f"{samples} samples worth {worth:.1f} independent ones" if samples > 1 else "1 sample"
-        )
-        raise InputError(
-            f"{result} has {number}; an interval needs two or more.",
-            "run again with --samples 19 or more.",
-        )
-    return worth
-
-
-def _figure(
-    region: str,
-    figure: str,
-    unit: str,
-    value: float,
-    values: NDArray[np.float64],
-    worth: float,
-    pixels: int,
-) -> RegionFigure:
-    """Record of a figure from its values (sample,)."""
-    rank, coverage = interval_ranks(len(values), worth)
-    ordered, std = np.sort(values), float(values.std() / (1 - 1 / worth) ** 0.5)
-    return RegionFigure(
-        region, figure, unit, value, std, std / worth**0.5, float(ordered[rank - 1]),
-        float(ordered[-rank]), coverage, len(values), worth, pixels,
-    )  # fmt: skip
 
 
 def _pixel_size(result: Path) -> tuple[float, str]:
