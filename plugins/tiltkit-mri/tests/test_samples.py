@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+import pytest
 from tiltkit_mri.samples import Measured, measured_columns
 
 
@@ -38,3 +41,40 @@ def test_coils_without_data_are_named() -> None:
     kspace = scan()
     kspace[1:3] = 0
     assert [note.code for note in measured(kspace).notes] == ["coils_empty"]
+
+
+def with_mask(kspace: np.ndarray, mask: np.ndarray) -> Measured:
+    """The columns of one slice with a mask."""
+    return measured_columns(lambda _: kspace, 1, np.ones(kspace.shape[-1], dtype=bool), mask)
+
+
+def test_a_mask_of_other_data_is_ignored() -> None:
+    sampled = np.isin(np.arange(40), [3, 8, 11, 17, 18, 19, 20, 21, 22, 27, 33, 38])
+    found = with_mask(scan() * sampled, np.roll(sampled, 1))
+    assert (found.columns[0] == sampled).all()
+    assert [note.code for note in found.notes] == ["mask_ignored"]
+    assert "moved by -1" in found.notes[0].text
+
+
+def test_a_mask_chooses_among_columns_with_data() -> None:
+    mask = np.arange(40) % 2 == 0
+    found = with_mask(scan(), mask)
+    assert (found.columns[0] == mask).all()
+    assert [(note.code, note.assumed) for note in found.notes] == [("columns_unmarked", False)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (range(26), ["columns_empty"]),
+        (range(3, 38), []),
+        ([*range(9), *range(14, 40)], ["columns_empty"]),
+    ],
+)
+def test_marked_columns_without_data_are_named_unless_they_are_zero_filling(
+    columns: Iterable[int], expected: list[str]
+) -> None:
+    filled = np.isin(np.arange(40), list(columns))
+    found = with_mask(scan() * filled, np.ones(40, dtype=bool))
+    assert (found.columns[0] == filled).all()
+    assert [note.code for note in found.notes] == expected

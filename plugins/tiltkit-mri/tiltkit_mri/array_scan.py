@@ -13,7 +13,7 @@ from tiltkit.problem import Note
 from tiltkit_mri.axes import Array, Axes
 from tiltkit_mri.geometry import Grid
 from tiltkit_mri.kspace import KSpace
-from tiltkit_mri.samples import check_samples, measured_columns
+from tiltkit_mri.samples import check_samples, measured_columns, usable_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +47,8 @@ def array_scan(
     layout: str,
     *,
     image: Grid,
-    allowed: NDArray[np.bool_] | None = None,
+    limits: NDArray[np.bool_] | None = None,
+    mask: NDArray[np.bool_] | None = None,
     notes: tuple[Note, ...] = (),
 ) -> KSpace:
     """The scan, with every slice checked.
@@ -58,21 +59,22 @@ def array_scan(
         path: The file.
         layout: Name of the file layout, for people.
         image: Pixels of the image.
-        allowed: Columns (column,) that may have data; all when None.
+        limits: Columns (column,) that may have data; all when None.
+        mask: Columns (column,) that the file's mask marks as measured; None where there is none.
         notes: Notes on the file, before those on its samples.
 
     Raises:
         InputError: No slice can be used.
     """
     shape, count = (axes.size("row"), axes.size("column")), math.prod(axes.images)
-    columns = np.ones(shape[1], dtype=np.bool_) if allowed is None else allowed
+    within = np.ones(shape[1], dtype=np.bool_) if limits is None else limits
 
     def read(index: int) -> NDArray[np.complex64]:
         kspace = axes.read(data, index)
-        check_samples(kspace, columns, path, index)
+        check_samples(kspace, usable_columns(kspace, within, mask), path, index)
         return np.ascontiguousarray(kspace, dtype=np.complex64)
 
-    measured = measured_columns(read, count, columns)
+    measured = measured_columns(read, count, within, mask)
     return KSpace(
         path=path,
         n_slices=count,

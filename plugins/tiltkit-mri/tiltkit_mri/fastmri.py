@@ -66,11 +66,12 @@ def _scan(file: h5py.File, path: Path, stated: Sequence[str]) -> KSpace:
     shape = image_shape(axes, path, f"{taken}: name other ones with -s task.axes=...")
     header, notes = adapt_header(parse_header(_text(file.get("ismrmrd_header"))), shape)
     grid = image_grid(replace(header, recon=header.recon or _matrix(file)), shape)
-    marked = _mask(file, path, shape[1])
-    allowed = marked & _within(header.measured_columns, path, shape[1])
+    mask = _mask(file, path, shape[1])
+    limits = _within(header.measured_columns, path, shape[1])
+    marked = np.ones_like(limits) if mask is None else mask
     scan = array_scan(
-        dataset, axes, path, "fastMRI", image=grid, allowed=allowed,
-        notes=assumed + notes + _left_out(marked & ~allowed),
+        dataset, axes, path, "fastMRI", image=grid, limits=limits, mask=mask,
+        notes=assumed + notes + _left_out(marked & ~limits),
     )  # fmt: skip
     return replace(scan, header=header, metadata=_metadata(file))
 
@@ -107,10 +108,10 @@ def _no_kspace(file: h5py.File, path: Path) -> tuple[str, str]:
     )
 
 
-def _mask(file: h5py.File, path: Path, columns: int) -> NDArray[np.bool_]:
-    """Columns that the file says are measured: all of them where it has no mask."""
+def _mask(file: h5py.File, path: Path, columns: int) -> NDArray[np.bool_] | None:
+    """Columns that the file says are measured; None where it has no mask."""
     if "mask" not in file:
-        return np.ones(columns, dtype=np.bool_)
+        return None
     mask = file.get("mask")
     if not isinstance(mask, h5py.Dataset) or mask.dtype.kind not in "biuf":
         kind = f"of type {mask.dtype}" if isinstance(mask, h5py.Dataset) else "no dataset"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from tiltkit.errors import InputError, UsageError
 from tiltkit_mri.compression import virtual_coils
 from tiltkit_mri.espirit import Sensitivities, espirit, given_sensitivities
+from tiltkit_mri.examine import examine
 from tiltkit_mri.fourier import fft, ifft
 from tiltkit_mri.noise import (
     Noise,
@@ -22,8 +23,11 @@ from tiltkit_mri.noise import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
+    from tiltkit.problem import Note
     from tiltkit_mri.kspace import KSpace
 
 __all__ = ["Prepared", "centre", "find_noise", "prepare"]
@@ -45,6 +49,7 @@ class Prepared:
         calibration_lines: Columns that the maps come from; 0 where they were given.
         noise: Estimate of the noise; None where its level was given.
         energy_kept: Share of the energy of the calibration lines in the coils of ``y``.
+        notes: What the examination of the slice found.
     """
 
     y: Tensor
@@ -54,6 +59,7 @@ class Prepared:
     calibration_lines: int
     noise: Noise | None = None
     energy_kept: float = 1.0
+    notes: tuple[Note, ...] = ()
 
 
 def prepare(
@@ -90,15 +96,14 @@ def prepare(
         UsageError: More lines were asked for than there are, or fewer than the kernel needs.
     """
     _check_sampling(scan)
-    data = torch.from_numpy(scan.read(index))
+    data = scan.read(index)
+    examined = examine(data, scan.columns[index], scan.header.measured_columns)
+    scan = _with_columns(scan, index, examined.columns)
     lines = range(0)
     if maps is None:
         lines = _calibration(scan, index, calibration_lines, calibration_rows, kernel)
-    columns = torch.from_numpy(scan.columns[index])
-    measured = data[..., columns]
-    # A coil that is switched off has no signal, and no noise that could be whitened.
-    live = (measured != 0).any(dim=(1, 2))
-    measured = measured[live]
+    columns, live = torch.from_numpy(examined.columns), torch.from_numpy(examined.coils)
+    measured = torch.from_numpy(data)[live][..., columns]
     try:
         noise = None
         if noise_level is None:
@@ -140,6 +145,7 @@ def prepare(
         calibration_lines=len(lines),
         noise=noise,
         energy_kept=energy_kept,
+        notes=examined.notes,
     )
 
 
@@ -151,6 +157,13 @@ def _check_sampling(scan: KSpace) -> None:
             f"{scan.path} has {kind}, which is not supported yet.",
             "use a scan whose columns are measured as a whole or not at all.",
         )
+
+
+def _with_columns(scan: KSpace, index: int, used: NDArray[np.bool_]) -> KSpace:
+    """The scan with other measured columns of one slice."""
+    columns = scan.columns.copy()
+    columns[index] = used
+    return replace(scan, columns=columns)
 
 
 def _centre_block(y: Tensor, columns: Tensor, lines: range, wanted: int | None) -> Tensor:

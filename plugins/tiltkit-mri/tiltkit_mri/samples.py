@@ -15,7 +15,7 @@ from tiltkit.problem import Note
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Measured", "check_samples", "measured_columns"]
+__all__ = ["Measured", "check_samples", "measured_columns", "usable_columns"]
 
 # Squares of values in this range, and of the noise below them, fit single precision.
 _SMALLEST, _LARGEST = 1e-14, 1e14
@@ -41,20 +41,57 @@ class Measured:
     notes: tuple[Note, ...]
 
 
+def usable_columns(
+    data: NDArray[Any], limits: NDArray[np.bool_], mask: NDArray[np.bool_] | None
+) -> NDArray[np.bool_]:
+    """Columns (column,) of a slice that count as measured where they have data.
+
+    They are those of the mask. A mask that marks empty columns between columns with data, and does
+    not mark others that have data, belongs to other data; it is not used.
+
+    Args:
+        data: k-space (coil, row, column).
+        limits: Columns (column,) within the limits that the header states.
+        mask: Columns (column,) that the file's mask marks; None where there is none.
+    """
+    if mask is None:
+        return limits
+    filled = (data != 0).any(axis=(0, 1))
+    empty, unmarked = _contradictions(filled, limits, mask)
+    return limits if empty and unmarked else limits & mask
+
+
+def _contradictions(
+    filled: NDArray[np.bool_], limits: NDArray[np.bool_], mask: NDArray[np.bool_]
+) -> tuple[int, int]:
+    """Marked columns without data between columns with data, and unmarked columns with data."""
+    place = np.flatnonzero(filled & limits)
+    if not len(place):
+        return 0, 0
+    inside = slice(place[0], place[-1] + 1)
+    empty = (mask & limits & ~filled)[inside]
+    return int(empty.sum()), int((filled & limits & ~mask).sum())
+
+
 def measured_columns(
-    read: Callable[[int], NDArray[Any]], n_slices: int, allowed: NDArray[np.bool_]
+    read: Callable[[int], NDArray[Any]],
+    n_slices: int,
+    limits: NDArray[np.bool_],
+    mask: NDArray[np.bool_] | None = None,
 ) -> Measured:
     """Columns with data of every slice, and what is unusual about them.
 
     Args:
         read: Reads a slice, or refuses it.
         n_slices: Number of slices.
-        allowed: Columns (column,) that may have data.
+        limits: Columns (column,) that may have data.
+        mask: Columns (column,) that the file's mask marks as measured; None where there is none.
 
     Raises:
         InputError: All slices are refused; the error is that of the first.
     """
-    columns = np.zeros((n_slices, len(allowed)), dtype=np.bool_)
+    columns = np.zeros((n_slices, len(limits)), dtype=np.bool_)
+    filled = np.zeros_like(columns)
     faults: dict[int, InputError] = {}
     rounding, empty_coils = 0, 0
     for index in range(n_slices):
@@ -64,12 +101,15 @@ def measured_columns(
             faults[index] = fault
             continue
         written = _written(data.max(axis=(0, 1)))
-        columns[index] = allowed & (data != 0).any(axis=(0, 1)) & written
+        filled[index] = (data != 0).any(axis=(0, 1)) & written
+        columns[index] = usable_columns(data, limits, mask) & filled[index]
         rounding = max(rounding, int((~written).sum()))
         empty_coils = max(empty_coils, int((data == 0).all(axis=(1, 2)).sum()))
     if len(faults) == n_slices:
         raise faults[0]
     notes = (*_notes_on(columns), *_notes_on_rounding(rounding), *_notes_on_coils(empty_coils))
+    if mask is not None:
+        notes += _notes_on_mask(np.asarray(filled.any(axis=0)), limits, mask)
     return Measured(columns, {index: fault.message for index, fault in faults.items()}, notes)
 
 
@@ -93,6 +133,47 @@ def _notes_on(columns: NDArray[np.bool_]) -> tuple[Note, ...]:
     differ = len({used.tobytes() for used in columns if used.any()}) > 1
     text = "The measured columns differ from slice to slice."
     return (Note("columns_differ", text),) if differ else ()
+
+
+def _notes_on_mask(
+    filled: NDArray[np.bool_], limits: NDArray[np.bool_], mask: NDArray[np.bool_]
+) -> tuple[Note, ...]:
+    """Notes where the mask and the columns with data (column,) differ.
+
+    A mask that marks fewer columns than have data chooses among them; that is no fault.
+    """
+    empty, unmarked = _contradictions(filled, limits, mask)
+    if empty and unmarked:
+        shifts = [k for k in sorted(range(-10, 11), key=abs) if (np.roll(mask, k) == filled).all()]
+        cause = f"it fits when it is moved by {shifts[0]}" if shifts else "it is of another scan"
+        text = (
+            f"The mask does not fit k-space ({cause}): {empty} columns that it marks are empty, and"
+            f" {unmarked} columns with data are not marked. The mask is ignored, and all columns"
+            " with data count as measured. Correct the dataset 'mask', or leave it out."
+        )
+        return (Note("mask_ignored", text, assumed=True),)
+    if missing := empty or _missing_at_one_side(filled, limits & mask):
+        text = (
+            f"{missing} columns are empty, though the mask marks them as measured. They count as"
+            " not measured: check that the scan was saved completely."
+        )
+        return (Note("columns_empty", text, assumed=True),)
+    if unmarked:
+        text = f"{unmarked} columns with data are not used: the mask does not mark them."
+        return (Note("columns_unmarked", text),)
+    return ()
+
+
+def _missing_at_one_side(filled: NDArray[np.bool_], marked: NDArray[np.bool_]) -> int:
+    """Marked columns beyond the data at one side, where they are more than zero filling.
+
+    Zero filling is nearly the same at both sides.
+    """
+    place = np.flatnonzero(filled)
+    if not len(place):
+        return 0
+    before, after = int(marked[: place[0]].sum()), int(marked[place[-1] + 1 :].sum())
+    return max(before, after) if abs(before - after) > _ZEROS * marked.sum() else 0
 
 
 def _notes_on_rounding(count: int) -> tuple[Note, ...]:

@@ -196,7 +196,7 @@ class MriScan:
             to_image=to_image,
             baseline=to_image(zero_filled / scale)[0],
             phase=phase,
-            notes=describe_noise(slice_.noise) if slice_.noise else (),
+            notes=slice_.notes + (describe_noise(slice_.noise) if slice_.noise else ()),
             constraint=_support(slice_.sensitivities.maps, device),
             facts={
                 "data_noise_level": noise_level,

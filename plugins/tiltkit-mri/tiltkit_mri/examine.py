@@ -1,0 +1,239 @@
+"""Examination of the k-space of a slice before it is used: faults, their likely cause, the mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiltkit.problem import Note
+from tiltkit_mri.spikes import Spike, find_spikes, relative_power
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Examination", "examine"]
+
+# Share of the energy in the strongest hundredth of the samples is .7 to .97 for k-space and .03 to
+# .16 for images.
+_STRONGEST = 0.01
+# Columns nearer to the centre hold the calibration lines, and are not left out.
+_CENTRE = 8
+# Largest share of the columns that is left out for spikes.
+_SPIKED = 0.1
+# Partial Fourier scans reach at least an eighth of k-space beyond its centre, a quarter of the
+# longer side. Chance may leave so few lines to one side in a random sampling.
+_SHORT_SIDE, _BY_CHANCE = 0.2, 10
+# A coil is noisy where its noise is so many times the usual one, and its signal is not.
+_NOISY = 5.0
+# A coil has no signal where the power at the centre is below this multiple of its noise, or this
+# share of what is usual.
+_NO_SIGNAL, _WEAK = 1.5, 1e-4
+# Values are clipped where so many have exactly the largest magnitude of a coil, which exceeds the
+# usual magnitude by the factor.
+_CLIPPED, _FAR_ABOVE = 4, 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What of a slice can be used, and what was found.
+
+    Attributes:
+        coils: Coils to use, bool (coil,).
+        columns: Columns to use, bool (column,).
+        notes: What was found; assumptions are faults, or repairs of faults.
+    """
+
+    coils: NDArray[np.bool_]
+    columns: NDArray[np.bool_]
+    notes: tuple[Note, ...]
+
+
+def examine(
+    data: NDArray[np.complexfloating],
+    columns: NDArray[np.bool_],
+    stated: tuple[int, int] | None = None,
+) -> Examination:
+    """Examine a slice of a Cartesian scan.
+
+    Args:
+        data: k-space (coil, row, column), zero where it is not measured.
+        columns: Measured columns, bool (column,).
+        stated: First and one past the last column that the header says was measured; None where it
+            says nothing.
+    """
+    measured = data[..., columns]
+    coils = (measured != 0).any(axis=(1, 2))
+    partly = coils & _incomplete(measured)
+    notes = list(_notes_on_incomplete(partly, coils))
+    if (coils & ~partly).any():
+        coils = coils & ~partly
+    power = relative_power(measured[coils])
+    spikes = find_spikes(power, columns)
+    left_out = _spiked_columns(spikes, columns)
+    used = columns.copy()
+    used[left_out] = False
+    notes += _notes_on_spikes(spikes, left_out)
+    notes += _notes_on_sides(columns, stated)
+    notes += _notes_on_coils(measured, coils, columns)
+    notes += _notes_on_clipping(measured)
+    notes += _notes_on_images(data[coils])
+    return Examination(coils, used, tuple(notes))
+
+
+def _incomplete(measured: NDArray[np.complexfloating]) -> NDArray[np.bool_]:
+    """Coils (coil,) that are zero in a whole row or column where other coils are not."""
+    empty = measured == 0
+    found = np.zeros(len(measured), dtype=np.bool_)
+    for axis in (1, 2):
+        lines = empty.all(axis=axis)
+        found |= (lines & ~lines.all(axis=0)).any(axis=1)
+    return found
+
+
+def _notes_on_incomplete(
+    partly: NDArray[np.bool_], live: NDArray[np.bool_]
+) -> Iterator[Note]:  # fmt: skip
+    if partly.any():
+        done = "They are left out" if (live & ~partly).any() else "They are used nevertheless"
+        text = (
+            f"{_coils(partly)} lack samples that other coils have: the scan was probably not saved"
+            f" completely. {done}; export the scan again."
+        )
+        yield Note("coils_incomplete", text, assumed=True)
+
+
+def _spiked_columns(spikes: list[Spike], columns: NDArray[np.bool_]) -> list[int]:
+    """Columns to leave out: those with a spike, away from the calibration lines."""
+    centre = len(columns) // 2
+    found = sorted({spike.column for spike in spikes if abs(spike.column - centre) > _CENTRE})
+    return found if len(found) <= _SPIKED * columns.sum() else []
+
+
+def _notes_on_spikes(spikes: list[Spike], left_out: list[int]) -> Iterator[Note]:
+    cause = "Likely causes are electric discharges or a loose contact."
+    mended = [spike for spike in spikes if spike.column in left_out]
+    others = [spike for spike in spikes if spike.column not in left_out]
+    if mended:
+        text = f"{_spikes(mended)}. {cause} Columns of k-space left out: {_listed(left_out)}."
+        yield Note("spikes_left_out", text, assumed=True)
+    if others:
+        text = (
+            f"{_spikes(others)}. {cause} They are used as they are, since their columns are many or"
+            " calibration lines, and leave stripes in the image: correct the raw data."
+        )
+        yield Note("spikes", text, assumed=True)
+
+
+def _spikes(spikes: list[Spike]) -> str:
+    first = spikes[0]
+    where = f"row {first.row}, column {first.column}, {first.ratio:.0f} times its neighbours"
+    if len(spikes) == 1:
+        return f"There is a spike in k-space at {where}"
+    return f"There are {len(spikes)} spikes in k-space, the strongest at {where}"
+
+
+def _notes_on_sides(
+    columns: NDArray[np.bool_], stated: tuple[int, int] | None
+) -> Iterator[Note]:  # fmt: skip
+    """A note where one side of k-space is nearly empty, and the header does not say so."""
+    n = len(columns)
+    before, after = _sides(columns, n)
+    short, long = min(before, after), max(before, after)
+    side = columns[n // 2 + short + 1 :] if after > before else columns[: max(n // 2 - short, 0)]
+    if short >= _SHORT_SIDE * long or side.sum() < _BY_CHANCE:
+        return
+    if stated:
+        limits = np.zeros(n, dtype=np.bool_)
+        limits[max(stated[0], 0) : max(stated[1], 0)] = True
+        expected = _sides(limits, n)[0 if before < after else 1]
+        if expected < _SHORT_SIDE * long:
+            return
+    text = (
+        f"One side of k-space is missing: the columns with data reach {before} before the centre"
+        f" and {after} after it. The scan was probably not saved completely, or its centre is not"
+        f" column {n // 2}; export it again. The result shows what one half of k-space allows."
+    )
+    yield Note("half_missing", text, assumed=True)
+
+
+def _sides(columns: NDArray[np.bool_], n: int) -> tuple[int, int]:
+    """Columns from the centre to the first and to the last one with data, 0 at least."""
+    place = np.flatnonzero(columns) - n // 2
+    return max(-int(place.min()), 0), max(int(place.max()), 0)
+
+
+def _notes_on_coils(
+    measured: NDArray[np.complexfloating], coils: NDArray[np.bool_], columns: NDArray[np.bool_]
+) -> Iterator[Note]:
+    """Notes on coils without signal and with much noise; whitening gives both little weight."""
+    if coils.sum() < 2:
+        return
+    row = np.abs(np.arange(measured.shape[1]) - measured.shape[1] // 2)
+    column = np.abs(np.flatnonzero(columns) - len(columns) // 2)
+    outer = np.ix_(row >= np.median(row), column >= np.median(column))
+    power = [np.square(np.abs(coil), dtype=np.float64) for coil in measured[coils]]
+    noise = np.array([np.median(coil[outer]) for coil in power]) / np.log(2)
+    signal = np.array([coil[np.ix_(row <= _CENTRE, column <= _CENTRE)].mean() for coil in power])
+    if not noise.all():
+        return
+    share = signal / noise
+    weak = share < max(_NO_SIGNAL, _WEAK * float(np.median(share)))
+    loud = noise > _NOISY**2 * np.median(noise)
+    loud &= share < np.median(share) / _NOISY**2
+    numbers = np.flatnonzero(coils)
+    for code, found, what in (
+        ("coils_noisy", loud, "much more noise than the others: a defect or interference"),
+        ("coils_weak", weak & ~loud, "almost no signal: they may be unplugged or far away"),
+    ):
+        if found.any():
+            named = np.isin(np.arange(len(coils)), numbers[found])
+            yield Note(code, f"{_coils(named)} have {what}. Their weight is small accordingly.")
+
+
+def _notes_on_clipping(measured: NDArray[np.complexfloating]) -> Iterator[Note]:
+    """A note where many values of a coil have exactly its largest magnitude."""
+    count = 0
+    for coil in measured:
+        for part in (np.abs(coil.real), np.abs(coil.imag)):
+            top = part.max()
+            if top > _FAR_ABOVE * np.median(part):
+                same = int((part == top).sum())
+                count += same if same >= _CLIPPED else 0
+    if count:
+        text = (
+            f"{count} values of k-space are clipped at the largest value of their coil: the"
+            " receiver gain was too high. Contrast and brightness of the image are wrong; scan"
+            " again with a lower gain."
+        )
+        yield Note("clipped", text, assumed=True)
+
+
+def _notes_on_images(data: NDArray[np.complexfloating]) -> Iterator[Note]:
+    """A note where the inverse Fourier transform looks like k-space, and the data do not."""
+    transform = np.fft.ifft2(data)
+    if _concentration(transform) > _concentration(data):
+        text = (
+            "These data look like images, not like k-space: their Fourier transform has its energy"
+            " in few samples, they have not. Give k-space, with its centre in the middle:"
+            " fftshift(fft2(ifftshift(image)))."
+        )
+        yield Note("images_as_kspace", text, assumed=True)
+
+
+def _concentration(data: NDArray[np.complexfloating]) -> float:
+    """Share of the energy of (coil, row, column) in the strongest samples."""
+    energy = np.square(np.abs(data), dtype=np.float64).sum(axis=0).ravel()
+    count = max(1, round(_STRONGEST * energy.size))
+    return float(np.partition(energy, -count)[-count:].sum() / energy.sum())
+
+
+def _coils(chosen: NDArray[np.bool_]) -> str:
+    numbers = np.flatnonzero(chosen).tolist()
+    return f"Coil {numbers[0]}" if len(numbers) == 1 else f"Coils {_listed(numbers)}"
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
