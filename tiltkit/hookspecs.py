@@ -31,6 +31,7 @@ class Entry:
         summary: One line for ``tiltkit list``.
         requires: Importable packages that the target needs beyond its plugin's requirements; a
             missing one is named in the error.
+        extra: Extra of the plugin's distribution that installs them (``"nifti"``); may be empty.
         cite: Papers to cite when the entry was used, as one-line references.
     """
 
@@ -38,6 +39,7 @@ class Entry:
     target: str
     summary: str
     requires: tuple[str, ...] = ()
+    extra: str = ""
     cite: tuple[str, ...] = ()
 
 
@@ -81,12 +83,17 @@ class WriterEntry(Entry):
     """A writer of results.
 
     Attributes:
-        suffix: Suffix of the output file (``".h5"``).
+        suffix: Suffix of the output file or folder (``".h5"``).
         beside: Suffixes of further output files, which are not overwritten either.
+        optional: Suffixes of further output files that depend on the result or on options.
+        folder: Where the output is a folder, patterns of all paths in it (``"mean/*.dcm"``). A
+            folder that holds other files is never replaced.
     """
 
     suffix: str = ""
     beside: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    folder: tuple[str, ...] = ()
 
 
 @hookspec
@@ -121,7 +128,11 @@ def tiltkit_readers() -> Iterable[ReaderEntry]:
 
 @hookspec
 def tiltkit_writers() -> Iterable[WriterEntry]:
-    """Result writers. Target: a function ``(result_path, output_path) -> None``."""
+    """Result writers.
+
+    Target: a function ``(result_path, output_path) -> None``, or with ``Options``, a pydantic
+    model, ``(result_path, output_path, options) -> None``. It may return sentences for the user.
+    """
     return ()
 
 

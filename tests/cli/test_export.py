@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import tifffile
 
 from tests.cli.conftest import FAST
 from tiltkit.errors import Kind
+from tiltkit.hookspecs import WriterEntry, hookimpl
 from tiltkit.io.reading import read_estimate
 
 Tilt = Callable[..., Any]
@@ -77,6 +79,107 @@ def test_a_writer_that_fails_or_writes_too_few_files_replaces_nothing(
             assert "Wrote" not in done.out
         assert {path.name: path.read_bytes() for path in tmp_path.glob("*.tif")} == before
         assert {path.name for path in tmp_path.iterdir()} == {"scan.h5", "out.h5", *before}
+
+
+def test_nifti_files_have_the_name_of_the_result_with_both_suffixes(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "head.1.h5"
+    assert (
+        tilt("run", "mri-recon", scan, "-o", out, "--write", "nifti,samples=true", *FAST).code == 0
+    )
+    names = {path.name for path in tmp_path.glob("head.1.*")}
+    assert names == {"head.1.h5", "head.1.json"} | {
+        f"head.1{part}.nii.gz" for part in ("", ".std", ".q05", ".q95", ".samples")
+    }
+    # Samples of an earlier export are no part of the new one.
+    assert tilt("export", out, "--as", "nifti").code == 2
+    assert tilt("export", out, "--as", "nifti", "--overwrite").code == 0
+    assert {path.name for path in tmp_path.glob("head.1.*")} == names - {"head.1.samples.nii.gz"}
+
+
+def test_an_optional_file_that_exists_is_not_replaced(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
+    out, kept = tmp_path / "out.h5", tmp_path / "out.samples.nii.gz"
+    kept.write_text("precious")
+    done = tilt("run", "mri-recon", scan, "-o", out, "--write", "nifti", *FAST)
+    assert done.code == 2
+    assert f"{kept} exists" in done.err
+    assert kept.read_text() == "precious"
+    assert not out.exists()
+
+
+def test_a_writer_whose_library_is_missing_names_the_extra(
+    tilt: Tilt, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    done = tilt("run", "mri-recon", scan, "-o", tmp_path / "out.h5", "--write", "nifti", *FAST)
+    assert done.code == 10
+    assert "pip install 'tiltkit[nifti]'" in done.err
+    assert not (tmp_path / "out.h5").exists()
+
+
+@pytest.mark.parametrize(("writer", "reason"), [
+    ("nifti,sample=true", "'samples'"), ("nifti,samples=many", "samples"),
+    ("nifti,samples", "key=value"), ("tiff,samples=true", "tiff has no options"),
+])  # fmt: skip
+def test_a_wrong_option_of_a_writer_is_refused_before_the_run(
+    tilt: Tilt, scan: Path, tmp_path: Path, writer: str, reason: str
+) -> None:
+    done = tilt("run", "mri-recon", scan, "-o", tmp_path / "out.h5", "--write", writer, *FAST)
+    assert done.code == 2
+    assert reason in done.err
+    assert not (tmp_path / "out.h5").exists()
+
+
+def folder_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes the writer tiff one of a folder; the function that it returns sets what it writes."""
+
+    def make(*names: str) -> None:
+        def write(_result: Path, output: Path) -> list[str]:
+            for name in names:
+                (output / name).parent.mkdir(exist_ok=True)
+                (output / name).write_text("new")
+            return ["these are tests."]
+
+        monkeypatch.setattr("tiltkit.io.tiff.write_tiff", write)
+
+    entry = WriterEntry(
+        name="tiff", target="tiltkit.io.tiff:write_tiff", summary="", suffix=".tiles",
+        folder=("mean/*.tif",),
+    )  # fmt: skip
+    monkeypatch.setattr("tiltkit.plugins.builtin.tiltkit_writers", hookimpl(lambda: [entry]))
+    return make
+
+
+def test_a_folder_is_replaced_as_a_whole_and_only_if_it_holds_nothing_else(
+    tilt: Tilt, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = folder_writer(tmp_path, monkeypatch)
+    out, folder = tmp_path / "out.h5", tmp_path / "out.tiles"
+    write("mean/1.tif", "mean/2.tif")
+    done = tilt("run", "mri-recon", scan, "-o", out, *FAST, "--write", "tiff")
+    assert done.code == 0, done.err
+    assert "Note: these are tests." in done.err
+    assert {path.name for path in folder.rglob("*.*")} == {"1.tif", "2.tif"}
+    write("mean/1.tif")
+    assert tilt("export", out).code == 2
+    assert tilt("export", out, "--overwrite").code == 0
+    assert {path.name for path in folder.rglob("*.*")} == {"1.tif"}
+    write("mean/1.tif", "notes.txt")
+    done = tilt("export", out, "--overwrite")
+    assert done.code == 10
+    assert "wrote mean/1.tif, notes.txt" in done.err
+    write()
+    assert "wrote nothing" in tilt("export", out, "--overwrite").err
+    (folder / "thesis.txt").write_text("precious")
+    write("mean/1.tif")
+    done = tilt("export", out, "--overwrite")
+    assert done.code == 2
+    assert "other files: thesis.txt" in done.err
+    assert (folder / "thesis.txt").read_text() == "precious"
+    assert {path.name for path in tmp_path.iterdir()} == {"scan.h5", "out.h5", "out.tiles"}
 
 
 def test_a_wrong_format_is_refused_before_the_run(tilt: Tilt, scan: Path, tmp_path: Path) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from tiltkit.cli.export import writer_files, writer_suffix
-from tiltkit.cli.shared import call_plugins
+from tiltkit.cli.writers import Export, plan_export
 from tiltkit.errors import UsageError
 
 __all__ = ["Job", "check_job", "plan_jobs"]
@@ -23,19 +21,19 @@ class Job:
         source: The input.
         result: The result file.
         page: The HTML page; None for no page.
-        exports: Files in other formats, by writer.
+        exports: The result in other formats.
     """
 
     source: Path
     result: Path
     page: Path | None = None
-    exports: Mapping[str, Path] = field(default_factory=dict)
+    exports: Sequence[Export] = ()
 
     @property
-    def further_outputs(self) -> list[list[Path]]:
-        """All output files except the result; files that are written together in one list."""
-        exported = [writer_files(name, path) for name, path in self.exports.items()]
-        return [[self.page], *exported] if self.page else exported
+    def outputs(self) -> list[Path]:
+        """All output files."""
+        exported = [p for one in self.exports for p in (*one.files, *one.optional_files)]
+        return [self.result, *([self.page] if self.page else []), *exported]
 
     def is_up_to_date(self, files: Sequence[Path]) -> bool:
         """Return whether files exist and are not older than the result."""
@@ -53,19 +51,17 @@ def plan_jobs(
         output: A result file, or a folder for several ones; ``NAME.posterior.h5`` in the current
             folder when None.
         report: Write HTML pages.
-        formats: Names of writers.
+        formats: Names of writers, with their options.
 
     Raises:
-        UsageError: One name for several results, no such folder, no such writer, or two outputs
-            of the same name.
+        UsageError: One name for several results, no such folder, no such writer, an option
+            that it does not have, or two outputs of the same name.
     """
-    for name in formats:
-        call_plugins().load("writer", name)  # raises its errors before the run
     jobs = []
     for source, result in zip(files, _results(files, output), strict=True):
-        exports = {name: result.with_suffix(writer_suffix(name)) for name in formats}
+        exports = [plan_export(text, result) for text in formats]
         jobs.append(Job(source, result, result.with_suffix(".html") if report else None, exports))
-    outputs = [path for job in jobs for path in (job.result, *chain(*job.further_outputs))]
+    outputs = [path for job in jobs for path in job.outputs]
     twice = next((path for path in outputs if outputs.count(path) > 1), None)
     if twice is not None:
         raise UsageError(
@@ -94,11 +90,11 @@ def check_job(job: Job, keep: Sequence[Path], *, overwrite: bool, resume: bool) 
     check_source(job.source)
     done = resume and is_complete(job.result)
     check_output(job.result, overwrite=overwrite or done, resume=resume, keep=keep)
-    for files in job.further_outputs:
-        if done and job.is_up_to_date(files):
-            continue
-        for path in files:
-            check_output(path, overwrite=overwrite, resume=True, keep=keep)
+    if job.page and not (done and job.is_up_to_date([job.page])):
+        check_output(job.page, overwrite=overwrite, resume=True, keep=keep)
+    for export in job.exports:
+        if not (done and job.is_up_to_date(export.files)):
+            export.check(keep, overwrite=overwrite)
 
 
 def _results(files: Sequence[Path], output: str | None) -> list[Path]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tiltkit.cli.batch import print_refusal, run_jobs
-from tiltkit.cli.export import write_as, writer_files
 from tiltkit.cli.gates import check_gates, fail_if_option, gates_met
 from tiltkit.cli.outputs import Job, check_job, plan_jobs
 from tiltkit.cli.recipe import (
@@ -24,6 +23,7 @@ from tiltkit.cli.recipe import (
 )
 from tiltkit.cli.shared import call_plugins, json_option, log, set_threads
 from tiltkit.cli.signals import raise_if_stopped, until_stopped
+from tiltkit.cli.writers import write_export
 from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.recon.summary import FIGURES
 
@@ -62,8 +62,8 @@ __all__ = ["run"]
     "--write",
     "formats",
     multiple=True,
-    metavar="NAME",
-    help="Write the result in another format too, such as tiff; repeatable.",
+    metavar="NAME[,KEY=VALUE]",
+    help="Write the result in another format too, such as tiff or nifti; repeatable.",
 )
 @click.option("--resume", is_flag=True, help="Continue a run that was stopped.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing result.")
@@ -132,9 +132,10 @@ def _make_outputs(
             from tiltkit.report import write_report
 
             write_report(job.result, job.page)
-        for name, path in job.exports.items():
-            if done.sampled or not job.is_up_to_date(writer_files(name, path)):
-                write_as(name, job.result, path, overwrite=True)
+        for export in job.exports:
+            if done.sampled or not job.is_up_to_date(export.files):
+                for remark in write_export(export, job.result):
+                    log(f"Note: {remark}")
     summary = {"input": str(job.source), "output": str(done.output), **done.summary}
     return summary | ({"report": str(job.page)} if job.page else {}), done.sampled
 

@@ -179,8 +179,18 @@ def tiltkit_metrics() -> list[Entry]:
 
 @hookimpl
 def tiltkit_writers() -> list[WriterEntry]:
-    """Writers of image stacks and of one picture."""
+    """Writers of volumes, image stacks and one picture."""
     return [
+        WriterEntry(
+            name="nifti",
+            target="tiltkit.io.nifti:write_nifti",
+            summary="NIfTI: mean, standard deviation, 90 % interval; with samples=true samples",
+            requires=("nibabel",),
+            extra="nifti",
+            suffix=".nii.gz",
+            beside=(".std.nii.gz", ".q05.nii.gz", ".q95.nii.gz", ".json"),
+            optional=(".samples.nii.gz",),
+        ),
         WriterEntry(
             name="png",
             target="tiltkit.report.picture:write_png",

@@ -14,7 +14,12 @@ from tiltkit.hookspecs import KINDS, PriorEntry
 from tiltkit.plugins.isolation import isolate
 from tiltkit.plugins.members import members_hint, missing_members
 from tiltkit.plugins.names import entries_named, list_entries, short_name
-from tiltkit.plugins.targets import import_target, missing_packages, options_model
+from tiltkit.plugins.targets import (
+    import_target,
+    install_hint,
+    missing_packages,
+    options_model,
+)
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -102,11 +107,12 @@ def _entry_problems(plugin: Plugin, kind: str, entry: Entry) -> Iterator[Problem
     """
     absent = " ".join(missing_packages(entry))
     if absent:
-        yield "warning", f"needs {absent}, which is not installed", f"pip install {absent}"
+        hint = install_hint(plugin, entry)
+        yield "warning", f"needs {absent}, which is not installed", hint
         return
     target = import_target(plugin, kind, entry)
     yield from _target_problems(kind, entry, target)
-    if kind in _WITH_OPTIONS:
+    if kind in _WITH_OPTIONS or (kind == "writer" and hasattr(target, "Options")):
         with isolate(f"{kind} {entry.name} has Options that fail", plugin.distribution,
                       own_words=True):  # fmt: skip
             yield from list(_options_problems(options_model(plugin, kind, entry, target)))
@@ -146,9 +152,13 @@ def _target_problems(kind: str, entry: Entry, target: Any) -> Iterator[Problem]:
         yield "error", f"lacks {', '.join(lacks)} ({entry.target})", hint
     if not callable(target):
         yield "error", f"is a {type(target).__name__}, not a class or function", hint
-    elif kind in _ARGUMENTS and not _is_callable_with(target, len(_ARGUMENTS[kind])):
-        call = f"({', '.join(_ARGUMENTS[kind])})"
-        yield "error", f"cannot be called with {call} ({entry.target})", hint
+    elif kind in _ARGUMENTS:
+        arguments = list(_ARGUMENTS[kind])
+        if kind == "writer" and hasattr(target, "Options"):
+            arguments.append("options")
+        if not _is_callable_with(target, len(arguments)):
+            call = f"({', '.join(arguments)})"
+            yield "error", f"cannot be called with {call} ({entry.target})", hint
 
 
 def _is_callable_with(target: Any, count: int) -> bool:

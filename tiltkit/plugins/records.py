@@ -52,7 +52,9 @@ def check_record(kind: str, hook: str, entry: Any, *, builtin: bool) -> Entry:
 
 def _problems(kind: str, entry: Entry, *, builtin: bool) -> Iterator[tuple[str, str]]:
     yield from _types(kind, entry)
-    style = "builtin" if builtin else "short" if kind in ("task", "command") else "long"
+    # Writers have the names of file formats.
+    free = builtin or kind == "writer"
+    style = "builtin" if free else "short" if kind in ("task", "command") else "long"
     pattern, example = _NAMES[style]
     if not pattern.fullmatch(entry.name):
         yield f"{entry.name!r} cannot be the name of a {kind}", f"it must be {example}"
@@ -64,7 +66,7 @@ def _problems(kind: str, entry: Entry, *, builtin: bool) -> Iterator[tuple[str, 
     if isinstance(entry, PriorEntry):
         yield from _weights(entry)
     if isinstance(entry, WriterEntry):
-        for suffix in (entry.suffix, *entry.beside):
+        for suffix in (entry.suffix, *entry.beside, *entry.optional):
             if not suffix.startswith("."):
                 yield f"the suffix {suffix!r} of {entry.name} has no dot", "write it like .h5"
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tiltkit.hookspecs import Entry
     from tiltkit.plugins.plugin import Plugin
 
-__all__ = ["import_target", "missing_packages", "options_model"]
+__all__ = ["import_target", "install_hint", "missing_packages", "options_model"]
 
 
 def import_target(plugin: Plugin, kind: str, entry: Entry) -> Any:
@@ -32,7 +32,7 @@ def import_target(plugin: Plugin, kind: str, entry: Entry) -> Any:
         raise PluginError(
             f"The {kind} {entry.name} needs {' and '.join(absent)}, which"
             f" {'is' if len(absent) == 1 else 'are'} not installed.",
-            f"pip install {' '.join(absent)}",
+            install_hint(plugin, entry),
         )
     module, _, attribute = entry.target.partition(":")
     what = f"Plugin {plugin.label} cannot load its {kind} {short_name(entry.name)}"
@@ -57,6 +57,13 @@ def _check_command(plugin: Plugin, entry: Entry, target: Any) -> None:
 def missing_packages(entry: Entry) -> list[str]:
     """Return the packages that an entry requires and that are not installed."""
     return [name for name in entry.requires if not _installed(name)]
+
+
+def install_hint(plugin: Plugin, entry: Entry) -> str:
+    """The command that installs the packages of `missing_packages`."""
+    if entry.extra:
+        return f"pip install '{plugin.distribution}[{entry.extra}]'"
+    return f"pip install {' '.join(missing_packages(entry))}"
 
 
 def options_model(plugin: Plugin, kind: str, entry: Entry, target: Any) -> type[BaseModel]:
