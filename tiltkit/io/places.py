@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tiltkit.io.reading import open_result, tree
 from tiltkit.io.units import LENGTHS, unit_size
 
-__all__ = ["Places", "read_places"]
+__all__ = ["Places", "read_places", "read_slice_names"]
 
 _FIELDS = ("position", "read_dir", "phase_dir", "slice_dir", "voxel_mm")
 # Parts of slice names that state a position; all others state which volume a slice belongs to.
@@ -68,19 +68,37 @@ def read_places(result: Path) -> Places:
         names = [str(name) for name in data.attrs["axes"]]
         axes = [np.asarray(data[name][()], float) for name in names]
         units = [str(data[name].attrs.get("units", "")) for name in names]
-        header = file.get("entry/scan_header", {})
-        texts = header["slice_names"].asstr()[()].split("; ") if "slice_names" in header else []
-        geometry = _geometry(header.get("geometry")) if len(axes) == 3 else {}
-        chosen = file.get("entry/reconstruction/parameters/slices")
-        numbers = range(len(axes[0])) if chosen is None else np.ravel(chosen[()]).tolist()
-    known = len(next(iter(geometry.values()), ()))
-    if len(numbers) != len(axes[0]):
-        numbers = range(len(axes[0]))
-    volumes, ranks = _volumes([texts[i] if i < len(texts) else "" for i in numbers])
-    if known > max(numbers):
-        chosen_places = {name: values[list(numbers)] for name, values in geometry.items()}
-        return _patient(chosen_places, (len(axes[1]), len(axes[2])), volumes, tuple(numbers))
+        geometry = _geometry(file.get("entry/scan_header/geometry")) if len(axes) == 3 else {}
+        numbers = _numbers(file)
+        volumes, ranks = _volumes(_names(file, numbers))
+    if len(next(iter(geometry.values()), ())) > max(numbers):
+        chosen = {name: values[list(numbers)] for name, values in geometry.items()}
+        return _patient(chosen, (len(axes[1]), len(axes[2])), volumes, tuple(numbers))
     return _axes(axes, units, volumes, ranks, tuple(numbers))
+
+
+def read_slice_names(result: Path) -> list[str]:
+    """Names of slices (``"slice 2, contrast 1"``); empty texts where they are only numbered.
+
+    Raises:
+        InputError: The result cannot be read.
+    """
+    with open_result(result) as file:
+        return _names(file, _numbers(file))
+
+
+def _numbers(file: h5py.File) -> list[int]:
+    """Numbers of the result's slices in the scan."""
+    count = len(file["entry/data/data"])
+    chosen = file.get("entry/reconstruction/parameters/slices")
+    numbers = [] if chosen is None else np.ravel(chosen[()]).tolist()
+    return numbers if len(numbers) == count else list(range(count))
+
+
+def _names(file: h5py.File, numbers: Sequence[int]) -> list[str]:
+    stored = file.get("entry/scan_header/slice_names")
+    texts = [] if stored is None else str(stored.asstr()[()]).split("; ")
+    return [texts[i] if i < len(texts) else "" for i in numbers]
 
 
 def _geometry(group: h5py.Group | None) -> dict[str, Vectors]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from tiltkit.hookspecs import Entry, PriorEntry, ReaderEntry, hookimpl
+from tiltkit.hookspecs import Entry, PriorEntry, ReaderEntry, WriterEntry, hookimpl
 
-__all__ = ["tiltkit_operators", "tiltkit_priors", "tiltkit_readers", "tiltkit_tasks"]
+__all__ = [
+    "tiltkit_operators", "tiltkit_priors", "tiltkit_readers", "tiltkit_tasks", "tiltkit_writers",
+]  # fmt: skip
 
 ESPIRIT = (
     "Uecker et al., ESPIRiT: an eigenvalue approach to autocalibrating parallel MRI, Magn. Reson."
@@ -103,5 +105,20 @@ def tiltkit_readers() -> list[ReaderEntry]:
             summary="one array of numpy with the k-space of a Cartesian scan",
             gives="mri.kspace",
             patterns=("*.npy",),
+        ),
+    ]
+
+
+@hookimpl
+def tiltkit_writers() -> list[WriterEntry]:
+    """Formats of other MRI software."""
+    return [
+        WriterEntry(
+            name="cfl",
+            target="tiltkit_mri.cfl_writer:write_cfl",
+            summary="BART: complex mean, standard deviation; with samples=true samples",
+            suffix=".cfl",
+            beside=(".hdr", ".std.cfl", ".std.hdr"),
+            optional=(".samples.cfl", ".samples.hdr"),
         ),
     ]
