@@ -50,6 +50,34 @@ def test_the_fastmri_layout_with_three_axes_has_slices_without_a_note(
         assert (opened.n_slices, opened.n_coils, opened.notes) == (4, 1, ())
 
 
+@pytest.mark.parametrize("place", [2, 3])
+def test_coils_on_another_of_four_axes_are_recognised(
+    place: int, write: Write, simulate: Any, sampling: Any
+) -> None:
+    data = simulate((64, 56), 8).noisy(0.02).astype(np.complex64) * sampling(56, 3, 16)
+    with FastMri.open(write(kspace=np.moveaxis(data[None], 1, place))) as opened:
+        assert [note.code for note in opened.notes] == ["axes_assumed"]
+        np.testing.assert_array_equal(opened.read(0), data)
+
+
+def test_coils_in_the_place_of_slices_are_recognised(write: Write, scan: Any) -> None:
+    data = scan.noisy(0.02).astype(np.complex64)
+    with FastMri.open(write(kspace=data[:, None])) as opened:
+        assert (opened.n_slices, opened.n_coils) == (1, 4)
+        assert [note.code for note in opened.notes] == ["axes_assumed"]
+
+
+@pytest.mark.parametrize("n_coils", [1, 2, 4, 32])
+def test_four_axes_in_the_usual_order_need_no_note(
+    n_coils: int, write: Write, simulate: Any
+) -> None:
+    """Repetitions of one image by one coil are no coils."""
+    one = simulate((64, 56), n_coils)
+    data = np.stack([one.noisy(0.02, seed) for seed in range(3)]).astype(np.complex64)
+    with FastMri.open(write(kspace=data)) as opened:
+        assert (opened.n_slices, opened.n_coils, opened.notes) == (3, n_coils, ())
+
+
 @pytest.mark.parametrize("axis", [0, 1, 4])
 def test_real_and_imaginary_parts_may_be_on_any_axis(write: Write, axis: int) -> None:
     data = noise(1, 3, 12, 10)

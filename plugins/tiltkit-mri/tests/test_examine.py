@@ -124,12 +124,6 @@ def unplugged(kspace: Complex) -> Complex:
     return dead
 
 
-def image(kspace: Complex) -> Complex:
-    """Images in the place of k-space."""
-    transform: Complex = np.fft.fftshift(np.fft.ifft2(kspace), axes=(1, 2))
-    return transform
-
-
 @pytest.mark.parametrize(
     ("fault", "code", "coils"),
     [
@@ -138,7 +132,6 @@ def image(kspace: Complex) -> Complex:
         (centre_only, "half_missing", [0, 1, 2, 3]),
         (noisy, "coils_noisy", [0, 1, 2, 3]),
         (unplugged, "coils_weak", [0, 1, 2, 3]),
-        (image, "images_as_kspace", [0, 1, 2, 3]),
     ],
 )
 def test_a_fault_is_named(

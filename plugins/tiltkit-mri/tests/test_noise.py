@@ -146,6 +146,13 @@ def combined(*sources: Source) -> Noise:
     return combine_sources(list(sources))
 
 
+def test_a_noise_scan_of_another_scale_is_no_disagreement_of_the_scan_with_itself() -> None:
+    air, outer = (Source(name, torch.eye(2)) for name in (AIR, OUTER))
+    notes = describe_noise(combine_sources([air, outer, Source(NOISE_SCAN, 1e-4 * torch.eye(2))]))
+    assert [note.code for note in notes] == ["noise_estimated", "noise_scan_rescaled"]
+    assert not any(note.assumed for note in notes)
+
+
 def test_air_with_more_power_than_outer_k_space_holds_signal() -> None:
     found = combined(of_level(AIR, 3.0), of_level(OUTER, 1.0))
     assert (found.source, list(found.levels)) == (OUTER, [OUTER])

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Examination", "examine"]
 
-# Share of the energy in the strongest hundredth of the samples is .7 to .97 for k-space and .03 to
-# .16 for images.
-_STRONGEST = 0.01
 # Columns nearer to the centre hold the calibration lines, and are not left out.
 _CENTRE = 8
 # Largest share of the columns that is left out for spikes.
@@ -79,7 +76,6 @@ def examine(
     notes += _notes_on_sides(columns, stated)
     notes += _notes_on_coils(measured, coils, columns)
     notes += _notes_on_clipping(measured)
-    notes += _notes_on_images(data[coils])
     return Examination(coils, used, tuple(notes))
 
 
@@ -209,25 +205,6 @@ def _notes_on_clipping(measured: NDArray[np.complexfloating]) -> Iterator[Note]:
             " again with a lower gain."
         )
         yield Note("clipped", text, assumed=True)
-
-
-def _notes_on_images(data: NDArray[np.complexfloating]) -> Iterator[Note]:
-    """A note where the inverse Fourier transform looks like k-space, and the data do not."""
-    transform = np.fft.ifft2(data)
-    if _concentration(transform) > _concentration(data):
-        text = (
-            "These data look like images, not like k-space: their Fourier transform has its energy"
-            " in few samples, they have not. Give k-space, with its centre in the middle:"
-            " fftshift(fft2(ifftshift(image)))."
-        )
-        yield Note("images_as_kspace", text, assumed=True)
-
-
-def _concentration(data: NDArray[np.complexfloating]) -> float:
-    """Share of the energy of (coil, row, column) in the strongest samples."""
-    energy = np.square(np.abs(data), dtype=np.float64).sum(axis=0).ravel()
-    count = max(1, round(_STRONGEST * energy.size))
-    return float(np.partition(energy, -count)[-count:].sum() / energy.sum())
 
 
 def _coils(chosen: NDArray[np.bool_]) -> str:

@@ -103,6 +103,12 @@ class Noise:
         return max(self.levels.values()) <= _AGREE * min(self.levels.values())
 
     @property
+    def scan_differs(self) -> bool:
+        """True where all sources in the scan itself agree, and the noise scan differs."""
+        own = [level for name, level in self.levels.items() if name != NOISE_SCAN]
+        return not self.agree and len(own) > 1 and max(own) <= _AGREE * min(own)
+
+    @property
     def sure(self) -> bool:
         """True where the level comes from samples that hold mostly noise."""
         return self.share >= _SURE_SHARE
@@ -254,7 +260,13 @@ def describe_noise(noise: Noise) -> tuple[Note, ...]:
             f" {math.sqrt(noise.edge):.0%} at the lowest; those rows are not used for the estimate."
         )
         notes.append(Note("noise_filtered", text))
-    if not noise.agree:
+    if noise.scan_differs:
+        text = (
+            f"The noise scan has another scale: its level is {noise.levels[NOISE_SCAN]:.3g}. Only"
+            " the correlation of its coils is used."
+        )
+        notes.append(Note("noise_scan_rescaled", text))
+    elif not noise.agree:
         levels = ", ".join(f"{level:.3g} in {name}" for name, level in noise.levels.items())
         text = (
             f"Estimates of the noise level disagree: {levels}. Interference or a filter in the"

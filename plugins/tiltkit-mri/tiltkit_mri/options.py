@@ -78,3 +78,8 @@ class MriOptions(BaseModel):
         " 'slice,coil,row,column'; an axis 'pair' holds real and imaginary parts, further names"
         " number images; recognised when unset",
     )
+    centre: str | None = Field(
+        None,
+        description="row and column of the centre of k-space, counted from 0, for example '0,0';"
+        " found from the data when unset",
+    )

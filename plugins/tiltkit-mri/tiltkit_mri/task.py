@@ -21,6 +21,7 @@ from tiltkit.protocols import Axis, Layout
 from tiltkit_mri.arrays import Npy
 from tiltkit_mri.axes import parse_axes
 from tiltkit_mri.calibration import with_calibration
+from tiltkit_mri.centring import centred, parse_centre
 from tiltkit_mri.fastmri import FastMri
 from tiltkit_mri.foreign import foreign_format
 from tiltkit_mri.geometry import interpolation
@@ -76,8 +77,10 @@ class MriRecon:
                 "leave task.axes out.",
             )
         with opened as kspace, self._calibration() as calibration:
+            stated = self.options.centre
+            kspace = centred(kspace, parse_centre(stated) if stated else None)
             if calibration is not None:
-                kspace = with_calibration(kspace, calibration)
+                kspace = with_calibration(kspace, centred(calibration))
             scan = MriScan(kspace, self.options)
             _ = scan.first  # too few calibration lines show here, before there is any output
             yield scan
