@@ -206,7 +206,9 @@ def test_a_disk_has_the_area_of_a_disk() -> None:
 
 
 @pytest.mark.parametrize("kind", ["npy", "tif", "h5"])
-def test_regions_of_a_label_image_are_named_by_its_values(kind: str, tmp_path: Path) -> None:
+def test_regions_of_a_label_image_are_named_by_its_values(
+    kind: str, result: Path, tmp_path: Path
+) -> None:
     values = np.zeros(SHAPE, np.uint32)
     values[1, 2:4], values[2, 5] = 3, 1234567
     path = tmp_path / f"labels.{kind}"
@@ -216,25 +218,25 @@ def test_regions_of_a_label_image_are_named_by_its_values(kind: str, tmp_path: P
         tifffile.imwrite(path, values, photometric="minisblack")
     else:
         write_h5(path, labels=values)
-    found = labels(str(path), SHAPE)
+    found = labels(str(path), result)
     sizes = {name: int(mask.sum()) for name, mask in found.items()}
     assert sizes == {"label 3": 20, "label 1234567": 10}
 
 
-def test_a_mask_of_truth_values_in_hdf5_is_one_region(tmp_path: Path) -> None:
+def test_a_mask_of_truth_values_in_hdf5_is_one_region(result: Path, tmp_path: Path) -> None:
     mask = np.zeros(SHAPE, bool)
     mask[0, 3, 4:6] = True
     write_h5(tmp_path / "mask.h5", mask=mask)
-    found = labels(str(tmp_path / "mask.h5"), SHAPE)
+    found = labels(str(tmp_path / "mask.h5"), result)
     np.testing.assert_array_equal(found["label 1"], mask)
 
 
-def test_one_of_several_arrays_in_a_file_is_named(tmp_path: Path) -> None:
+def test_one_of_several_arrays_in_a_file_is_named(result: Path, tmp_path: Path) -> None:
     path = tmp_path / "two.h5"
     write_h5(path, first=np.ones(SHAPE, np.uint8), second=np.full(SHAPE, 2, np.uint8))
-    assert list(labels(f"{path}::second", SHAPE)) == ["label 2"]
+    assert list(labels(f"{path}::second", result)) == ["label 2"]
     with pytest.raises(InputError, match="2 datasets") as error:
-        labels(str(path), SHAPE)
+        labels(str(path), result)
     assert "FILE::NAME" in str(error.value.hint)
 
 
@@ -249,22 +251,27 @@ def test_one_of_several_arrays_in_a_file_is_named(tmp_path: Path) -> None:
     ],
     ids=["zeros", "halves", "nan", "inf", "complex"],
 )
-def test_arrays_without_labels_are_refused(values: Array, complaint: str, tmp_path: Path) -> None:
+def test_arrays_without_labels_are_refused(
+    values: Array, complaint: str, result: Path, tmp_path: Path
+) -> None:
     np.save(tmp_path / "labels.npy", values)
     with pytest.raises(InputError, match=complaint):
-        labels(str(tmp_path / "labels.npy"), SHAPE)
+        labels(str(tmp_path / "labels.npy"), result)
 
 
-def test_an_image_in_place_of_labels_is_refused(tmp_path: Path) -> None:
-    np.save(tmp_path / "image.npy", np.arange(40 * 40).reshape(1, 40, 40))
+def test_an_image_in_place_of_labels_is_refused(
+    result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "image.npy", np.arange(360).reshape(SHAPE))
+    monkeypatch.setattr("tiltkit.report.masks._MOST_LABELS", 100)
     with pytest.raises(InputError, match="seems to be an image"):
-        labels(str(tmp_path / "image.npy"), (1, 40, 40))
+        labels(str(tmp_path / "image.npy"), result)
 
 
-def test_labels_of_another_shape_are_refused(tmp_path: Path) -> None:
+def test_labels_of_another_shape_are_refused(result: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "labels.npy", np.ones((10, 12), np.uint8))
     with pytest.raises(InputError, match=r"\(10, 12\)"):
-        labels(str(tmp_path / "labels.npy"), SHAPE)
+        labels(str(tmp_path / "labels.npy"), result)
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,8 @@ def region_options(command: F) -> F:
         click.option("--box", "boxes", multiple=True, metavar=_BOX,
                      help="Figures of a rectangle, in pixels; the ends are left out."),
         click.option("--regions", "label_file", metavar="FILE",
-                     help="Figures of the regions of a label image (.npy, .tif, HDF5), 0 outside;"
-                     " FILE::DATASET for one of several arrays in a file."),
+                     help="Figures of the regions of a label image (.nii.gz, .npy, .tif, HDF5),"
+                     " 0 outside; FILE::DATASET for one of several arrays in a file."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -81,7 +81,7 @@ def measure_regions(
     from tiltkit.report.regions import region_figures
 
     shape = result_shape(result)
-    found = labels(label_file, shape) if label_file else {}
+    found = labels(label_file, result) if label_file else {}
     for text in boxes:
         rows, columns, *plane = _numbers(text, "box", _BOX, 2)
         found[f"box {text}"] = box(shape, _range(rows, text), _range(columns, text), _plane(plane))

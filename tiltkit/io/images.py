@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tiltkit.errors import InputError, TiltkitError, UsageError
 
-__all__ = ["Contents", "is_image", "is_volume", "read_contents", "read_images"]
+__all__ = ["Contents", "is_image", "is_volume", "open_nifti", "read_contents", "read_images"]
 
 # Names under which files with several arrays usually keep their images.
 _USUAL = ("image", "images", "data")
@@ -124,6 +124,20 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
+def open_nifti(path: Path) -> Any:
+    """An image of nibabel, whose values are read on use.
+
+    Raises:
+        InputError: There is no such file, or it cannot be read.
+        UsageError: nibabel is not installed.
+    """
+    nibabel = _library("nibabel", "NIfTI")
+    with _readable(path):
+        if not path.is_file():
+            raise InputError(f"There is no file {path}.", "check its name and folder.")
+        return nibabel.load(path)
+
+
 def is_image(path: Path) -> bool:
     """True where a reader has this kind of file."""
     return _reader_of(path) is not None
@@ -181,8 +195,7 @@ def _numpy(paths: Sequence[Path], dataset: str | None) -> Contents:
 
 
 def _nifti(paths: Sequence[Path], _dataset: str | None) -> Contents:
-    nibabel = _library("nibabel", "NIfTI")
-    return Contents(np.asanyarray(nibabel.load(paths[0]).dataobj), slices=2)
+    return Contents(np.asanyarray(open_nifti(paths[0]).dataobj), slices=2)
 
 
 def _tiff(paths: Sequence[Path], _dataset: str | None) -> Contents:

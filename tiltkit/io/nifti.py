@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-__all__ = ["NiftiOptions", "write_nifti"]
+__all__ = ["Grid", "NiftiOptions", "make_grid", "nifti_affine", "write_nifti"]
 
 # From LPS, the coordinates of DICOM and ISMRMRD, to RAS, those of NIfTI.
 _RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -164,7 +164,7 @@ def save(
     import nibabel
 
     image = image[..., 0] if image.shape[-1] == 1 and image.ndim == 4 else image
-    affine = _RAS @ grid.affine if places.patient else grid.affine
+    affine = nifti_affine(grid, places)
     code = _SCANNER if places.patient else _ALIGNED
     made: Any = nibabel.Nifti1Image(image, affine, dtype=np.float32)  # type: ignore[no-untyped-call]
     made.set_sform(affine, code)
@@ -174,6 +174,11 @@ def save(
     made.header.set_xyzt_units("unknown" if "pixel size" in places.unknown else "mm", "unknown")
     made.header["descrip"] = f"tiltkit: {description}"[:79].encode("ascii", "replace")
     made.to_filename(path)
+
+
+def nifti_affine(grid: Grid, places: Places) -> NDArray[np.float64]:
+    """Affine matrix of NIfTI files: to RAS coordinates of the patient where they are known."""
+    return _RAS @ grid.affine if places.patient else grid.affine
 
 
 def sidecar(result: Path, grid: Grid, places: Places) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.io.images import read_contents
+from tiltkit.io.nifti_masks import read_nifti_mask
+from tiltkit.io.reading import result_shape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,31 +20,29 @@ if TYPE_CHECKING:
 
 __all__ = ["box", "disk", "labels"]
 
-# NIfTI files, whose axes have another order and direction than those of a result.
-_NIFTI = (".nii", ".nii.gz")
 # More distinct values than this are those of an image, not of labels.
 _MOST_LABELS = 1000
 
 
-def labels(source: str, shape: tuple[int, ...]) -> dict[str, Mask]:
+def labels(source: str, result: Path) -> dict[str, Mask]:
     """Masks of the regions of a label image, which are named by its values; 0 is left out.
 
     Args:
-        source: File of whole numbers or truth values, ``.npy``, ``.tif`` or HDF5, in the order of
-            the result's axes; ``FILE::DATASET`` for one of several arrays in a file.
-        shape: Shape (slices, *image) of the result.
+        source: File of whole numbers or truth values: ``.nii`` or ``.nii.gz``, or ``.npy``,
+            ``.tif`` or HDF5 in the order of the result's axes; ``FILE::DATASET`` for one of several
+            arrays in a file.
+        result: The result.
 
     Raises:
-        InputError: The file cannot be read, has another shape, holds other numbers, or no label.
+        InputError: The file cannot be read, has other pixels, holds other numbers, or no label.
+        UsageError: A library that reads it is not installed.
     """
     name, _, dataset = source.partition("::")
-    path = Path(name)
-    if name.lower().endswith(_NIFTI):
-        raise InputError(
-            f"{path} is NIfTI, whose axes differ from those of the result.",
-            "save the labels as .npy or .tif, in the order of the result's axes.",
-        )
-    values = read_contents([path], dataset).values
+    path, shape = Path(name), result_shape(result)
+    if name.lower().endswith((".nii", ".nii.gz")):
+        values = read_nifti_mask(path, result)
+    else:
+        values = read_contents([path], dataset).values
     if _core(values.shape) != _core(shape):
         raise InputError(
             f"The labels in {path} have shape {values.shape}, but the images {shape}.",
