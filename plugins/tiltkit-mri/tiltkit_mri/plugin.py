@@ -121,4 +121,13 @@ def tiltkit_writers() -> list[WriterEntry]:
             beside=(".hdr", ".std.cfl", ".std.hdr"),
             optional=(".samples.cfl", ".samples.hdr"),
         ),
+        WriterEntry(
+            name="dicom",
+            target="tiltkit_mri.dicom_writer:write_dicom",
+            summary="DICOM: series of mean and standard deviation; keep=PatientID+... copies these",
+            requires=("pydicom",),
+            extra="dicom",
+            suffix=".dicom",
+            folder=("mean*/*.dcm", "std*/*.dcm"),
+        ),
     ]
