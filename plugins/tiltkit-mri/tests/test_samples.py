@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from tiltkit_mri.samples import Measured, measured_columns
+from tiltkit_mri.samples import Measured, find_measured
 
 
 def measured(kspace: np.ndarray) -> Measured:
     """The columns of one slice (coil, row, column)."""
-    return measured_columns(lambda _: kspace, 1, np.ones(kspace.shape[-1], dtype=bool))
+    return find_measured(lambda _: kspace, 1, np.ones(kspace.shape[-1], dtype=bool))
 
 
 def scan(seed: int = 0) -> np.ndarray:
@@ -45,7 +45,7 @@ def test_coils_without_data_are_named() -> None:
 
 def with_mask(kspace: np.ndarray, mask: np.ndarray) -> Measured:
     """The columns of one slice with a mask."""
-    return measured_columns(lambda _: kspace, 1, np.ones(kspace.shape[-1], dtype=bool), mask)
+    return find_measured(lambda _: kspace, 1, np.ones(kspace.shape[-1], dtype=bool), mask)
 
 
 def test_a_mask_of_other_data_is_ignored() -> None:
@@ -78,3 +78,20 @@ def test_marked_columns_without_data_are_named_unless_they_are_zero_filling(
     found = with_mask(scan() * filled, np.ones(40, dtype=bool))
     assert (found.columns[0] == filled).all()
     assert [note.code for note in found.notes] == expected
+
+
+def test_points_of_rounding_errors_are_not_measured() -> None:
+    kspace = scan()
+    left_out = np.random.default_rng(1).random(kspace.shape[1:]) < 0.6
+    kspace[:, left_out] *= 1e-9
+    found = measured(kspace)
+    assert found.points is not None
+    assert (found.points[0] == ~left_out).all()
+
+
+def test_slices_with_the_same_mask_share_it() -> None:
+    kspace = scan()
+    kspace[:, np.random.default_rng(1).random(kspace.shape[1:]) < 0.6] = 0
+    found = find_measured(lambda _: kspace, 3, np.ones(40, dtype=bool))
+    assert found.points is not None
+    assert np.shares_memory(found.points[0], found.points[2])

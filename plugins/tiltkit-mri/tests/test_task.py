@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from tiltkit_mri.fastmri import FastMri
 from tiltkit_mri.kspace import KSpace
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
+from tiltkit_mri.sense import MaskedSense
 from tiltkit_mri.task import MriOptions, MriRecon, MriScan
 
 from tiltkit.errors import InputError, UsageError
@@ -376,3 +377,61 @@ def test_a_real_scan_gives_a_problem_with_noise_that_fits(shared: Path) -> None:
         assert scan.kspace.calibration(0) == range(77, 102)
     assert problem.facts["coils"] == 8
     assert problem.shape == (2, 230, 180)
+
+
+def fits(problem: Any, scan: Any) -> float:
+    """Chi-squared of the true image, seen through the problem's own maps."""
+    maps = problem.likelihood.operator.maps.numpy()
+    image = (maps.conj() * scan.maps * scan.image).sum(0) / problem.facts["scale"]
+    truth = torch.from_numpy(np.stack([image.real, image.imag])[None]).float()
+    return float(problem.likelihood.chi2(truth))
+
+
+def test_single_points_may_be_left_out(scan: Any, write: Write) -> None:
+    rng = np.random.default_rng(0)
+    mask = rng.random((64, 56)) < 0.5
+    mask[20:44, 16:40] = True
+    path = write(kspace=(scan.noisy(LEVEL) * mask)[None])
+    with opened(path, noise_level=LEVEL) as opened_scan:
+        problem = opened_scan.problem(0, PRIOR, CPU)
+        about = opened_scan.describe()
+    assert isinstance(problem.likelihood.operator, MaskedSense)
+    assert fits(problem, scan) == pytest.approx(1, abs=0.1)
+    assert problem.facts["calibration_lines"] >= 24
+    assert about["operator"] == "mri.sense"
+    with opened(path) as opened_scan:
+        assert opened_scan.prepare(0).whitening.noise_level == pytest.approx(LEVEL, rel=0.15)
+    assert about["measured points"].startswith(f"{mask.sum()}, acceleration")
+
+
+def test_a_partial_echo_is_no_data_of_zero(scan: Any, sampling: Any, write: Write) -> None:
+    mask = sampling(56, 2, 12) & (np.arange(64) >= 18)[:, None]
+    path = write(kspace=(scan.noisy(LEVEL) * mask)[None])
+    with opened(path, noise_level=LEVEL) as opened_scan:
+        problem = opened_scan.problem(0, PRIOR, CPU)
+        assert "rows_left_out" in {note.code for note in opened_scan.notes}
+    assert fits(problem, scan) == pytest.approx(1, abs=0.1)
+    with opened(path) as opened_scan:
+        assert opened_scan.prepare(0).whitening.noise_level == pytest.approx(LEVEL, rel=0.15)
+
+
+def test_a_partial_echo_with_readout_oversampling_gives_the_image_of_the_header(
+    simulate: Any, sampling: Any, header: Any, write: Write
+) -> None:
+    scan = simulate((64, 56))
+    wide = np.zeros((4, 128, 56), dtype=complex)
+    wide[:, 32:96] = scan.maps * scan.image
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(4, 128, 56, 2)) @ np.array([1, 1j])
+    mask = sampling(56, 2, 12) & (np.arange(128) >= 40)[:, None]
+    shifted = np.fft.ifftshift(wide, axes=(1, 2))
+    kspace = np.fft.fftshift(np.fft.fft2(shifted, norm="ortho"), axes=(1, 2)) + LEVEL * noise
+    path = write(kspace=(kspace * mask)[None], ismrmrd_header=header((128, 56), (64, 56)))
+    with opened(path, noise_level=LEVEL) as opened_scan:
+        problem = opened_scan.problem(0, PRIOR, CPU)
+        assert opened_scan.layout.shape == (1, 64, 56)
+    assert problem.shape == (2, 128, 56)
+    solved = problem.likelihood.operator.solve(
+        1e-3, 1.0, problem.likelihood.operator.adjoint(problem.likelihood.y)
+    )
+    assert psnr(problem.to_image(solved)[0], scan.image) > 22

@@ -13,7 +13,7 @@ from tiltkit.problem import Note
 from tiltkit_mri.axes import Array, Axes
 from tiltkit_mri.geometry import Grid
 from tiltkit_mri.kspace import KSpace
-from tiltkit_mri.samples import check_samples, measured_columns, usable_columns
+from tiltkit_mri.samples import check_samples, find_measured, usable_points
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,7 +60,8 @@ def array_scan(
         layout: Name of the file layout, for people.
         image: Pixels of the image.
         limits: Columns (column,) that may have data; all when None.
-        mask: Columns (column,) that the file's mask marks as measured; None where there is none.
+        mask: Columns (column,), or points (row, column), that the file's mask marks as measured;
+            None where there is none.
         notes: Notes on the file, before those on its samples.
 
     Raises:
@@ -71,10 +72,10 @@ def array_scan(
 
     def read(index: int) -> NDArray[np.complex64]:
         kspace = axes.read(data, index)
-        check_samples(kspace, usable_columns(kspace, within, mask), path, index)
+        check_samples(kspace, usable_points(kspace, within, mask), path, index)
         return np.ascontiguousarray(kspace, dtype=np.complex64)
 
-    measured = measured_columns(read, count, within, mask)
+    measured = find_measured(read, count, within, mask)
     return KSpace(
         path=path,
         n_slices=count,
@@ -86,5 +87,6 @@ def array_scan(
         layout=layout,
         notes=notes + measured.notes,
         unusable=measured.unusable,
+        points=None if measured.points is None else measured.points.__getitem__,
         slice_names=axes.image_names,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiltkit.problem import Note
+from tiltkit_mri.masks import whole_columns
 from tiltkit_mri.spikes import Spike, find_spikes, relative_power
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def examine(
     data: NDArray[np.complexfloating],
     columns: NDArray[np.bool_],
     stated: tuple[int, int] | None = None,
+    points: NDArray[np.bool_] | None = None,
 ) -> Examination:
     """Examine a slice of a Cartesian scan.
 
@@ -60,21 +62,23 @@ def examine(
         columns: Measured columns, bool (column,).
         stated: First and one past the last column that the header says was measured; None where it
             says nothing.
+        points: Measured points, bool (row, column); whole columns when None. Spikes, noise and
+            signal of the coils are not examined where rows or single points are left out.
     """
+    whole = points is None or whole_columns(points)
     measured = data[..., columns]
     coils = (measured != 0).any(axis=(1, 2))
     partly = coils & _incomplete(measured)
     notes = list(_notes_on_incomplete(partly, coils))
     if (coils & ~partly).any():
         coils = coils & ~partly
-    power = relative_power(measured[coils])
-    spikes = find_spikes(power, columns)
+    spikes = find_spikes(relative_power(measured[coils]), columns) if whole else []
     left_out = _spiked_columns(spikes, columns)
     used = columns.copy()
     used[left_out] = False
     notes += _notes_on_spikes(spikes, left_out)
     notes += _notes_on_sides(columns, stated)
-    notes += _notes_on_coils(measured, coils, columns)
+    notes += _notes_on_coils(measured, coils, columns) if whole else ()
     notes += _notes_on_clipping(measured)
     return Examination(coils, used, tuple(notes))
 

@@ -66,7 +66,7 @@ def _scan(file: h5py.File, path: Path, stated: Sequence[str]) -> KSpace:
     shape = image_shape(axes, path, f"{taken}: name other ones with -s task.axes=...")
     header, notes = adapt_header(parse_header(_text(file.get("ismrmrd_header"))), shape)
     grid = image_grid(replace(header, recon=header.recon or _matrix(file)), shape)
-    mask = _mask(file, path, shape[1])
+    mask = _mask(file, path, shape)
     limits = _within(header.measured_columns, path, shape[1])
     marked = np.ones_like(limits) if mask is None else mask
     scan = array_scan(
@@ -108,8 +108,8 @@ def _no_kspace(file: h5py.File, path: Path) -> tuple[str, str]:
     )
 
 
-def _mask(file: h5py.File, path: Path, columns: int) -> NDArray[np.bool_] | None:
-    """Columns that the file says are measured; None where it has no mask."""
+def _mask(file: h5py.File, path: Path, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """Columns, or points (row, column), that the file's mask marks; None where it has none."""
     if "mask" not in file:
         return None
     mask = file.get("mask")
@@ -120,11 +120,12 @@ def _mask(file: h5py.File, path: Path, columns: int) -> NDArray[np.bool_] | None
             "give one number per column of k-space: 1 where it is measured, else 0.",
         )
     values = np.atleast_1d(np.squeeze(mask[()]))
-    if values.shape != (columns,):
+    if values.shape not in (shape[1:], shape):
         raise InputError(
-            f"The mask of {path} has shape {values.shape}, but its k-space has {columns} columns.",
-            "give one value per column of k-space; where slices differ, give no mask and set to"
-            " zero what is not measured.",
+            f"The mask of {path} has shape {values.shape}, but its k-space has {shape[0]} rows and"
+            f" {shape[1]} columns.",
+            "give one value per column of k-space, or per row and column; where slices differ, give"
+            " no mask and set to zero what is not measured.",
         )
     if not values.any():
         raise InputError(
@@ -148,9 +149,10 @@ def _within(limits: tuple[int, int] | None, path: Path, columns: int) -> NDArray
 
 
 def _left_out(columns: NDArray[np.bool_]) -> tuple[Note, ...]:
-    """A note on columns that the mask has and the header does not."""
-    text = f"{columns.sum()} columns are left out: the header says that they are zero filling."
-    return (Note("columns_left_out", text),) if columns.any() else ()
+    """A note on columns, or points, that the mask has and the header does not."""
+    count = int(np.atleast_2d(columns).any(axis=0).sum())
+    text = f"{count} columns are left out: the header says that they are zero filling."
+    return (Note("columns_left_out", text),) if count else ()
 
 
 def _matrix(file: h5py.File) -> tuple[int, int] | None:

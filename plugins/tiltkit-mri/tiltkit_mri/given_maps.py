@@ -11,6 +11,7 @@ import numpy as np
 from tiltkit.errors import InputError
 from tiltkit.io.opening import open_hdf5
 from tiltkit_mri.arrays import open_cfl
+from tiltkit_mri.masks import whole_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +28,8 @@ def read_maps(path: Path, scan: KSpace, index: int) -> NDArray[np.complex64]:
     """Maps (coil, row, column) of one slice of a scan, in the file's units.
 
     Rows are those of k-space, or those of the image without readout oversampling; the result has
-    the latter. A file with maps of one slice serves all slices.
+    the latter, but the former where the scan has rows or single points left out.
+    A file with maps of one slice serves all slices.
 
     Args:
         path: BART's ``.cfl``, numpy's ``.npy``, or HDF5: an array (coil, row, column) or
@@ -40,6 +42,8 @@ def read_maps(path: Path, scan: KSpace, index: int) -> NDArray[np.complex64]:
     """
     maps = _read(path, index, scan)
     rows, columns = scan.recon[0], scan.shape[1]
+    if not whole_columns(scan.mask(index)):
+        rows = scan.shape[0]
     allowed = {(scan.n_coils, n, columns) for n in (scan.shape[0], rows)}
     if maps.shape not in allowed:
         shapes = " or ".join(" x ".join(map(str, shape)) for shape in sorted(allowed))

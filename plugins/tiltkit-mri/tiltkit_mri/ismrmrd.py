@@ -20,7 +20,7 @@ from tiltkit_mri.cartesian_lines import Lines, place_lines
 from tiltkit_mri.geometry import image_grid
 from tiltkit_mri.header import Header, parse_header, plain_text
 from tiltkit_mri.kspace import Geometry, KSpace
-from tiltkit_mri.samples import check_samples, measured_columns
+from tiltkit_mri.samples import check_samples, find_measured
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -216,18 +216,16 @@ class _Scan:
         shape = self.lines.shape[:2]
         grid = image_grid(self.header, shape)
         count = len(self.images) * len(self.partitions)
-        points = [self.of(i).points for i in range(len(self.images))]
-        whole = all((p.all(axis=0) | ~p.any(axis=0)).all() for p in points)
         everywhere = np.ones(shape[1], dtype=np.bool_)
         volume = lru_cache(maxsize=1)(self._volume)
 
         def read(index: int) -> NDArray[np.complex64]:
             image, partition = divmod(index, len(self.partitions))
             data = volume(image)[self.partitions[partition]]
-            check_samples(data, everywhere, self.path, index, whole_columns=False)
+            check_samples(data, everywhere, self.path, index, axes_known=True)
             return np.asarray(data, dtype=np.complex64)
 
-        measured = measured_columns(read, count, everywhere)
+        measured = find_measured(read, count, everywhere)
         samples, more = _noise(noise, self)
         return KSpace(
             path=self.path,
@@ -242,7 +240,7 @@ class _Scan:
             metadata=metadata,
             notes=(*notes, *self.repairs, *more, *measured.notes, *self._notes()),
             unusable=measured.unusable,
-            points=None if whole else lambda index: points[index // len(self.partitions)],
+            points=None if measured.points is None else measured.points.__getitem__,
             reference=None if self.reference is None else self._read_reference,
             reference_columns=self._reference_columns(),
             noise=samples,

@@ -1,4 +1,4 @@
-"""The k-space of a Cartesian MRI scan, read one slice at a time."""
+"""The k-space of an MRI scan, read one slice at a time."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tiltkit.problem import Note
 from tiltkit_mri.geometry import Grid
 from tiltkit_mri.header import Header
+from tiltkit_mri.masks import complete_centre
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["Geometry", "KSpace"]
@@ -93,27 +95,31 @@ class KSpace:
     geometry: tuple[Geometry, ...] = ()
     slice_names: tuple[str, ...] = ()
 
-    def calibration(self, index: int) -> range:
-        """Calibration lines of a slice around the centre of k-space; empty where there are none.
+    def mask(self, index: int) -> NDArray[np.bool_]:
+        """Measured points of a slice (row, column)."""
+        if self.points is not None:
+            return self.points(index)
+        return np.broadcast_to(self.columns[index], self.shape)
 
-        They are columns of `reference` where there is one, else measured columns.
+    def centre_block(self, index: int) -> tuple[range, range]:
+        """Rows and columns of the complete centre of k-space, for calibration; may be empty.
+
+        They are those of `reference` where there is one.
         """
         own = self.reference_columns
-        columns = self.columns[index] if own is None else own[index]
-        first = last = self.shape[1] // 2
-        if not columns[first]:
-            return range(0)
-        while first > 0 and columns[first - 1]:
-            first -= 1
-        while last + 1 < len(columns) and columns[last + 1]:
-            last += 1
-        return range(first, last + 1)
+        if own is not None:
+            return complete_centre(np.broadcast_to(own[index], self.shape))
+        return complete_centre(self.mask(index))
+
+    def calibration(self, index: int) -> range:
+        """Columns of `centre_block`: calibration lines."""
+        return self.centre_block(index)[1]
 
     def acceleration(self, index: int) -> float:
-        """Columns of k-space per measured column, zero filling at the sides left out."""
+        """Points of k-space per measured point, zero filling at the sides left out."""
         first, last = self.header.measured_columns or (0, self.shape[1])
         within = min(last, self.shape[1]) - max(first, 0)
-        return within / int(self.columns[index].sum())
+        return within * self.shape[0] / int(self.mask(index).sum())
 
     @property
     def recon(self) -> tuple[int, int]:

@@ -49,6 +49,12 @@ def tiltkit_operators() -> list[Entry]:
             cite=(SENSE,),
         ),
         Entry(
+            name="mri.sense",
+            target="tiltkit_mri.sense:MaskedSense",
+            summary="several coils, any k-space points left out; solved by conjugate gradients",
+            cite=(SENSE,),
+        ),
+        Entry(
             name="mri.masked_fft",
             target="tiltkit_mri.operators:MaskedFourier",
             summary="one coil, any k-space points left out; solved exactly",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +12,7 @@ from tiltkit_mri.compression import virtual_coils
 from tiltkit_mri.espirit import Sensitivities, espirit, given_sensitivities
 from tiltkit_mri.examine import examine
 from tiltkit_mri.fourier import fft, ifft
+from tiltkit_mri.masks import MOST_LINES, complete_centre, whole_columns
 from tiltkit_mri.noise import (
     Noise,
     Whitening,
@@ -23,17 +24,12 @@ from tiltkit_mri.noise import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from tiltkit.problem import Note
     from tiltkit_mri.kspace import KSpace
 
-__all__ = ["Prepared", "centre", "find_noise", "prepare"]
-
-# More calibration lines than this do not improve the maps.
-_MOST_LINES = 32
+__all__ = ["Prepared", "centre", "find_noise", "find_noise_of_points", "prepare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +37,20 @@ class Prepared:
     """One slice, ready for an operator; file units, noise white and equal in all coils.
 
     Attributes:
-        y: Measured k-space (coil, row, measured column), readout oversampling removed. Coils are
-            mixed, and may be fewer than those of the scan.
-        columns: Measured columns, bool (columns,).
+        y: Measured k-space: (coil, row, measured column) with the readout oversampling removed
+            where whole columns are measured, else (coil, measured point) in row-major order. Coils
+            are mixed, and may be fewer than those of the scan.
+        mask: Measured points on the grid of the maps, bool (row, column).
         whitening: Matrix that mixes the coils, and the noise level.
         sensitivities: Coil maps of the mixed coils (coil, row, column).
-        calibration_lines: Columns that the maps come from; 0 where they were given.
+        calibration_lines: Number of columns that the maps come from; 0 where they were given.
         noise: Estimate of the noise; None where its level was given.
         energy_kept: Share of the energy of the calibration lines in the coils of ``y``.
         notes: What the examination of the slice found.
     """
 
     y: Tensor
-    columns: Tensor
+    mask: Tensor
     whitening: Whitening
     sensitivities: Sensitivities
     calibration_lines: int
@@ -92,22 +89,31 @@ def prepare(
 
     Raises:
         InputError: The slice cannot be used: no data, no noise, too few calibration lines, or a
-            sampling without whole columns.
+            trajectory.
         UsageError: More lines were asked for than there are, or fewer than the kernel needs.
     """
     _check_sampling(scan)
-    data = scan.read(index)
-    examined = examine(data, scan.columns[index], scan.header.measured_columns)
-    scan = _with_columns(scan, index, examined.columns)
-    lines = range(0)
+    data, points = scan.read(index), scan.mask(index)
+    examined = examine(data, scan.columns[index], scan.header.measured_columns, points=points)
+    points = points & examined.columns
+    rows = lines = range(0)
     if maps is None:
-        lines = _calibration(scan, index, calibration_lines, calibration_rows, kernel)
-    columns, live = torch.from_numpy(examined.columns), torch.from_numpy(examined.coils)
-    measured = torch.from_numpy(data)[live][..., columns]
+        complete = complete_centre(points) if scan.reference is None else scan.centre_block(index)
+        _check_calibration(scan, index, complete, calibration_lines, calibration_rows, kernel)
+        rows, lines = _trimmed(complete, scan.shape, calibration_rows, calibration_lines)
+    mask, columns = torch.from_numpy(points), torch.from_numpy(examined.columns)
+    whole = whole_columns(points)
+    live = torch.from_numpy(examined.coils)
+    kspace = torch.from_numpy(data)[live]
+    measured = kspace[..., columns] if whole else kspace[:, mask]
     try:
         noise = None
         if noise_level is None:
-            noise = _noise(scan, measured, live, columns)
+            samples = None if scan.noise is None else torch.from_numpy(scan.noise)[live]
+            if whole:
+                noise = find_noise(measured, columns, samples)
+            else:
+                noise = find_noise_of_points(measured, mask, samples)
             white = whitening(noise.covariance)
         else:
             white = Whitening(torch.eye(len(measured), dtype=measured.dtype), noise_level)
@@ -118,28 +124,30 @@ def prepare(
         ) from error
 
     def whitened(kspace: Tensor) -> Tensor:
-        """White coils (coil, row, column), readout oversampling removed."""
+        """White coils; of whole columns (coil, row, column) without readout oversampling."""
+        if not whole:
+            # Without all rows the oversampling cannot be removed from k-space.
+            return white.apply(kspace)
         return fft(centre(white.apply(ifft(kspace, (1,))), scan.recon[0], dim=1), (1,))
 
-    y = whitened(measured)
-    if maps is not None:
-        block = y
-    elif scan.reference is None or scan.reference_columns is None:
-        block = _centre_block(y, columns, lines, calibration_rows)
-    else:
-        known = torch.from_numpy(scan.reference_columns[index])
-        reference = torch.from_numpy(scan.reference(index))[live][..., known]
-        block = _centre_block(whitened(reference), known, lines, calibration_rows)
+    y = block = whitened(measured)
+    if maps is None:
+        source = kspace if scan.reference is None else torch.from_numpy(scan.reference(index))[live]
+        block = whitened(source[..., lines.start : lines.stop])
+        if whole:  # fewer rows than before
+            rows = _around(range(block.shape[1]), block.shape[1] // 2, len(rows))
+        block = block[:, rows.start : rows.stop]
     mix, energy_kept = virtual_coils(block, coils)
     y, block = (torch.einsum("vc,c...->v...", mix, data) for data in (y, block))
-    shape = (y.shape[1], len(columns))
+    if whole:
+        mask = columns.expand(y.shape[1], -1)
     if maps is None:
-        found = _sensitivities(block, shape, kernel, threshold)
+        found = _sensitivities(block, (mask.shape[0], mask.shape[1]), kernel, threshold)
     else:
         found = given_sensitivities(torch.einsum("vc,c...->v...", mix, white.apply(maps[live])))
     return Prepared(
         y=y,
-        columns=columns,
+        mask=mask,
         whitening=white,
         sensitivities=found,
         calibration_lines=len(lines),
@@ -151,29 +159,11 @@ def prepare(
 
 def _check_sampling(scan: KSpace) -> None:
     """Refuse a sampling that no operator of this plugin has."""
-    if scan.trajectory is not None or scan.points is not None:
-        kind = "a non-Cartesian trajectory" if scan.trajectory else "single points left out"
+    if scan.trajectory is not None:
         raise InputError(
-            f"{scan.path} has {kind}, which is not supported yet.",
-            "use a scan whose columns are measured as a whole or not at all.",
+            f"{scan.path} has a non-Cartesian trajectory, which is not supported yet.",
+            "grid the data to a Cartesian k-space first.",
         )
-
-
-def _with_columns(scan: KSpace, index: int, used: NDArray[np.bool_]) -> KSpace:
-    """The scan with other measured columns of one slice."""
-    columns = scan.columns.copy()
-    columns[index] = used
-    return replace(scan, columns=columns)
-
-
-def _centre_block(y: Tensor, columns: Tensor, lines: range, wanted: int | None) -> Tensor:
-    """Centre of k-space (coil, row, line) at calibration lines, from measured columns ``y``."""
-    within = torch.cumsum(columns, 0) - 1  # column of k-space to measured column
-    block = y[..., within[lines.start : lines.stop]]
-    rows = min(block.shape[1], wanted or max(len(lines), _MOST_LINES))
-    # The sample at ny // 2 is the centre of k-space: keep it at the centre of the block.
-    first = block.shape[1] // 2 - rows // 2
-    return block[:, first : first + rows]
 
 
 def centre(image: Tensor, size: int, dim: int) -> Tensor:
@@ -181,18 +171,22 @@ def centre(image: Tensor, size: int, dim: int) -> Tensor:
     return image.narrow(dim, (image.shape[dim] - size) // 2, size)
 
 
-def _calibration(
-    scan: KSpace, index: int, wanted: int | None, rows_wanted: int | None, kernel: int
-) -> range:
-    """Columns to estimate the maps from, around the centre."""
-    run = scan.calibration(index)
-    rows, columns = scan.shape
-    if len(run) < kernel:
-        found = f"{len(run)} calibration lines" if run else "no calibration lines"
+def _check_calibration(
+    scan: KSpace,
+    index: int,
+    block: tuple[range, range],
+    lines: int | None,
+    rows: int | None,
+    kernel: int,
+) -> None:
+    """Refuse a centre of k-space that is too small for coil maps, or for what is asked for."""
+    complete = min(map(len, block))
+    if complete < kernel:
+        found = f"{complete} calibration lines" if complete else "no calibration lines"
+        shape = f"{scan.n_coils} coils, {scan.shape[0]} rows, {scan.shape[1]} columns"
         raise InputError(
-            f"Slice {index} of {scan.path} ({scan.n_coils} coils, {rows} rows, {columns} columns)"
-            f" has {found} around the centre of k-space (column {columns // 2}); coil maps need at"
-            f" least {kernel}.",
+            f"Slice {index} of {scan.path} ({shape}) has {found} around the centre of k-space"
+            f" (column {scan.shape[1] // 2}); coil maps need at least {kernel}.",
             "use a scan with a fully sampled centre, axes in the order (slice, coil, row, column).",
         )
     if scan.recon[0] < kernel:
@@ -200,19 +194,31 @@ def _calibration(
             f"The image of {scan.path} has {scan.recon[0]} rows; coil maps need at least {kernel}.",
             "correct the matrix of reconSpace in its header, or set task.kernel lower.",
         )
-    if rows_wanted is not None and rows_wanted < kernel:
+    if rows is not None and rows < kernel:
         raise UsageError(
-            f"{rows_wanted} calibration rows were asked for, the kernel needs {kernel}.",
+            f"{rows} calibration rows were asked for, the kernel needs {kernel}.",
             f"set task.calibration_rows to {kernel} or more.",
         )
-    if wanted is not None and not kernel <= wanted <= len(run):
+    if lines is not None and not kernel <= lines <= len(block[1]):
         raise UsageError(
-            f"{wanted} calibration lines were asked for, {scan.path} has {len(run)} and the"
+            f"{lines} calibration lines were asked for, {scan.path} has {len(block[1])} and the"
             f" kernel needs {kernel}.",
-            f"set task.calibration_lines between {kernel} and {len(run)}.",
+            f"set task.calibration_lines between {kernel} and {len(block[1])}.",
         )
-    count = wanted or min(len(run), _MOST_LINES)
-    first = min(max(scan.shape[1] // 2 - count // 2, run.start), run.stop - count)
+
+
+def _trimmed(
+    block: tuple[range, range], shape: tuple[int, int], rows: int | None, lines: int | None
+) -> tuple[range, range]:
+    """The part of the complete centre that the maps are estimated from."""
+    columns = _around(block[1], shape[1] // 2, lines or MOST_LINES)
+    return _around(block[0], shape[0] // 2, rows or max(len(columns), MOST_LINES)), columns
+
+
+def _around(run: range, middle: int, count: int) -> range:
+    """At most ``count`` of a run, around the middle as far as possible."""
+    count = min(count, len(run))
+    first = min(max(middle - count // 2, run.start), run.stop - count)
     return range(first, first + count)
 
 
@@ -239,10 +245,24 @@ def find_noise(measured: Tensor, columns: Tensor, scan: Tensor | None = None) ->
     return combine_sources([one for one in sources if one])
 
 
-def _noise(scan: KSpace, measured: Tensor, live: Tensor, columns: Tensor) -> Noise:
-    """Noise of the coils that are not switched off, ``live`` (coil,)."""
-    samples = None if scan.noise is None else torch.from_numpy(scan.noise)[live]
-    return find_noise(measured, columns, samples)
+def find_noise_of_points(measured: Tensor, mask: Tensor, scan: Tensor | None = None) -> Noise:
+    """Noise of a slice of which single points are left out, from outer k-space or a noise scan.
+
+    Args:
+        measured: Measured points (coil, point), complex.
+        mask: Measured points, bool (row, column).
+        scan: Samples of a noise scan (coil, sample); None where there is none.
+
+    Raises:
+        ValueError: No place has noise.
+    """
+    middle = torch.tensor(mask.shape)[:, None] // 2
+    position = (mask.nonzero().T - middle) / (torch.tensor(mask.shape)[:, None] / 2)
+    sources = [
+        noise_of_outer_kspace(measured, position),
+        None if scan is None else noise_of_scan(scan),
+    ]
+    return combine_sources([one for one in sources if one])
 
 
 def _sensitivities(

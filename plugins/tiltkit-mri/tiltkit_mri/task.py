@@ -30,6 +30,7 @@ from tiltkit_mri.noise import describe_noise
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
 from tiltkit_mri.options import ESTIMATED, MriOptions
 from tiltkit_mri.prepare import Prepared, centre, prepare
+from tiltkit_mri.sense import MaskedSense
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
 
 __all__ = ["MriOptions", "MriRecon", "MriScan"]
 
+
+Operator = CartesianSense | MaskedFourier | MaskedSense
+_NAMES = {
+    CartesianSense: "mri.cartesian", MaskedFourier: "mri.masked_fft", MaskedSense: "mri.sense",
+}  # fmt: skip
 
 # Of the image that sets the scale: a hundredth of the largest eigenvalue that A^H A can have.
 _DAMPING = 0.01
@@ -136,7 +142,7 @@ class MriScan:
         k, needed = self.kspace, self.options.kernel if self.options.maps == ESTIMATED else 0
         # How many lines there are is known without reading all slices once more.
         usable = [i for i in range(k.n_slices) if i not in k.unusable]
-        enough = [i for i in usable if len(k.calibration(i)) >= needed]
+        enough = [i for i in usable if min(map(len, k.centre_block(i))) >= needed]
         faults = []
         for index in enough or [0]:
             try:
@@ -220,15 +226,14 @@ class MriScan:
         scale = self.options.scale or self._scale(operator, operator.adjoint(y), index)
         noise = first.whitening.noise_level
         rows, columns = k.shape
-        blocks = k.recon[0] * columns**2 * 8 / 1e6 if k.n_coils > 1 else 0.0
+        blocks = k.recon[0] * columns**2 * 8 / 1e6 if isinstance(operator, CartesianSense) else 0.0
         return {
             "layout": k.layout,
             "slices": k.n_slices,
             "coils": k.n_coils if first.energy_kept == 1 else f"{k.n_coils}, reduced to"
             f" {len(first.y)} virtual ones with {100 * first.energy_kept:.2f} % of the energy",
             "k-space": f"{rows} x {columns}",
-            "measured columns": f"{int(k.columns[index].sum())}, acceleration"
-            f" {k.acceleration(index):.2f}",
+            **_sampling(k, index),
             "coil maps": self._maps_source(first),
             "image": " x ".join(map(str, self._output_shape)),
             "pixel": "unknown" if k.pixel_mm is None
@@ -236,7 +241,7 @@ class MriScan:
             "noise level": f"{noise:.3g} per component"
             + (f" (from {first.noise.source}, slice {index})" if first.noise else " (given)"),
             "signal": f"{scale:.3g}, {scale / noise:.0f} times the noise level",
-            "operator": "mri.cartesian" if k.n_coils > 1 else "mri.masked_fft",
+            "operator": _NAMES[type(operator)],
             "memory for the operator": f"{blocks:.0f} MB",
         }  # fmt: skip
 
@@ -270,7 +275,7 @@ class MriScan:
     def _pixels(self, device: torch.device) -> Callable[[Tensor], Tensor]:
         """Function from images (..., row, column) of the operator to those of the result.
 
-        Rows are cut with the readout oversampling before sampling, columns here.
+        Whole columns are cut with the readout oversampling before sampling, all else here.
         """
         height, width = self._output_shape
         (rows, _), (down, across) = self.kspace.image.cut, self.kspace.image.step
@@ -279,14 +284,13 @@ class MriScan:
         horizontal = None if across == 1 else interpolation(n, width, across).to(device)
 
         def pixels(x: Tensor) -> Tensor:
+            x = centre(x, rows, dim=-2)
             x = x if vertical is None else vertical.to(x) @ x
             return centre(x, width, dim=-1) if horizontal is None else x @ horizontal.to(x).mT
 
         return pixels
 
-    def _scale(
-        self, operator: CartesianSense | MaskedFourier, zero_filled: Tensor, index: int
-    ) -> float:
+    def _scale(self, operator: Operator, zero_filled: Tensor, index: int) -> float:
         """Image value that becomes 1 in the prior's units, from damped least squares.
 
         A zero-filled image is blurred and so too dark where it is brightest, by a fifth at 4x.
@@ -299,6 +303,14 @@ class MriScan:
                 "leave it out with --slices.",
             )
         return scale
+
+
+def _sampling(k: KSpace, index: int) -> dict[str, str]:
+    """How much of a slice is measured, in columns or in points."""
+    unit, measured = (
+        ("columns", k.columns[index]) if k.points is None else ("points", k.mask(index))
+    )
+    return {f"measured {unit}": f"{measured.sum()}, acceleration {k.acceleration(index):.2f}"}
 
 
 def _geometry(kspace: KSpace) -> dict[str, Any]:
@@ -331,15 +343,15 @@ def _reader(path: Path) -> type[Reader]:
         return FastMri
 
 
-def _operator(
-    slice_: Prepared, device: torch.device
-) -> tuple[CartesianSense | MaskedFourier, Tensor]:
+def _operator(slice_: Prepared, device: torch.device) -> tuple[Operator, Tensor]:
     """The operator of a slice, and its measurement as the operator gives it."""
-    y, columns = slice_.y.to(device), slice_.columns.to(device)
+    y, mask = slice_.y.to(device), slice_.mask.to(device)
     if len(y) == 1:
-        mask = columns.expand(y.shape[1], -1)
         return MaskedFourier(mask), y.reshape(1, -1)
-    return CartesianSense(slice_.sensitivities.maps.to(device), columns), y[None]
+    maps = slice_.sensitivities.maps.to(device)
+    if y.ndim == 2:
+        return MaskedSense(maps, mask), y[None]
+    return CartesianSense(maps, mask[0]), y[None]
 
 
 def _support(maps: Tensor, device: torch.device) -> Constraint | None:
