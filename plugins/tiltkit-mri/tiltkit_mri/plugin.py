@@ -16,6 +16,14 @@ SENSE = (
     "Pruessmann et al., SENSE: sensitivity encoding for fast MRI, Magn. Reson. Med. 42 (1999)"
     " 952-962"
 )
+TOEPLITZ = (
+    "Fessler et al., Toeplitz-based iterative image reconstruction for MRI with correction for"
+    " magnetic field inhomogeneity, IEEE Trans. Signal Process. 53 (2005) 3393-3402"
+)
+FINUFFT = (
+    "Barnett et al., A parallel nonuniform fast Fourier transform library based on an exponential"
+    " of semicircle kernel, SIAM J. Sci. Comput. 41 (2019) C479-C504"
+)
 FASTMRI = (
     "Zbontar et al., fastMRI: an open dataset and benchmarks for accelerated MRI, arXiv:1811.08839"
 )
@@ -40,7 +48,7 @@ def tiltkit_tasks() -> list[Entry]:
 
 @hookimpl
 def tiltkit_operators() -> list[Entry]:
-    """Forward models of Cartesian scans."""
+    """Forward models of scans."""
     return [
         Entry(
             name="mri.cartesian",
@@ -58,6 +66,13 @@ def tiltkit_operators() -> list[Entry]:
             name="mri.masked_fft",
             target="tiltkit_mri.operators:MaskedFourier",
             summary="one coil, any k-space points left out; solved exactly",
+        ),
+        Entry(
+            name="mri.non_cartesian",
+            target="tiltkit_mri.non_cartesian:NonCartesianSense",
+            summary="several coils, samples anywhere in k-space: radial, spiral and others",
+            requires=("finufft",),
+            cite=(SENSE, TOEPLITZ, FINUFFT),
         ),
     ]
 
