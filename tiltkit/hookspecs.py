@@ -88,12 +88,15 @@ class WriterEntry(Entry):
         optional: Suffixes of further output files that depend on the result or on options.
         folder: Where the output is a folder, patterns of all paths in it (``"mean/*.dcm"``). A
             folder that holds other files is never replaced.
+        merge: Files are added to a folder that exists, as to a dataset of several subjects; without
+            it the whole folder is replaced.
     """
 
     suffix: str = ""
     beside: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     folder: tuple[str, ...] = ()
+    merge: bool = False
 
 
 @hookspec

@@ -182,6 +182,26 @@ def test_a_folder_is_replaced_as_a_whole_and_only_if_it_holds_nothing_else(
     assert {path.name for path in tmp_path.iterdir()} == {"scan.h5", "out.h5", "out.tiles"}
 
 
+def test_a_dataset_gets_further_subjects_with_overwrite_and_is_no_other_folder(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
+    out, dataset = tmp_path / "out.h5", tmp_path / "set"
+    assert tilt("run", "mri-recon", scan, "-o", out, *FAST, "--write", "bids").code == 0
+    assert (tmp_path / "out.bids/sub-scan/anat/sub-scan_desc-mean_image.nii.gz").is_file()
+    export = ("export", out, "-o", dataset, "--as")
+    assert tilt(*export, "bids,subject=1,suffix=T1w").code == 0
+    done = tilt(*export, "bids,subject=2,suffix=T1w")
+    assert done.code == 2
+    assert "--overwrite to add to it" in done.err
+    assert tilt(*export, "bids,subject=2,suffix=T1w", "--overwrite").code == 0
+    means = {path.name for path in dataset.rglob("*mean*.nii.gz")}
+    assert means == {"sub-1_desc-mean_T1w.nii.gz", "sub-2_desc-mean_T1w.nii.gz"}
+    (dataset / "sub-1/anat/sub-1_T1w.nii.gz").write_text("raw")
+    done = tilt(*export, "bids,subject=1,suffix=T1w", "--overwrite")
+    assert done.code == 2
+    assert "other files: sub-1/anat/sub-1_T1w.nii.gz" in done.err
+
+
 def test_a_wrong_format_is_refused_before_the_run(tilt: Tilt, scan: Path, tmp_path: Path) -> None:
     done = tilt("run", "mri-recon", scan, "-o", tmp_path / "out.h5", "--write", "tif", *FAST)
     assert done.code == 2

@@ -60,7 +60,8 @@ class Export:
         from tiltkit.io.atomic import check_output
 
         if self.entry.folder and self.output.is_dir():
-            _check_folder(self.output, self.entry.folder, overwrite=overwrite)
+            entry = self.entry
+            _check_folder(self.output, entry.folder, merge=entry.merge, overwrite=overwrite)
             return
         for path in (*self.files, *self.optional_files):
             check_output(path, overwrite=overwrite, resume=True, keep=keep)
@@ -173,6 +174,9 @@ def _publish(new: Export, final: Export) -> None:
     if new.entry.folder:
         for name in _contents(new.output):
             sync(new.output / name)
+        if final.output.exists() and new.entry.merge:
+            _merge(new.output, final.output)
+            return
         if final.output.exists():
             final.output.replace(new.output.with_name("replaced"))
         new.output.replace(final.output)
@@ -187,7 +191,18 @@ def _publish(new: Export, final: Export) -> None:
             target.unlink(missing_ok=True)
 
 
-def _check_folder(folder: Path, patterns: Sequence[str], *, overwrite: bool) -> None:
+def _merge(new: Path, folder: Path) -> None:
+    """Move all files into a folder; those of the same name are replaced, all others stay."""
+    from tiltkit.io.atomic import sync_folder
+
+    for name in _contents(new):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (new / name).replace(target)
+        sync_folder(target.parent)
+
+
+def _check_folder(folder: Path, patterns: Sequence[str], *, merge: bool, overwrite: bool) -> None:
     """Refuse to replace a folder with anything that a writer does not write."""
     found = _contents(folder)
     strange = next((one for one in found if not _fits(one, patterns)), None)
@@ -197,7 +212,8 @@ def _check_folder(folder: Path, patterns: Sequence[str], *, overwrite: bool) -> 
         )
     if found and not overwrite:
         raise UsageError(
-            f"{folder} exists.", "use --overwrite to replace it, or -o for another name."
+            f"{folder} exists.",
+            f"use --overwrite to {'add to' if merge else 'replace'} it, or -o for another name.",
         )
     if not os.access(folder.absolute().parent, os.W_OK):
         raise UsageError(f"The folder {folder.absolute().parent} is read-only.", "choose another.")

@@ -180,7 +180,22 @@ def tiltkit_metrics() -> list[Entry]:
 @hookimpl
 def tiltkit_writers() -> list[WriterEntry]:
     """Writers of volumes, image stacks and one picture."""
+    images = ("mean", "std", "q05", "q95", "sample")
     return [
+        WriterEntry(
+            name="bids",
+            target="tiltkit.io.bids:write_bids",
+            summary="as nifti, with names of a BIDS derivative dataset; subject=01 and suffix=T1w",
+            requires=("nibabel",),
+            extra="nifti",
+            suffix=".bids",
+            folder=(
+                "dataset_description.json",
+                "README",
+                *(f"sub-*_desc-{name}*_*.{end}" for name in images for end in ("json", "nii.gz")),
+            ),
+            merge=True,
+        ),
         WriterEntry(
             name="nifti",
             target="tiltkit.io.nifti:write_nifti",

@@ -82,6 +82,9 @@ def _types(kind: str, entry: Entry) -> Iterator[tuple[str, str]]:
         elif str(field.type) == "int":
             if not isinstance(value, int) or value < 0:
                 yield f"{name} is {value!r}", "it must be a number, 0 or more"
+        elif str(field.type) == "bool":
+            if not isinstance(value, bool):
+                yield f"{name} is {value!r}", "it must be True or False"
         elif not isinstance(value, str):
             yield f"{name} is {value!r}", "it must be a text"
 
