@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tiltkit.protocols import Layout, Prior
 
 __all__ = [
-    "AnnotatedScan", "Constraint", "Note", "Problem", "Scan", "Task", "Tile", "TiledScan",
+    "AnnotatedScan", "Constraint", "ImageMap", "Note", "Problem", "Scan", "Task", "Tile", "TiledScan",
     "plain_image",
 ]  # fmt: skip
 
@@ -83,6 +83,22 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageMap:
+    """A further image of a result, computed from mean and standard deviation of the posterior.
+
+    Attributes:
+        compute: From posterior mean and standard deviation (*image), in the user's units, to the
+            values of the map (*image).
+        long_name: Name of the values for axis labels.
+        units: Unit of the values; empty for numbers without one.
+    """
+
+    compute: Callable[[Tensor, Tensor], Tensor]
+    long_name: str
+    units: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """A prior, a measurement, and the way back to the user's images.
 
@@ -102,6 +118,10 @@ class Problem:
         constraint: Hard constraint on the images; None for none.
         notes: Choices and assumptions for this slice; those of the whole scan are in
             `AnnotatedScan`.
+        complex_image: From particles ``(n, channel, *space)`` to complex images ``(n, *image)`` in
+            the user's units. The result then has complex samples, their mean, and the standard
+            deviation of the phase; None for a result without them.
+        maps: Further images of the result, by name.
     """
 
     prior: Prior
@@ -113,6 +133,8 @@ class Problem:
     facts: Mapping[str, Any] = field(default_factory=dict)
     constraint: Constraint | None = None
     notes: Sequence[Note] = ()
+    complex_image: Callable[[Tensor], Tensor] | None = None
+    maps: Mapping[str, ImageMap] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.to_image is plain_image and self.phase is None and self.shape[0] == 2:

@@ -12,16 +12,19 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
 from tiltkit.io.diagnostics import early_allocation
-from tiltkit.posterior.outcome import QUANTILES
+from tiltkit.posterior.outcome import QUANTILES, FurtherImage
 from tiltkit.protocols import Axis, Layout
 
-__all__ = ["add_phase", "build", "image_bytes", "store", "store_tree"]
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+__all__ = ["add_further", "add_phase", "build", "image_bytes", "store", "store_tree"]
 
 # Pixels of a chunk along each axis of a plane.
 _LARGEST_CHUNK = 512
@@ -75,6 +78,29 @@ def add_phase(entry: h5py.Group, layout: Layout) -> None:
     """Create the group for the phase of the posterior mean, for complex images."""
     group = _plot(entry, "phase", "phase", layout)
     _add_stack(group, "phase", layout, "phase of the posterior mean", units="rad")
+
+
+def add_further(
+    entry: h5py.Group, layout: Layout, samples: int, name: str, image: FurtherImage
+) -> None:
+    """Create the group of a further image, ``further/NAME``.
+
+    Args:
+        entry: The NXentry.
+        layout: Axes and units of the result.
+        samples: Samples per slice.
+        name: Name of the image.
+        image: The image of one slice, or those of its samples.
+    """
+    if "further" not in entry:
+        _group(entry, "further", "NXcollection")
+    per_sample = image.values.ndim == len(layout.shape)
+    draws = Axis("sample", range(samples), long_name="sample number") if per_sample else None
+    group = _plot(entry, f"further/{name}", name, layout, draws)
+    _add_stack(
+        group, name, layout, image.long_name, first=samples if per_sample else 0,
+        units=image.units, dtype=image.values.dtype,
+    )  # fmt: skip
 
 
 def store(group: h5py.Group, name: str, value: Any) -> None:
@@ -169,6 +195,7 @@ def _add_stack(
     *,
     first: int = 0,
     units: str | None = None,
+    dtype: DTypeLike = np.float32,
 ) -> None:
     """Create an image stack (slice, *image) or (first, slice, *image), with one chunk per plane.
 
@@ -180,7 +207,7 @@ def _add_stack(
     dataset = group.create_dataset(
         name,
         shape,
-        np.float32,
+        dtype,
         chunks=(1,) * (len(shape) - len(plane)) + plane,
         fletcher32=True,
         dcpl=early_allocation(),

@@ -16,7 +16,7 @@ from tiltkit.errors import TiltkitError
 from tiltkit.io.atomic import check_output, checkpoints_of, part_path, publish
 from tiltkit.io.diagnostics import COMPLETE, finish_ladder, renew_texts, write_diagnostics
 from tiltkit.io.disk import explained, need_room, quiet
-from tiltkit.io.nexus import add_phase, build, image_bytes
+from tiltkit.io.nexus import add_further, add_phase, build, image_bytes
 from tiltkit.io.part import Held, check_free, make_part, only_opener, take_up, was_never_made
 from tiltkit.io.reading import (
     open_result,
@@ -207,6 +207,13 @@ class ResultWriter:
             if "phase" not in entry:
                 add_phase(entry, self._layout)
             entry["phase/phase"][at] = outcome.phase
+        for name, image in outcome.further.items():
+            path = f"further/{name}"
+            if path not in entry:
+                add_further(entry, self._layout, len(outcome.samples), name, image)
+            per_sample = image.values.ndim == len(self._layout.shape)
+            place = (slice(None), *at) if per_sample else at
+            entry[f"{path}/{name}"][place] = image.values
 
     def __enter__(self) -> ResultWriter:
         return self

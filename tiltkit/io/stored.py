@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,7 +21,7 @@ from tiltkit.io.reading import (
     tree,
 )
 from tiltkit.io.tiles import Bounds, window_bounds
-from tiltkit.posterior.outcome import QUANTILES, Outcome
+from tiltkit.posterior.outcome import QUANTILES, FurtherImage, Outcome
 from tiltkit.protocols import Axis, Layout
 
 if TYPE_CHECKING:
@@ -76,6 +76,10 @@ class Stored(Protocol):
         """
         ...
 
+    def further(self, index: int | None = None) -> dict[str, FurtherImage]:
+        """Further images by name, of one slice or (slice, *image) and (sample, slice, *image)."""
+        ...
+
     def diagnostics(self, index: int) -> dict[str, Any]:
         """Certificate of one slice."""
         ...
@@ -101,6 +105,7 @@ class StoredInMemory:
     reports: dict[int, dict[str, Any]] = field(default_factory=dict)
     finished: frozenset[int] = frozenset()
     _parts: dict[int, dict[Bounds, dict[str, Any]]] = field(default_factory=dict)
+    _further: dict[str, FurtherImage] = field(default_factory=dict)
 
     @classmethod
     def empty(
@@ -144,6 +149,7 @@ class StoredInMemory:
         if outcome.phase is not None:
             images["phase"] = outcome.phase[None]
         result = cls(layout, _plain(settings), dict(provenance), dict(images))
+        result._write_further((0,), outcome)
         result.close_slice(0, outcome.diagnostics)
         return result
 
@@ -175,6 +181,15 @@ class StoredInMemory:
         found = self.images.get(name)
         return found if found is None or index is None else found[_at(name, index)]
 
+    def further(self, index: int | None = None) -> dict[str, FurtherImage]:
+        """The arrays themselves, not copies; see `Stored`."""
+        if index is None:
+            return dict(self._further)
+        return {
+            name: replace(one, values=one.values[self._place(one.values, (index,))])
+            for name, one in self._further.items()
+        }
+
     def diagnostics(self, index: int) -> dict[str, Any]:
         """Certificate of one slice."""
         return dict(self.reports[index])
@@ -190,6 +205,21 @@ class StoredInMemory:
             if "phase" not in self.images:
                 self.images["phase"] = np.zeros_like(self.images["mean"])
             self.images["phase"][at] = outcome.phase
+        self._write_further(at, outcome)
+
+    def _write_further(self, at: tuple[int | slice, ...], outcome: Outcome) -> None:
+        for name, image in outcome.further.items():
+            per_sample = image.values.ndim == len(self.layout.shape)
+            if name not in self._further:
+                lead = (len(image.values),) if per_sample else ()
+                empty = np.zeros((*lead, *self.layout.shape), image.values.dtype)
+                self._further[name] = replace(image, values=empty)
+            values = self._further[name].values
+            values[self._place(values, at)] = image.values
+
+    def _place(self, values: NDArray[Any], at: tuple[int | slice, ...]) -> tuple[int | slice, ...]:
+        """Index of a slice, or of a part of it, in images with or without an axis of samples."""
+        return (slice(None), *at) if values.ndim > len(self.layout.shape) else at
 
 
 class StoredInFile:
@@ -252,6 +282,19 @@ class StoredInFile:
                 return None
             found: NDArray[np.floating] = dataset[() if index is None else _at(name, index)]
             return found
+
+    def further(self, index: int | None = None) -> dict[str, FurtherImage]:
+        """Read from the file; see `Stored`."""
+        found = {}
+        with open_result(self.path) as file:
+            group, axes = file["entry"].get("further", {}), file["entry/data/data"].ndim
+            for name in group:
+                dataset = group[name][name]
+                at = (slice(None), index) if dataset.ndim > axes else (index,)
+                values = dataset[() if index is None else at]
+                texts = (str(dataset.attrs[key]) for key in ("long_name", "units"))
+                found[name] = FurtherImage(values, *texts)
+        return found
 
     def diagnostics(self, index: int) -> dict[str, Any]:
         """Certificate of one slice."""

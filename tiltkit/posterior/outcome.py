@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["QUANTILES", "Outcome"]
+__all__ = ["QUANTILES", "FurtherImage", "Outcome"]
 
 # Levels of the quantile images; the outer two are the ends of the 90 % interval.
 QUANTILES = (0.05, 0.5, 0.95)
+
+
+@dataclass(frozen=True, slots=True)
+class FurtherImage:
+    """An image beside those that every outcome has.
+
+    Attributes:
+        values: One image (*image), or one for each sample (n, *image); float32 or complex64.
+        long_name: Name of the values for axis labels.
+        units: Unit of the values; None for that of the result.
+    """
+
+    values: NDArray[Any]
+    long_name: str
+    units: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,7 @@ class Outcome:
             are scalars).
         particles: The samples in the prior's units (n, channel, *space), of which `samples` are the
             images; None where they are not kept.
+        further: Further images by name: `tiltkit.posterior.further`.
     """
 
     mean: NDArray[np.float32]
@@ -46,3 +62,4 @@ class Outcome:
     phase: NDArray[np.float32] | None
     diagnostics: Mapping[str, Any]
     particles: NDArray[np.float32] | None = None
+    further: Mapping[str, FurtherImage] = field(default_factory=dict)

@@ -75,6 +75,14 @@ class Result:
         """Phase of the posterior mean (slice, *image) in radians; None for real images."""
         return self._stored.image("phase")
 
+    @cached_property
+    def further(self) -> dict[str, NDArray[Any]]:
+        """Further images by name, (slice, *image) or (sample, slice, *image); empty without any.
+
+        They are those that the task was asked for, such as maps of the signal-to-noise ratio.
+        """
+        return {name: one.values for name, one in self._stored.further().items()}
+
     @property
     def axes(self) -> tuple[Axis, ...]:
         """Axes of an image stack, slices first: names, coordinates, units."""
@@ -188,9 +196,11 @@ class Result:
                 phase = self._stored.image("phase", index)
                 images = {name: self._read(name, index) for name in (*_IMAGES, "samples")}
                 report = self._stored.diagnostics(index)
-                writer.write(
-                    index, Outcome(quantiles=quantiles, phase=phase, diagnostics=report, **images)
-                )
+                outcome = Outcome(
+                    quantiles=quantiles, phase=phase, diagnostics=report,
+                    further=self._stored.further(index), **images,
+                )  # fmt: skip
+                writer.write(index, outcome)
             writer.finish()
 
     def to_xarray(self) -> xarray.Dataset:
@@ -216,6 +226,10 @@ class Result:
         if self.phase is not None:
             about = {"units": "rad", "long_name": "phase of the posterior mean"}
             images["phase"] = (dims, self.phase, about)
+        for name, one in self._stored.further().items():
+            about = {"units": units if one.units is None else one.units, "long_name": one.long_name}
+            lead = ["sample"] if one.values.ndim > len(dims) else []
+            images[name] = ([*lead, *dims], one.values, about)
         places: dict[str, Any] = {"sample": np.arange(len(self.samples))}
         for axis in self.axes:
             about = {"units": axis.units, "long_name": axis.long_name or axis.name}

@@ -17,6 +17,7 @@ import torch
 from tiltkit.likelihoods import GaussianLikelihood, linear_gaussian
 from tiltkit.posterior.average import StreamingMean
 from tiltkit.posterior.certificate import data_fit, ladder_report, training_distance_report
+from tiltkit.posterior.further import further_images
 from tiltkit.posterior.moments import Moments, Quantiles
 from tiltkit.posterior.outcome import QUANTILES, Outcome
 from tiltkit.posterior.rhat import independent_samples, merge_levels, split_rhat
@@ -164,6 +165,8 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
         quantiles = reduce(Quantiles.merged, (group.progress.quantiles for group in groups))
         shares = [g.progress.mean.image.to(device) * (g.target.n / len(x)) for g in groups]
         diagnostics = _certificate(groups, x, particles)
+        mean, std = torch.stack(shares).sum(0), images.std(len(x))
+        further = further_images(problem, mean, std, x, particles.mean)
     diagnostics = (
         dict(problem.facts)
         | diagnostics
@@ -182,14 +185,15 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
     phase = problem.phase
     spread = 1.0 if len(x) > 1 else torch.nan  # one sample has none
     return Outcome(
-        mean=host(torch.stack(shares).sum(0)),
-        std=host(images.std(len(x))),
+        mean=host(mean),
+        std=host(std),
         quantiles={q: host(image * spread) for q, image in quantiles.at(QUANTILES).items()},
         samples=host(problem.to_image(x)),
         baseline=host(_baseline(problem, x[:1])),
         phase=None if phase is None else host(phase(particles.mean.to(x.dtype))),
         diagnostics=diagnostics,
         particles=host(x),
+        further=further,
     )
 
 
