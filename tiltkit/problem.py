@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tiltkit.protocols import Layout, Prior
 
 __all__ = [
-    "AnnotatedScan", "Constraint", "ImageMap", "Note", "Problem", "Scan", "Task", "Tile", "TiledScan",
-    "plain_image",
+    "AnnotatedScan", "Constraint", "ImageMap", "Note", "Problem", "Scan", "Task", "Tile",
+    "TiledScan", "plain_image",
 ]  # fmt: skip
 
 

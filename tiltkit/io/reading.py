@@ -17,10 +17,9 @@ from tiltkit.io.opening import is_hdf5, open_hdf5, raised_by_h5py, unreadable
 from tiltkit.protocols import Estimate
 
 __all__ = [
-    "is_hdf5", "is_result", "open_hdf5", "open_result", "read_axes", "read_diagnostics_of",
-    "read_estimate", "read_finished", "read_provenance", "read_recipe", "read_slice_diagnostics",
-    "read_steps", "read_title",
-    "read_units", "result_shape", "tree",
+    "further_names", "is_hdf5", "is_result", "open_hdf5", "open_result", "read_axes",
+    "read_diagnostics_of", "read_estimate", "read_finished", "read_provenance", "read_recipe",
+    "read_slice_diagnostics", "read_steps", "read_title", "read_units", "result_shape", "tree",
 ]  # fmt: skip
 
 
@@ -105,6 +104,12 @@ def read_steps(path: Path) -> tuple[float, ...]:
         data = file["entry/data"]
         axes = [data[name][:2] for name in data.attrs["axes"]]
     return tuple(float(abs(np.diff(ends)[0])) if len(ends) > 1 else 1.0 for ends in axes)
+
+
+def further_names(path: Path) -> list[str]:
+    """Return the names of the further images of a result, such as ``snr``."""
+    with open_result(path) as file:
+        return list(file["entry"].get("further", ()))
 
 
 def read_estimate(path: Path, index: int, cut: tuple[int | slice, ...] = ()) -> Estimate:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tiltkit.io.calibration import load_calibration
 from tiltkit.io.reading import (
+    further_names,
     is_result,
     open_hdf5,
     read_axes,
@@ -82,6 +83,7 @@ def _describe_result(path: Path) -> dict[str, Any]:
         "image": " x ".join(str(n) for n in image),
         "axes": {name: units or "-" for name, units in read_axes(path).items()},
         "samples": read_recipe(path)["samples"],
+        "further images": ", ".join(further_names(path)) or "none",
         "recipe": read_recipe(path),
         "verdict": {
             "spread and mean": f"{verdict.local.status}: {verdict.local.text}",

@@ -118,8 +118,8 @@ class Parts:
         images = {"to_image": problem.to_image(blank)[0]}
         images |= {} if problem.baseline is None else {"baseline": problem.baseline}
         images |= {"phase": problem.phase(blank[0])} if problem.phase else {}
-        images |= {name: one.compute(*2 * [images["to_image"]])
-                   for name, one in problem.maps.items()}  # fmt: skip
+        shown = images["to_image"]
+        images |= {name: one.compute(shown, shown) for name, one in problem.maps.items()}
         if problem.complex_image:
             images["complex_image"] = problem.complex_image(blank)[0]
         wrong = {name: tuple(x.shape) for name, x in images.items() if x.shape != shape}

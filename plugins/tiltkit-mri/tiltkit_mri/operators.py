@@ -19,6 +19,9 @@ __all__ = ["CartesianSense", "MaskedFourier"]
 
 # Bytes of blocks that are built and diagonalised at once: bounds the memory.
 _BLOCK_BYTES = 2**26
+# Eigenvalues below this share of the largest are 0 in single precision, and the squares of
+# eigenvectors below this are, too.
+_SINGULAR, _ROUNDING = 1e-6, 1e-4
 
 
 class CartesianSense(Diagonalised):
@@ -110,6 +113,24 @@ class CartesianSense(Diagonalised):
             values[rows], vectors[rows] = torch.linalg.eigh(spread.conj() * (s.mT @ s.conj()))
         return values.clamp_min_(0), vectors
 
+    def normal_diagonal(self) -> Tensor:
+        """Diagonal of ``A^H A`` (ny, nx)."""
+        return self.maps.abs().square().sum(0) * self._point_spread().diagonal().real
+
+    def inverse_diagonal(self) -> Tensor:
+        """Diagonal of ``(A^H A)^-1`` (ny, nx).
+
+        Infinite where the data do not determine a pixel: where eigenvectors with an eigenvalue of 0
+        hold more than rounding errors of it.
+        """
+        values, vectors = self._eigen
+        weights = vectors.abs().square()  # (row, column, eigenvalue)
+        singular = values <= _SINGULAR * values.max()
+        inverse = torch.where(singular, 0.0, 1 / values)
+        diagonal = (weights @ inverse[..., None]).squeeze(-1)
+        unknown = (weights @ singular.to(weights)[..., None]).squeeze(-1)
+        return diagonal.where(unknown < _ROUNDING, torch.inf)
+
     def _point_spread(self) -> Tensor:
         """``F^H M F`` of one row (nx, nx): the point spread function of undersampling."""
         nx = self.maps.shape[-1]
@@ -148,6 +169,15 @@ class MaskedFourier(Diagonalised):
         full = y.new_zeros(len(y), *self.mask.shape)
         full[:, self.mask] = y
         return self.from_spectral(full)
+
+    def normal_diagonal(self) -> Tensor:
+        """Diagonal of ``A^H A`` (ny, nx): the share of measured points."""
+        return self.eigenvalues.mean().expand(self.mask.shape)
+
+    def inverse_diagonal(self) -> Tensor:
+        """Diagonal of ``(A^H A)^-1`` (ny, nx): 1, or infinite where any point is missing."""
+        value = 1.0 if bool(self.mask.all()) else torch.inf
+        return torch.full_like(self.eigenvalues, value)
 
     def to_spectral(self, x: Tensor) -> Tensor:
         """(n, 2, ny, nx) to complex (n, ny, nx)."""

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 __all__ = ["ESTIMATED", "MriOptions"]
 
 # Value of `MriOptions.maps` for maps from calibration lines.
 ESTIMATED = "espirit"
+Output = Literal["complex", "snr", "g_factor", "posterior_g_factor"]
 
 
 class MriOptions(BaseModel):
     """Settings of `tiltkit_mri.task.MriRecon`; what is None is found from the data."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("output", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """Names from a text with commas."""
+        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
 
     maps: str = Field(
         ESTIMATED,
@@ -70,6 +79,12 @@ class MriOptions(BaseModel):
         le=1024,
         description="virtual coils that all coils are reduced to; when unset all coils up to 16,"
         " and of more coils as many as hold 99.9 % of the signal's energy",
+    )
+    output: tuple[Output, ...] = Field(
+        (),
+        description="images in the result beside magnitude and phase, separated by commas:"
+        " complex (complex samples, their mean, the spread of the phase), snr (mean over spread),"
+        " g_factor (of SENSE, without a prior), posterior_g_factor",
     )
     crop: bool = Field(True, description="whether to cut the image to the header's size")
     axes: str | None = Field(

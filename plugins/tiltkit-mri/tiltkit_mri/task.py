@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,6 +28,7 @@ from tiltkit_mri.foreign import foreign_format
 from tiltkit_mri.geometry import interpolation
 from tiltkit_mri.given_maps import read_maps
 from tiltkit_mri.noise import describe_noise
+from tiltkit_mri.noise_maps import noise_maps
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
 from tiltkit_mri.options import ESTIMATED, MriOptions
 from tiltkit_mri.prepare import Prepared, centre, prepare
@@ -197,7 +199,12 @@ class MriScan:
             re, im = pixels(x)
             return torch.atan2(im, re)
 
-        noise_level = slice_.whitening.noise_level
+        def complex_image(x: Tensor) -> Tensor:
+            return torch.complex(*pixels(x).unbind(1)) * scale
+
+        noise_level, wanted = slice_.whitening.noise_level, self.options.output
+        step = self.kspace.image.step
+        gain = prod(min(1.0, along**-0.5) for along in step)  # larger pixels average noise
         return Problem(
             prior=prior,
             likelihood=GaussianLikelihood(operator, y / scale, (noise_level / scale) ** 2),
@@ -206,6 +213,8 @@ class MriScan:
             baseline=to_image(zero_filled / scale)[0],
             phase=phase,
             notes=slice_.notes + (describe_noise(slice_.noise) if slice_.noise else ()),
+            complex_image=complex_image if "complex" in wanted else None,
+            maps=noise_maps(wanted, operator, noise_level, pixels, gain),
             constraint=_support(slice_.sensitivities.maps, device),
             facts={
                 "data_noise_level": noise_level,

@@ -1,0 +1,106 @@
+"""Maps of signal-to-noise ratio and noise amplification, computed from operator and posterior.
+
+The g-factor is that of SENSE (Pruessmann et al., Magn Reson Med 42:952, 1999),
+
+    g_i = sqrt([(A^H A)^-1]_ii [A^H A]_ii),
+
+the factor by which noise in least squares without a prior exceeds that of a fully sampled scan,
+beside the square root of the acceleration. With the posterior covariance C in place of
+``sigma^2 (A^H A)^-1`` it is the same ratio for a reconstruction with this prior,
+
+    sqrt(C_ii [A^H A]_ii) / sigma,
+
+1 where the spread is that of a fully sampled scan of the same duration, and below 1 where
+the prior knows more than the data. Without a prior both are equal. Both are what the standard
+deviation over pseudo replicas estimates for linear methods (Robson et al., Magn Reson Med 60:895,
+2008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import torch
+
+from tiltkit.errors import UsageError
+from tiltkit.problem import ImageMap
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["DiagonalOperator", "noise_maps"]
+
+
+@runtime_checkable
+class DiagonalOperator(Protocol):
+    """An operator with known diagonals of ``A^H A`` and of its inverse."""
+
+    def normal_diagonal(self) -> Tensor:
+        """``[A^H A]_ii`` (ny, nx)."""
+        ...
+
+    def inverse_diagonal(self) -> Tensor:
+        """``[(A^H A)^-1]_ii`` (ny, nx); infinite where the data do not determine the pixel."""
+        ...
+
+
+def noise_maps(
+    names: Collection[str],
+    operator: Any,
+    noise_level: float,
+    pixels: Callable[[Tensor], Tensor],
+    gain: float,
+) -> dict[str, ImageMap]:
+    """The maps that are asked for, by name.
+
+    Args:
+        names: ``snr``, ``g_factor``, ``posterior_g_factor``; others are ignored.
+        operator: Forward operator.
+        noise_level: Standard deviation of the noise per real component of the data.
+        pixels: From images (..., row, column) of the operator to those of the result.
+        gain: Factor by which ``pixels`` changes the standard deviation of white noise.
+
+    Raises:
+        UsageError: A g-factor is asked for, and the operator does not know its diagonals.
+    """
+    found = {}
+    if "snr" in names:
+        found["snr"] = ImageMap(
+            lambda mean, std: mean / std, "posterior mean over posterior standard deviation"
+        )
+    wanted = [name for name in ("g_factor", "posterior_g_factor") if name in names]
+    if not wanted:
+        return found
+    if not isinstance(operator, DiagonalOperator):
+        raise UsageError(
+            f"The map {wanted[0]} needs a Cartesian scan with whole columns of k-space.",
+            f"leave {wanted[0]} out of task.output.",
+        )
+    sampled: DiagonalOperator = operator
+
+    def g_factor(mean: Tensor, _std: Tensor) -> Tensor:
+        g = (sampled.inverse_diagonal() * sampled.normal_diagonal()).sqrt()
+        return _at(pixels, g).to(mean)
+
+    def posterior_g_factor(_mean: Tensor, std: Tensor) -> Tensor:
+        full = _at(pixels, sampled.normal_diagonal().sqrt())
+        return std * full.to(std) / (noise_level * gain)
+
+    made = {
+        "g_factor": ImageMap(g_factor, "g-factor of least squares (SENSE)"),
+        "posterior_g_factor": ImageMap(posterior_g_factor, "g-factor of the posterior"),
+    }
+    return found | {name: made[name] for name in wanted}
+
+
+def _at(pixels: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """Values (ny, nx) at the pixels of the result.
+
+    They may be interpolated there; NaN and infinite values then reach half a pixel far.
+    """
+    found = pixels(values.nan_to_num(0.0, 0.0))
+    known = pixels(values.isfinite().to(values))
+    found = torch.where(known > 0.5, found / known, torch.inf)
+    outside = pixels(values.isnan().to(values)) > 0.5
+    return torch.where(outside, torch.nan, found)
