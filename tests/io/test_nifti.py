@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,49 @@ def test_without_a_geometry_coordinates_are_those_of_the_axes_in_mm(stack: Stack
     assert told == []
     assert image.header.get_xyzt_units()[0] == "mm"
     np.testing.assert_allclose(image.affine @ [2, 4, 1, 1], [6.5e-3, 5e-3, 0.1025, 1], rtol=1e-6)
+
+
+def test_volumes_of_several_times_are_on_the_fourth_axis(
+    start: Callable[..., ResultWriter], outcome: Callable[..., Outcome]
+) -> None:
+    axes = (
+        Axis("time", [0.0, 1.0]),
+        Axis("z", 0.5 * np.arange(3), "mm"),
+        *(Axis(name, 0.2 * np.arange(n), "mm") for name, n in (("y", NY), ("x", NX))),
+    )
+    planes = np.arange(3, dtype=np.float32)[:, None, None]
+
+    def volume(image: Any) -> Any:
+        return image[..., None, :, :] + planes
+
+    with start(layout=Layout(axes=axes)) as writer:
+        for index in range(2):
+            one = outcome(index, phase=None)
+            writer.write(
+                index,
+                replace(
+                    one,
+                    mean=volume(one.mean), std=volume(one.std), baseline=volume(one.baseline),
+                    samples=volume(one.samples),
+                    quantiles={q: volume(image) for q, image in one.quantiles.items()},
+                ),
+            )  # fmt: skip
+        writer.finish()
+    image, told = export(writer.path, samples=True)
+    assert told == []
+    assert image.shape == (NX, NY, 3, 2)
+    np.testing.assert_allclose(image.header.get_zooms()[:3], (0.2, 0.2, 0.5), rtol=1e-6)
+    np.testing.assert_array_equal(image.get_fdata()[..., 1].T, read_estimate(writer.path, 1).mean)
+    drawn = nibabel.load(writer.path.with_name("o.samples.nii.gz")).get_fdata()
+    np.testing.assert_array_equal(drawn[..., 1, 2].T, read_estimate(writer.path, 1).samples[2])
+
+
+def test_writing_again_gives_the_same_files(stack: Stack) -> None:
+    result = stack([0, 1], {"geometry": geometry(along([0, 1]))})
+    export(result)
+    first = result.with_name("o.std.nii.gz").read_bytes()
+    export(result)
+    assert result.with_name("o.std.nii.gz").read_bytes() == first
 
 
 def test_an_unknown_pixel_size_is_told(stack: Stack) -> None:

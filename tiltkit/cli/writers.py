@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -150,7 +151,7 @@ def _check_written(new: Export, folder: Path, plugin: str) -> None:
     """Refuse missing files, and files that the entry does not state."""
     stated = [path.name for path in new.files]
     written = [path.name for path in folder.iterdir()]
-    optional = [path.name for path in new.optional_files]
+    optional = [glob.escape(path.name) for path in new.optional_files]
     if new.entry.folder:
         stated, optional = [], list(new.entry.folder)
         written = _contents(new.output)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from tiltkit.io.nifti import Grid, NiftiOptions, make_grid, remarks, save, sidecar, stored_images
+from tiltkit.io.nifti import (
+    Grid,
+    Images,
+    NiftiOptions,
+    make_grid,
+    remarks,
+    save,
+    sidecar,
+    stored_images,
+)
 from tiltkit.io.places import read_places
-from tiltkit.io.reading import read_provenance
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from tiltkit.io.reading import open_result, read_provenance
 
 __all__ = ["BidsOptions", "write_bids"]
 
@@ -83,12 +89,14 @@ def write_bids(result: Path, output: Path, options: BidsOptions) -> list[str]:
     about = sidecar(result, grid, places)
     raw, made_by = about.pop("Sources")[0], about.pop("GeneratedBy")
     title = about.pop("Description")
-    for name, text, image in stored_images(result, grid, samples=options.samples):
-        described = {"Description": f"{text}. {title}", "RawFile": raw, "SkullStripped": False}
-        for entity, label, values, more in _files(name, image, grid, folder.name == "anat"):
-            path = folder / f"{entities}{entity}_desc-{label}_{suffix}.nii.gz"
-            save(path, values, grid, places, text)
-            _dump(path.with_name(path.name.replace(".nii.gz", ".json")), described | about | more)
+    with open_result(result) as file:
+        for images in stored_images(file, samples=options.samples):
+            described = {"Description": f"{images.text}. {title}", "RawFile": raw}
+            for entity, part, volumes, more in _files(images, grid, folder.name == "anat"):
+                path = folder / f"{entities}{entity}_desc-{part.name}_{suffix}.nii.gz"
+                save(path, part, grid, places, volumes)
+                values = described | {"SkullStripped": False} | about | more
+                _dump(path.with_name(path.name.replace(".nii.gz", ".json")), values)
     dataset = {
         "Name": "Posterior images by tiltkit",
         "BIDSVersion": _VERSION,
@@ -128,25 +136,24 @@ def name_parts(scan: str, options: BidsOptions) -> tuple[str, str]:
 
 
 def _files(
-    name: str, image: NDArray[np.float32], grid: Grid, anatomical: bool
-) -> Iterator[tuple[str, str, NDArray[np.float32], dict[str, Any]]]:
-    """Parts of an image that are files of their own: samples, and volumes of anatomical images.
+    images: Images, grid: Grid, anatomical: bool
+) -> Iterator[tuple[str, Images, Sequence[int] | None, dict[str, Any]]]:
+    """Parts of images that are files of their own: samples, and volumes of anatomical images.
 
-    Anatomical images of BIDS have three axes. Yields a further entity (``"_echo-1"``), the label of
-    desc, the volumes and further values of the description.
+    Anatomical images of BIDS have three axes. Yields a further entity (``"_echo-1"``), the images,
+    their volumes, and further values of the description.
     """
-    # Samples have no axis for volumes where there is one alone.
-    volumes = image.reshape(*grid.shape, -1)
-    for drawn in range(volumes.shape[-1]):
-        label = f"{name.removesuffix('s')}{drawn + 1:03d}" if name == "samples" else name
+    for number, draw in enumerate(images.draws, start=1):
+        label = f"sample{number:03d}" if images.name == "samples" else images.name
+        part = replace(images, name=label, draws=[draw])
         if not anatomical or len(grid.names) < 2:
-            yield "", label, volumes[..., drawn], {}
+            yield "", part, None, {}
             continue
         for position, volume in enumerate(grid.names):
             echo = re.fullmatch(r"(?:contrast|echo) (\d+)", volume)
             entity = f"_echo-{int(echo[1]) + 1}" if echo else ""
-            part = label if echo else f"{label}Volume{position + 1}"
-            yield entity, part, volumes[..., [position], drawn], {"VolumeNames": [volume]}
+            name = label if echo else f"{label}Volume{position + 1}"
+            yield entity, replace(part, name=name), [position], {"VolumeNames": [volume]}
 
 
 def _folder(output: Path, entities: str, suffix: str) -> Path:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from gzip import GzipFile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ __all__ = ["Grid", "NiftiOptions", "make_grid", "nifti_affine", "write_nifti"]
 _RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Codes of NIfTI: coordinates of the scanner; coordinates that only such files share.
 _SCANNER, _ALIGNED = 1, 2
+# Level of compression: higher ones are several times slower and hardly smaller for noise.
+_COMPRESSION = 1
 # Most planes of a volume, those between the slices included.
 _MOST_PLANES = 2048
 # Slices may be off their common grid by so much of a voxel.
@@ -57,6 +60,7 @@ class Grid:
         plane: Plane of each slice.
         volume: Volume of each slice.
         names: Names of the volumes; empty for a single one.
+        whole: Whether each slice of the result is a whole volume.
     """
 
     affine: NDArray[np.float64]
@@ -64,24 +68,33 @@ class Grid:
     plane: NDArray[np.intp]
     volume: NDArray[np.intp]
     names: tuple[str, ...]
+    whole: bool = False
 
-    def fill(self, slices: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Volumes (column, row, plane, volume) of images (slice, row, column).
+    def slices(self, volume: int) -> list[int | None]:
+        """The slices of a volume in order of its planes; None where there is none."""
+        if self.whole:
+            return [volume]
+        found: list[int | None] = [None] * self.shape[2]
+        for index in np.flatnonzero(self.volume == volume):
+            found[self.plane[index]] = int(index)
+        return found
 
-        Images of volumes have one more axis, for planes, in front of that of rows. NaN where no
-        slice is.
-        """
-        if slices.ndim > 3:
-            return np.ascontiguousarray(slices.T)
-        volumes = np.full(self.shape, np.nan, np.float32)
-        columns, rows = self.shape[:2]
-        volumes[:, :, self.plane, self.volume] = slices.reshape(-1, rows, columns).T
-        return volumes
 
-    @property
-    def gaps(self) -> bool:
-        """Whether planes without a slice are between the slices."""
-        return self.shape[2] * self.shape[3] > len(self.plane)
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Images of all slices of a result, read one at a time.
+
+    Attributes:
+        name: Name for files, such as ``"std"``.
+        text: Description, in a few words.
+        draws: Functions from the number of a slice to its image: one, or one per sample.
+        dtype: Type of the values.
+    """
+
+    name: str
+    text: str
+    draws: Sequence[Callable[[int], NDArray[Any]]]
+    dtype: type[np.generic] = np.float32
 
 
 def write_nifti(result: Path, output: Path, options: NiftiOptions) -> list[str]:
@@ -113,13 +126,14 @@ def write_nifti(result: Path, output: Path, options: NiftiOptions) -> list[str]:
     stem = output.name.removesuffix(".nii.gz")
     places = read_places(result)
     grid = make_grid(places, result)
-    names = []
-    for name, text, image in stored_images(result, grid, samples=options.samples):
-        end = "" if name == "mean" else f".{name}"
-        path = output.with_name(f"{stem}{end}.nii.gz")
-        save(path, image, grid, places, text)
-        names.append((path.name, text))
-    about = sidecar(result, grid, places) | {"Files": dict(names)}
+    names = {}
+    with open_result(result) as file:
+        for images in stored_images(file, samples=options.samples):
+            end = "" if images.name == "mean" else f".{images.name}"
+            path = output.with_name(f"{stem}{end}.nii.gz")
+            save(path, images, grid, places)
+            names[path.name] = images.text
+    about = sidecar(result, grid, places) | {"Files": names}
     with output.with_name(f"{stem}.json").open("w", encoding="utf-8") as file:
         json.dump(about, file, indent=2, ensure_ascii=False)
     return remarks(grid, places)
@@ -128,52 +142,73 @@ def write_nifti(result: Path, output: Path, options: NiftiOptions) -> list[str]:
 write_nifti.Options = NiftiOptions  # type: ignore[attr-defined]
 
 
-def stored_images(
-    result: Path, grid: Grid, *, samples: bool
-) -> Iterator[tuple[str, str, NDArray[np.float32]]]:
-    """Names, descriptions and volumes of the images of a result, one in memory at a time."""
-    with open_result(result) as file:
-        entry = file["entry"]
-        count = len(entry["samples/samples"])
-        yield "mean", f"posterior mean, {count} samples", grid.fill(entry["data/data"][()])
-        text = f"posterior standard deviation, {count} samples"
-        yield "std", text, grid.fill(entry["data/data_errors"][()])
-        levels = entry["quantiles/level"][()]
-        for position in (0, -1):
-            percent = round(100 * float(levels[position]))
-            text = f"{percent} % quantile of the posterior, {count} samples"
-            image = grid.fill(_at(entry["quantiles/quantiles"], position))
-            yield f"q{percent:02d}", text, image
-        if samples:
-            drawn = [grid.fill(_at(entry["samples/samples"], i)) for i in range(count)]
-            stacked = np.stack(drawn, axis=-1)
-            # One volume has no axis of its own, so that viewers show samples as a 4-D series.
-            stacked = stacked[:, :, :, 0] if stacked.shape[3] == 1 else stacked
-            yield "samples", f"{count} posterior samples", stacked
+def stored_images(file: h5py.File, *, samples: bool) -> Iterator[Images]:
+    """Mean, standard deviation and ends of the 90 % interval of an open result, and samples."""
+    entry = file["entry"]
+    drawn, quantiles = entry["samples/samples"], entry["quantiles/quantiles"]
+    count = f"{len(drawn)} samples"
+    yield Images("mean", f"posterior mean, {count}", [entry["data/data"].__getitem__])
+    spread = entry["data/data_errors"].__getitem__
+    yield Images("std", f"posterior standard deviation, {count}", [spread])
+    levels = entry["quantiles/level"][()].tolist()
+    for position in (0, len(levels) - 1):
+        percent = round(100 * levels[position])
+        text = f"{percent} % quantile of the posterior, {count}"
+        yield Images(f"q{percent:02d}", text, [_draw(quantiles, position)])
+    if samples:
+        draws = [_draw(drawn, number) for number in range(len(drawn))]
+        yield Images("samples", f"{len(drawn)} posterior samples", draws)
 
 
-def _at(dataset: h5py.Dataset, position: int) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = dataset[position % len(dataset)]
-    return found
+def _draw(dataset: h5py.Dataset, position: int) -> Callable[[int], NDArray[Any]]:
+    return lambda index: np.asarray(dataset[position, index])
 
 
 def save(
-    path: Path, image: NDArray[np.float32], grid: Grid, places: Places, description: str
+    path: Path, images: Images, grid: Grid, places: Places, volumes: Sequence[int] | None = None
 ) -> None:
-    """Write one file with its affine matrix, units and description."""
+    """Write one file; one slice is in memory at a time.
+
+    Args:
+        path: The file, compressed.
+        images: Images of the slices; several draws are on the last axis.
+        grid: The grid of the slices.
+        places: Their positions.
+        volumes: Volumes to write; all of them when None.
+    """
+    chosen = range(grid.shape[3]) if volumes is None else volumes
+    # A single volume or draw has no axis, so that viewers show samples of a volume as a series.
+    further = [n for n in (len(chosen), len(images.draws)) if n > 1]
+    header = _header((*grid.shape[:3], *further), images, nifti_affine(grid, places), places)
+    empty = np.full(grid.shape[1::-1], np.nan, images.dtype)
+    # Neither time nor folder are in the file: the same result gives the same file.
+    with path.open("wb") as raw, GzipFile("", "wb", _COMPRESSION, raw, mtime=0) as file:
+        header.write_to(file)
+        for draw in images.draws:
+            for volume in chosen:
+                for index in grid.slices(volume):
+                    # NIfTI counts columns fastest, then rows and planes, as images in memory do.
+                    image = empty if index is None else draw(index)
+                    file.write(image.astype(empty.dtype.newbyteorder("<")).tobytes())
+
+
+def _header(
+    shape: tuple[int, ...], images: Images, affine: NDArray[np.float64], places: Places
+) -> Any:
+    """Header with affine matrix, units and description."""
     import nibabel
 
-    image = image[..., 0] if image.shape[-1] == 1 and image.ndim == 4 else image
-    affine = nifti_affine(grid, places)
+    header: Any = nibabel.Nifti1Header(endianness="<")  # type: ignore[no-untyped-call]
+    header.set_data_dtype(images.dtype)
+    header.set_data_shape(shape)
     code = _SCANNER if places.patient else _ALIGNED
-    made: Any = nibabel.Nifti1Image(image, affine, dtype=np.float32)  # type: ignore[no-untyped-call]
-    made.set_sform(affine, code)
-    made.set_qform(affine, code)
-    if not np.allclose(made.get_qform(), affine, atol=1e-3):
-        made.set_qform(None, 0)  # quaternions hold no shear: the sform alone is right
-    made.header.set_xyzt_units("unknown" if "pixel size" in places.unknown else "mm", "unknown")
-    made.header["descrip"] = f"tiltkit: {description}"[:79].encode("ascii", "replace")
-    made.to_filename(path)
+    header.set_sform(affine, code)
+    header.set_qform(affine, code)
+    if not np.allclose(header.get_qform(), affine, atol=1e-3):
+        header.set_qform(None, 0)  # quaternions hold no shear: the sform alone is right
+    header.set_xyzt_units("unknown" if "pixel size" in places.unknown else "mm", "unknown")
+    header["descrip"] = f"tiltkit: {images.text}"[:79].encode("ascii", "replace")
+    return header
 
 
 def nifti_affine(grid: Grid, places: Places) -> NDArray[np.float64]:
@@ -211,8 +246,8 @@ def remarks(grid: Grid, places: Places) -> list[str]:
     for what in places.unknown:
         if what == "pixel size" or grid.shape[2] > 1:
             found.append(f"The {what} is not known: it is 1 in the NIfTI files.")
-    if grid.gaps:
-        missing = grid.shape[2] * grid.shape[3] - len(grid.plane)
+    missing = sum(grid.slices(volume).count(None) for volume in range(grid.shape[3]))
+    if missing:
         found.append(f"{missing} planes of the NIfTI files have no slice in the result: NaN.")
     return found
 
@@ -236,7 +271,8 @@ def make_grid(places: Places, result: Path) -> Grid:
         affine[:3, 2] = places.across[0]
         number = np.arange(shape[0])
         size = (columns, rows, shape[1], shape[0])
-        return Grid(affine, size, np.zeros(shape[0], int), number, names if shape[0] > 1 else ())
+        several = names if shape[0] > 1 else ()
+        return Grid(affine, size, np.zeros(shape[0], int), number, several, whole=True)
     _check_parallel(places, (columns, rows), result)
     plane, step = _planes(places, result)
     affine[:3, 2] = step

@@ -14,6 +14,7 @@ import pytest
 from tiltkit_mri.cfl_writer import CflOptions, write_cfl
 
 from tiltkit import reconstruct
+from tiltkit.errors import UsageError
 
 FAST = {"sampler.levels": 5, "sampler.collect": 1}
 
@@ -60,6 +61,11 @@ def test_repetitions_and_slices_are_on_the_dimensions_of_bart(result: Path) -> N
     assert drawn.shape[15] == len(samples)
     last = drawn.reshape(64, 56, 2, 2, 3, order="F")[..., 1, 0, 2]
     np.testing.assert_array_equal(last, samples[2, 2])
+
+
+def test_the_name_must_be_that_of_a_cfl_file(result: Path) -> None:
+    with pytest.raises(UsageError, match=r"does not end with \.cfl"):
+        write_cfl(result, result.with_name("out"), CflOptions())
 
 
 @pytest.mark.skipif(shutil.which("bart") is None, reason="BART is not installed")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from tiltkit.errors import InputError
+from tiltkit.errors import InputError, UsageError
 from tiltkit.io.places import read_slice_names
 from tiltkit.io.reading import open_result
 
@@ -56,9 +56,14 @@ def write_cfl(result: Path, output: Path, options: CflOptions) -> list[str]:
         A sentence for the user where slices were left out of the result.
 
     Raises:
+        UsageError: The name has another end.
         InputError: The result cannot be read, or has images of one axis.
         OSError: A file cannot be written.
     """
+    if output.suffix != ".cfl":
+        raise UsageError(
+            f"{output.name} does not end with .cfl.", "choose a name like scan.cfl with -o."
+        )
     stem = output.name.removesuffix(".cfl")
     with open_result(result) as file:
         entry = file["entry"]
