@@ -98,3 +98,24 @@ def test_the_image_keeps_a_smooth_phase(scan: Any) -> None:
     turned = (found.maps.numpy().conj() * scan.maps).sum(0)
     steps = np.angle(turned[1:] * turned[:-1].conj())[scan.inside[1:] & scan.inside[:-1]]
     assert np.abs(steps).max() < 0.2
+
+
+@pytest.mark.parametrize(("n_coils", "level"), [(2, 0.05), (4, 0.1), (8, 0.1)])
+def test_noise_of_a_known_level_does_not_count_as_signal(
+    n_coils: int, level: float, simulate: Any
+) -> None:
+    scan = simulate((48, 56), n_coils)
+    calibration = torch.from_numpy(block(scan.noisy(level), 24, 24))
+    found = espirit(calibration, (48, 56), noise_level=level)
+    assert np.quantile(agreement(found.maps.numpy(), scan.maps)[scan.inside], 0.02) > 0.98
+    unaware = espirit(calibration, (48, 56))
+    assert np.quantile(agreement(unaware.maps.numpy(), scan.maps)[scan.inside], 0.02) < 0.96
+
+
+@pytest.mark.parametrize("level", [1.0, 100.0])
+def test_maps_of_noise_alone_are_finite(level: float) -> None:
+    noise = torch.randn(
+        4, 24, 24, dtype=torch.complex128, generator=torch.Generator().manual_seed(0)
+    )
+    found = espirit(noise, (32, 32), noise_level=level)
+    assert bool(found.maps.isfinite().all())

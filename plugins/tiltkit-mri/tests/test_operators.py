@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 from tiltkit.errors import TiltkitError
 
 SIZES = [(6, 8), (7, 5), (5, 9), (9, 6)]
-OPERATORS = ["sense", "one_coil_sense", "fourier"]
+OPERATORS = ["sense", "one_coil_sense", "folded_sense", "fourier"]
 
 
 def make(
@@ -23,9 +24,12 @@ def make(
     if kind == "fourier":
         return MaskedFourier(torch.rand(shape, generator=generator) < 0.5)
     n_coils = 1 if kind == "one_coil_sense" else 3
-    columns = torch.zeros(nx, dtype=torch.bool)
+    n_columns = nx - 2 if kind == "folded_sense" else nx
+    columns = torch.zeros(n_columns, dtype=torch.bool)
     columns[::2] = True
-    return CartesianSense(torch.randn(n_coils, ny, nx, dtype=dtype, generator=generator), columns)
+    at = (torch.arange(nx) + 1) % n_columns if kind == "folded_sense" else None
+    maps = torch.randn(n_coils, ny, nx, dtype=dtype, generator=generator)
+    return CartesianSense(maps, columns, at)
 
 
 def images(shape: tuple[int, int], n: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -139,3 +143,14 @@ def test_deepinv_agrees(shape: tuple[int, int], n_coils: int) -> None:
     assert (ours - full).norm() <= 1e-5 * full.norm()
     back, back_theirs = operator.adjoint(operator.forward(x)), theirs.A_adjoint(y)
     assert (back - back_theirs).norm() <= 1e-5 * back.norm()
+
+
+def test_an_image_twice_as_wide_as_the_field_of_view_gives_every_second_sample() -> None:
+    generator = torch.Generator().manual_seed(3)
+    ny, nx = 6, 10
+    maps = torch.randn(3, ny, 2 * nx, dtype=torch.complex128, generator=generator)
+    x = images((ny, 2 * nx), 2)
+    at = (torch.arange(2 * nx) - nx + nx // 2) % nx
+    folded = CartesianSense(maps, torch.ones(nx, dtype=torch.bool), at).forward(x)
+    whole = CartesianSense(maps, torch.ones(2 * nx, dtype=torch.bool)).forward(x)
+    torch.testing.assert_close(folded, math.sqrt(2) * whole[..., nx % 2 :: 2])

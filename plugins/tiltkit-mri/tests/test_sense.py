@@ -50,10 +50,15 @@ def test_normal_and_solve_are_those_of_the_dense_matrix(shape: tuple[int, int]) 
 
 
 @pytest.mark.parametrize("shape", SIZES)
-def test_on_whole_columns_it_is_the_operator_for_columns(shape: tuple[int, int]) -> None:
-    columns = torch.arange(shape[1]) % 3 != 1
+@pytest.mark.parametrize("folded", [0, 2])
+def test_on_whole_columns_it_is_the_operator_for_columns(
+    shape: tuple[int, int], folded: int
+) -> None:
+    columns = torch.arange(shape[1] - folded) % 3 != 1
+    at = (torch.arange(shape[1]) + 1) % len(columns) if folded else None
     maps, x = make(shape).maps, images(shape, 2)
-    operator, other = MaskedSense(maps, columns.expand(shape)), CartesianSense(maps, columns)
+    operator = MaskedSense(maps, columns.expand(shape[0], -1), at)
+    other = CartesianSense(maps, columns, at)
     y = other.forward(x)
     torch.testing.assert_close(operator.forward(x), y.flatten(2))
     torch.testing.assert_close(operator.adjoint(y.flatten(2)), other.adjoint(y))

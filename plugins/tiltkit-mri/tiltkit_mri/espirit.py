@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tiltkit.problem import Note
 from tiltkit_mri.compression import principal_coils
+from tiltkit_mri.folded import find_band, unfold_maps
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Sensitivities", "espirit", "given_sensitivities"]
+__all__ = ["Sensitivities", "describe_maps", "espirit", "given_sensitivities"]
 
 # Bytes of coil-by-coil matrices that are diagonalised at once: bounds the memory.
 _BLOCK_BYTES = 2**26
@@ -26,18 +28,29 @@ class Sensitivities:
     """Coil sensitivities, and their confidence.
 
     Attributes:
-        maps: (coil, ny, nx), complex; the squares of their magnitudes sum to 1 in every pixel, or
-            to 0 where no map is known.
+        maps: (coil, ny, width), complex; the squares of their magnitudes sum to 1 in every pixel,
+            or to 0 where no map is known. Where the object is wider than the field of view, so is
+            the image: see `tiltkit_mri.folded`.
         confidence: Largest eigenvalue (ny, nx): near 1 where one set of maps explains the
             signal of the calibration lines, small in air. Of given maps: 1 where there is one.
+        at: Column of the field of view of each column of the maps (width,); None where they are
+            the same.
+        unexplained: Two images overlap, but not as in a fold; one set of maps is used for them.
     """
 
     maps: Tensor
     confidence: Tensor
+    at: Tensor | None = None
+    unexplained: bool = False
 
 
 def espirit(
-    calibration: Tensor, shape: tuple[int, int], *, kernel: int = 6, threshold: float = 0.02
+    calibration: Tensor,
+    shape: tuple[int, int],
+    *,
+    kernel: int = 6,
+    threshold: float = 0.02,
+    noise_level: float | None = None,
 ) -> Sensitivities:
     """Estimate sensitivities.
 
@@ -47,27 +60,46 @@ def espirit(
         kernel: Size of the kernels in k-space samples.
         threshold: Smallest singular value of the calibration matrix that counts as signal, as a
             share of the largest.
+        noise_level: Standard deviation of the noise per real component of ``calibration``. Where
+            it is given, singular values of noise do not count as signal, and objects wider than
+            the field of view get maps of the whole object.
 
     The phase of the maps is chosen so that the principal virtual coil (the combination of coils
     with the most energy) has none; this leaves the image a smooth phase.
     """
-    kernels = _signal_kernels(calibration, kernel, threshold)
+    kernels = _signal_kernels(calibration, kernel, threshold, noise_level or 0.0)
     taps = _correlate(kernels)
-    ny, nx = shape
-    n_coils = len(calibration)
+    values, vectors = _decompose(taps, kernel, shape)
+    maps = _without_phase(vectors[0], _virtual_coil(calibration))
+    if noise_level is None or len(calibration) == 1:
+        return Sensitivities(maps, values[0])
+    band = find_band(values[1], vectors[1], calibration, noise_level)
+    if band is None or not band.width:
+        return Sensitivities(maps, values[0], unexplained=band is not None)
+    wide, at = unfold_maps(maps, vectors[1], band)
+    return Sensitivities(wide, values[0], at)
+
+
+def _decompose(taps: Tensor, kernel: int, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The two largest eigenvalues (2, ny, nx) and their vectors (2, coil, ny, nx), largest first.
+
+    A single coil has one of each.
+    """
+    n_coils, (ny, nx) = len(taps), shape
+    kept = min(n_coils, 2)
     columns = _evaluate(nx, kernel, taps)
     rows = _evaluate(ny, kernel, taps)
-    maps = taps.new_empty(n_coils, ny, nx)
-    confidence = torch.empty(ny, nx, dtype=taps.real.dtype, device=taps.device)
+    values = torch.empty(kept, ny, nx, dtype=taps.real.dtype, device=taps.device)
+    vectors = taps.new_empty(kept, n_coils, ny, nx)
     half = torch.einsum("cdab,xb->cdax", taps, columns)
     step = max(1, _BLOCK_BYTES // (n_coils**2 * nx * taps.element_size()))
     for first in range(0, ny, step):
         block = slice(first, first + step)
         matrices = torch.einsum("cdax,ya->yxcd", half, rows[block])
-        values, vectors = torch.linalg.eigh(matrices)
-        maps[:, block] = vectors[..., -1].permute(2, 0, 1)
-        confidence[block] = values[..., -1]
-    return Sensitivities(_without_phase(maps, _virtual_coil(calibration)), confidence)
+        found, bases = torch.linalg.eigh(matrices)
+        values[:, block] = found[..., -kept:].flip(-1).permute(2, 0, 1)
+        vectors[:, :, block] = bases[..., -kept:].flip(-1).permute(3, 2, 0, 1)
+    return values, vectors
 
 
 def given_sensitivities(maps: Tensor) -> Sensitivities:
@@ -78,15 +110,47 @@ def given_sensitivities(maps: Tensor) -> Sensitivities:
     return Sensitivities(scaled, known.to(strength.dtype))
 
 
-def _signal_kernels(calibration: Tensor, kernel: int, threshold: float) -> Tensor:
-    """Kernels (number, coil, kernel, kernel) that span the rows of the calibration matrix."""
+def describe_maps(found: Sensitivities, columns: int) -> tuple[Note, ...]:
+    """Notes on maps that are not one set for the whole field of view.
+
+    Args:
+        found: The maps.
+        columns: Columns of the field of view.
+    """
+    if found.at is not None:
+        text = (
+            f"The object is wider than the field of view: {len(found.at) - columns} of {columns}"
+            " columns hold two parts of it, each with coil maps of its own."
+        )
+        return (Note("object_folds", text),)
+    if found.unexplained:
+        text = (
+            "Coil maps do not explain the calibration lines: two images overlap, as with EPI"
+            " ghosts, motion, or a field of view of half of the object. Expect ghosts that the"
+            " spread does not show. Lines of another scan serve with -s task.calibration=FILE."
+        )
+        return (Note("maps_unexplained", text, assumed=True),)
+    return ()
+
+
+def _signal_kernels(
+    calibration: Tensor, kernel: int, threshold: float, noise_level: float
+) -> Tensor:
+    """Kernels (number, coil, kernel, kernel) that span the rows of the calibration matrix.
+
+    Singular values that noise alone has do not count: those of a matrix of white noise are at most
+    its standard deviation times the sum of the roots of its sides (Marchenko and Pastur 1967).
+    """
     n_coils = len(calibration)
     patches = calibration.unfold(1, kernel, 1).unfold(2, kernel, 1)
     matrix = patches.permute(1, 2, 0, 3, 4).reshape(-1, n_coils * kernel**2)
     # Squared singular values need the range of double precision.
     matrix = matrix.to(torch.complex128)
     values, vectors = torch.linalg.eigh(matrix.mH @ matrix)
-    kept = vectors[:, values >= threshold**2 * values[-1]].to(calibration.dtype)
+    noise = 2 * noise_level**2 * sum(math.sqrt(side) for side in matrix.shape) ** 2
+    # Where all is noise, the strongest kernel is left.
+    least = max(threshold**2 * float(values[-1]), min(noise, float(values[-1])))
+    kept = vectors[:, values >= least].to(calibration.dtype)
     kernels: Tensor = kept.T.reshape(-1, n_coils, kernel, kernel)
     return kernels
 

@@ -51,6 +51,7 @@ def noise_maps(
     noise_level: float,
     pixels: Callable[[Tensor], Tensor],
     gain: float,
+    field_of_view: Callable[[Tensor], Tensor] = lambda values: values,
 ) -> dict[str, ImageMap]:
     """The maps that are asked for, by name.
 
@@ -60,6 +61,8 @@ def noise_maps(
         noise_level: Standard deviation of the noise per real component of the data.
         pixels: From images (..., row, column) of the operator to those of the result.
         gain: Factor by which ``pixels`` changes the standard deviation of white noise.
+        field_of_view: From values (row, column) of images of the operator, which may be wider than
+            the field of view, to those that ``pixels`` takes.
 
     Raises:
         UsageError: A g-factor is asked for, and the operator does not know its diagonals.
@@ -81,10 +84,10 @@ def noise_maps(
 
     def g_factor(mean: Tensor, _std: Tensor) -> Tensor:
         g = (sampled.inverse_diagonal() * sampled.normal_diagonal()).sqrt()
-        return _at(pixels, g).to(mean)
+        return _at(pixels, field_of_view(g)).to(mean)
 
     def posterior_g_factor(_mean: Tensor, std: Tensor) -> Tensor:
-        full = _at(pixels, sampled.normal_diagonal().sqrt())
+        full = _at(pixels, field_of_view(sampled.normal_diagonal().sqrt()))
         return std * full.to(std) / (noise_level * gain)
 
     made = {

@@ -32,57 +32,76 @@ class CartesianSense(Diagonalised):
     the ``ny`` rows. The blocks are diagonalised on first use; after that every function of
     ``A^H A`` costs two batched matrix products, and no FFT.
 
-    Args:
-        maps: Coil sensitivities (coil, ny, nx), complex.
-        columns: Measured columns of k-space, bool (nx,).
+    An object that is wider than the field of view folds over: image columns one field of view
+    apart add up. Then the image is wider than k-space, and ``at`` is the column of the field of
+    view where each of its columns appears.
 
-    Images are (n, 2, ny, nx), measurements complex (n, coil, ny, measured columns), spectral
-    coordinates complex (n, ny, nx).
+    Args:
+        maps: Coil sensitivities (coil, ny, width), complex.
+        columns: Measured columns of k-space, bool (nx,).
+        at: Integers (width,) from 0 to nx - 1; None where width is nx and columns are in order.
+
+    Images are (n, 2, ny, width), measurements complex (n, coil, ny, measured columns), spectral
+    coordinates complex (n, ny, width).
     """
 
-    def __init__(self, maps: Tensor, columns: Tensor) -> None:
+    def __init__(self, maps: Tensor, columns: Tensor, at: Tensor | None = None) -> None:
         if maps.ndim != 3 or not maps.is_complex():
             raise UsageError(
                 f"Sensitivity maps have shape {tuple(maps.shape)} and type {maps.dtype}.",
                 "give complex maps (coil, ny, nx).",
             )
-        if columns.shape != maps.shape[-1:] or not bool(columns.any()):
+        width = columns.numel() if at is None else at.numel()
+        if columns.ndim != 1 or maps.shape[-1] != width or not bool(columns.any()):
             raise UsageError(
                 f"The sampling has {int(columns.sum())} of {columns.numel()} columns,"
                 f" the maps have {maps.shape[-1]} columns.",
                 "give one bool per column, at least one of them true.",
             )
         self.maps = maps
+        self.at = None if at is None else at.to(maps.device)
+        self.n_columns = columns.numel()
         self.columns = columns.nonzero().squeeze(1).to(maps.device)
 
     def forward(self, x: Tensor) -> Tensor:
         """Measured k-space (n, coil, ny, measured columns)."""
         image = _complex(x)
         # One coil after the other: memory does not grow with the number of coils.
-        coils = [fft(sensitivity * image)[..., self.columns] for sensitivity in self.maps]
+        coils = [fft(self._fold(maps * image))[..., self.columns] for maps in self.maps]
         return torch.stack(coils, dim=1)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Zero-filled images, combined over coils."""
-        n_coils, ny, nx = self.maps.shape
-        image = y.new_zeros(len(y), ny, nx)
+        n_coils, ny, width = self.maps.shape
+        image = y.new_zeros(len(y), ny, width)
         for c in range(n_coils):
-            full = y.new_zeros(len(y), ny, nx)
+            full = y.new_zeros(len(y), ny, self.n_columns)
             full[..., self.columns] = y[:, c]
-            image += self.maps[c].conj() * ifft(full)
+            image += self.maps[c].conj() * self._unfold(ifft(full))
         return _real(image)
+
+    def _fold(self, image: Tensor) -> Tensor:
+        """Sum of the columns (..., width) that appear at the same place (..., nx)."""
+        if self.at is None:
+            return image
+        folded = image.new_zeros(*image.shape[:-1], self.n_columns)
+        return folded.index_add(-1, self.at, image)
+
+    def _unfold(self, image: Tensor) -> Tensor:
+        """The adjoint of `_fold`."""
+        return image if self.at is None else image[..., self.at]
 
     @property
     def eigenvalues(self) -> Tensor:  # type: ignore[override]  # computed on first use
-        """Eigenvalues of the blocks (ny, nx), nonnegative."""
+        """Eigenvalues of the blocks (ny, width), nonnegative."""
         return self._eigen[0]
 
     def to_spectral(self, x: Tensor) -> Tensor:
-        """(n, 2, ny, nx) to complex (n, ny, nx)."""
+        """(n, 2, ny, width) to complex (n, ny, width)."""
         return torch.bmm(_complex(x).transpose(0, 1), self._eigen[1]).transpose(0, 1)
 
     def from_spectral(self, coordinates: Tensor) -> Tensor:
-        """Complex (n, ny, nx) to (n, 2, ny, nx)."""
+        """Complex (n, ny, width) to (n, 2, ny, width)."""
         # U c as conj(conj(U) conj(c)): the large matrices are never conjugated.
         rows = torch.bmm(coordinates.conj().transpose(0, 1), self._eigen[1].mT)
         return _real(rows.conj().transpose(0, 1))
@@ -94,18 +113,18 @@ class CartesianSense(Diagonalised):
 
     @cached_property
     def _eigen(self) -> tuple[Tensor, Tensor]:
-        """Eigenvalues (ny, nx) and conjugate eigenvectors ``conj(U)`` (ny, nx, nx) of all blocks.
+        """Eigenvalues (ny, width) and conjugate eigenvectors ``conj(U)`` (ny, width, width).
 
         Conjugate, since images are transformed to spectral coordinates more often than back.
         """
-        _, ny, nx = self.maps.shape
-        values = torch.empty(ny, nx, dtype=self.maps.real.dtype, device=self.maps.device)
-        vectors = self.maps.new_empty(ny, nx, nx)
+        _, ny, width = self.maps.shape
+        values = torch.empty(ny, width, dtype=self.maps.real.dtype, device=self.maps.device)
+        vectors = self.maps.new_empty(ny, width, width)
         spread = self._point_spread()
-        step = max(1, _BLOCK_BYTES // (nx * nx * self.maps.element_size()))
+        step = max(1, _BLOCK_BYTES // (width**2 * self.maps.element_size()))
         for first in range(0, ny, step):
             rows = slice(first, first + step)
-            s = self.maps[:, rows].transpose(0, 1)  # (row, coil, nx)
+            s = self.maps[:, rows].transpose(0, 1)  # (row, coil, width)
             # Eigenvectors of the conjugate block are conjugate ones of the block. On a CPU this
             # driver (divide and conquer, single precision) is the fastest: relatively robust
             # representations take twice, double precision three times, QR four times as long. On a
@@ -132,10 +151,9 @@ class CartesianSense(Diagonalised):
         return diagonal.where(unknown < _ROUNDING, torch.inf)
 
     def _point_spread(self) -> Tensor:
-        """``F^H M F`` of one row (nx, nx): the point spread function of undersampling."""
-        nx = self.maps.shape[-1]
-        identity = torch.eye(nx, dtype=self.maps.dtype, device=self.maps.device)
-        transform = fft(identity, (0,))[self.columns]
+        """``F^H M F`` of one row (width, width): the point spread function of undersampling."""
+        identity = torch.eye(self.n_columns, dtype=self.maps.dtype, device=self.maps.device)
+        transform = self._unfold(fft(identity, (0,))[self.columns])
         return transform.mH @ transform
 
 

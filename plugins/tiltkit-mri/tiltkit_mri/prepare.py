@@ -142,7 +142,8 @@ def prepare(
     if whole:
         mask = columns.expand(y.shape[1], -1)
     if maps is None:
-        found = _sensitivities(block, (mask.shape[0], mask.shape[1]), kernel, threshold)
+        shape = (mask.shape[0], mask.shape[1])
+        found = _sensitivities(block, shape, kernel, threshold, white.noise_level)
     else:
         found = given_sensitivities(torch.einsum("vc,c...->v...", mix, white.apply(maps[live])))
     return Prepared(
@@ -266,8 +267,8 @@ def find_noise_of_points(measured: Tensor, mask: Tensor, scan: Tensor | None = N
 
 
 def _sensitivities(
-    block: Tensor, shape: tuple[int, int], kernel: int, threshold: float
+    block: Tensor, shape: tuple[int, int], kernel: int, threshold: float, noise_level: float
 ) -> Sensitivities:
     if len(block) == 1:  # one coil: its sensitivity is part of the image
         return Sensitivities(torch.ones(1, *shape, dtype=block.dtype), torch.ones(shape))
-    return espirit(block, shape, kernel=kernel, threshold=threshold)
+    return espirit(block, shape, kernel=kernel, threshold=threshold, noise_level=noise_level)

@@ -28,20 +28,23 @@ class MaskedSense:
     `tiltkit_mri.operators.CartesianSense` is faster.
 
     Args:
-        maps: Coil sensitivities (coil, ny, nx), complex.
+        maps: Coil sensitivities (coil, ny, width), complex.
         mask: Measured points, bool (ny, nx), with the centre of k-space at ``ny // 2, nx // 2``.
+        at: Column of the field of view of each column of the maps (width,), where the object is
+            wider than it; see `tiltkit_mri.operators.CartesianSense`.
 
-    Images are (n, 2, ny, nx), measurements complex (n, coil, points) in row-major order of the
+    Images are (n, 2, ny, width), measurements complex (n, coil, points) in row-major order of the
     points.
     """
 
-    def __init__(self, maps: Tensor, mask: Tensor) -> None:
+    def __init__(self, maps: Tensor, mask: Tensor, at: Tensor | None = None) -> None:
         if maps.ndim != 3 or not maps.is_complex():
             raise UsageError(
                 f"Sensitivity maps have shape {tuple(maps.shape)} and type {maps.dtype}.",
                 "give complex maps (coil, ny, nx).",
             )
-        if mask.shape != maps.shape[1:] or mask.dtype != torch.bool or not bool(mask.any()):
+        shape = maps.shape[1:] if at is None else (maps.shape[1], mask.shape[-1])
+        if mask.shape != shape or mask.dtype != torch.bool or not bool(mask.any()):
             raise UsageError(
                 f"The sampling mask has shape {tuple(mask.shape)}, type {mask.dtype} and"
                 f" {int(mask.count_nonzero())} points; the maps have {tuple(maps.shape[1:])}"
@@ -50,31 +53,44 @@ class MaskedSense:
             )
         self.maps, self.mask = maps, mask
         # The transforms below have their origin in the corner: everything is shifted once here.
-        self._maps = torch.fft.ifftshift(maps, dim=(-2, -1))
+        # Folded columns are shifted by their places.
+        self._shifted = (-2, -1) if at is None else (-2,)
+        self._maps = torch.fft.ifftshift(maps, dim=self._shifted)
+        nx = mask.shape[1]
+        self._at = None if at is None else ((at - nx // 2) % nx).to(maps.device)
         corner = torch.arange(mask.numel(), device=maps.device).view(mask.shape)
         self._points = torch.fft.fftshift(corner)[mask.to(maps.device)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Measured points (n, coil, points)."""
-        image = torch.fft.ifftshift(torch.complex(x[:, 0], x[:, 1]), dim=(-2, -1))[:, None]
+        image = torch.fft.ifftshift(torch.complex(x[:, 0], x[:, 1]), dim=self._shifted)[:, None]
         y: Tensor = self._maps.new_empty(len(x), len(self._maps), len(self._points))
         for coils in self._blocks(len(x)):
-            kspace = torch.fft.fft2(self._maps[coils] * image, norm="ortho").flatten(-2)
+            folded = self._fold(self._maps[coils] * image)
+            kspace = torch.fft.fft2(folded, norm="ortho").flatten(-2)
             y[:, coils] = kspace.index_select(-1, self._points)
         return y
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Zero-filled images, combined over coils."""
-        _, ny, nx = self._maps.shape
-        image = y.new_zeros(len(y), ny, nx)
+        ny, nx = self.mask.shape
+        image = y.new_zeros(len(y), *self._maps.shape[1:])
         for coils in self._blocks(len(y)):
             part = y[:, coils]
             kspace = y.new_zeros(*part.shape[:2], ny * nx).index_copy_(-1, self._points, part)
             images = torch.fft.ifft2(kspace.view(*part.shape[:2], ny, nx), norm="ortho")
+            images = images if self._at is None else images[..., self._at]
             image += images.mul_(self._maps[coils].conj()).sum(1)
         parts = torch.stack([image.real, image.imag], dim=1)
-        shifted: Tensor = torch.fft.fftshift(parts, dim=(-2, -1))
+        shifted: Tensor = torch.fft.fftshift(parts, dim=self._shifted)
         return shifted
+
+    def _fold(self, images: Tensor) -> Tensor:
+        """Sum of the columns that appear at the same place."""
+        if self._at is None:
+            return images
+        folded = images.new_zeros(*images.shape[:-1], self.mask.shape[1])
+        return folded.index_add(-1, self._at, images)
 
     def normal(self, x: Tensor) -> Tensor:
         """``A^H A x``."""

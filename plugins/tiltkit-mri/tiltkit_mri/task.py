@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,7 +23,9 @@ from tiltkit_mri.arrays import Npy
 from tiltkit_mri.axes import parse_axes
 from tiltkit_mri.calibration import with_calibration
 from tiltkit_mri.centring import centred, parse_centre
+from tiltkit_mri.espirit import describe_maps
 from tiltkit_mri.fastmri import FastMri
+from tiltkit_mri.folded import combine_parts, largest_part
 from tiltkit_mri.foreign import foreign_format
 from tiltkit_mri.geometry import interpolation
 from tiltkit_mri.given_maps import read_maps
@@ -189,19 +191,21 @@ class MriScan:
         operator, y = _operator(slice_, device)
         zero_filled = operator.adjoint(y)
         scale = self.options.scale or self._scale(operator, zero_filled, index)
-        pixels = self._pixels(device)
+        pixels, on_field_of_view = self._pixels(device), _on_field_of_view(slice_, device)
 
         def to_image(x: Tensor) -> Tensor:
-            re, im = pixels(x).unbind(1)
+            re, im = pixels(on_field_of_view(x)).unbind(1)
             return torch.hypot(re, im) * scale
 
         def phase(x: Tensor) -> Tensor:
-            re, im = pixels(x)
+            re, im = pixels(on_field_of_view(x[None])[0])
             return torch.atan2(im, re)
 
         def complex_image(x: Tensor) -> Tensor:
-            return torch.complex(*pixels(x).unbind(1)) * scale
+            return torch.complex(*pixels(on_field_of_view(x)).unbind(1)) * scale
 
+        columns, at = slice_.mask.shape[1], slice_.sensitivities.at
+        largest = partial(largest_part, columns=columns, at=at)
         noise_level, wanted = slice_.whitening.noise_level, self.options.output
         step = self.kspace.image.step
         gain = prod(min(1.0, along**-0.5) for along in step)  # larger pixels average noise
@@ -212,9 +216,13 @@ class MriScan:
             to_image=to_image,
             baseline=to_image(zero_filled / scale)[0],
             phase=phase,
-            notes=slice_.notes + (describe_noise(slice_.noise) if slice_.noise else ()),
+            notes=(
+                *slice_.notes,
+                *(describe_noise(slice_.noise) if slice_.noise else ()),
+                *describe_maps(slice_.sensitivities, columns),
+            ),
             complex_image=complex_image if "complex" in wanted else None,
-            maps=noise_maps(wanted, operator, noise_level, pixels, gain),
+            maps=noise_maps(wanted, operator, noise_level, pixels, gain, largest),
             constraint=_support(slice_.sensitivities.maps, device),
             facts={
                 "data_noise_level": noise_level,
@@ -224,6 +232,7 @@ class MriScan:
                 "virtual_coils": len(slice_.y),
                 "coil_energy_kept": slice_.energy_kept,
                 "calibration_lines": slice_.calibration_lines,
+                "folded_columns": slice_.sensitivities.maps.shape[-1] - columns,
             },
         )
 
@@ -260,8 +269,12 @@ class MriScan:
         if o.maps != ESTIMATED:
             return f"from {o.maps}, scaled to squares that sum to 1"
         source = f" of {o.calibration}" if o.calibration else ""
-        found = len(self.kspace.calibration(self.first))
-        return f"ESPIRiT, from {slice_.calibration_lines} of {found} calibration lines{source}"
+        lines = len(self.kspace.calibration(self.first))
+        folded = slice_.sensitivities.maps.shape[-1] - slice_.mask.shape[1]
+        sets = f", two sets in {folded} columns" if folded else ""
+        return (
+            f"ESPIRiT, from {slice_.calibration_lines} of {lines} calibration lines{source}{sets}"
+        )
 
     @cached_property
     def notes(self) -> Sequence[Note]:
@@ -357,10 +370,19 @@ def _operator(slice_: Prepared, device: torch.device) -> tuple[Operator, Tensor]
     y, mask = slice_.y.to(device), slice_.mask.to(device)
     if len(y) == 1:
         return MaskedFourier(mask), y.reshape(1, -1)
-    maps = slice_.sensitivities.maps.to(device)
+    found = slice_.sensitivities
+    maps, at = found.maps.to(device), found.at
     if y.ndim == 2:
-        return MaskedSense(maps, mask), y[None]
-    return CartesianSense(maps, mask[0]), y[None]
+        return MaskedSense(maps, mask, at), y[None]
+    return CartesianSense(maps, mask[0], at), y[None]
+
+
+def _on_field_of_view(slice_: Prepared, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Function from images (n, 2, ny, width) of the operator to those of the field of view."""
+    found, columns = slice_.sensitivities, slice_.mask.shape[1]
+    if found.at is None:
+        return lambda x: x
+    return partial(combine_parts, found.maps.to(device), columns, found.at.to(device))
 
 
 def _support(maps: Tensor, device: torch.device) -> Constraint | None:
