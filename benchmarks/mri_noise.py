@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from tiltkit_mri.noise import whitening
-from tiltkit_mri.prepare import find_noise
+from tiltkit_mri.noise_places import find_noise
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
 import make_scan
@@ -125,7 +125,8 @@ def main() -> None:
     ratios: dict[str, list[float]] = {}
     for kind in kinds(args.scans, rng):
         data, columns, level = simulate(kind, rng)
-        found = find_noise(torch.from_numpy(data[..., columns]).cfloat(), torch.tensor(columns))
+        mask = torch.tensor(columns).expand(data.shape[1], -1)
+        found = find_noise(torch.from_numpy(data).cfloat(), mask)
         ratio = whitening(found.covariance).noise_level / level
         for name in kind.names:
             ratios.setdefault(name, []).append(ratio)

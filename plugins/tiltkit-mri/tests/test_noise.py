@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiltkit_mri.fastmri import FastMri
 from tiltkit_mri.fourier import fft
 from tiltkit_mri.noise import (
     AIR,
@@ -20,10 +21,10 @@ from tiltkit_mri.noise import (
     noise_of_scan,
     whitening,
 )
-from tiltkit_mri.prepare import find_noise
+from tiltkit_mri.noise_places import find_noise, noise_of_slices
 
 ROWS, COLUMNS, COILS = 128, 60, 4
-ALL = torch.ones(COLUMNS, dtype=torch.bool)
+ALL = torch.ones(ROWS, COLUMNS, dtype=torch.bool)
 
 
 def coloured(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -199,5 +200,33 @@ def test_whitening_white_noise_changes_nothing() -> None:
 def test_a_simulated_scan_gives_its_noise_level(scan: Any) -> None:
     level = 0.02
     data = torch.from_numpy(scan.noisy(level))
-    found = find_noise(data, torch.ones(56, dtype=torch.bool))
+    found = find_noise(data, torch.ones(64, 56, dtype=torch.bool))
     assert whitening(found.covariance).noise_level == pytest.approx(level, rel=0.08)
+
+
+def test_the_noise_of_a_partial_echo_comes_from_air(scan: Any) -> None:
+    level, mask = 0.004, torch.ones(64, 56, dtype=torch.bool)
+    mask[:20] = False
+    found = find_noise(torch.from_numpy(scan.noisy(level)) * mask, mask)
+    assert found.source == AIR
+    assert whitening(found.covariance).noise_level == pytest.approx(level, rel=0.1)
+
+
+def test_the_noise_of_a_volume_comes_from_slices_of_air(scan: Any, write: Any) -> None:
+    rng = np.random.default_rng(0)
+    mix = np.eye(4) + 0.3 * rng.normal(size=(4, 4))
+    noise = rng.normal(size=(24, 4, 64, 56, 2)) @ np.array([1, 1j])
+    volume = 0.01 * np.einsum("cd,sdyx->scyx", mix, noise)
+    volume[5:19] += scan.kspace
+    mask = rng.random((64, 56)) < 0.4
+    mask[24:40, 20:36] = True
+    with FastMri.open(write(kspace=(volume * mask).astype(np.complex64))) as opened:
+        found = noise_of_slices(opened)
+    assert found is not None
+    truth = torch.from_numpy(2 * 0.01**2 * mix @ mix.T).cfloat()
+    assert (found.covariance - truth).norm() < 0.1 * truth.norm()
+
+
+def test_slices_with_whole_columns_need_no_slices_of_air(scan: Any, write: Any) -> None:
+    with FastMri.open(write(kspace=np.stack([scan.noisy(0.01)] * 20))) as opened:
+        assert noise_of_slices(opened) is None

@@ -24,6 +24,8 @@ AIR, OUTER, NOISE_SCAN = "rows of air", "outer k-space", "noise scan"
 
 # The median of an exponential distribution, which noise power follows, over its mean.
 _MEDIAN = math.log(2)
+# Variance of the median of n such values, relative to its square, times n.
+_MEDIAN_VARIANCE = 1 / _MEDIAN**2
 # A vector of coils is left out when the power of a coil exceeds its mean by this factor: 1e-6 of
 # all noise does.
 _CLIP = 14.0
@@ -208,11 +210,12 @@ def noise_of_outer_kspace(samples: Tensor, position: Tensor) -> Source | None:
     mean = (profile / last[:, None]).mean(0)
     centres = torch.stack([radius[ring].double().mean() for ring in rings])
     share = max(_noise_share(mean, centres / centres[-1]), _LEAST_SHARE)
-    outer = samples[:, torch.cat(rings[-6:])]
-    covariance = _covariance(outer)
-    scale = (share * last / _positive(covariance.diagonal().real.double())).sqrt()
-    scale = scale.to(covariance.dtype)
-    return Source(OUTER, scale[:, None] * covariance * scale[None], share=share)
+    covariance = _covariance(samples[:, torch.cat(rings[-6:])])
+    excess = _positive(covariance.diagonal().real.double()) / last
+    excess = _shrunk(excess, _MEDIAN_VARIANCE / (2 * len(rings[-1])))
+    scale = (share / excess).sqrt().to(covariance.dtype)
+    covariance = scale[:, None] * covariance * scale[None]
+    return Source(OUTER, covariance, share=min(share, 1.0))
 
 
 def noise_of_scan(samples: Tensor) -> Source:
@@ -331,7 +334,8 @@ def _predicted_signal(inside: Tensor, outside: Tensor) -> Tensor:
 def _noise_share(power: Tensor, radius: Tensor) -> float:
     """Share of noise at radius 1, of a fit ``N + S radius^-p`` to powers of about 1.
 
-    Errors are relative; N and S are not negative.
+    Errors are relative; N and S are not negative. The share exceeds 1 where the last powers are too
+    small by chance.
     """
     fits = []
     for exponent in _DECAYS:
@@ -345,7 +349,19 @@ def _noise_share(power: Tensor, radius: Tensor) -> float:
             for found in (both, only_noise, only_signal)
             if bool((found >= 0).all())
         ]
-    return min(min(fits)[1], 1.0)
+    return min(fits)[1]
+
+
+def _shrunk(values: Tensor, variance: float) -> Tensor:
+    """Positive values (coil,) moved towards their geometric mean as far as chance explains them.
+
+    Args:
+        values: One value per coil.
+        variance: Variance of the error of their logarithms.
+    """
+    logs = values.log()
+    spread = float(logs.var()) if len(logs) > 1 else math.inf
+    return torch.lerp(logs.mean(), logs, max(0.0, 1 - variance / max(spread, 1e-30))).exp()
 
 
 def _smooth(profile: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,15 +13,8 @@ from tiltkit_mri.espirit import Sensitivities, espirit, given_sensitivities
 from tiltkit_mri.examine import examine
 from tiltkit_mri.fourier import fft, ifft
 from tiltkit_mri.masks import MOST_LINES, complete_centre, whole_columns
-from tiltkit_mri.noise import (
-    Noise,
-    Whitening,
-    combine_sources,
-    noise_of_air,
-    noise_of_outer_kspace,
-    noise_of_scan,
-    whitening,
-)
+from tiltkit_mri.noise import Noise, Source, Whitening, whitening
+from tiltkit_mri.noise_places import find_noise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +22,7 @@ if TYPE_CHECKING:
     from tiltkit.problem import Note
     from tiltkit_mri.kspace import KSpace
 
-__all__ = ["Prepared", "centre", "find_noise", "find_noise_of_points", "prepare"]
+__all__ = ["Prepared", "centre", "prepare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +63,7 @@ def prepare(
     coils: int | None = None,
     maps: Tensor | None = None,
     calibration_rows: int | None = None,
+    air: Source | None = None,
 ) -> Prepared:
     """Read a slice, estimate its noise, whiten its coils, and estimate its sensitivities.
 
@@ -86,6 +80,7 @@ def prepare(
             from calibration lines when None.
         calibration_rows: Use so many readout samples at the centre; 32, or as many as lines, when
             None.
+        air: Noise of slices of air; see `noise_of_slices`.
 
     Raises:
         InputError: The slice cannot be used: no data, no noise, too few calibration lines, or a
@@ -110,10 +105,8 @@ def prepare(
         noise = None
         if noise_level is None:
             samples = None if scan.noise is None else torch.from_numpy(scan.noise)[live]
-            if whole:
-                noise = find_noise(measured, columns, samples)
-            else:
-                noise = find_noise_of_points(measured, mask, samples)
+            place = air and replace(air, covariance=air.covariance[live][:, live])
+            noise = find_noise(kspace, mask, samples, place)
             white = whitening(noise.covariance)
         else:
             white = Whitening(torch.eye(len(measured), dtype=measured.dtype), noise_level)
@@ -221,49 +214,6 @@ def _around(run: range, middle: int, count: int) -> range:
     count = min(count, len(run))
     first = min(max(middle - count // 2, run.start), run.stop - count)
     return range(first, first + count)
-
-
-def find_noise(measured: Tensor, columns: Tensor, scan: Tensor | None = None) -> Noise:
-    """Noise of a slice of a Cartesian scan, from all places that have some.
-
-    Args:
-        measured: Measured columns of k-space (coil, row, column), complex.
-        columns: Measured columns, bool (columns,).
-        scan: Samples of a noise scan (coil, sample); None where there is none.
-
-    Raises:
-        ValueError: No place has noise.
-    """
-    n_rows, n_columns = measured.shape[1], len(columns)
-    across = columns.nonzero().squeeze(1) - n_columns // 2
-    along = torch.arange(n_rows) - n_rows // 2
-    grid = torch.meshgrid(along / (n_rows / 2), across / (n_columns / 2), indexing="ij")
-    sources = [
-        noise_of_air(ifft(measured, (1,)), across.abs()),
-        noise_of_outer_kspace(measured.flatten(1), torch.stack(grid).flatten(1)),
-        None if scan is None else noise_of_scan(scan),
-    ]
-    return combine_sources([one for one in sources if one])
-
-
-def find_noise_of_points(measured: Tensor, mask: Tensor, scan: Tensor | None = None) -> Noise:
-    """Noise of a slice of which single points are left out, from outer k-space or a noise scan.
-
-    Args:
-        measured: Measured points (coil, point), complex.
-        mask: Measured points, bool (row, column).
-        scan: Samples of a noise scan (coil, sample); None where there is none.
-
-    Raises:
-        ValueError: No place has noise.
-    """
-    middle = torch.tensor(mask.shape)[:, None] // 2
-    position = (mask.nonzero().T - middle) / (torch.tensor(mask.shape)[:, None] / 2)
-    sources = [
-        noise_of_outer_kspace(measured, position),
-        None if scan is None else noise_of_scan(scan),
-    ]
-    return combine_sources([one for one in sources if one])
 
 
 def _sensitivities(

@@ -29,8 +29,9 @@ from tiltkit_mri.folded import combine_parts, largest_part
 from tiltkit_mri.foreign import foreign_format
 from tiltkit_mri.geometry import interpolation
 from tiltkit_mri.given_maps import read_maps
-from tiltkit_mri.noise import describe_noise
+from tiltkit_mri.noise import Source, describe_noise
 from tiltkit_mri.noise_maps import noise_maps
+from tiltkit_mri.noise_places import noise_of_slices
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
 from tiltkit_mri.options import ESTIMATED, MriOptions
 from tiltkit_mri.prepare import Prepared, centre, prepare
@@ -136,6 +137,11 @@ class MriScan:
         return lru_cache(maxsize=1)(self._prepare)
 
     @cached_property
+    def _air(self) -> Source | None:
+        """Noise of slices of air, of a volume with two phase encodings."""
+        return noise_of_slices(self.kspace)
+
+    @cached_property
     def first(self) -> int:
         """The first slice that can be used: a bad one must not spoil those that were chosen.
 
@@ -183,6 +189,7 @@ class MriScan:
             coils=o.coils,
             maps=maps,
             calibration_rows=o.calibration_rows,
+            air=self._air if o.noise_level is None else None,
         )
 
     def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
