@@ -85,7 +85,8 @@ class WriterEntry(Entry):
     Attributes:
         suffix: Suffix of the output file or folder (``".h5"``).
         beside: Suffixes of further output files, which are not overwritten either.
-        optional: Suffixes of further output files that depend on the result or on options.
+        optional: Suffixes of further output files that depend on the result or on options; ``*``
+            stands for any name (``".map-*.nii.gz"``).
         folder: Where the output is a folder, patterns of all paths in it (``"mean/*.dcm"``). A
             folder that holds other files is never replaced.
         merge: Files are added to a folder that exists, as to a dataset of several subjects; without

@@ -90,7 +90,7 @@ def test_nifti_files_have_the_name_of_the_result_with_both_suffixes(
     )
     names = {path.name for path in tmp_path.glob("head.1.*")}
     assert names == {"head.1.h5", "head.1.json"} | {
-        f"head.1{part}.nii.gz" for part in ("", ".std", ".q05", ".q95", ".samples")
+        f"head.1{part}.nii.gz" for part in ("", ".std", ".q05", ".q95", ".phase", ".samples")
     }
     # Samples of an earlier export are no part of the new one.
     assert tilt("export", out, "--as", "nifti").code == 2

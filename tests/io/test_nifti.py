@@ -18,7 +18,7 @@ from tiltkit.errors import InputError, UsageError
 from tiltkit.io.nifti import NiftiOptions, write_nifti
 from tiltkit.io.reading import read_estimate
 from tiltkit.io.result import ResultWriter
-from tiltkit.posterior.outcome import Outcome
+from tiltkit.posterior.outcome import FurtherImage, Outcome
 from tiltkit.protocols import Axis, Layout
 
 VOXEL = (1.5, 2.0, 4.0)  # row, column, slice
@@ -256,3 +256,33 @@ def test_the_name_must_be_that_of_a_compressed_nifti_file(stack: Stack) -> None:
     result = stack([0])
     with pytest.raises(UsageError, match=r"out\.img does not end with \.nii\.gz"):
         write_nifti(result, result.with_name("out.img"), NiftiOptions())
+
+
+def test_phase_and_further_images_are_files_beside_the_mean(
+    start: Callable[..., ResultWriter], outcome: Callable[..., Outcome]
+) -> None:
+    rng = np.random.default_rng(0)
+    drawn = (rng.normal(size=(SAMPLES, NY, NX, 2)) @ [1, 1j]).astype(np.complex64)
+    snr = rng.random((NY, NX), np.float32)
+    further = {
+        "snr": FurtherImage(snr, "mean over spread", ""),
+        "complex_mean": FurtherImage(drawn[0], "complex mean"),
+        "complex_samples": FurtherImage(drawn, "complex sample"),
+    }
+    with start() as writer:
+        for index in range(3):
+            writer.write(index, outcome(index, further=further))
+        writer.finish()
+    result = writer.path
+    export(result)
+    phase = nibabel.load(result.with_name("o.phase.nii.gz")).get_fdata()
+    np.testing.assert_array_equal(phase[:, :, 1].T, outcome(1).phase)
+    read = nibabel.load(result.with_name("o.map-snr.nii.gz"))
+    np.testing.assert_array_equal(read.get_fdata()[:, :, 2].T, snr)
+    mean = np.asanyarray(nibabel.load(result.with_name("o.map-complex_mean.nii.gz")).dataobj)
+    np.testing.assert_array_equal(mean[:, :, 0].T, drawn[0])
+    assert not result.with_name("o.map-complex_samples.nii.gz").exists()
+    export(result, samples=True)
+    read = nibabel.load(result.with_name("o.map-complex_samples.nii.gz"))
+    samples = np.asanyarray(read.dataobj)
+    np.testing.assert_array_equal(samples[:, :, 0].transpose(2, 1, 0), drawn)

@@ -45,8 +45,14 @@ class Export:
 
     @property
     def optional_files(self) -> list[Path]:
-        """Files that depend on the result or on options."""
-        return [self._beside(suffix) for suffix in self.entry.optional]
+        """Files that depend on the result or on options: those that are there."""
+        folder = self.output.parent
+        return [path for name in self.optional_names for path in sorted(folder.glob(name))]
+
+    @property
+    def optional_names(self) -> list[str]:
+        """Patterns of the names of files that depend on the result or on options."""
+        return [glob.escape(self._beside("").name) + suffix for suffix in self.entry.optional]
 
     def at(self, folder: Path) -> Export:
         """The same files in another folder."""
@@ -151,7 +157,7 @@ def _check_written(new: Export, folder: Path, plugin: str) -> None:
     """Refuse missing files, and files that the entry does not state."""
     stated = [path.name for path in new.files]
     written = [path.name for path in folder.iterdir()]
-    optional = [glob.escape(path.name) for path in new.optional_files]
+    optional = new.optional_names
     if new.entry.folder:
         stated, optional = [], list(new.entry.folder)
         written = _contents(new.output)
@@ -185,11 +191,13 @@ def _publish(new: Export, final: Export) -> None:
         return
     for path, target in zip(new.files, final.files, strict=True):
         publish(path.replace(part_path(target)), target)
-    for path, target in zip(new.optional_files, final.optional_files, strict=True):
-        if path.exists():
-            publish(path.replace(part_path(target)), target)
-        else:
-            target.unlink(missing_ok=True)
+    fresh = {path.name: path for path in new.optional_files}
+    for old in final.optional_files:
+        if old.name not in fresh:
+            old.unlink(missing_ok=True)
+    for name, path in fresh.items():
+        target = final.output.with_name(name)
+        publish(path.replace(part_path(target)), target)
 
 
 def _merge(new: Path, folder: Path) -> None:

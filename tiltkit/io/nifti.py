@@ -102,9 +102,11 @@ def write_nifti(result: Path, output: Path, options: NiftiOptions) -> list[str]:
 
     They are ``NAME.std.nii.gz``, ``NAME.q05.nii.gz`` and ``NAME.q95.nii.gz`` with the ends of the
     90 % interval, ``NAME.json`` with a description, and, if they are asked for,
-    ``NAME.samples.nii.gz``. Axes are (column, row, plane), then repetitions, contrasts or times,
-    then samples. Values are float32 in the units of the result. The affine matrix is that of the
-    patient (RAS) where the scan has a geometry, else that of the result's axes.
+    ``NAME.samples.nii.gz``; ``NAME.phase.nii.gz`` with the phase of the mean in radians, and
+    ``NAME.map-snr.nii.gz`` and so on with further images, where the result has them. Axes are
+    (column, row, plane), then repetitions, contrasts or times, then samples. Values are float32, of
+    complex images complex64, in the units of the result. The affine matrix is that of the patient
+    (RAS) where the scan has a geometry, else that of the result's axes.
 
     Args:
         result: A result file.
@@ -128,7 +130,8 @@ def write_nifti(result: Path, output: Path, options: NiftiOptions) -> list[str]:
     grid = make_grid(places, result)
     names = {}
     with open_result(result) as file:
-        for images in stored_images(file, samples=options.samples):
+        stored = stored_images(file, samples=options.samples)
+        for images in (*stored, *further_images(file, samples=options.samples)):
             end = "" if images.name == "mean" else f".{images.name}"
             path = output.with_name(f"{stem}{end}.nii.gz")
             save(path, images, grid, places)
@@ -158,6 +161,26 @@ def stored_images(file: h5py.File, *, samples: bool) -> Iterator[Images]:
     if samples:
         draws = [_draw(drawn, number) for number in range(len(drawn))]
         yield Images("samples", f"{len(drawn)} posterior samples", draws)
+
+
+def further_images(file: h5py.File, *, samples: bool) -> Iterator[Images]:
+    """Phase and further images of an open result; those of single samples if they are asked for.
+
+    Complex images are complex64.
+    """
+    entry = file["entry"]
+    if "phase" in entry:
+        phase = entry["phase/phase"]
+        yield Images("phase", "phase of the posterior mean in rad", [phase.__getitem__])
+    for name in entry.get("further", ()):
+        images = entry[f"further/{name}/{name}"]
+        unit = str(images.attrs["units"])
+        text = f"{images.attrs['long_name']}{f' in {unit}' if unit else ''}"
+        draws: list[Callable[[int], NDArray[Any]]] = [images.__getitem__]
+        if images.ndim > entry["data/data"].ndim:
+            draws = [_draw(images, number) for number in range(len(images) if samples else 0)]
+        if draws:
+            yield Images(f"map-{name}", text, draws, images.dtype.type)
 
 
 def _draw(dataset: h5py.Dataset, position: int) -> Callable[[int], NDArray[Any]]:

@@ -199,12 +199,13 @@ def tiltkit_writers() -> list[WriterEntry]:
         WriterEntry(
             name="nifti",
             target="tiltkit.io.nifti:write_nifti",
-            summary="NIfTI: mean, standard deviation, 90 % interval; with samples=true samples",
+            summary="NIfTI: mean, standard deviation, 90 % interval, phase and further images;"
+            " with samples=true samples",
             requires=("nibabel",),
             extra="nifti",
             suffix=".nii.gz",
             beside=(".std.nii.gz", ".q05.nii.gz", ".q95.nii.gz", ".json"),
-            optional=(".samples.nii.gz",),
+            optional=(".samples.nii.gz", ".phase.nii.gz", ".map-*.nii.gz"),
         ),
         WriterEntry(
             name="png",

@@ -63,6 +63,21 @@ def test_repetitions_and_slices_are_on_the_dimensions_of_bart(result: Path) -> N
     np.testing.assert_array_equal(last, samples[2, 2])
 
 
+def test_complex_images_of_a_result_are_written_as_they_are(
+    tmp_path: Path, write: Callable[..., Path], scan: Any, sampling: Any
+) -> None:
+    data = (scan.noisy(0.01) * sampling(56)).astype(np.complex64)
+    result = reconstruct(
+        "mri-recon", write(kspace=data[None]), output=tmp_path / "c.h5", prior="gaussian",
+        samples=3, settings={"task.output": "complex", **FAST},
+    )  # fmt: skip
+    write_cfl(tmp_path / "c.h5", tmp_path / "c.cfl", CflOptions(samples=True))
+    mean, samples = (result.further[f"complex_{name}"] for name in ("mean", "samples"))
+    np.testing.assert_array_equal(read(tmp_path / "c").squeeze(), mean[0])
+    drawn = read(tmp_path / "c.samples").squeeze()
+    np.testing.assert_array_equal(np.moveaxis(drawn, -1, 0), samples[:, 0])
+
+
 def test_the_name_must_be_that_of_a_cfl_file(result: Path) -> None:
     with pytest.raises(UsageError, match=r"does not end with \.cfl"):
         write_cfl(result, result.with_name("out"), CflOptions())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from tiltkit_mri.noise_maps import noise_maps
+from tiltkit_mri.noise_maps import describe_g_factor, noise_maps
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
 from tiltkit_mri.task import MriOptions, MriRecon
 
@@ -115,6 +115,14 @@ def test_a_full_scan_has_a_g_factor_of_1(operator: Any) -> None:
 ], ids=["fewer coils than pixels", "one coil"])  # fmt: skip
 def test_the_g_factor_is_infinite_where_data_do_not_determine_a_pixel(operator: Any) -> None:
     assert np.isposinf(made(operator)["g_factor"]).all()
+    (note,) = describe_g_factor(["g_factor"], operator)
+    assert "infinite in 100 % of the pixels" in note.text
+
+
+def test_a_finite_g_factor_has_no_note() -> None:
+    maps = coils(4)
+    maps[:, :, :3] = 0
+    assert describe_g_factor(ALL, CartesianSense(maps, every(2))) == ()
 
 
 def test_there_is_no_g_factor_where_there_is_no_map() -> None:

@@ -45,7 +45,8 @@ def write_cfl(result: Path, output: Path, options: CflOptions) -> list[str]:
 
     Dimensions are those of BART: 0 rows (readout), 1 columns (phase encoding), 2 partitions,
     5 contrasts, 10 repetitions, 11 phases, 13 slices, 14 sets or averages. The mean has the phase
-    of the posterior mean where the result has one. Samples are magnitudes.
+    of the posterior mean where the result has one. Samples are magnitudes. Where the result has
+    complex images (``task.output=complex``), mean and samples are these.
 
     Args:
         result: A result file.
@@ -69,13 +70,17 @@ def write_cfl(result: Path, output: Path, options: CflOptions) -> list[str]:
         entry = file["entry"]
         mean = entry["data/data"][()]
         places, dims = _dimensions(read_slice_names(result), mean.shape, result)
-        if "phase" in entry:
+        further = entry.get("further", {})
+        if "complex_mean" in further:
+            mean = further["complex_mean/complex_mean"][()]
+        elif "phase" in entry:
             mean = mean * np.exp(1j * entry["phase/phase"][()])
         _write(output.with_name(stem), dims, [_fill(mean, places, dims)])
         spread = _fill(entry["data/data_errors"][()], places, dims)
         _write(output.with_name(f"{stem}.std"), dims, [spread])
         if options.samples:
-            drawn = entry["samples/samples"]
+            complex_ = "complex_samples/complex_samples"
+            drawn = further[complex_] if complex_ in further else entry["samples/samples"]
             blocks = (_fill(drawn[i], places, dims) for i in range(len(drawn)))
             _write(output.with_name(f"{stem}.samples"), [*dims[:_SAMPLES], len(drawn)], blocks)
     missing = math.prod(dims[2 if mean.ndim == 3 else 3 :]) - len(mean)

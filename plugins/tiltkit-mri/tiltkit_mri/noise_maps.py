@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 
 from tiltkit.errors import UsageError
-from tiltkit.problem import ImageMap
+from tiltkit.problem import ImageMap, Note
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["DiagonalOperator", "noise_maps"]
+__all__ = ["DiagonalOperator", "describe_g_factor", "noise_maps"]
 
 
 @runtime_checkable
@@ -95,6 +95,21 @@ def noise_maps(
         "posterior_g_factor": ImageMap(posterior_g_factor, "g-factor of the posterior"),
     }
     return found | {name: made[name] for name in wanted}
+
+
+def describe_g_factor(names: Collection[str], operator: Any) -> tuple[Note, ...]:
+    """A note where the g-factor is asked for, and is infinite in a part of the image."""
+    if "g_factor" not in names or not isinstance(operator, DiagonalOperator):
+        return ()
+    unknown = operator.inverse_diagonal().isinf()[operator.normal_diagonal() > 0]
+    share = float(unknown.float().mean())
+    if not share:
+        return ()
+    text = (
+        f"The g-factor is infinite in {100 * share:.0f} % of the pixels: coils and sampling alone"
+        " do not determine them. posterior_g_factor is finite everywhere."
+    )
+    return (Note("g_factor_infinite", text),)
 
 
 def _at(pixels: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from tiltkit_mri.foreign import foreign_format
 from tiltkit_mri.geometry import interpolation
 from tiltkit_mri.given_maps import read_maps
 from tiltkit_mri.noise import Source, describe_noise
-from tiltkit_mri.noise_maps import noise_maps
+from tiltkit_mri.noise_maps import describe_g_factor, noise_maps
 from tiltkit_mri.noise_places import noise_of_slices
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
 from tiltkit_mri.options import ESTIMATED, MriOptions
@@ -227,6 +227,7 @@ class MriScan:
                 *slice_.notes,
                 *(describe_noise(slice_.noise) if slice_.noise else ()),
                 *describe_maps(slice_.sensitivities, columns),
+                *describe_g_factor(wanted, operator),
             ),
             complex_image=complex_image if "complex" in wanted else None,
             maps=noise_maps(wanted, operator, noise_level, pixels, gain, largest),
