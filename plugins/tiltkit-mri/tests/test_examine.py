@@ -73,20 +73,42 @@ def test_a_spike_is_named_and_its_column_left_out(row: int, column: int, healthy
     assert np.flatnonzero(~found.columns).tolist() == [column]
 
 
-def test_spikes_at_the_calibration_lines_leave_no_column_out(healthy: Complex) -> None:
-    found = examined(spike(healthy, 40, 37, 12))
-    assert [note.code for note in found.notes] == ["spikes"]
+@pytest.mark.parametrize(("row", "column"), [(40, 37), (46, 42), (60, 40)])
+def test_spikes_at_the_calibration_lines_are_left_out_alone(
+    row: int, column: int, healthy: Complex
+) -> None:
+    found = examined(spike(healthy, row, column, 12))
+    assert [note.code for note in found.notes] == ["spikes_left_out"]
     assert found.columns.all()
+    assert np.argwhere(~found.sound).tolist() == [[row + k, column] for k in (-1, 0, 1)]
 
 
-def test_spikes_in_many_columns_leave_none_out(healthy: Complex) -> None:
-    kspace = healthy
-    for column in range(2, 28, 2):
-        kspace = spike(kspace, 3 * column, column, 20)
-    found = examined(kspace)
-    assert [note.code for note in found.notes] == ["spikes"]
+def test_a_spike_beside_the_centre_leaves_the_centre_in(healthy: Complex) -> None:
+    kspace = healthy.copy()
+    kspace[:, 47, 40] = 50 * np.abs(healthy).max()
+    assert np.argwhere(~examined(kspace).sound).tolist() == [[46, 40], [47, 40]]
+
+
+def with_spikes(kspace: Complex, count: int) -> Complex:
+    """Spikes in many columns."""
+    spiked = kspace
+    for k in range(count):
+        spiked = spike(spiked, 5 + 31 * k % 86, 2 + 2 * k % 34, 20)
+    return spiked
+
+
+def test_spikes_in_many_columns_are_left_out_alone(healthy: Complex) -> None:
+    found = examined(with_spikes(healthy, 13))
+    assert [note.code for note in found.notes] == ["spikes_left_out"]
     assert "13 spikes" in found.notes[0].text
     assert found.columns.all()
+    assert (~found.sound).sum() == 39
+
+
+def test_very_many_spikes_are_only_named(healthy: Complex) -> None:
+    found = examined(with_spikes(healthy, 40))
+    assert [note.code for note in found.notes] == ["spikes"]
+    assert found.sound.all()
 
 
 def cut_off(kspace: Complex) -> Complex:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiltkit.problem import Note
-from tiltkit_mri.masks import whole_columns
+from tiltkit_mri.ghost import Ghost, find_ghost, without_ghost
+from tiltkit_mri.masks import complete_centre, whole_columns
 from tiltkit_mri.spikes import Spike, find_spikes, relative_power
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ __all__ = ["Examination", "examine"]
 
 # Columns nearer to the centre hold the calibration lines, and are not left out.
 _CENTRE = 8
-# Largest share of the columns that is left out for spikes.
-_SPIKED = 0.1
+# Largest share of the columns, and of the samples, that is left out for spikes.
+_SPIKED_COLUMNS, _SPIKED_SAMPLES = 0.1, 0.01
 # Partial Fourier scans reach at least an eighth of k-space beyond its centre, a quarter of the
 # longer side. Chance may leave so few lines to one side in a random sampling.
 _SHORT_SIDE, _BY_CHANCE = 0.2, 10
@@ -39,13 +40,17 @@ class Examination:
     """What of a slice can be used, and what was found.
 
     Attributes:
+        data: k-space (coil, row, column), without the ghost of echo-planar imaging.
         coils: Coils to use, bool (coil,).
         columns: Columns to use, bool (column,).
+        sound: False for samples (row, column) with spikes in columns to use.
         notes: What was found; assumptions are faults, or repairs of faults.
     """
 
+    data: NDArray[np.complexfloating]
     coils: NDArray[np.bool_]
     columns: NDArray[np.bool_]
+    sound: NDArray[np.bool_]
     notes: tuple[Note, ...]
 
 
@@ -62,8 +67,8 @@ def examine(
         columns: Measured columns, bool (column,).
         stated: First and one past the last column that the header says was measured; None where it
             says nothing.
-        points: Measured points, bool (row, column); whole columns when None. Spikes, noise and
-            signal of the coils are not examined where rows or single points are left out.
+        points: Measured points, bool (row, column); whole columns when None. Spikes, ghosts, noise
+            and signal of the coils are not examined where rows or single points are left out.
     """
     whole = points is None or whole_columns(points)
     measured = data[..., columns]
@@ -76,11 +81,16 @@ def examine(
     left_out = _spiked_columns(spikes, columns)
     used = columns.copy()
     used[left_out] = False
-    notes += _notes_on_spikes(spikes, left_out)
+    sound = np.ones(data.shape[1:], dtype=np.bool_) if left_out else _sound(spikes, data, columns)
+    notes += _notes_on_spikes(spikes, left_out, mended=not sound.all())
     notes += _notes_on_sides(columns, stated)
     notes += _notes_on_coils(measured, coils, columns) if whole else ()
     notes += _notes_on_clipping(measured)
-    return Examination(coils, used, tuple(notes))
+    ghost = find_ghost(data[coils], complete_centre(used & sound)[1]) if whole else None
+    if ghost:
+        data = without_ghost(data, ghost)
+        notes.append(_note_on_ghost(ghost))
+    return Examination(data, coils, used, sound, tuple(notes))
 
 
 def _incomplete(measured: NDArray[np.complexfloating]) -> NDArray[np.bool_]:
@@ -106,25 +116,40 @@ def _notes_on_incomplete(
 
 
 def _spiked_columns(spikes: list[Spike], columns: NDArray[np.bool_]) -> list[int]:
-    """Columns to leave out: those with a spike, away from the calibration lines."""
-    centre = len(columns) // 2
-    found = sorted({spike.column for spike in spikes if abs(spike.column - centre) > _CENTRE})
-    return found if len(found) <= _SPIKED * columns.sum() else []
+    """Columns with a spike, where they are few and away from the calibration lines; else none."""
+    found = sorted({spike.column for spike in spikes})
+    few = len(found) <= _SPIKED_COLUMNS * columns.sum()
+    near = any(abs(column - len(columns) // 2) <= _CENTRE for column in found)
+    return found if few and not near else []
 
 
-def _notes_on_spikes(spikes: list[Spike], left_out: list[int]) -> Iterator[Note]:
-    cause = "Likely causes are electric discharges or a loose contact."
-    mended = [spike for spike in spikes if spike.column in left_out]
-    others = [spike for spike in spikes if spike.column not in left_out]
-    if mended:
-        text = f"{_spikes(mended)}. {cause} Columns of k-space left out: {_listed(left_out)}."
-        yield Note("spikes_left_out", text, assumed=True)
-    if others:
-        text = (
-            f"{_spikes(others)}. {cause} They are used as they are, since their columns are many or"
-            " calibration lines, and leave stripes in the image: correct the raw data."
-        )
-        yield Note("spikes", text, assumed=True)
+def _sound(
+    spikes: list[Spike], data: NDArray[np.complexfloating], columns: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """False for samples (row, column) of spikes and those beside them, unless they are too many."""
+    _, n_rows, n_columns = data.shape
+    sound = np.ones((n_rows, n_columns), dtype=np.bool_)
+    centre = n_rows // 2, n_columns // 2  # without it there are no coil maps
+    few = 3 * len(spikes) <= _SPIKED_SAMPLES * n_rows * columns.sum()
+    if few and all((spike.row, spike.column) != centre for spike in spikes):
+        for spike in spikes:
+            sound[max(spike.row - 1, 0) : spike.row + 2, spike.column] = False
+        sound[centre] = True
+    return sound
+
+
+def _notes_on_spikes(spikes: list[Spike], left_out: list[int], *, mended: bool) -> Iterator[Note]:
+    if not spikes:
+        return
+    text = f"{_spikes(spikes)}. Likely causes are electric discharges or a loose contact."
+    if left_out:
+        done = f"Columns of k-space left out: {_listed(left_out)}."
+    elif mended:
+        done = "The samples of the spikes and those beside them are left out."
+    else:
+        done = "They are too many, or at the centre, and are not left out: scan again."
+    code = "spikes_left_out" if left_out or mended else "spikes"
+    yield Note(code, f"{text} {done}", assumed=True)
 
 
 def _spikes(spikes: list[Spike]) -> str:
@@ -209,6 +234,16 @@ def _notes_on_clipping(measured: NDArray[np.complexfloating]) -> Iterator[Note]:
             " again with a lower gain."
         )
         yield Note("clipped", text, assumed=True)
+
+
+def _note_on_ghost(ghost: Ghost) -> Note:
+    text = (
+        f"Odd columns of k-space differ from even ones by a phase of {ghost.offset:.2f} rad and"
+        f" {ghost.slope:.2f} turns over the readout, as lines do that were read in opposite"
+        " directions (EPI). This phase is removed from all columns with odd numbers; correct the"
+        " raw data where the directions alternate otherwise."
+    )
+    return Note("ghost_removed", text, assumed=True)
 
 
 def _coils(chosen: NDArray[np.bool_]) -> str:

@@ -88,9 +88,11 @@ def prepare(
         UsageError: More lines were asked for than there are, or fewer than the kernel needs.
     """
     _check_sampling(scan)
-    data, points = scan.read(index), scan.mask(index)
-    examined = examine(data, scan.columns[index], scan.header.measured_columns, points=points)
+    points = scan.mask(index)
+    stated = scan.header.measured_columns
+    examined = examine(scan.read(index), scan.columns[index], stated, points=points)
     points = points & examined.columns
+    with_spikes, points = points, points & examined.sound
     rows = lines = range(0)
     if maps is None:
         complete = complete_centre(points) if scan.reference is None else scan.centre_block(index)
@@ -99,14 +101,15 @@ def prepare(
     mask, columns = torch.from_numpy(points), torch.from_numpy(examined.columns)
     whole = whole_columns(points)
     live = torch.from_numpy(examined.coils)
-    kspace = torch.from_numpy(data)[live]
+    kspace = torch.from_numpy(examined.data)[live]
     measured = kspace[..., columns] if whole else kspace[:, mask]
     try:
         noise = None
         if noise_level is None:
             samples = None if scan.noise is None else torch.from_numpy(scan.noise)[live]
             place = air and replace(air, covariance=air.covariance[live][:, live])
-            noise = find_noise(kspace, mask, samples, place)
+            # Spikes do not count there.
+            noise = find_noise(kspace, torch.from_numpy(with_spikes), samples, place)
             white = whitening(noise.covariance)
         else:
             white = Whitening(torch.eye(len(measured), dtype=measured.dtype), noise_level)

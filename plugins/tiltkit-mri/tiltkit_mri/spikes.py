@@ -19,8 +19,8 @@ _LEAST = 40.0
 _NEAR, _FAR = 2, 5
 # Columns so far away are neighbours.
 _COLUMNS = 2
-# Samples of the peak of k-space, so many rows and columns around it, are never called a spike.
-_PEAK = 1
+# So many rows and columns around the peak of k-space the least ratio is higher.
+_PEAK, _LEAST_AT_PEAK = 1, 800.0
 # The median of an exponential distribution, which noise power follows, over its mean.
 _MEDIAN = np.log(2)
 
@@ -74,7 +74,9 @@ def find_spikes(power: NDArray[np.float64], columns: NDArray[np.bool_]) -> list[
     smooth = np.where(found, 0.0, power)
     row, column = np.unravel_index(int(smooth.argmax()), power.shape)
     beside = abs(place - place[column]) <= _PEAK
-    found[max(row - _PEAK, 0) : row + _PEAK + 1, beside] = False
+    peak = np.zeros_like(found)
+    peak[max(row - _PEAK, 0) : row + _PEAK + 1, beside] = True
+    found &= ~peak | (ratio > _LEAST_AT_PEAK)
     # Of neighbours in a column only the largest is kept.
     found &= power >= np.maximum(np.roll(power, 1, axis=0), np.roll(power, -1, axis=0))
     spikes = [
