@@ -9,12 +9,16 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 
 import tiltkit
 from tests.conftest import NX, NY, SAMPLES, SLICES
+from tiltkit.io.nexus import image_bytes
 from tiltkit.io.result import ResultWriter
 from tiltkit.io.stored import StoredInFile, StoredInMemory
+from tiltkit.posterior.further import further_images
 from tiltkit.posterior.outcome import FurtherImage, Outcome
+from tiltkit.problem import ImageMap, Problem
 
 
 def further(seed: int) -> dict[str, FurtherImage]:
@@ -102,3 +106,31 @@ def test_saving_a_loaded_result_keeps_further_images(stored: Path, tmp_path: Pat
 
 def test_results_without_further_images_have_none(result: Path) -> None:
     assert tiltkit.load_result(result).further == {}
+
+
+def test_the_size_of_a_result_counts_further_images(
+    start: Callable[..., ResultWriter], outcome: Callable[..., Outcome], layout: Any
+) -> None:
+    shape = (2, NY, NX)
+    problem = Problem(
+        None, None, shape,  # type: ignore[arg-type]
+        complex_image=lambda x: torch.complex(x[:, 0], x[:, 1]),
+        maps={"snr": ImageMap(lambda mean, std: mean / std, "mean over spread")},
+    )  # fmt: skip
+    image = torch.ones(NY, NX)
+    x = torch.ones(SAMPLES, *shape)
+    made = further_images(problem, image, image, x, x[0])
+    with start() as writer:
+        for index in range(SLICES):
+            writer.write(index, outcome(index, further=made))
+        writer.finish()
+    sizes = {}
+
+    def visit(_name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim >= 3:
+            sizes[h5py.h5o.get_info(item.id).addr] = item.id.get_storage_size()
+
+    with h5py.File(writer.path) as file:
+        file.visititems(visit)
+    # Checksums add 4 bytes to each plane.
+    assert sum(sizes.values()) == pytest.approx(image_bytes(layout, SAMPLES, problem), rel=0.02)

@@ -12,7 +12,7 @@ import pytest
 
 from tiltkit.errors import InputError, UsageError
 from tiltkit.io.result import ResultWriter
-from tiltkit.posterior.outcome import Outcome
+from tiltkit.posterior.outcome import FurtherImage, Outcome
 from tiltkit.posterior.warnings import Caution, find_warnings
 from tiltkit.problem import Note
 from tiltkit.protocols import Axis, Layout
@@ -245,3 +245,23 @@ def test_a_page_without_a_result_or_a_folder_is_refused(result: Path, tmp_path: 
     with pytest.raises(InputError, match="not an HDF5 file"):
         write_report(text, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+def test_further_images_are_shown_with_their_range(
+    start: Start, outcome: Make, page: Callable[[Path], Page]
+) -> None:
+    snr = np.linspace(0, 50, 120, dtype=np.float32).reshape(12, 10)
+    snr[0, 0] = np.nan
+    further = {
+        "snr": FurtherImage(snr, "mean over spread", ""),
+        "g_factor": FurtherImage(np.full_like(snr, np.inf), "g-factor", ""),
+        "complex_mean": FurtherImage(snr + 1j, "complex mean"),
+    }
+    with start() as writer:
+        for index in range(3):
+            writer.write(index, outcome(index, further=further))
+        writer.finish()
+    shown = page(writer.path)
+    assert "mean over spread: 0 to 49.9" in shown.text
+    assert "g-factor: no finite value" in shown.text
+    assert "complex_mean" not in [one["alt"] for one in shown.images]

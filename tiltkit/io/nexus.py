@@ -24,6 +24,8 @@ from tiltkit.protocols import Axis, Layout
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
+    from tiltkit.problem import Problem
+
 __all__ = ["add_further", "add_phase", "build", "image_bytes", "store", "store_tree"]
 
 # Pixels of a chunk along each axis of a plane.
@@ -69,9 +71,20 @@ def build(
     diagnostics.create_dataset("complete", data=np.zeros(layout.shape[0], np.uint8))
 
 
-def image_bytes(layout: Layout, samples: int) -> int:
-    """Size in bytes of all images of a result: samples, mean, std, baseline, phase, quantiles."""
-    return 4 * math.prod(layout.shape) * (samples + 4 + len(QUANTILES))
+def image_bytes(layout: Layout, samples: int, problem: Problem | None = None) -> int:
+    """Size in bytes of all images of a result: samples, mean, std, baseline, phase, quantiles.
+
+    Args:
+        layout: Axes of the result.
+        samples: Samples per slice.
+        problem: The problem of a slice, which may have further images; None for none.
+    """
+    numbers = samples + 4 + len(QUANTILES)
+    if problem is not None:
+        numbers += len(problem.maps)
+        # Samples and mean with two parts, and the spread of the phase.
+        numbers += 2 * (samples + 1) + 1 if problem.complex_image else 0
+    return 4 * math.prod(layout.shape) * numbers
 
 
 def add_phase(entry: h5py.Group, layout: Layout) -> None:

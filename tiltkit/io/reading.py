@@ -14,12 +14,14 @@ import numpy as np
 from tiltkit.errors import InputError
 from tiltkit.io.diagnostics import COMPLETE, members, read_diagnostics
 from tiltkit.io.opening import is_hdf5, open_hdf5, raised_by_h5py, unreadable
+from tiltkit.posterior.outcome import FurtherImage
 from tiltkit.protocols import Estimate
 
 __all__ = [
     "further_names", "is_hdf5", "is_result", "open_hdf5", "open_result", "read_axes",
-    "read_diagnostics_of", "read_estimate", "read_finished", "read_provenance", "read_recipe",
-    "read_slice_diagnostics", "read_steps", "read_title", "read_units", "result_shape", "tree",
+    "read_diagnostics_of", "read_estimate", "read_finished", "read_further", "read_provenance",
+    "read_recipe", "read_slice_diagnostics", "read_steps", "read_title", "read_units",
+    "result_shape", "tree",
 ]  # fmt: skip
 
 
@@ -142,6 +144,28 @@ def read_estimate(path: Path, index: int, cut: tuple[int | slice, ...] = ()) -> 
             baseline=entry["baseline/baseline"][(index, *cut)],
             diagnostics=read_diagnostics(entry, index),
         )
+
+
+def read_further(
+    path: Path, index: int | None = None, cut: tuple[int | slice, ...] = ()
+) -> dict[str, FurtherImage]:
+    """Read the further images of a result by name.
+
+    Args:
+        path: The result file.
+        index: Position of the slice in the result; all slices when None.
+        cut: Which part of the image, as an array index; all of it when empty.
+    """
+    found = {}
+    with open_result(path) as file:
+        group, axes = file["entry"].get("further", {}), file["entry/data/data"].ndim
+        for name, plot in group.items():
+            dataset = plot[name]
+            at = (slice(None) if index is None else index, *cut)
+            values = dataset[(slice(None), *at) if dataset.ndim > axes else at]
+            texts = (str(dataset.attrs[key]) for key in ("long_name", "units"))
+            found[name] = FurtherImage(values, *texts)
+    return found
 
 
 def read_slice_diagnostics(path: Path, index: int) -> dict[str, Any]:

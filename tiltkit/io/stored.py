@@ -15,6 +15,7 @@ from tiltkit.errors import InputError, Kind, MachineError
 from tiltkit.io.reading import (
     open_result,
     read_finished,
+    read_further,
     read_provenance,
     read_recipe,
     read_slice_diagnostics,
@@ -285,16 +286,7 @@ class StoredInFile:
 
     def further(self, index: int | None = None) -> dict[str, FurtherImage]:
         """Read from the file; see `Stored`."""
-        found = {}
-        with open_result(self.path) as file:
-            group, axes = file["entry"].get("further", {}), file["entry/data/data"].ndim
-            for name in group:
-                dataset = group[name][name]
-                at = (slice(None), index) if dataset.ndim > axes else (index,)
-                values = dataset[() if index is None else at]
-                texts = (str(dataset.attrs[key]) for key in ("long_name", "units"))
-                found[name] = FurtherImage(values, *texts)
-        return found
+        return read_further(self.path, index)
 
     def diagnostics(self, index: int) -> dict[str, Any]:
         """Certificate of one slice."""

@@ -133,11 +133,11 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
         lanes = min(len(devices), recipe.runs)
         seconds = tiles * len(chosen) * (prepared + cost.seconds * recipe.runs / lanes)
         seconds += opened - start
-        shape = scan.layout.shape
+        whole = image_bytes(scan.layout, recipe.samples, problem)
         figures = {
             "estimated_seconds": seconds,
             "estimated_memory_gb": cost.memory_mb / 1e3,
-            "result_mb": image_bytes(scan.layout, recipe.samples) * len(chosen) / shape[0] / 1e6,
+            "result_mb": whole * len(chosen) / scan.layout.shape[0] / 1e6,
         }
         return dict(scan.describe()) | {
             "prior": f"{recipe.prior['name']}, noise {prior.sigma_range[0]:g} to"

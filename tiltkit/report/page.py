@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from tiltkit.io.atomic import check_output, part_path, publish
 from tiltkit.io.reading import (
     read_estimate,
     read_finished,
+    read_further,
     read_provenance,
     read_recipe,
     read_slice_diagnostics,
@@ -26,6 +27,9 @@ from tiltkit.posterior.verdict import stored_verdict, worst_verdict
 from tiltkit.protocols import Estimate
 from tiltkit.report import figures, tables, words
 from tiltkit.report.html import render
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["write_report"]
 
@@ -88,7 +92,8 @@ def _template_values(result: Path) -> dict[str, Any]:
     verdict = worst_verdict([stored_verdict(one) for one in slices])
     middle = len(finished) // 2
     total, *image = result_shape(result)
-    views = _views(result, finished[middle], image)
+    cuts = _cuts(image)
+    views = {name: read_estimate(result, finished[middle], cut) for name, cut in cuts.items()}
     estimate = next(iter(views.values()))
     one, samples = slices[middle], len(estimate.samples)
     return {
@@ -105,6 +110,7 @@ def _template_values(result: Path) -> dict[str, Any]:
         "tiles": tables.tiles(slices, samples),
         "view": next(iter(views)),
         **_pictures(estimate, read_units(result)),
+        "further": _further_pictures(result, finished[middle], next(iter(cuts.values()))),
         "planes": _other_planes(views, read_steps(result)[1:]),
         "sheet": _contact_sheet(result, finished, estimate, image),
         "ladder": figures.ladder_plot(slices, one, samples),
@@ -132,18 +138,28 @@ def _subtitle(provenance: Mapping[str, Any], finished: int, total: int) -> str:
     return ", ".join([*parts, count])
 
 
-def _views(result: Path, index: int, image: Sequence[int]) -> dict[str, Estimate]:
+def _cuts(image: Sequence[int]) -> dict[str, tuple[int | slice, ...]]:
     """Displayed planes of a slice by name: an image itself, or three middle planes of a volume."""
     if len(image) < 3:
-        return {"": read_estimate(result, index)}
+        return {"": ()}
     z = y = x = slice(None)
     nz, ny, nx = (n // 2 for n in image)
-    cuts: dict[str, tuple[int | slice, ...]] = {
-        f"plane {nz}": (nz, y, x),
-        "xz": (z, ny, x),
-        "yz": (z, y, nx),
-    }
-    return {name: read_estimate(result, index, cut) for name, cut in cuts.items()}
+    return {f"plane {nz}": (nz, y, x), "xz": (z, ny, x), "yz": (z, y, nx)}
+
+
+def _further_pictures(result: Path, index: int, cut: tuple[int | slice, ...]) -> list[Picture]:
+    """Pictures of the further images of a plane, each in a range of its own; real ones only."""
+    pictures = []
+    for name, one in read_further(result, index, cut).items():
+        if np.iscomplexobj(one.values):
+            continue
+        finite: NDArray[np.float32] = one.values[np.isfinite(one.values)]
+        shown = finite if finite.size else np.zeros(1, np.float32)
+        window = figures.common_window([shown[None]], "viridis")
+        ends = f"{words.number(window.low)} to {words.number(window.high)} {one.units or ''}"
+        note = f"{one.long_name}: {ends.strip() if finite.size else 'no finite value'}"
+        pictures.append(Picture(figures.image(one.values, window), name, one.long_name, note))
+    return pictures
 
 
 def _other_planes(views: Mapping[str, Estimate], steps: Sequence[float]) -> list[Picture]:
