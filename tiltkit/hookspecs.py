@@ -87,8 +87,8 @@ class WriterEntry(Entry):
         beside: Suffixes of further output files, which are not overwritten either.
         optional: Suffixes of further output files that depend on the result or on options; ``*``
             stands for any name (``".map-*.nii.gz"``).
-        folder: Where the output is a folder, patterns of all paths in it (``"mean/*.dcm"``). A
-            folder that holds other files is never replaced.
+        folder: Where the output is a folder, patterns of all paths in it (``"posterior-*.dcm"``;
+            ``*`` stands for slashes, too). A folder that holds other files is never replaced.
         merge: Files are added to a folder that exists, as to a dataset of several subjects; without
             it the whole folder is replaced.
     """

@@ -61,7 +61,7 @@ def test_entities_of_the_scan_are_kept_and_other_names_become_the_subject(
 ) -> None:
     names, told = dataset(scan, **options)
     assert names == [
-        f"{mean.replace('mean', name)}.nii.gz" for name in ("mean", "q05", "q95", "std")
+        f"{mean.replace('mean', name)}.nii.gz" for name in ("mean", "phase", "q05", "q95", "std")
     ]
     assert bool(told) == ("_image" in mean)
 
@@ -70,11 +70,11 @@ def test_every_image_has_a_description_and_the_dataset_is_a_derivative(
     dataset: Any, tmp_path: Path
 ) -> None:
     names, _ = dataset("sub-01_T1w.h5", samples=True)
-    assert len(names) == 4 + SAMPLES
+    assert len(names) == 5 + SAMPLES
     assert "sub-01/anat/sub-01_desc-sample004_T1w.nii.gz" in names
     for name in names:
         about = json.loads((tmp_path / "out" / name.replace(".nii.gz", ".json")).read_text())
-        assert about["Units"] == "arbitrary"
+        assert about["Units"] == ("rad" if "phase" in name else "arbitrary")
         assert about["RawFile"] == "sub-01_T1w.h5"
         assert "not for diagnosis" in about["Description"]
     values = nibabel.load(tmp_path / "out" / names[0]).get_fdata()
@@ -101,10 +101,10 @@ def test_volumes_of_anatomical_images_are_files_of_their_own(
     values = nibabel.load(path).get_fdata()
     expected = read_estimate(tmp_path / "out.h5", 1).mean
     if suffix == "bold":
-        assert len(found) == 4 + SAMPLES
+        assert len(found) == 5 + SAMPLES
         values = values[..., 1]
     else:
-        assert len(found) == SLICES * (4 + SAMPLES)
+        assert len(found) == SLICES * (5 + SAMPLES)
         about = json.loads(path.with_name(path.name.replace("nii.gz", "json")).read_text())
         assert about["VolumeNames"] == [f"{counter} 1"]
     np.testing.assert_array_equal(values[:, :, 0].T, expected)

@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import BeforeValidator, Field
 
 from tiltkit.io.nifti import (
     Grid,
     Images,
     NiftiOptions,
+    further_images,
     make_grid,
     remarks,
     save,
@@ -90,12 +92,16 @@ def write_bids(result: Path, output: Path, options: BidsOptions) -> list[str]:
     raw, made_by = about.pop("Sources")[0], about.pop("GeneratedBy")
     title = about.pop("Description")
     with open_result(result) as file:
-        for images in stored_images(file, samples=options.samples):
+        further = further_images(file, samples=False)
+        real = (images for images in further if images.dtype == np.float32)
+        for images in (*stored_images(file, samples=options.samples), *real):
             described = {"Description": f"{images.text}. {title}", "RawFile": raw}
             for entity, part, volumes, more in _files(images, grid, folder.name == "anat"):
                 path = folder / f"{entities}{entity}_desc-{part.name}_{suffix}.nii.gz"
                 save(path, part, grid, places, volumes)
                 values = described | {"SkullStripped": False} | about | more
+                if images.units is not None:
+                    values["Units"] = images.units or "arbitrary"
                 _dump(path.with_name(path.name.replace(".nii.gz", ".json")), values)
     dataset = {
         "Name": "Posterior images by tiltkit",
@@ -144,7 +150,7 @@ def _files(
     their volumes, and further values of the description.
     """
     for number, draw in enumerate(images.draws, start=1):
-        label = f"sample{number:03d}" if images.name == "samples" else images.name
+        label = f"sample{number:03d}" if images.name == "samples" else _label(images.name)
         part = replace(images, name=label, draws=[draw])
         if not anatomical or len(grid.names) < 2:
             yield "", part, None, {}
@@ -154,6 +160,12 @@ def _files(
             entity = f"_echo-{int(echo[1]) + 1}" if echo else ""
             name = label if echo else f"{label}Volume{position + 1}"
             yield entity, replace(part, name=name), [position], {"VolumeNames": [volume]}
+
+
+def _label(name: str) -> str:
+    """A name without other characters than letters and digits: ``map-g_factor``, ``mapGFactor``."""
+    first, *others = re.split(r"[^A-Za-z0-9]+", name)
+    return first + "".join(word.capitalize() for word in others)
 
 
 def _folder(output: Path, entities: str, suffix: str) -> Path:

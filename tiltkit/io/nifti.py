@@ -89,12 +89,14 @@ class Images:
         text: Description, in a few words.
         draws: Functions from the number of a slice to its image: one, or one per sample.
         dtype: Type of the values.
+        units: Unit of the values; None for that of the result.
     """
 
     name: str
     text: str
     draws: Sequence[Callable[[int], NDArray[Any]]]
     dtype: type[np.generic] = np.float32
+    units: str | None = None
 
 
 def write_nifti(result: Path, output: Path, options: NiftiOptions) -> list[str]:
@@ -171,7 +173,8 @@ def further_images(file: h5py.File, *, samples: bool) -> Iterator[Images]:
     entry = file["entry"]
     if "phase" in entry:
         phase = entry["phase/phase"]
-        yield Images("phase", "phase of the posterior mean in rad", [phase.__getitem__])
+        text = "phase of the posterior mean in rad"
+        yield Images("phase", text, [phase.__getitem__], units="rad")
     for name in entry.get("further", ()):
         images = entry[f"further/{name}/{name}"]
         unit = str(images.attrs["units"])
@@ -180,7 +183,7 @@ def further_images(file: h5py.File, *, samples: bool) -> Iterator[Images]:
         if images.ndim > entry["data/data"].ndim:
             draws = [_draw(images, number) for number in range(len(images) if samples else 0)]
         if draws:
-            yield Images(f"map-{name}", text, draws, images.dtype.type)
+            yield Images(f"map-{name}", text, draws, images.dtype.type, unit)
 
 
 def _draw(dataset: h5py.Dataset, position: int) -> Callable[[int], NDArray[Any]]:

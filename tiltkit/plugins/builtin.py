@@ -180,7 +180,7 @@ def tiltkit_metrics() -> list[Entry]:
 @hookimpl
 def tiltkit_writers() -> list[WriterEntry]:
     """Writers of volumes, image stacks and one picture."""
-    images = ("mean", "std", "q05", "q95", "sample")
+    images = ("mean", "std", "q05", "q95", "sample", "phase", "map")
     return [
         WriterEntry(
             name="bids",

@@ -20,11 +20,11 @@ from tiltkit.io.reading import (
     read_provenance,
     read_recipe,
     read_slice_diagnostics,
-    read_units,
 )
 from tiltkit_mri.dicom_header import Allowed, allowed_values, echo_time, sequence_values
 
 if TYPE_CHECKING:
+    import h5py
     from numpy.typing import NDArray
     from pydicom import Dataset
 
@@ -51,6 +51,9 @@ class DicomOptions(BaseModel):
         (), description="fields of the scan's header that may be copied, such as"
         " PatientID+StudyDate; none by default"
     )  # fmt: skip
+    also: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
+        (), description="further images of the result as series, such as phase+snr"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,6 @@ class _Source:
         xml: Header of the scan; may be empty.
         kept: Allowed fields of the header by DICOM keyword.
         places: Positions of the slices.
-        units: Unit of the values.
         method: How the images were made, for people.
         warnings: Warnings of each slice.
     """
@@ -73,7 +75,6 @@ class _Source:
     xml: str
     kept: dict[str, str]
     places: Places
-    units: str
     method: str
     warnings: Sequence[str]
 
@@ -83,7 +84,9 @@ class _Series:
     """Slices of one kind and volume.
 
     Attributes:
-        kind: ``mean`` or ``std``.
+        kind: ``mean``, ``std`` or the name of a further image.
+        description: What the images show, in a few words.
+        units: Unit of the values; empty for arbitrary units.
         volume: Name of the volume, such as ``"contrast 1"``; may be empty.
         number: Number of the series.
         slices: Numbers of the slices in the result.
@@ -91,6 +94,8 @@ class _Series:
     """
 
     kind: str
+    description: str
+    units: str
     volume: str
     number: int
     slices: Sequence[int]
@@ -99,19 +104,19 @@ class _Series:
     @property
     def folder(self) -> str:
         """Name of the folder."""
-        return re.sub(r"\W+", "-", f"{self.kind} {self.volume}".strip())
+        return re.sub(r"\W+", "-", f"posterior {self.kind} {self.volume}".strip())
 
     @property
     def text(self) -> str:
-        """Description."""
-        name = "posterior mean" if self.kind == "mean" else "posterior standard deviation"
-        return f"{name}, {self.volume}" if self.volume else name
+        """Description with the volume."""
+        return f"{self.description}, {self.volume}" if self.volume else self.description
 
 
 def write_dicom(result: Path, output: Path, options: DicomOptions) -> list[str]:
-    """Write files of MR Image Storage: ``mean/0001.dcm`` and so on, and ``std/0001.dcm``.
+    """Write files of MR Image Storage: ``posterior-mean/0001.dcm`` and so on.
 
-    Contrasts and repetitions are series of their own (``mean-contrast-1/0001.dcm``). Values are 16
+    The standard deviation and further images are in ``posterior-std/`` and so on. Contrasts and
+    repetitions are series of their own (``posterior-mean-contrast-1/0001.dcm``). Values are 16
     bits with slope and intercept, the same for a series. Identifiers are hashes of the result, so
     that writing it again gives the same files. No field of the scan's header that can identify the
     patient is copied unless it is allowed.
@@ -119,14 +124,15 @@ def write_dicom(result: Path, output: Path, options: DicomOptions) -> list[str]:
     Args:
         result: A result file.
         output: An empty folder.
-        options: Fields that may be copied.
+        options: Fields that may be copied, and further images to write.
 
     Returns:
         Sentences for the user: what is not known, or left out.
 
     Raises:
         InputError: The result cannot be read, is not of MRI, has no pixel size in mm, or images
-            that are not planes; or an allowed field has a value that DICOM does not allow.
+            that are not planes, or no such further image; or an allowed field has a value that
+            DICOM does not allow.
         OSError: A file cannot be written.
     """
     task = str(dict(read_recipe(result)["task"]).get("name", ""))
@@ -137,28 +143,53 @@ def write_dicom(result: Path, output: Path, options: DicomOptions) -> list[str]:
         )
     places = read_places(result)
     with open_result(result) as file:
+        found = _images(file)
         planes = file["entry/data/data"].ndim == 3
-        images = {"mean": file["entry/data/data"][()], "std": file["entry/data/data_errors"][()]}
     if not planes or "pixel size" in places.unknown:
         raise InputError(
             f"{result} has {'no pixel size in mm' if planes else 'images that are no planes'};"
             " DICOM images are planes with a pixel size in mm.",
             "write another format, such as nifti.",
         )
+    missing = next((name for name in options.also if name not in found), None)
+    if missing is not None:
+        raise InputError(
+            f"{result} has no image {missing!r}.", f"it has {', '.join(list(found)[2:]) or 'none'}."
+        )
     source = _read_source(result, places, options)
     number, remarks = _SERIES, _unknown(places)
-    for kind, values in images.items():
+    for kind in ("mean", "std", *options.also):
+        path, description = found[kind]
+        with open_result(result) as file:
+            values, units = file[path][()], str(file[path].attrs["units"])
         if not np.isfinite(values).all():
             remarks.append(f"The series {kind} is left out: it has values that are not numbers.")
             continue
         for volume in dict.fromkeys(places.volumes):
             chosen = [i for i, name in enumerate(places.volumes) if name == volume]
-            _write(_Series(kind, volume, number, chosen, values[chosen]), source, output)
+            series = _Series(kind, description, units, volume, number, chosen, values[chosen])
+            _write(series, source, output)
             number += 1
     return remarks
 
 
 write_dicom.Options = DicomOptions  # type: ignore[attr-defined]
+
+
+def _images(file: h5py.File) -> dict[str, tuple[str, str]]:
+    """Places in the file and descriptions of all real images of a result, by name."""
+    entry = file["entry"]
+    found = {
+        "mean": ("entry/data/data", "posterior mean"),
+        "std": ("entry/data/data_errors", "posterior standard deviation"),
+    }
+    if "phase" in entry:
+        found["phase"] = ("entry/phase/phase", "phase of the posterior mean")
+    for name in entry.get("further", ()):
+        images = entry[f"further/{name}/{name}"]
+        if images.dtype.kind == "f" and images.ndim == entry["data/data"].ndim:
+            found[name] = (images.name, str(images.attrs["long_name"]))
+    return found
 
 
 def _unknown(places: Places) -> list[str]:
@@ -188,7 +219,6 @@ def _read_source(result: Path, places: Places, options: DicomOptions) -> _Source
         xml=xml,
         kept=allowed_values(xml, options.keep),
         places=places,
-        units=read_units(result),
         method=f"tiltkit {version}: {count} samples, prior {prior}, sampler {sampler}",
         warnings=[" ".join(map(str, report.get("warnings", ()))) for report in reports],
     )
@@ -234,10 +264,11 @@ def _dataset(source: _Source, series: _Series, index: int) -> Dataset:
     made.SeriesDescription = f"tiltkit {series.text}"[:64]
     _set_sequence(made, source, series.volume)
     _set_place(made, source.places, index)
-    made.ImageType = ["DERIVED", "SECONDARY", "OTHER", f"POSTERIOR_{series.kind.upper()}"]
+    shown = "PHASE MAP" if series.kind == "phase" else "OTHER"
+    made.ImageType = ["DERIVED", "SECONDARY", shown, series.kind.upper()[:16]]
     made.DerivationDescription = (
         f"{series.text} by {source.method}. Not for diagnosis. Values are in"
-        f" {source.units or 'arbitrary units'}: stored value x rescale slope + rescale intercept."
+        f" {series.units or 'arbitrary units'}: stored value x rescale slope + rescale intercept."
     )[:1024]
     comments = ["Not for diagnosis.", source.warnings[index], *_unknown(source.places)]
     made.ImageComments = " ".join(filter(None, comments))[:10240]

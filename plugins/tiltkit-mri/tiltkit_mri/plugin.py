@@ -145,10 +145,10 @@ def tiltkit_writers() -> list[WriterEntry]:
         WriterEntry(
             name="dicom",
             target="tiltkit_mri.dicom_writer:write_dicom",
-            summary="DICOM: series of mean and standard deviation; keep=PatientID+... copies these",
+            summary="DICOM: series of mean and standard deviation; also=phase+... further ones",
             requires=("pydicom",),
             extra="dicom",
             suffix=".dicom",
-            folder=("mean*/*.dcm", "std*/*.dcm"),
+            folder=("posterior-*.dcm",),
         ),
     ]
