@@ -53,9 +53,8 @@ def test_a_mask_is_a_region_by_its_label(stack: Stack, tmp_path: Path) -> None:
     result = stack(SCAN, {"geometry": geometry(along(SCAN))})
     nibabel.save(drawn(result), tmp_path / "mask.nii")
     found = labels(str(tmp_path / "mask.nii"), result)
-    assert {name: np.argwhere(mask).tolist() for name, mask in found.items()} == {
-        "label 5": [list(MARK)]
-    }
+    position = np.ravel_multi_index(MARK, (3, NY, NX))
+    assert {name: region.tolist() for name, region in found.items()} == {"label 5": [position]}
 
 
 @pytest.mark.parametrize("numbers", [[0, 2, 3], [4, 2, 0]])

@@ -1,4 +1,8 @@
-"""Masks of regions of a result: label images, boxes and disks."""
+"""Regions of a result: label images, boxes and disks.
+
+A region is the positions of its pixels in the flattened result (slices, *image), in rising order: a
+label image may have many regions, whose masks would not fit into memory.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from tiltkit.io.reading import result_shape
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Mask = NDArray[np.bool_]
+    Region = NDArray[np.intp]
 
 __all__ = ["box", "disk", "labels"]
 
@@ -24,8 +28,8 @@ __all__ = ["box", "disk", "labels"]
 _MOST_LABELS = 1000
 
 
-def labels(source: str, result: Path) -> dict[str, Mask]:
-    """Masks of the regions of a label image, which are named by its values; 0 is left out.
+def labels(source: str, result: Path) -> dict[str, Region]:
+    """Regions of a label image, which are named by its values; 0 is left out.
 
     Args:
         source: File of whole numbers or truth values: ``.nii`` or ``.nii.gz``, or ``.npy``,
@@ -52,15 +56,17 @@ def labels(source: str, result: Path) -> dict[str, Mask]:
         raise InputError(
             f"The labels in {path} are not whole numbers.", "save them as integers, 0 outside."
         )
-    values = values.reshape(shape)
-    found = [int(value) for value in np.unique(values) if value]
+    flat = values.reshape(-1)
+    found = [int(value) for value in np.unique(flat) if value]
     if not found or len(found) > _MOST_LABELS:
         raise InputError(
             f"{path} has {len(found) or 'no'} labels: "
             + ("this seems to be an image." if found else "all of its values are 0."),
             f"give an image with 1 to {_MOST_LABELS} labels, 0 outside.",
         )
-    return {f"label {value}": values == value for value in found}
+    order = np.argsort(flat, kind="stable")
+    ends = np.searchsorted(flat, found, "left", order), np.searchsorted(flat, found, "right", order)
+    return {f"label {value}": order[a:b] for value, a, b in zip(found, *ends, strict=True)}
 
 
 def _whole(values: NDArray[Any]) -> bool:
@@ -70,8 +76,8 @@ def _whole(values: NDArray[Any]) -> bool:
     return values.dtype.kind in "biu"
 
 
-def box(shape: tuple[int, ...], rows: slice, columns: slice, plane: int | None) -> Mask:
-    """Mask of a rectangle in one plane, or in all planes.
+def box(shape: tuple[int, ...], rows: slice, columns: slice, plane: int | None) -> Region:
+    """Pixels of a rectangle in one plane, or in all planes.
 
     Args:
         shape: Shape (slices, *image) of the result.
@@ -91,13 +97,13 @@ def box(shape: tuple[int, ...], rows: slice, columns: slice, plane: int | None) 
             )
     mask = np.zeros(shape, bool)
     mask.reshape(-1, height, width)[_planes(shape, plane), rows, columns] = True
-    return mask
+    return np.flatnonzero(mask)
 
 
 def disk(
     shape: tuple[int, ...], row: float, column: float, radius: float, plane: int | None
-) -> Mask:
-    """Mask of the pixels whose centres lie within a radius, in one plane or in all planes.
+) -> Region:
+    """Pixels whose centres lie within a radius, in one plane or in all planes.
 
     Args:
         shape: Shape (slices, *image) of the result.
@@ -124,7 +130,7 @@ def disk(
     mask = np.zeros(shape, bool)
     flat = mask.reshape(-1, height, width)
     flat[_planes(shape, plane)] = (y - row) ** 2 + (x - column) ** 2 <= radius**2
-    return mask
+    return np.flatnonzero(mask)
 
 
 def _plane_shape(shape: tuple[int, ...]) -> tuple[int, int]:

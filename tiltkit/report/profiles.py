@@ -14,7 +14,8 @@ from tiltkit.io.reading import open_result, read_axes, read_units, result_shape
 from tiltkit.report.regions import (
     RegionFigure,
     check_finished,
-    count_independent,
+    check_independent,
+    independent_by_slice,
     region_figure,
 )  # fmt: skip
 
@@ -71,7 +72,8 @@ def profile(
     mean, values = _interpolated(result, index, rows, columns)
     if not np.isfinite(mean + values).all():
         raise InputError(f"The {name} has pixels that are not finite.", "move it.")
-    worth = count_independent(result, [index[0]], len(values))
+    worth = independent_by_slice(result, len(values))[index[0]]
+    check_independent(result, len(values), worth)
     unit, (y, x, length_unit) = read_units(result), _positions(result, rows, columns)
     found = []
     for i, value in enumerate(mean.tolist()):

@@ -32,11 +32,11 @@ from tiltkit.io.reading import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Mask = NDArray[np.bool_]
+    Region = NDArray[np.intp]
 
 __all__ = [
-    "RegionFigure", "check_finished", "count_independent", "interval_ranks", "region_figure",
-    "region_figures",
+    "RegionFigure", "check_finished", "check_independent", "independent_by_slice",
+    "interval_ranks", "region_figure", "region_figures",
 ]  # fmt: skip
 
 # Probability that the intervals aim at.
@@ -80,13 +80,13 @@ class RegionFigure:
 
 
 def region_figures(
-    result: Path, regions: Mapping[str, Mask], above: float | None = None
+    result: Path, regions: Mapping[str, Region], above: float | None = None
 ) -> list[RegionFigure]:
     """Compute mean and sum of each region, and its size above a value.
 
     Args:
         result: A finished result file.
-        regions: Mask (slices, *image) of each region by name.
+        regions: Positions of pixels in the flattened result (slices, *image), rising, by name.
         above: Threshold in the units of the result; None without sizes.
 
     Raises:
@@ -96,19 +96,23 @@ def region_figures(
     check_finished(result)
     unit, (size, size_unit) = read_units(result), _pixel_size(result)
     found = []
-    for name, mask in regions.items():
-        count = int(np.count_nonzero(mask))
-        if not count:
+    for name, region in regions.items():
+        if not len(region):
             raise InputError(f"The region {name} has no pixels.", "give a region inside the image.")
-        total, sums, counts = _sums(result, mask, above)
-        if not np.isfinite([total, *sums]).all():
+    pixels = prod(result_shape(result)[1:])
+    sums = _sums(result, list(regions.values()), pixels, above)
+    worths = independent_by_slice(result, sums[1].shape[1])
+    for (name, region), total, values, counts in zip(regions.items(), *sums, strict=True):
+        if not np.isfinite([total, *values]).all():
             raise InputError(
                 f"The region {name} has pixels that are not finite.", "leave these pixels out."
             )
-        worth = count_independent(result, [index for index, _ in _parts(mask)], len(sums))
+        count = len(region)
+        worth = min(worths[index] for index in np.unique(region // pixels))
+        check_independent(result, values.size, worth)
         figures = {
-            "mean": (unit, total / count, sums / count),
-            "sum": (f"{unit} {size_unit}".strip(), total * size, sums * size),
+            "mean": (unit, total / count, values / count),
+            "sum": (f"{unit} {size_unit}".strip(), total * size, values * size),
         }
         if above is not None:
             sizes = counts * size
@@ -149,24 +153,26 @@ def interval_ranks(samples: int, independent: float | None = None) -> tuple[int,
     return int((k - 1) * samples / whole + 1e-9) + 1, (whole + 1 - 2 * k) / (whole + 1)
 
 
-def count_independent(result: Path, slices: Sequence[int], samples: int) -> float:
-    """Number of independent samples that all samples are worth, the least of some slices.
+def independent_by_slice(result: Path, samples: int) -> list[float]:
+    """Number of independent samples that the samples of each slice are worth."""
+    slices = range(result_shape(result)[0])
+    reports = [read_slice_diagnostics(result, index) for index in slices]
+    return [min(float(one.get("independent_samples", samples)), samples) for one in reports]
+
+
+def check_independent(result: Path, samples: int, worth: float) -> None:
+    """Check that samples are worth two independent ones.
 
     Raises:
-        InputError: There are fewer than two.
+        InputError: They are not.
     """
-    reports = [read_slice_diagnostics(result, index) for index in slices]
-    worth = min(float(report.get("independent_samples", samples)) for report in reports)
-    worth = min(worth, float(samples))
     if worth < 2:
-        number = (
-            f"{samples} samples worth {worth:.1f} independent ones" if samples > 1 else "1 sample"
-        )
+        several = f"{samples} samples worth {worth:.1f} independent ones"
+        number = several if samples > 1 else "1 sample"
         raise InputError(
             f"{result} has {number}; an interval needs two or more.",
             "run again with --samples 19 or more.",
         )
-    return worth
 
 
 def region_figure(
@@ -188,24 +194,45 @@ def region_figure(
 
 
 def _sums(
-    result: Path, mask: Mask, above: float | None
-) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Sum of the posterior mean, sums (sample,), and numbers (sample,) of pixels above a value."""
+    result: Path, regions: Sequence[Region], pixels: int, above: float | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Sums of the posterior mean and of the samples, and numbers of pixels above a value.
+
+    Args:
+        result: A result file.
+        regions: The regions.
+        pixels: Pixels of a slice.
+        above: The value; None for numbers of 0.
+
+    Returns:
+        Sums (region,) of the mean, sums (region, sample), numbers (region, sample).
+    """
     with open_result(result) as file:
         mean, samples = file["entry/data/data"], file["entry/samples/samples"]
-        total, sums, counts = 0.0, np.zeros(len(samples)), np.zeros(len(samples))
-        for index, part in _parts(mask):
-            total += float(mean[index][part].sum(dtype=np.float64))
+        totals = np.zeros(len(regions))
+        sums, counts = np.zeros((2, len(regions), len(samples)))
+        for index in range(len(mean)):
+            parts = list(_parts(regions, index * pixels, (index + 1) * pixels))
+            if not parts:
+                continue
+            image = mean[index].reshape(-1)
+            for row, part in parts:
+                totals[row] += image[part].sum(dtype=np.float64)
             for k in range(len(samples)):  # one image in memory at a time
-                values = samples[k, index][part]
-                sums[k] += values.sum(dtype=np.float64)
-                counts[k] += 0 if above is None else np.count_nonzero(values > above)
-    return total, sums, counts
+                image = samples[k, index].reshape(-1)
+                for row, part in parts:
+                    values = image[part]
+                    sums[row, k] += values.sum(dtype=np.float64)
+                    counts[row, k] += 0 if above is None else np.count_nonzero(values > above)
+    return totals, sums, counts
 
 
-def _parts(mask: Mask) -> Iterator[tuple[int, Mask]]:
-    """Position and mask of each slice that a region reaches."""
-    return ((index, part) for index, part in enumerate(mask) if part.any())
+def _parts(regions: Sequence[Region], first: int, end: int) -> Iterator[tuple[int, Region]]:
+    """Number of each region that reaches into a slice, and its positions there."""
+    for row, region in enumerate(regions):
+        inside = region[slice(*np.searchsorted(region, (first, end)))]
+        if len(inside):
+            yield row, inside - first
 
 
 def _pixel_size(result: Path) -> tuple[float, str]:
