@@ -21,6 +21,7 @@ from tiltkit_mri.geometry import image_grid
 from tiltkit_mri.header import Header, parse_header, plain_text
 from tiltkit_mri.kspace import Geometry, KSpace
 from tiltkit_mri.samples import check_samples, find_measured
+from tiltkit_mri.trajectories import positions_of, trajectory_scan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +40,7 @@ _LARGEST = 2**14
 
 
 class Ismrmrd:
-    """Reader of Cartesian scans: slices, or volumes with all partitions measured.
+    """Reader of slices, Cartesian or with a trajectory, and of Cartesian volumes.
 
     Averages are averaged and segments joined. Repetitions, phases, sets, contrasts and slices are
     slices of the result, in this order, slices fastest.
@@ -90,8 +91,16 @@ def _kspace(file: h5py.File, path: Path) -> KSpace:
         text = f"Only the group {group} is read, not {', '.join(others)}."
         notes = (*notes, Note("groups_left_out", text, assumed=True))
     xml = _text(file[group]["xml"])
-    scan = _Scan.build(xml, imaging, reference)
-    return scan.kspace(noise, {"ismrmrd_header": xml}, notes)
+    _check_coils(imaging)
+    metadata = {"ismrmrd_header": xml}
+    header = parse_header(xml, int(imaging.field("encoding_space_ref")[0]))
+    if header.trajectory in _CARTESIAN:
+        scan = _Scan.build(xml, imaging, reference)
+        return scan.kspace(noise, metadata, notes)
+    if len(reference):
+        text = f"{len(reference)} calibration lines are left out: the maps come from the image."
+        notes = (*notes, Note("calibration_left_out", text))
+    return replace(_non_cartesian(header, imaging, noise, notes), metadata=metadata)
 
 
 def _sort(
@@ -139,6 +148,67 @@ def _sort(
     return one, two, three, tuple(notes)
 
 
+def _check_coils(imaging: Acquisitions) -> None:
+    """Refuse acquisitions with different numbers of coils."""
+    coils = np.unique(imaging.field("active_channels"))
+    if len(coils) != 1 or coils[0] < 1:
+        raise InputError(
+            f"The acquisitions of {imaging.path} have {', '.join(map(str, coils))} coils; all must"
+            " have the same number.",
+            "export the scan again with the same coils switched on throughout.",
+        )
+
+
+def _non_cartesian(
+    header: Header, imaging: Acquisitions, noise: Acquisitions, notes: tuple[Note, ...]
+) -> KSpace:
+    """A scan with a trajectory: all readouts of an image together, averages too.
+
+    Raises:
+        InputError: Positions are missing or cannot be used, or there are partitions.
+    """
+    path = imaging.path
+    if imaging.field("kspace_encode_step_2").any():
+        raise InputError(
+            f"{path} has a trajectory and partitions, which is not supported yet.",
+            "transform a stack of stars or spirals along its partitions first.",
+        )
+    if not imaging.field("trajectory_dimensions").all():
+        raise InputError(
+            f"The trajectory of {path} is {header.trajectory}, but acquisitions have no positions.",
+            "export the scan with its trajectory: traj of each acquisition, in cycles per pixel.",
+        )
+    images, image = np.unique(imaging.counters, axis=0, return_inverse=True)
+    parts = [imaging.where(np.flatnonzero(image.reshape(-1) == i)) for i in range(len(images))]
+    scan = trajectory_scan(
+        lambda index: _readouts(parts[index]), len(images), header, path, "ISMRMRD", notes
+    )
+    samples, more = _noise(noise, imaging, header)
+    # Positions are those of the samples as they are stored, in whatever direction.
+    own = [note for note in scan.notes if note.code != "readouts_reversed"]
+    found = (*own, *more, *_notes_on_names(_names(images)))
+    return replace(
+        scan,
+        notes=found,
+        noise=samples,
+        geometry=_geometry(header, [part.head[0] for part in parts], scan.pixel_mm),
+        slice_names=_names(images),
+    )
+
+
+def _readouts(part: Acquisitions) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+    """Samples (coil, sample) of acquisitions, and their positions (2, sample) as in the file."""
+    before, after = part.field("discard_pre"), part.field("discard_post")
+    kept = [slice(b, n - a) for b, a, n in
+            zip(before, after, part.field("number_of_samples"), strict=True)]  # fmt: skip
+    samples: list[NDArray[np.complex64]] = [np.empty((0, 0), np.complex64)] * len(part)
+    for rows, block in part.blocks():
+        for row, values in zip(rows, block, strict=True):
+            samples[row] = values[:, kept[row]]
+    positions = [p[part] for p, part in zip(part.trajectories(), kept, strict=True)]
+    return np.concatenate(samples, axis=1), positions_of(positions, part.path)
+
+
 @dataclass(frozen=True)
 class _Scan:
     """Imaging and calibration data on the grid of one encoding."""
@@ -157,20 +227,7 @@ class _Scan:
         Raises:
             InputError: The header or the acquisitions contradict themselves.
         """
-        path = imaging.path
-        coils = np.unique(imaging.field("active_channels"))
-        if len(coils) != 1 or coils[0] < 1:
-            raise InputError(
-                f"The acquisitions of {path} have {', '.join(map(str, coils))} coils; all must have"
-                " the same number.",
-                "export the scan again with the same coils switched on throughout.",
-            )
         header, repairs = _header(xml, imaging)
-        if header.trajectory not in _CARTESIAN:
-            raise InputError(
-                f"The trajectory of {path} is {header.trajectory}; only Cartesian ones are read.",
-                "grid the data to a Cartesian k-space first.",
-            )
         assert header.encoded is not None  # noqa: S101
         images, image = np.unique(imaging.counters, axis=0, return_inverse=True)
         image = image.reshape(-1)
@@ -226,7 +283,9 @@ class _Scan:
             return np.asarray(data, dtype=np.complex64)
 
         measured = find_measured(read, count, everywhere)
-        samples, more = _noise(noise, self)
+        imaging = self.lines.acquisitions
+        samples, more = _noise(noise, imaging, self.header, self.averages)
+        heads = [self.of(image).acquisitions.head[0] for image in range(len(self.images))]
         return KSpace(
             path=self.path,
             n_slices=count,
@@ -244,8 +303,8 @@ class _Scan:
             reference=None if self.reference is None else self._read_reference,
             reference_columns=self._reference_columns(),
             noise=samples,
-            geometry=self._geometry(grid.pixel_mm),
-            slice_names=self._names(),
+            geometry=_geometry(self.header, heads, grid.pixel_mm, self.partitions),
+            slice_names=_names(self.images, self.partitions),
         )
 
     def _volume(self, image: int) -> NDArray[np.complex64]:
@@ -275,45 +334,62 @@ class _Scan:
         volume = _along_partitions(self._reference_lines(image), image)
         return np.asarray(volume[self.partitions[partition]], dtype=np.complex64)
 
-    def _names(self) -> tuple[str, ...]:
-        """Names with all counters that vary; none for a plain stack of slices."""
-        varying = [i for i in range(len(COUNTERS)) if len(np.unique(self.images[:, i])) > 1]
-        several = len(self.partitions) > 1
-        if varying in ([], [len(COUNTERS) - 1]) and not (varying and several):
-            return ()
-        return tuple(
-            ", ".join(
-                [f"{COUNTERS[i]} {image[i]}" for i in reversed(varying)]
-                + ([f"partition {p}"] if several else [])
-            )
-            for image in self.images
-            for p in range(len(self.partitions))
-        )
-
-    def _geometry(self, pixel: tuple[float, float] | None) -> tuple[Geometry, ...]:
-        """Position of every slice; none where directions or sizes are missing."""
-        if pixel is None or not self.header.thickness:
-            return ()
-        thickness = self.header.thickness / self.header.partitions[0]
-        found = []
-        for image in range(len(self.images)):
-            head = self.of(image).acquisitions.head[0]
-            read, phase, across = (_vector(head[name]) for name in _DIRECTIONS)
-            if not all(abs(np.linalg.norm(axis) - 1) < 1e-2 for axis in (read, phase, across)):
-                return ()
-            for partition in self.partitions:
-                offset = (partition - self.header.partitions[0] // 2) * thickness
-                place = np.asarray(head["position"], float) + offset * np.asarray(across)
-                voxel = (*pixel, thickness)
-                found.append(Geometry(_vector(place), read, phase, across, voxel))
-        return tuple(found)
-
     def _notes(self) -> Iterator[Note]:
         if self.averages > 1:
             yield Note("averaged", f"{self.averages} averages of each line are averaged.")
-        if names := self._names():
-            text = f"The {len(names)} slices of the result are: {'; '.join(names[:4])}"
-            yield Note("slices_named", text + ("; ..." if len(names) > 4 else "."))
+        yield from _notes_on_names(_names(self.images, self.partitions))
+
+
+def _notes_on_names(names: tuple[str, ...]) -> Iterator[Note]:
+    if names:
+        text = f"The {len(names)} slices of the result are: {'; '.join(names[:4])}"
+        yield Note("slices_named", text + ("; ..." if len(names) > 4 else "."))
+
+
+def _names(images: NDArray[np.int64], partitions: range = range(1)) -> tuple[str, ...]:
+    """Names with all counters that vary; none for a plain stack of slices."""
+    varying = [i for i in range(len(COUNTERS)) if len(np.unique(images[:, i])) > 1]
+    several = len(partitions) > 1
+    if varying in ([], [len(COUNTERS) - 1]) and not (varying and several):
+        return ()
+    return tuple(
+        ", ".join(
+            [f"{COUNTERS[i]} {image[i]}" for i in reversed(varying)]
+            + ([f"partition {p}"] if several else [])
+        )
+        for image in images
+        for p in range(len(partitions))
+    )
+
+
+def _geometry(
+    header: Header,
+    heads: list[NDArray[np.void]],
+    pixel: tuple[float, float] | None,
+    partitions: range = range(1),
+) -> tuple[Geometry, ...]:
+    """Position of every slice; none where directions or sizes are missing.
+
+    Args:
+        header: Geometry of the scan.
+        heads: Header of the first acquisition of each image.
+        pixel: Height and width of a pixel in mm.
+        partitions: Partitions of the image space to reconstruct.
+    """
+    if pixel is None or not header.thickness:
+        return ()
+    thickness = header.thickness / header.partitions[0]
+    found = []
+    for head in heads:
+        read, phase, across = (_vector(head[name]) for name in _DIRECTIONS)
+        if not all(abs(np.linalg.norm(axis) - 1) < 1e-2 for axis in (read, phase, across)):
+            return ()
+        for partition in partitions:
+            offset = (partition - header.partitions[0] // 2) * thickness
+            place = np.asarray(head["position"], float) + offset * np.asarray(across)
+            voxel = (*pixel, thickness)
+            found.append(Geometry(_vector(place), read, phase, across, voxel))
+    return tuple(found)
 
 
 def _along_partitions(lines: Lines, image: int) -> NDArray[np.complex64]:
@@ -417,12 +493,11 @@ def _reference(
 
 
 def _noise(
-    noise: Acquisitions, scan: _Scan
+    noise: Acquisitions, imaging: Acquisitions, header: Header, averages: int = 1
 ) -> tuple[NDArray[np.complex64] | None, tuple[Note, ...]]:
     """Samples of the noise scan with the level that the noise of the image has."""
     if not len(noise):
         return None, ()
-    imaging = scan.lines.acquisitions
     blocks = [block.swapaxes(0, 1).reshape(block.shape[1], -1) for _, block in noise.blocks()]
     n_coils = int(imaging.field("active_channels")[0])
     if any(len(block) != n_coils for block in blocks):
@@ -435,7 +510,7 @@ def _noise(
     mine, theirs = (float(part.head["sample_time_us"][0]) for part in (imaging, noise))
     # Noise power is proportional to the bandwidth, the inverse of the sampling time.
     ratio = theirs / mine if mine > 0 and theirs > 0 else 1.0
-    power = ratio / scan.header.noise_bandwidth / scan.averages
+    power = ratio / header.noise_bandwidth / averages
     return samples * np.float32(np.sqrt(power)), ()
 
 

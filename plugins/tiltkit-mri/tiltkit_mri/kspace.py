@@ -61,7 +61,7 @@ class KSpace:
         notes: Unusual properties of the file, as sentences.
         unusable: Slices that cannot be used, and why.
         points: Gives the measured points of slice ``i``, bool (row, column); None where whole
-            columns are measured.
+            columns are measured. With a `trajectory` points of the grid that are near a sample.
         reference: Reads the calibration data of slice ``i``, complex64 (coil, row, column), zero
             where they are not measured; None where `read` gives all that there is.
         reference_columns: Columns of `reference` with samples, bool (slice, column).

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "AIR", "NOISE_SCAN", "OUTER", "Noise", "Source", "Whitening", "combine_sources",
+    "AIR", "NOISE_SCAN", "OUTER", "REDUNDANT", "Noise", "Source", "Whitening", "combine_sources",
     "describe_noise",
     "noise_of_air", "noise_of_outer_kspace", "noise_of_scan", "whitening",
 ]  # fmt: skip
 
 AIR, OUTER, NOISE_SCAN = "rows of air", "outer k-space", "noise scan"
+REDUNDANT = "redundant samples"
 
 # The median of an exponential distribution, which noise power follows, over its mean.
 _MEDIAN = math.log(2)
@@ -43,6 +44,8 @@ _SPIKE = 3.0
 _LEAST_SHARE = 0.15
 # Share of noise from which on its level is sure enough to compare it with others.
 _SURE_SHARE = 0.7
+# Least share of the noise that a fit of an image leaves, for its level to be sure.
+_LEAST_LEFT = 0.1
 # Samples nearer to an axis of k-space, in half widths, hold signal of edges along the other axis.
 _AXES = 0.15
 # Samples nearer to the centre, in half widths, are no outer k-space.
@@ -62,7 +65,7 @@ class Source:
     """Noise from one place of a scan.
 
     Attributes:
-        name: `AIR`, `OUTER` or `NOISE_SCAN`.
+        name: `AIR`, `OUTER`, `NOISE_SCAN` or `REDUNDANT`.
         covariance: ``E[n n^H]`` (coil, coil), of both real components together.
         edge: Lowest over usual noise power along the readout in the image; below 1 with a receiver
             filter. 1 where it is not known.
@@ -223,12 +226,28 @@ def noise_of_scan(samples: Tensor) -> Source:
     return Source(NOISE_SCAN, _covariance(samples))
 
 
+def noise_of_residual(residual: Tensor, reference: Tensor) -> Source | None:
+    """Noise from samples that are redundant: what a fit of an image to them leaves.
+
+    Args:
+        residual: Samples less those of the fitted image (coil, sample), complex.
+        reference: The same (1, sample) for white noise of unit variance: the share of the noise
+            that a fit leaves.
+
+    Returns:
+        None where the fit leaves hardly anything, as with Cartesian samples.
+    """
+    left = float(_covariance(reference).real)
+    return Source(REDUNDANT, _covariance(residual) / left) if left > _LEAST_LEFT else None
+
+
 def combine_sources(sources: list[Source]) -> Noise:
     """The most direct noise of several, checked against the others.
 
-    A noise scan comes first, then air, then outer k-space. Air that has more power than outer
-    k-space is not air. Where a noise scan and air disagree, the level is that of air, which was
-    measured with the scan itself, and the correlation of coils that of the noise scan.
+    A noise scan comes first, then air or redundant samples, then outer k-space. Air that has more
+    power than outer k-space is not air. Where a noise scan and air disagree, the level is that of
+    air, which was measured with the scan itself, and the correlation of coils that of the noise
+    scan.
 
     Raises:
         ValueError: There is no source, or none has any noise.
@@ -242,6 +261,10 @@ def combine_sources(sources: list[Source]) -> Noise:
             outer = found.pop(OUTER) and None
         elif outer.level > _AGREE * air.level and outer.share >= _SURE_SHARE:
             air = None  # all of its rows are at the edge of the filter
+    redundant = found.get(REDUNDANT)
+    if redundant and outer and outer.level > _AGREE * redundant.level:  # signal, not noise
+        outer = found.pop(OUTER) and None
+    air = air or redundant
     chosen = scan or air or outer
     if chosen is None:
         raise ValueError("No place with noise was found.")
@@ -271,9 +294,15 @@ def describe_noise(noise: Noise) -> tuple[Note, ...]:
         notes.append(Note("noise_scan_rescaled", text))
     elif not noise.agree:
         levels = ", ".join(f"{level:.3g} in {name}" for name, level in noise.levels.items())
+        cause = (
+            "The object may reach beyond the field of view, or the trajectory be wrong (gradient"
+            " delays)."
+            if REDUNDANT in noise.levels
+            else "Interference or a filter in the raw data is likely."
+        )
         text = (
-            f"Estimates of the noise level disagree: {levels}. Interference or a filter in the"
-            " raw data is likely. Give the level with -s task.noise_level=VALUE."
+            f"Estimates of the noise level disagree: {levels}. {cause} Give the level with"
+            " -s task.noise_level=VALUE."
         )
         notes.append(Note("noise_disagrees", text, assumed=True))
     if not noise.sure:

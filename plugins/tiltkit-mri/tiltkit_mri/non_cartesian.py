@@ -24,6 +24,8 @@ _RAISED = 0.3
 # Relative error of the preconditioner of data, and the smallest relative residual that it asks for.
 # Conjugate gradients need a linear preconditioner: from an error of 0.1 on they stall.
 _ROUGH, _SMALLEST = 0.01, 1e-6
+# Largest ratio of noise and image variance, over the largest eigenvalue.
+_DYNAMIC_RANGE = 1e4
 # Iterations of a solve at most.
 _MAX_ITER = 2000
 
@@ -119,14 +121,16 @@ class NonCartesianSense:
         v = float(variance.flatten()[0])
         if not bool((variance == v).all()):
             return None
+        gain = self._circulant.double()
         ratio = torch.as_tensor(v / c, dtype=self.trajectory.dtype, device=self.maps.device)
+        # Coefficients with hardly any variance would exceed single precision.
+        ratio = ratio.clamp(max=_DYNAMIC_RANGE * float(gain.max()))
         alpha = float(ratio.min())
         more = None if ratio.ndim == 0 else ratio - alpha
         # A relative residual t leaves an error of at most t |A^H r| / sqrt(v alpha), in the norm of
         # the system. For data r of its covariance the norm of r is the square root of their
         # number, and |A^H r|^2 is the sum below.
         n_data = len(self.maps) * self.trajectory.shape[1]
-        gain = self._circulant.double()
         total = float((gain * (v + v * gain / ratio)).sum())
         rtol = _ROUGH * math.sqrt(n_data * v * alpha / max(total, 1e-30))
         precondition = self.preconditioner(ratio, 1.0)

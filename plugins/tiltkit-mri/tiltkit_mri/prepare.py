@@ -9,7 +9,7 @@ import torch
 
 from tiltkit.errors import InputError, UsageError
 from tiltkit_mri.compression import virtual_coils
-from tiltkit_mri.espirit import Sensitivities, espirit, given_sensitivities
+from tiltkit_mri.espirit import Sensitivities, espirit
 from tiltkit_mri.examine import examine
 from tiltkit_mri.fourier import fft, ifft
 from tiltkit_mri.masks import MOST_LINES, complete_centre, whole_columns
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tiltkit.problem import Note
     from tiltkit_mri.kspace import KSpace
 
-__all__ = ["Prepared", "centre", "prepare"]
+__all__ = ["Prepared", "centre", "estimate_sensitivities", "prepare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,9 @@ class Prepared:
         noise: Estimate of the noise; None where its level was given.
         energy_kept: Share of the energy of the calibration lines in the coils of ``y``.
         notes: What the examination of the slice found.
+        trajectory: Positions (2, sample) in cycles per pixel of the grid of the maps, of ``y``
+            (coil, sample); ``mask`` then has the points of the grid near a sample. None for
+            Cartesian sampling.
     """
 
     y: Tensor
@@ -50,6 +53,7 @@ class Prepared:
     noise: Noise | None = None
     energy_kept: float = 1.0
     notes: tuple[Note, ...] = ()
+    trajectory: Tensor | None = None
 
 
 def prepare(
@@ -68,7 +72,7 @@ def prepare(
     """Read a slice, estimate its noise, whiten its coils, and estimate its sensitivities.
 
     Args:
-        scan: The scan.
+        scan: A Cartesian scan.
         index: Slice number.
         noise_level: Standard deviation per real component in all coils, in file units; then the
             coils are taken as white. None estimates the covariance.
@@ -83,11 +87,9 @@ def prepare(
         air: Noise of slices of air; see `noise_of_slices`.
 
     Raises:
-        InputError: The slice cannot be used: no data, no noise, too few calibration lines, or a
-            trajectory.
+        InputError: The slice cannot be used: no data, no noise, or too few calibration lines.
         UsageError: More lines were asked for than there are, or fewer than the kernel needs.
     """
-    _check_sampling(scan)
     points = scan.mask(index)
     stated = scan.header.measured_columns
     examined = examine(scan.read(index), scan.columns[index], stated, points=points)
@@ -139,7 +141,7 @@ def prepare(
         mask = columns.expand(y.shape[1], -1)
     if maps is None:
         shape = (mask.shape[0], mask.shape[1])
-        found = _sensitivities(block, shape, kernel, threshold, white.noise_level)
+        found = estimate_sensitivities(block, shape, kernel, threshold, white.noise_level)
     else:
         found = given_sensitivities(torch.einsum("vc,c...->v...", mix, white.apply(maps[live])))
     return Prepared(
@@ -152,15 +154,6 @@ def prepare(
         energy_kept=energy_kept,
         notes=examined.notes,
     )
-
-
-def _check_sampling(scan: KSpace) -> None:
-    """Refuse a sampling that no operator of this plugin has."""
-    if scan.trajectory is not None:
-        raise InputError(
-            f"{scan.path} has a non-Cartesian trajectory, which is not supported yet.",
-            "grid the data to a Cartesian k-space first.",
-        )
 
 
 def centre(image: Tensor, size: int, dim: int) -> Tensor:
@@ -219,9 +212,14 @@ def _around(run: range, middle: int, count: int) -> range:
     return range(first, first + count)
 
 
-def _sensitivities(
-    block: Tensor, shape: tuple[int, int], kernel: int, threshold: float, noise_level: float
+def estimate_sensitivities(
+    block: Tensor,
+    shape: tuple[int, int],
+    kernel: int,
+    threshold: float,
+    noise_level: float | None = None,
 ) -> Sensitivities:
+    """Maps of size ``shape`` from the centre of k-space (coil, rows, columns)."""
     if len(block) == 1:  # one coil: its sensitivity is part of the image
         return Sensitivities(torch.ones(1, *shape, dtype=block.dtype), torch.ones(shape))
     return espirit(block, shape, kernel=kernel, threshold=threshold, noise_level=noise_level)

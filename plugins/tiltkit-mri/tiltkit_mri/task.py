@@ -32,9 +32,11 @@ from tiltkit_mri.given_maps import read_maps
 from tiltkit_mri.noise import Source, describe_noise
 from tiltkit_mri.noise_maps import describe_g_factor, noise_maps
 from tiltkit_mri.noise_places import noise_of_slices
+from tiltkit_mri.non_cartesian import NonCartesianSense, density_compensation
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
 from tiltkit_mri.options import ESTIMATED, MriOptions
 from tiltkit_mri.prepare import Prepared, centre, prepare
+from tiltkit_mri.prepare_non_cartesian import prepare_non_cartesian
 from tiltkit_mri.sense import MaskedSense
 
 if TYPE_CHECKING:
@@ -47,9 +49,10 @@ if TYPE_CHECKING:
 __all__ = ["MriOptions", "MriRecon", "MriScan"]
 
 
-Operator = CartesianSense | MaskedFourier | MaskedSense
+Operator = CartesianSense | MaskedFourier | MaskedSense | NonCartesianSense
 _NAMES = {
     CartesianSense: "mri.cartesian", MaskedFourier: "mri.masked_fft", MaskedSense: "mri.sense",
+    NonCartesianSense: "mri.non_cartesian",
 }  # fmt: skip
 
 # Of the image that sets the scale: a hundredth of the largest eigenvalue that A^H A can have.
@@ -179,18 +182,19 @@ class MriScan:
         o, maps = self.options, None
         if o.maps != ESTIMATED:
             maps = torch.from_numpy(read_maps(Path(o.maps), self.kspace, index))
-        return prepare(
-            self.kspace,
-            index,
-            noise_level=o.noise_level,
-            calibration_lines=o.calibration_lines,
-            kernel=o.kernel,
-            threshold=o.threshold,
-            coils=o.coils,
-            maps=maps,
-            calibration_rows=o.calibration_rows,
-            air=self._air if o.noise_level is None else None,
-        )
+        given: dict[str, Any] = {
+            "noise_level": o.noise_level,
+            "calibration_lines": o.calibration_lines,
+            "kernel": o.kernel,
+            "threshold": o.threshold,
+            "coils": o.coils,
+            "maps": maps,
+        }
+        if self.kspace.trajectory is not None:
+            return prepare_non_cartesian(self.kspace, index, **given)
+        air = self._air if o.noise_level is None else None
+        rows = o.calibration_rows
+        return prepare(self.kspace, index, calibration_rows=rows, air=air, **given)
 
     def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
         """The inverse problem of one slice, scaled to the prior's range."""
@@ -221,7 +225,7 @@ class MriScan:
             likelihood=GaussianLikelihood(operator, y / scale, (noise_level / scale) ** 2),
             shape=tuple(zero_filled.shape[1:]),
             to_image=to_image,
-            baseline=to_image(zero_filled / scale)[0],
+            baseline=to_image(_picture(operator, y, zero_filled) / scale)[0],
             phase=phase,
             notes=(
                 *slice_.notes,
@@ -337,6 +341,12 @@ class MriScan:
 
 def _sampling(k: KSpace, index: int) -> dict[str, str]:
     """How much of a slice is measured, in columns or in points."""
+    if k.trajectory is not None:
+        count, near = k.trajectory(index).shape[1], k.mask(index)
+        return {
+            "samples": f"{count}, near {near.mean():.0%} of the points of k-space, acceleration"
+            f" {k.acceleration(index):.2f}"
+        }
     unit, measured = (
         ("columns", k.columns[index]) if k.points is None else ("points", k.mask(index))
     )
@@ -376,6 +386,9 @@ def _reader(path: Path) -> type[Reader]:
 def _operator(slice_: Prepared, device: torch.device) -> tuple[Operator, Tensor]:
     """The operator of a slice, and its measurement as the operator gives it."""
     y, mask = slice_.y.to(device), slice_.mask.to(device)
+    if slice_.trajectory is not None:
+        maps = slice_.sensitivities.maps.to(device)
+        return NonCartesianSense(maps, slice_.trajectory.to(device)), y[None]
     if len(y) == 1:
         return MaskedFourier(mask), y.reshape(1, -1)
     found = slice_.sensitivities
@@ -391,6 +404,14 @@ def _on_field_of_view(slice_: Prepared, device: torch.device) -> Callable[[Tenso
     if found.at is None:
         return lambda x: x
     return partial(combine_parts, found.maps.to(device), columns, found.at.to(device))
+
+
+def _picture(operator: Operator, y: Tensor, zero_filled: Tensor) -> Tensor:
+    """The zero-filled image, with samples weighted by their density where that varies."""
+    if not isinstance(operator, NonCartesianSense):
+        return zero_filled
+    shape = operator.maps.shape[1], operator.maps.shape[2]
+    return operator.adjoint(y * density_compensation(operator.trajectory, shape))
 
 
 def _support(maps: Tensor, device: torch.device) -> Constraint | None:
