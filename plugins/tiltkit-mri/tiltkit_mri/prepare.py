@@ -9,7 +9,7 @@ import torch
 
 from tiltkit.errors import InputError, UsageError
 from tiltkit_mri.compression import virtual_coils
-from tiltkit_mri.espirit import Sensitivities, espirit
+from tiltkit_mri.espirit import Sensitivities, espirit, given_sensitivities
 from tiltkit_mri.examine import examine
 from tiltkit_mri.fourier import fft, ifft
 from tiltkit_mri.masks import MOST_LINES, complete_centre, whole_columns
