@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -200,6 +201,21 @@ def test_a_dataset_gets_further_subjects_with_overwrite_and_is_no_other_folder(
     done = tilt(*export, "bids,subject=1,suffix=T1w", "--overwrite")
     assert done.code == 2
     assert "other files: sub-1/anat/sub-1_T1w.nii.gz" in done.err
+
+
+def test_a_writer_that_fails_stops_no_other_and_leaves_the_result(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.h5"
+    # This scan states no pixel size, which DICOM needs.
+    done = tilt("run", "mri-recon", scan, "-o", out, *FAST, "--write", "dicom", "--write", "tiff")
+    assert done.code == 4
+    assert "no pixel size in mm" in done.err
+    assert f"{out} is complete, but not written as dicom" in done.err
+    assert (tmp_path / "out.tif").exists()
+    assert not (tmp_path / "out.dicom").exists()
+    run = ("run", "mri-recon", scan, "-o", out, *FAST, "--resume", "--json", "--write", "tiff")
+    assert json.loads(tilt(*run).out.splitlines()[0])["written"] == [str(tmp_path / "out.tif")]
 
 
 def test_a_wrong_format_is_refused_before_the_run(tilt: Tilt, scan: Path, tmp_path: Path) -> None:

@@ -132,12 +132,33 @@ def _make_outputs(
             from tiltkit.report import write_report
 
             write_report(job.result, job.page)
-        for export in job.exports:
-            if done.sampled or not job.is_up_to_date(export.files):
-                for remark in write_export(export, job.result):
-                    log(f"Note: {remark}")
+        _write_exports(job, sampled=done.sampled)
     summary = {"input": str(job.source), "output": str(done.output), **done.summary}
-    return summary | ({"report": str(job.page)} if job.page else {}), done.sampled
+    if job.page:
+        summary["report"] = str(job.page)
+    if job.exports:
+        summary["written"] = [str(export.output) for export in job.exports]
+    return summary, done.sampled
+
+
+def _write_exports(job: Job, *, sampled: bool) -> None:
+    """Write the result in other formats; one that fails does not stop the others.
+
+    Raises:
+        TiltkitError: The first of them that failed.
+    """
+    errors = []
+    for export in job.exports:
+        if not sampled and job.is_up_to_date(export.files):
+            continue
+        try:
+            for remark in write_export(export, job.result):
+                log(f"Note: {remark}")
+        except TiltkitError as error:
+            log(f"The result {job.result} is complete, but not written as {export.entry.name}.")
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def _run_one(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> ScanDone:

@@ -12,12 +12,11 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator, Field
 
+from tiltkit.io.grid import Grid, make_grid
 from tiltkit.io.nifti import (
-    Grid,
     Images,
     NiftiOptions,
     further_images,
-    make_grid,
     remarks,
     save,
     sidecar,

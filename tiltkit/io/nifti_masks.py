@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiltkit.errors import InputError
+from tiltkit.io.grid import Grid, make_grid
 from tiltkit.io.images import open_nifti
-from tiltkit.io.nifti import Grid, make_grid, nifti_affine
+from tiltkit.io.nifti import nifti_affine
 from tiltkit.io.places import read_places
 from tiltkit.io.reading import result_shape
 
