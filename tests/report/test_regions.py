@@ -164,6 +164,15 @@ def test_pixels_that_are_not_finite_are_refused_only_inside_of_the_region(result
         region_figures(result, {"around": box(SHAPE, slice(2, 5), slice(2, 5), 1)})
 
 
+def test_rounding_errors_do_not_take_a_sample_away(
+    result: Path, set_diagnostic: Callable[[str, float], None], tilt
+) -> None:
+    set_diagnostic("independent_samples", 4 - 1e-12)
+    mean, _ = region_figures(result, {"box": box(SHAPE, slice(2, 6), slice(1, 9), 1)})
+    assert mean.coverage == pytest.approx(3 / 5)
+    assert "widened" not in tilt("evaluate", result, "--box", "2:6,1:9")[1]
+
+
 def test_samples_that_are_worth_one_are_refused(
     result: Path, set_diagnostic: Callable[[str, float], None]
 ) -> None:

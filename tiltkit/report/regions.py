@@ -154,10 +154,12 @@ def interval_ranks(samples: int, independent: float | None = None) -> tuple[int,
 
 
 def independent_by_slice(result: Path, samples: int) -> list[float]:
-    """Number of independent samples that the samples of each slice are worth."""
+    """Number of independent samples that the samples of each slice are worth, to 3 decimals."""
     slices = range(result_shape(result)[0])
     reports = [read_slice_diagnostics(result, index) for index in slices]
-    return [min(float(one.get("independent_samples", samples)), samples) for one in reports]
+    worths = [float(one.get("independent_samples", samples)) for one in reports]
+    # Rounding errors must not take a sample away.
+    return [min(round(worth, 3), float(samples)) for worth in worths]
 
 
 def check_independent(result: Path, samples: int, worth: float) -> None:
