@@ -341,3 +341,80 @@ def test_ten_thousand_lines_are_read_in_a_second(tmp_path: Path, header: Any) ->
         for index in range(scan.n_slices):
             scan.read(index)
     assert time.perf_counter() - before < 5  # about 1 s on a machine with nothing else to do
+
+
+DEPTH = 12
+
+
+def volume_lines(hybrid: np.ndarray, mask: np.ndarray, **head: Any) -> Iterator[Any]:
+    """Lines of a volume (position, coil, ky, kz), transformed along the readout only."""
+    shifted = np.fft.ifftshift(hybrid, axes=0)
+    data = np.fft.fftshift(np.fft.fft(shifted, axis=0, norm="ortho"), axes=0).astype(np.complex64)
+    for y, z in np.argwhere(mask):
+        steps = {"kspace_encode_step_1": int(y), "kspace_encode_step_2": int(z)}
+        yield line(data[:, :, y, z].T, **steps, **head)
+
+
+def points(seed: int = 0) -> np.ndarray:
+    mask = np.random.default_rng(seed).random((COLUMNS, DEPTH)) < 0.4
+    mask[6:14, 2:10] = True
+    return mask
+
+
+def hybrid(seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(ROWS, COILS, COLUMNS, DEPTH, 2)) @ np.array([1, 1j])
+
+
+def deep(header: Any) -> str:
+    xml = header((ROWS, COLUMNS), (ROWS // 2, COLUMNS))
+    return str(xml.replace("<z>1</z>", f"<z>{DEPTH}</z>").replace("<z>5</z>", "<z>60</z>"))
+
+
+def test_volumes_undersampled_twice_become_slices_along_the_readout(
+    write: Write, header: Any
+) -> None:
+    data, mask = hybrid(), points()
+    with Ismrmrd.open(write(volume_lines(data, mask), deep(header))) as scan:
+        assert (scan.n_slices, scan.shape) == (ROWS // 2, (COLUMNS, DEPTH))
+        for index in (0, 5, ROWS // 2 - 1):
+            np.testing.assert_array_equal(scan.mask(index), mask)
+            expected = data[index + ROWS // 4] * mask
+            np.testing.assert_allclose(scan.read(index), expected, atol=1e-5)
+        assert scan.pixel_mm == (2, 5)
+        assert "sliced_along_readout" in {note.code for note in scan.notes}
+        one, other = scan.geometry[:2]
+        assert one.voxel_mm == (2, 5, 2)
+        assert (one.read_dir, one.phase_dir, one.slice_dir) == ((0, 1, 0), (0, 0, 1), (1, 0, 0))
+        np.testing.assert_allclose(np.subtract(other.position, one.position), (2, 0, 0))
+        assert scan.geometry[ROWS // 4].position == (0, 0, 0)
+
+
+def test_a_volume_is_read_in_parts_of_any_size(
+    write: Write, header: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tiltkit_mri import slicing
+
+    data, mask = hybrid(), points()
+    monkeypatch.setattr(slicing, "_READ_BYTES", 8 * COILS * ROWS * 7)
+    monkeypatch.setattr(slicing, "_KEPT_BYTES", 8 * COILS * COLUMNS * DEPTH * 5)
+    averages = [*volume_lines(data, mask), *volume_lines(3 * data, mask, average=1)]
+    with Ismrmrd.open(write(averages, deep(header))) as scan:
+        for index in range(scan.n_slices):
+            expected = 2 * data[index + ROWS // 4] * mask
+            np.testing.assert_allclose(scan.read(index), expected, atol=1e-5)
+
+
+def test_separate_calibration_of_a_volume_is_a_rectangle_of_points(
+    write: Write, header: Any
+) -> None:
+    data, sparse = hybrid(), np.random.default_rng(0).random((COLUMNS, DEPTH)) < 0.3
+    centre = np.zeros_like(sparse)
+    centre[6:14, 3:10] = True
+    only = (ismrmrd.ACQ_IS_PARALLEL_CALIBRATION,)
+    found = [*volume_lines(data, sparse), *volume_lines(2 * data, centre, flags=only)]
+    with Ismrmrd.open(write(found, deep(header))) as scan:
+        assert scan.centre_block(3) == (range(6, 14), range(3, 10))
+        assert scan.reference is not None
+        expected = 2 * data[3 + ROWS // 4] * centre
+        np.testing.assert_allclose(scan.reference(3), expected, atol=1e-5)

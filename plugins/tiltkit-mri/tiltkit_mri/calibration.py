@@ -41,7 +41,7 @@ def with_calibration(scan: KSpace, other: KSpace) -> KSpace:
     """
     _check(scan, other)
     source = other.read if other.reference is None else other.reference
-    known = other.columns if other.reference_columns is None else other.reference_columns
+    known = other.mask if other.reference_points is None else other.reference_points
     alone = other.n_slices == 1
     rows = _rows(scan, other)
 
@@ -54,9 +54,12 @@ def with_calibration(scan: KSpace, other: KSpace) -> KSpace:
             data = _centred(data, scan.shape[axis], axis + 1)
         return data.numpy()
 
-    columns = np.repeat(known, scan.n_slices, axis=0) if alone else known
-    on_grid = _centred(torch.from_numpy(columns), scan.shape[1], 1).numpy()
-    return replace(scan, reference=reference, reference_columns=on_grid)
+    def points(index: int) -> NDArray[np.bool_]:
+        """Columns of the calibration lines on that grid, as points."""
+        columns = torch.from_numpy(known(0 if alone else index).any(axis=0))
+        return np.broadcast_to(_centred(columns, scan.shape[1], 0).numpy(), scan.shape)
+
+    return replace(scan, reference=reference, reference_points=points)
 
 
 def _check(scan: KSpace, other: KSpace) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -19,8 +19,9 @@ from tiltkit_mri.acquisitions import COUNTERS, Acquisitions, Flag, read_acquisit
 from tiltkit_mri.cartesian_lines import Lines, place_lines
 from tiltkit_mri.geometry import image_grid
 from tiltkit_mri.header import Header, parse_header, plain_text
-from tiltkit_mri.kspace import Geometry, KSpace
+from tiltkit_mri.kspace import SLICE_AXES, VOLUME_AXES, Geometry, KSpace
 from tiltkit_mri.samples import check_samples, find_measured
+from tiltkit_mri.slicing import Slicing, slices_of
 from tiltkit_mri.trajectories import positions_of, trajectory_scan
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _LARGEST = 2**14
 
 
 class Ismrmrd:
-    """Reader of slices, Cartesian or with a trajectory, and of Cartesian volumes.
+    """Reader of slices, Cartesian or with a trajectory, and of Cartesian volumes, cut into slices.
 
     Averages are averaged and segments joined. Repetitions, phases, sets, contrasts and slices are
     slices of the result, in this order, slices fastest.
@@ -184,15 +185,17 @@ def _non_cartesian(
         lambda index: _readouts(parts[index]), len(images), header, path, "ISMRMRD", notes
     )
     samples, more = _noise(noise, imaging, header)
+    slicing = slices_of(header, complete=True)
+    names = _names(images, slicing)
     # Positions are those of the samples as they are stored, in whatever direction.
     own = [note for note in scan.notes if note.code != "readouts_reversed"]
-    found = (*own, *more, *_notes_on_names(_names(images)))
+    found = (*own, *more, *_notes_on_names(names))
     return replace(
         scan,
         notes=found,
         noise=samples,
-        geometry=_geometry(header, [part.head[0] for part in parts], scan.pixel_mm),
-        slice_names=_names(images),
+        geometry=_geometry(slicing, [part.head[0] for part in parts], scan.pixel_mm),
+        slice_names=names,
     )
 
 
@@ -258,58 +261,74 @@ class _Scan:
         return int(self.lines.rank.max()) + 1
 
     @cached_property
-    def partitions(self) -> range:
-        """Partitions of the image space to reconstruct."""
-        header, n = self.header, self.header.partitions[0]
-        wanted = min(header.partitions[1], n)
-        if n > 1 and header.thickness and header.recon_thickness:
-            wanted = min(n, max(1, round(n * header.recon_thickness / header.thickness)))
-        return range((n - wanted) // 2, (n - wanted) // 2 + wanted)
+    def slicing(self) -> Slicing:
+        """How images are cut into slices."""
+        n = self.lines.shape[2]
+        keys = np.stack([self.image, self.lines.column])
+        places = np.unique(np.concatenate([keys, self.lines.partition[None]]), axis=1)
+        counts = np.unique(places[:2], axis=1, return_counts=True)[1]
+        return slices_of(self.header, complete=bool((counts == n).all()))
 
     def kspace(
         self, noise: Acquisitions, metadata: dict[str, Any], notes: tuple[Note, ...]
     ) -> KSpace:
         """The scan for the task."""
-        shape = self.lines.shape[:2]
-        grid = image_grid(self.header, shape)
-        count = len(self.images) * len(self.partitions)
-        everywhere = np.ones(shape[1], dtype=np.bool_)
-        volume = lru_cache(maxsize=1)(self._volume)
+        slicing = self.slicing
+        grid = image_grid(slicing.header, slicing.shape)
+        everywhere = np.ones(slicing.shape[1], dtype=np.bool_)
+        data = self._reader(self.of)
 
         def read(index: int) -> NDArray[np.complex64]:
-            image, partition = divmod(index, len(self.partitions))
-            data = volume(image)[self.partitions[partition]]
-            check_samples(data, everywhere, self.path, index, axes_known=True)
-            return np.asarray(data, dtype=np.complex64)
+            found = data(index)
+            check_samples(found, everywhere, self.path, index, axes_known=True)
+            return found
 
-        measured = find_measured(read, count, everywhere)
+        measured = find_measured(read, len(self.images) * len(slicing.numbers), everywhere)
         imaging = self.lines.acquisitions
         samples, more = _noise(noise, imaging, self.header, self.averages)
         heads = [self.of(image).acquisitions.head[0] for image in range(len(self.images))]
+        reference = None if self.reference is None else self._reader(self._reference_lines)
         return KSpace(
             path=self.path,
-            n_slices=count,
+            n_slices=len(self.images) * len(slicing.numbers),
             n_coils=int(self.lines.acquisitions.field("active_channels")[0]),
-            shape=shape,
+            shape=slicing.shape,
             columns=measured.columns,
             image=grid,
             read=read,
             layout="ISMRMRD",
-            header=self.header,
+            header=slicing.header,
             metadata=metadata,
             notes=(*notes, *self.repairs, *more, *measured.notes, *self._notes()),
             unusable=measured.unusable,
             points=None if measured.points is None else measured.points.__getitem__,
-            reference=None if self.reference is None else self._read_reference,
-            reference_columns=self._reference_columns(),
+            reference=reference,
+            reference_points=None if reference is None else self._reference_points,
             noise=samples,
-            geometry=_geometry(self.header, heads, grid.pixel_mm, self.partitions),
-            slice_names=_names(self.images, self.partitions),
+            geometry=_geometry(slicing, heads, grid.pixel_mm),
+            slice_names=_names(self.images, slicing),
+            axes=VOLUME_AXES if slicing.along_readout else SLICE_AXES,
         )
 
-    def _volume(self, image: int) -> NDArray[np.complex64]:
-        """k-space of one image (partition, coil, row, column), partitions in image space."""
-        return _along_partitions(self.of(image), image)
+    def _reader(self, lines: Callable[[int], Lines]) -> Callable[[int], NDArray[np.complex64]]:
+        """Reads a slice (coil, row, column); slices next to each other are kept together.
+
+        Args:
+            lines: Gives the lines of an image.
+        """
+        slicing, per_image = self.slicing, len(self.slicing.numbers)
+        block = slicing.block(int(self.lines.acquisitions.field("active_channels")[0]))
+
+        @lru_cache(maxsize=1)
+        def part(image: int, number: int) -> NDArray[np.complex64]:
+            numbers = slicing.numbers[number * block : (number + 1) * block]
+            return slicing.read(lines(image), numbers)
+
+        def read(index: int) -> NDArray[np.complex64]:
+            image, number = divmod(index, per_image)
+            return np.ascontiguousarray(part(image, number // block)[number % block])
+
+        return read
 
     def _reference_lines(self, image: int) -> Lines:
         """Calibration lines of the same image, or else of the same slice."""
@@ -320,24 +339,32 @@ class _Scan:
             same = counters[:, -1] == self.images[image][-1]
         return self.reference.where(np.flatnonzero(same))
 
-    def _reference_columns(self) -> NDArray[np.bool_] | None:
-        if self.reference is None:
-            return None
-        columns = np.zeros((len(self.images), self.lines.shape[1]), dtype=np.bool_)
-        for image in range(len(self.images)):
-            columns[image, self._reference_lines(image).column] = True
-        return columns.repeat(len(self.partitions), axis=0)
-
-    def _read_reference(self, index: int) -> NDArray[np.complex64]:
-        """Calibration data of a slice."""
-        image, partition = divmod(index, len(self.partitions))
-        volume = _along_partitions(self._reference_lines(image), image)
-        return np.asarray(volume[self.partitions[partition]], dtype=np.complex64)
+    def _reference_points(self, index: int) -> NDArray[np.bool_]:
+        """Points (row, column) of the calibration data of a slice."""
+        return self.slicing.mask(self._reference_lines(index // len(self.slicing.numbers)))
 
     def _notes(self) -> Iterator[Note]:
         if self.averages > 1:
             yield Note("averaged", f"{self.averages} averages of each line are averaged.")
-        yield from _notes_on_names(_names(self.images, self.partitions))
+        if self.slicing.along_readout:
+            yield from self._notes_on_volume()
+        yield from _notes_on_names(_names(self.images, self.slicing))
+
+    def _notes_on_volume(self) -> Iterator[Note]:
+        """Notes on a volume with two undersampled phase encodings."""
+        first, last = int(self.lines.first.max()), int(self.lines.last.min())
+        text = (
+            "Both phase encodings of the volume are undersampled: slices are positions along the"
+            " readout."
+        )
+        yield Note("sliced_along_readout", text)
+        rows = self.lines.shape[0]
+        if first > 0 or last < rows:
+            text = (
+                f"Lines are measured from sample {first} to {last - 1} of {rows} only (partial"
+                " echo); the rest is taken as zero, which blurs the volume along the readout."
+            )
+            yield Note("readout_zero_filled", text, assumed=True)
 
 
 def _notes_on_names(names: tuple[str, ...]) -> Iterator[Note]:
@@ -346,73 +373,46 @@ def _notes_on_names(names: tuple[str, ...]) -> Iterator[Note]:
         yield Note("slices_named", text + ("; ..." if len(names) > 4 else "."))
 
 
-def _names(images: NDArray[np.int64], partitions: range = range(1)) -> tuple[str, ...]:
+def _names(images: NDArray[np.int64], slicing: Slicing) -> tuple[str, ...]:
     """Names with all counters that vary; none for a plain stack of slices."""
     varying = [i for i in range(len(COUNTERS)) if len(np.unique(images[:, i])) > 1]
-    several = len(partitions) > 1
+    several = len(slicing.numbers) > 1
     if varying in ([], [len(COUNTERS) - 1]) and not (varying and several):
         return ()
     return tuple(
         ", ".join(
             [f"{COUNTERS[i]} {image[i]}" for i in reversed(varying)]
-            + ([f"partition {p}"] if several else [])
+            + ([f"{slicing.word} {p}"] if several else [])
         )
         for image in images
-        for p in range(len(partitions))
+        for p in range(len(slicing.numbers))
     )
 
 
 def _geometry(
-    header: Header,
-    heads: list[NDArray[np.void]],
-    pixel: tuple[float, float] | None,
-    partitions: range = range(1),
+    slicing: Slicing, heads: list[NDArray[np.void]], pixel: tuple[float, float] | None
 ) -> tuple[Geometry, ...]:
     """Position of every slice; none where directions or sizes are missing.
 
     Args:
-        header: Geometry of the scan.
+        slicing: How images are cut into slices.
         heads: Header of the first acquisition of each image.
         pixel: Height and width of a pixel in mm.
-        partitions: Partitions of the image space to reconstruct.
     """
-    if pixel is None or not header.thickness:
+    thickness = slicing.thickness
+    if pixel is None or not thickness:
         return ()
-    thickness = header.thickness / header.partitions[0]
     found = []
     for head in heads:
-        read, phase, across = (_vector(head[name]) for name in _DIRECTIONS)
-        if not all(abs(np.linalg.norm(axis) - 1) < 1e-2 for axis in (read, phase, across)):
+        axes = [_vector(head[name]) for name in _DIRECTIONS]
+        if not all(abs(np.linalg.norm(axis) - 1) < 1e-2 for axis in axes):
             return ()
-        for partition in partitions:
-            offset = (partition - header.partitions[0] // 2) * thickness
+        rows, columns, across = [*axes[1:], axes[0]] if slicing.along_readout else axes
+        for number in slicing.numbers:
+            offset = (number - slicing.total // 2) * thickness
             place = np.asarray(head["position"], float) + offset * np.asarray(across)
-            voxel = (*pixel, thickness)
-            found.append(Geometry(_vector(place), read, phase, across, voxel))
+            found.append(Geometry(_vector(place), rows, columns, across, (*pixel, thickness)))
     return tuple(found)
-
-
-def _along_partitions(lines: Lines, image: int) -> NDArray[np.complex64]:
-    """Read lines and transform them along the partitions, which must be complete.
-
-    Raises:
-        InputError: Not all partitions of every column are measured.
-    """
-    n = lines.shape[2]
-    if n == 1:
-        return lines.read()
-    measured = np.zeros((n, lines.shape[1]), dtype=np.bool_)
-    measured[lines.partition, lines.column] = True
-    gaps = measured.any(axis=0) & ~measured.all(axis=0)
-    if gaps.any():
-        raise InputError(
-            f"Volume {image} of {lines.acquisitions.path} has {gaps.sum()} phase encoding steps"
-            f" without all {n} partitions: undersampling in two directions is not supported yet.",
-            "use a scan with all partitions of the phase encoding steps that it measures.",
-        )
-    shifted = np.fft.ifftshift(lines.read(), axes=0)
-    volume = np.fft.fftshift(np.fft.ifft(shifted, axis=0, norm="ortho"), axes=0)
-    return np.asarray(volume, dtype=np.complex64)
 
 
 def _header(xml: str, imaging: Acquisitions) -> tuple[Header, tuple[Note, ...]]:

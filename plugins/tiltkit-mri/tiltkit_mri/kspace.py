@@ -17,7 +17,11 @@ from tiltkit_mri.masks import complete_centre
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Geometry", "KSpace"]
+__all__ = ["SLICE_AXES", "VOLUME_AXES", "Geometry", "KSpace"]
+
+# Names of the axes across, along rows and along columns.
+SLICE_AXES = ("slice", "readout", "phase encoding")
+VOLUME_AXES = ("readout", "first phase encoding", "second phase encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class KSpace:
             columns are measured. With a `trajectory` points of the grid that are near a sample.
         reference: Reads the calibration data of slice ``i``, complex64 (coil, row, column), zero
             where they are not measured; None where `read` gives all that there is.
-        reference_columns: Columns of `reference` with samples, bool (slice, column).
+        reference_points: Gives the points of `reference` with samples, bool (row, column).
         noise: Samples of a noise scan, complex64 (coil, sample), with the bandwidth and the
             averages of the samples of `read`; None where there is no noise scan.
         trajectory: Gives the position in k-space of each sample of slice ``i``, float32
@@ -73,6 +77,7 @@ class KSpace:
         geometry: One record per slice; empty where the file has none.
         slice_names: One name per slice (``"slice 2, contrast 1"``); empty where slices are only
             numbered.
+        axes: What slices, rows and columns are, for labels.
     """
 
     path: Path
@@ -89,11 +94,12 @@ class KSpace:
     unusable: Mapping[int, str] = field(default_factory=dict)
     points: Callable[[int], NDArray[np.bool_]] | None = None
     reference: Callable[[int], NDArray[np.complex64]] | None = None
-    reference_columns: NDArray[np.bool_] | None = None
+    reference_points: Callable[[int], NDArray[np.bool_]] | None = None
     noise: NDArray[np.complex64] | None = None
     trajectory: Callable[[int], NDArray[np.float32]] | None = None
     geometry: tuple[Geometry, ...] = ()
     slice_names: tuple[str, ...] = ()
+    axes: tuple[str, str, str] = SLICE_AXES
 
     def mask(self, index: int) -> NDArray[np.bool_]:
         """Measured points of a slice (row, column)."""
@@ -106,10 +112,8 @@ class KSpace:
 
         They are those of `reference` where there is one.
         """
-        own = self.reference_columns
-        if own is not None:
-            return complete_centre(np.broadcast_to(own[index], self.shape))
-        return complete_centre(self.mask(index))
+        own = self.reference_points
+        return complete_centre(self.mask(index) if own is None else own(index))
 
     def calibration(self, index: int) -> range:
         """Columns of `centre_block`: calibration lines."""

@@ -119,11 +119,12 @@ class MriScan:
         mm = self.kspace.pixel_mm
         height, width = mm or (1.0, 1.0)
         units = "mm" if mm else "px"
+        across, along, columns = self.kspace.axes
         return Layout(
             axes=(
-                Axis("z", [float(z) for z in range(self.kspace.n_slices)], "px", "slice"),
-                Axis("y", _positions(ny, height), units, "readout"),
-                Axis("x", _positions(nx, width), units, "phase encoding"),
+                Axis("z", [float(z) for z in range(self.kspace.n_slices)], "px", across),
+                Axis("y", _positions(ny, height), units, along),
+                Axis("x", _positions(nx, width), units, columns),
             ),
             long_name="magnitude",
             title=f"MRI reconstruction of {self.kspace.path.name}",
