@@ -27,6 +27,8 @@ REDUNDANT = "redundant samples"
 _MEDIAN = math.log(2)
 # Variance of the median of n such values, relative to its square, times n.
 _MEDIAN_VARIANCE = 1 / _MEDIAN**2
+# Usual correlations between coils, of noise and of signal.
+_NOISE_CORRELATION, _SIGNAL_CORRELATION = 0.2, 0.7
 # A vector of coils is left out when the power of a coil exceeds its mean by this factor: 1e-6 of
 # all noise does.
 _CLIP = 14.0
@@ -212,13 +214,15 @@ def noise_of_outer_kspace(samples: Tensor, position: Tensor) -> Source | None:
     last = _positive(profile[:, -2:].mean(1))
     mean = (profile / last[:, None]).mean(0)
     centres = torch.stack([radius[ring].double().mean() for ring in rings])
-    share = max(_noise_share(mean, centres / centres[-1]), _LEAST_SHARE)
+    noise, decay = _fitted_decay(mean, centres / centres[-1])
+    share = max(noise, _LEAST_SHARE)
     covariance = _covariance(samples[:, torch.cat(rings[-6:])])
-    excess = _positive(covariance.diagonal().real.double()) / last
-    excess = _shrunk(excess, _MEDIAN_VARIANCE / (2 * len(rings[-1])))
-    scale = (share / excess).sqrt().to(covariance.dtype)
-    covariance = scale[:, None] * covariance * scale[None]
-    return Source(OUTER, covariance, share=min(share, 1.0))
+    there = _positive(covariance.diagonal().real.double())
+    excess = _shrunk(there / last, _MEDIAN_VARIANCE / (2 * len(rings[-1])))
+    gain = (share / excess).sqrt().to(covariance.dtype)
+    signal = float((decay / (noise + decay))[-6:].mean())
+    covariance = _less_correlated(covariance, signal, sum(map(len, rings[-6:])))
+    return Source(OUTER, gain[:, None] * covariance * gain[None], share=min(share, 1.0))
 
 
 def noise_of_scan(samples: Tensor) -> Source:
@@ -360,11 +364,15 @@ def _predicted_signal(inside: Tensor, outside: Tensor) -> Tensor:
     return decay * (_smooth(inside) - _smooth(outside)).clamp_min(0)
 
 
-def _noise_share(power: Tensor, radius: Tensor) -> float:
-    """Share of noise at radius 1, of a fit ``N + S radius^-p`` to powers of about 1.
+def _fitted_decay(power: Tensor, radius: Tensor) -> tuple[float, Tensor]:
+    """Noise ``N`` and signal ``S radius^-p`` of a fit of their sum to powers of about 1.
 
-    Errors are relative; N and S are not negative. The share exceeds 1 where the last powers are too
-    small by chance.
+    Errors are relative; N and S are not negative. N exceeds 1 where the last powers are too small
+    by chance.
+
+    Args:
+        power: Power (ring,).
+        radius: Radius (ring,); 1 in the last one.
     """
     fits = []
     for exponent in _DECAYS:
@@ -374,11 +382,12 @@ def _noise_share(power: Tensor, radius: Tensor) -> float:
         only_noise = torch.stack([noise.sum() / noise.square().sum(), torch.zeros_like(both[0])])
         only_signal = torch.stack([torch.zeros_like(both[0]), signal.sum() / signal.square().sum()])
         fits += [
-            (float((basis @ found - 1).square().sum()), float(found[0]))
+            (float((basis @ found - 1).square().sum()), *found.tolist(), exponent)
             for found in (both, only_noise, only_signal)
             if bool((found >= 0).all())
         ]
-    return min(fits)[1]
+    _, level, strength, exponent = min(fits)
+    return level, strength * radius**-exponent
 
 
 def _shrunk(values: Tensor, variance: float) -> Tensor:
@@ -391,6 +400,20 @@ def _shrunk(values: Tensor, variance: float) -> Tensor:
     logs = values.log()
     spread = float(logs.var()) if len(logs) > 1 else math.inf
     return torch.lerp(logs.mean(), logs, max(0.0, 1 - variance / max(spread, 1e-30))).exp()
+
+
+def _less_correlated(covariance: Tensor, signal: float, count: int) -> Tensor:
+    """Covariance (coil, coil) with correlations lowered as far as signal or chance explain them.
+
+    Args:
+        covariance: Of noise and some signal, which is correlated between coils.
+        signal: Share of signal in the power.
+        count: Number of samples.
+    """
+    error = (_SIGNAL_CORRELATION * signal) ** 2 + 1 / count
+    weight = _NOISE_CORRELATION**2 / (_NOISE_CORRELATION**2 + error)
+    diagonal = torch.diag(covariance.diagonal())
+    return torch.lerp(diagonal, covariance, torch.tensor(weight, dtype=covariance.dtype))
 
 
 def _smooth(profile: Tensor) -> Tensor:
