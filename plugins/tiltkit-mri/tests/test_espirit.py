@@ -119,3 +119,15 @@ def test_maps_of_noise_alone_are_finite(level: float) -> None:
     )
     found = espirit(noise, (32, 32), noise_level=level)
     assert bool(found.maps.isfinite().all())
+
+
+@pytest.mark.parametrize("lines", [6, 8, 10])
+def test_few_lines_get_smaller_kernels_and_better_maps(lines: int, simulate: Any) -> None:
+    scan = simulate((64, 80), 8)
+    calibration = torch.from_numpy(block(scan.noisy(0.005), 32, lines))
+    same = [
+        agreement(found.maps.numpy(), scan.maps)[scan.inside]
+        for found in (espirit(calibration, (64, 80), kernel=size) for size in (None, 6))
+    ]
+    usual, large = (float((1 - a**2).mean()) for a in same)
+    assert usual < 0.7 * large

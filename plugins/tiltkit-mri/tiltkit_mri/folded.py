@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Band", "combine_parts", "find_band", "largest_part", "unfold_maps"]
 
-# A pixel may hold two parts where its second eigenvalue is above this; 1 without noise.
-_SECOND = 0.7
-# Energy of the second part in a column, as a share of that of the image. The strongest column has
-# at most 4e-6 in 20 scans of whole objects, at least 1e-4 where 3 % of a head fold over.
-_STRONG, _WEAK = 3e-5, 3e-6
+# A pixel may hold two parts where its second eigenvalue is above the first of these, and does hold
+# them where it is above the second; it is 1 there without noise.
+_SECOND, _SURE = 0.7, 0.9
+# Energy of the second part in a column, as a share of that of the image. In sure pixels the
+# strongest column has at most 3e-5 in scans of whole objects (with small kernels, else 4e-6), and
+# 1e-4 to 1e-3 where 5 % of a head or more fold over and there are 12 lines or more.
+_STRONG, _WEAK = 6e-5, 3e-6
+# Energy of the second part in all columns that is too large for one set of maps, in the same unit.
+_UNEXPLAINED = 8e-4
 # Energy of the second part in a column, over that of noise.
 _OVER_NOISE = 30.0
 # A fold is one run of columns, so many of them with two parts, and at most such a share of all.
@@ -66,21 +70,28 @@ def find_band(
     """
     ny, nx = values.shape
     image, noise = _low_resolution(calibration, (ny, nx), noise_level)
-    two = values > _SECOND
-    counted = two.clone()
-    edge = round(_ROW_EDGES * ny)
-    counted[:edge] = counted[ny - edge :] = False
     part = torch.einsum("cyx,cyx->yx", vectors.conj(), image).abs().square()
-    energy = (part * counted).sum(0) / image.abs().square().sum()
-    audible = (part * counted).sum(0) > _OVER_NOISE * noise * counted.sum(0)
-    strong, weak = (audible & (energy > least) for least in (_STRONG, _WEAK))
+    total = image.abs().square().sum()
+    edge = round(_ROW_EDGES * ny)
+
+    def share_above(value: float) -> Tensor:
+        """Share of the energy that pixels with such an eigenvalue hold, by column; 0 of noise."""
+        pixels = values > value
+        pixels[:edge] = pixels[ny - edge :] = False
+        energy = (part * pixels).sum(0)
+        return energy / total * (energy > _OVER_NOISE * noise * pixels.sum(0))
+
+    sure = share_above(_SURE)
+    strong, weak = sure > _STRONG, share_above(_SECOND) > _WEAK
+    nothing = Band(0, 0, values[:, :0] > _SECOND)
     if not bool(strong.any()):
-        return None
+        return nothing if float(sure.sum()) > _UNEXPLAINED else None
+    weak |= strong
     first, width = _shortest_arc(strong.tolist(), weak.tolist())
-    columns = (first + torch.arange(width, device=two.device)) % nx
+    columns = (first + torch.arange(width, device=values.device)) % nx
     if width > _WIDEST * nx or float(weak[columns].double().mean()) < _FILLED:
-        return Band(0, 0, two[:, :0])
-    return Band(first, width, two[:, columns])
+        return nothing
+    return Band(first, width, values[:, columns] > _SECOND)
 
 
 def unfold_maps(maps: Tensor, second: Tensor, band: Band) -> tuple[Tensor, Tensor]:

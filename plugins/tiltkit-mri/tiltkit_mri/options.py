@@ -49,8 +49,12 @@ class MriOptions(BaseModel):
         description="readout samples at the centre to use for the maps; when unset 32, or as many"
         " as there are lines",
     )
-    kernel: int = Field(
-        6, ge=2, le=16, description="size of the ESPIRiT kernels in k-space samples"
+    kernel: int | None = Field(
+        None,
+        ge=2,
+        le=16,
+        description="size of the ESPIRiT kernels in k-space samples; 6, and less with fewer than 16"
+        " lines, when unset",
     )
     threshold: float = Field(
         0.02,

@@ -9,7 +9,7 @@ import torch
 
 from tiltkit.errors import InputError, UsageError
 from tiltkit_mri.compression import virtual_coils
-from tiltkit_mri.espirit import Sensitivities, espirit, given_sensitivities
+from tiltkit_mri.espirit import FEWEST_LINES, Sensitivities, espirit, given_sensitivities
 from tiltkit_mri.examine import examine
 from tiltkit_mri.fourier import fft, ifft
 from tiltkit_mri.masks import MOST_LINES, complete_centre, whole_columns
@@ -62,7 +62,7 @@ def prepare(
     *,
     noise_level: float | None = None,
     calibration_lines: int | None = None,
-    kernel: int = 6,
+    kernel: int | None = None,
     threshold: float = 0.02,
     coils: int | None = None,
     maps: Tensor | None = None,
@@ -77,7 +77,7 @@ def prepare(
         noise_level: Standard deviation per real component in all coils, in file units; then the
             coils are taken as white. None estimates the covariance.
         calibration_lines: Use so many lines at the centre; all there are (up to 32) when None.
-        kernel: ESPIRiT kernel size.
+        kernel: ESPIRiT kernel size; found from the number of lines when None.
         threshold: ESPIRiT singular value threshold.
         coils: Number of virtual coils; see `virtual_coils`.
         maps: Maps of the scan's coils (coil, row, column), readout oversampling removed; estimated
@@ -98,7 +98,8 @@ def prepare(
     rows = lines = range(0)
     if maps is None:
         complete = complete_centre(points) if scan.reference is None else scan.centre_block(index)
-        _check_calibration(scan, index, complete, calibration_lines, calibration_rows, kernel)
+        least = kernel or FEWEST_LINES
+        _check_calibration(scan, index, complete, calibration_lines, calibration_rows, least)
         rows, lines = _trimmed(complete, scan.shape, calibration_rows, calibration_lines)
     mask, columns = torch.from_numpy(points), torch.from_numpy(examined.columns)
     whole = whole_columns(points)
@@ -167,33 +168,33 @@ def _check_calibration(
     block: tuple[range, range],
     lines: int | None,
     rows: int | None,
-    kernel: int,
+    least: int,
 ) -> None:
     """Refuse a centre of k-space that is too small for coil maps, or for what is asked for."""
     complete = min(map(len, block))
-    if complete < kernel:
+    if complete < least:
         found = f"{complete} calibration lines" if complete else "no calibration lines"
         shape = f"{scan.n_coils} coils, {scan.shape[0]} rows, {scan.shape[1]} columns"
         raise InputError(
             f"Slice {index} of {scan.path} ({shape}) has {found} around the centre of k-space"
-            f" (column {scan.shape[1] // 2}); coil maps need at least {kernel}.",
+            f" (column {scan.shape[1] // 2}); coil maps need at least {least}.",
             "use a scan with a fully sampled centre, axes in the order (slice, coil, row, column).",
         )
-    if scan.recon[0] < kernel:
+    if scan.recon[0] < least:
         raise InputError(
-            f"The image of {scan.path} has {scan.recon[0]} rows; coil maps need at least {kernel}.",
+            f"The image of {scan.path} has {scan.recon[0]} rows; coil maps need at least {least}.",
             "correct the matrix of reconSpace in its header, or set task.kernel lower.",
         )
-    if rows is not None and rows < kernel:
+    if rows is not None and rows < least:
         raise UsageError(
-            f"{rows} calibration rows were asked for, the kernel needs {kernel}.",
-            f"set task.calibration_rows to {kernel} or more.",
+            f"{rows} calibration rows were asked for, coil maps need {least}.",
+            f"set task.calibration_rows to {least} or more.",
         )
-    if lines is not None and not kernel <= lines <= len(block[1]):
+    if lines is not None and not least <= lines <= len(block[1]):
         raise UsageError(
-            f"{lines} calibration lines were asked for, {scan.path} has {len(block[1])} and the"
-            f" kernel needs {kernel}.",
-            f"set task.calibration_lines between {kernel} and {len(block[1])}.",
+            f"{lines} calibration lines were asked for, {scan.path} has {len(block[1])} and coil"
+            f" maps need {least}.",
+            f"set task.calibration_lines between {least} and {len(block[1])}.",
         )
 
 
@@ -215,7 +216,7 @@ def _around(run: range, middle: int, count: int) -> range:
 def estimate_sensitivities(
     block: Tensor,
     shape: tuple[int, int],
-    kernel: int,
+    kernel: int | None,
     threshold: float,
     noise_level: float | None = None,
 ) -> Sensitivities:

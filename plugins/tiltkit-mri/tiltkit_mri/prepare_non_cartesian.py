@@ -9,7 +9,7 @@ import torch
 from tiltkit.errors import InputError, UsageError
 from tiltkit.operators.cg import conjugate_gradient
 from tiltkit_mri.compression import virtual_coils
-from tiltkit_mri.espirit import given_sensitivities
+from tiltkit_mri.espirit import FEWEST_LINES, given_sensitivities
 from tiltkit_mri.fourier import fft
 from tiltkit_mri.masks import MOST_LINES, complete_centre
 from tiltkit_mri.noise import (
@@ -45,7 +45,7 @@ def prepare_non_cartesian(
     *,
     noise_level: float | None = None,
     calibration_lines: int | None = None,
-    kernel: int = 6,
+    kernel: int | None = None,
     threshold: float = 0.02,
     coils: int | None = None,
     maps: Tensor | None = None,
@@ -59,7 +59,7 @@ def prepare_non_cartesian(
         index: Slice number.
         noise_level: As for `tiltkit_mri.prepare.prepare`, like all that follow.
         calibration_lines: Use so many points along each axis at the centre.
-        kernel: ESPIRiT kernel size.
+        kernel: ESPIRiT kernel size; found from the number of samples when None.
         threshold: ESPIRiT singular value threshold.
         coils: Number of virtual coils.
         maps: Maps of the scan's coils (coil, row, column) on the grid of the image.
@@ -71,7 +71,9 @@ def prepare_non_cartesian(
     assert scan.trajectory is not None  # noqa: S101
     samples = torch.from_numpy(scan.read(index))
     trajectory = torch.from_numpy(scan.trajectory(index))
-    side = 0 if maps is not None else _calibration(scan, index, calibration_lines, kernel)
+    side, least = 0, kernel or FEWEST_LINES
+    if maps is None:
+        side = _calibration(scan, index, calibration_lines, least)
     live = (samples != 0).any(dim=1)
     measured = samples[live]
     try:
@@ -130,7 +132,7 @@ def grid_centre(samples: Tensor, trajectory: Tensor, shape: tuple[int, int], sid
     return kspace[:, rows, columns]
 
 
-def _calibration(scan: KSpace, index: int, wanted: int | None, kernel: int) -> int:
+def _calibration(scan: KSpace, index: int, wanted: int | None, least: int) -> int:
     """Side of the largest square around the centre of k-space of which every point has a sample."""
     block = complete_centre(scan.mask(index))
     found = 0
@@ -139,17 +141,17 @@ def _calibration(scan: KSpace, index: int, wanted: int | None, kernel: int) -> i
         before = min(m - run.start for m, run in zip(middle, block, strict=True))
         after = min(run.stop - m for m, run in zip(middle, block, strict=True))
         found = min(max(2 * min(before, after), 2 * min(before, after - 1) + 1), MOST_LINES)
-    if found < kernel:
+    if found < least:
         raise InputError(
             f"Slice {index} of {scan.path} is densely sampled at {found} x {found} points at the"
-            f" centre of k-space only; coil maps need at least {kernel}.",
+            f" centre of k-space only; coil maps need at least {least}.",
             "use more spokes or interleaves, or give maps with -s task.maps=FILE.",
         )
-    if wanted is not None and not kernel <= wanted <= found:
+    if wanted is not None and not least <= wanted <= found:
         raise UsageError(
             f"{wanted} calibration lines were asked for, the dense centre of {scan.path} has"
-            f" {found} and the kernel needs {kernel}.",
-            f"set task.calibration_lines between {kernel} and {found}.",
+            f" {found} and coil maps need {least}.",
+            f"set task.calibration_lines between {least} and {found}.",
         )
     return wanted or found
 

@@ -23,7 +23,7 @@ from tiltkit_mri.arrays import Npy
 from tiltkit_mri.axes import parse_axes
 from tiltkit_mri.calibration import with_calibration
 from tiltkit_mri.centring import centred, parse_centre
-from tiltkit_mri.espirit import describe_maps
+from tiltkit_mri.espirit import FEWEST_LINES, describe_maps
 from tiltkit_mri.fastmri import FastMri
 from tiltkit_mri.folded import combine_parts, largest_part
 from tiltkit_mri.foreign import foreign_format
@@ -153,7 +153,8 @@ class MriScan:
             InputError: None can be used; says why of the first with enough calibration lines, or
                 of the first where none has.
         """
-        k, needed = self.kspace, self.options.kernel if self.options.maps == ESTIMATED else 0
+        k, o = self.kspace, self.options
+        needed = (o.kernel or FEWEST_LINES) if o.maps == ESTIMATED else 0
         # How many lines there are is known without reading all slices once more.
         usable = [i for i in range(k.n_slices) if i not in k.unusable]
         enough = [i for i in usable if min(map(len, k.centre_block(i))) >= needed]
