@@ -10,7 +10,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 from tiltkit_mri.noise_maps import describe_g_factor, noise_maps
+from tiltkit_mri.non_cartesian import NonCartesianSense
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
+from tiltkit_mri.sense import MaskedSense
 from tiltkit_mri.task import MriOptions, MriRecon
 
 from tiltkit.errors import UsageError
@@ -30,6 +32,10 @@ def coils(n: int, seed: int = 0) -> torch.Tensor:
     maps = rng.normal(size=(n, NY, NX, 2)) @ np.array([1, 1j])
     maps /= np.sqrt((np.abs(maps) ** 2).sum(0))
     return torch.from_numpy(maps.astype(np.complex64))
+
+
+def uniform(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
 def every(n: int) -> torch.Tensor:
@@ -92,14 +98,14 @@ def test_a_strong_prior_has_a_g_factor_below_1() -> None:
     assert made(operator, std=std)["posterior_g_factor"].max() < 0.5
 
 
-def _normal_matrix(operator: CartesianSense) -> torch.Tensor:
+def _normal_matrix(operator: Any) -> torch.Tensor:
     basis = torch.eye(2 * NY * NX).reshape(-1, 2, NY, NX)
     return operator.normal(basis).reshape(len(basis), -1)
 
 
 def test_the_signal_to_noise_ratio_is_mean_over_spread() -> None:
     operator = CartesianSense(coils(2), every(1))
-    mean, std = torch.rand(NY, NX) + 1, torch.rand(NY, NX) + 0.1
+    mean, std = uniform(NY, NX) + 1, uniform(NY, NX) + 0.1
     np.testing.assert_allclose(made(operator, mean=mean, std=std)["snr"], (mean / std).numpy())
 
 
@@ -135,10 +141,31 @@ def test_there_is_no_g_factor_where_there_is_no_map() -> None:
     assert np.isfinite(found[:, 3:]).all()
 
 
-def test_other_operators_have_no_g_factor() -> None:
+def test_operators_without_whole_columns_have_the_g_factor_of_the_posterior_alone() -> None:
+    operator = MaskedSense(coils(3), uniform(NY, NX) > 0.5)
     with pytest.raises(UsageError, match="g_factor needs a Cartesian scan"):
-        noise_maps(ALL, object(), SIGMA, lambda x: x, 1.0)
-    assert list(noise_maps(["snr"], object(), SIGMA, lambda x: x, 1.0)) == ["snr"]
+        noise_maps(ALL, operator, SIGMA, lambda x: x, 1.0)
+    two = ["snr", "posterior_g_factor"]
+    assert list(noise_maps(two, operator, SIGMA, lambda x: x, 1.0)) == two
+
+
+@pytest.mark.parametrize("kind", ["columns", "one coil", "points", "radial"])
+def test_the_diagonal_of_the_normal_matrix_is_that_of_the_operator(kind: str) -> None:
+    maps, points = (
+        1.5 * coils(3),
+        torch.rand(NY, NX, generator=torch.Generator().manual_seed(0)) > 0.5,
+    )
+    if kind == "columns":
+        operator: Any = CartesianSense(maps, every(3))
+    elif kind == "one coil":
+        operator = MaskedFourier(points)
+    elif kind == "points":
+        operator = MaskedSense(maps, points)
+    else:
+        pytest.importorskip("finufft")
+        operator = NonCartesianSense(maps, uniform(2, 50) - 0.5)
+    exact = _normal_matrix(operator).diagonal().reshape(2, NY, NX)[1]
+    np.testing.assert_allclose(operator.normal_diagonal().numpy(), exact.numpy(), rtol=2e-3)
 
 
 def test_outputs_are_names_with_commas_or_a_list() -> None:

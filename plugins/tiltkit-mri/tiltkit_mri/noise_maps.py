@@ -29,16 +29,21 @@ from tiltkit.problem import ImageMap, Note
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["DiagonalOperator", "describe_g_factor", "noise_maps"]
+__all__ = ["InverseDiagonal", "NormalDiagonal", "describe_g_factor", "noise_maps"]
 
 
 @runtime_checkable
-class DiagonalOperator(Protocol):
-    """An operator with known diagonals of ``A^H A`` and of its inverse."""
+class NormalDiagonal(Protocol):
+    """An operator with a known diagonal of ``A^H A``."""
 
     def normal_diagonal(self) -> Tensor:
         """``[A^H A]_ii`` (ny, nx)."""
         ...
+
+
+@runtime_checkable
+class InverseDiagonal(NormalDiagonal, Protocol):
+    """An operator with known diagonals of ``A^H A`` and of its inverse."""
 
     def inverse_diagonal(self) -> Tensor:
         """``[(A^H A)^-1]_ii`` (ny, nx); infinite where the data do not determine the pixel."""
@@ -57,7 +62,7 @@ def noise_maps(
 
     Args:
         names: ``snr``, ``g_factor``, ``posterior_g_factor``; others are ignored.
-        operator: Forward operator.
+        operator: Forward operator, a `NormalDiagonal`.
         noise_level: Standard deviation of the noise per real component of the data.
         pixels: From images (..., row, column) of the operator to those of the result.
         gain: Factor by which ``pixels`` changes the standard deviation of white noise.
@@ -65,41 +70,40 @@ def noise_maps(
             the field of view, to those that ``pixels`` takes.
 
     Raises:
-        UsageError: A g-factor is asked for, and the operator does not know its diagonals.
+        UsageError: The g-factor is asked for, and the operator is no `InverseDiagonal`.
     """
     found = {}
     if "snr" in names:
         found["snr"] = ImageMap(
             lambda mean, std: mean / std, "posterior mean over posterior standard deviation"
         )
-    wanted = [name for name in ("g_factor", "posterior_g_factor") if name in names]
-    if not wanted:
-        return found
-    if not isinstance(operator, DiagonalOperator):
-        raise UsageError(
-            f"The map {wanted[0]} needs a Cartesian scan with whole columns of k-space.",
-            f"leave {wanted[0]} out of task.output.",
-        )
-    sampled: DiagonalOperator = operator
+    if "g_factor" in names:
+        if not isinstance(operator, InverseDiagonal):
+            raise UsageError(
+                "The map g_factor needs a Cartesian scan with whole columns of k-space.",
+                "take posterior_g_factor in task.output.",
+            )
+        inverse: InverseDiagonal = operator
 
-    def g_factor(mean: Tensor, _std: Tensor) -> Tensor:
-        g = (sampled.inverse_diagonal() * sampled.normal_diagonal()).sqrt()
-        return _at(pixels, field_of_view(g)).to(mean)
+        def g_factor(mean: Tensor, _std: Tensor) -> Tensor:
+            g = (inverse.inverse_diagonal() * inverse.normal_diagonal()).sqrt()
+            return _at(pixels, field_of_view(g)).to(mean)
 
-    def posterior_g_factor(_mean: Tensor, std: Tensor) -> Tensor:
-        full = _at(pixels, field_of_view(sampled.normal_diagonal().sqrt()))
-        return std * full.to(std) / (noise_level * gain)
+        found["g_factor"] = ImageMap(g_factor, "g-factor of least squares (SENSE)")
+    if "posterior_g_factor" in names:
+        normal: NormalDiagonal = operator
 
-    made = {
-        "g_factor": ImageMap(g_factor, "g-factor of least squares (SENSE)"),
-        "posterior_g_factor": ImageMap(posterior_g_factor, "g-factor of the posterior"),
-    }
-    return found | {name: made[name] for name in wanted}
+        def posterior_g_factor(_mean: Tensor, std: Tensor) -> Tensor:
+            full = _at(pixels, field_of_view(normal.normal_diagonal().sqrt()))
+            return std * full.to(std) / (noise_level * gain)
+
+        found["posterior_g_factor"] = ImageMap(posterior_g_factor, "g-factor of the posterior")
+    return found
 
 
 def describe_g_factor(names: Collection[str], operator: Any) -> tuple[Note, ...]:
     """A note where the g-factor is asked for, and is infinite in a part of the image."""
-    if "g_factor" not in names or not isinstance(operator, DiagonalOperator):
+    if "g_factor" not in names or not isinstance(operator, InverseDiagonal):
         return ()
     unknown = operator.inverse_diagonal().isinf()[operator.normal_diagonal() > 0]
     share = float(unknown.float().mean())

@@ -96,6 +96,10 @@ class MaskedSense:
         """``A^H A x``."""
         return self.adjoint(self.forward(x))
 
+    def normal_diagonal(self) -> Tensor:
+        """Diagonal of ``A^H A`` (ny, width)."""
+        return self.maps.abs().square().sum(0) * self.mask.double().mean().to(self.maps.real)
+
     def solve(self, alpha: float, beta: float, b: Tensor) -> Tensor:
         """``(alpha I + beta A^H A)^-1 b`` by batched conjugate gradients."""
         return conjugate_gradient(self.normal, b, alpha, beta)[0]
