@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import ismrmrd
 import numpy as np
 import pytest
 import torch
+from tiltkit_mri.fastmri import FastMri
 from tiltkit_mri.header import Header
 from tiltkit_mri.ismrmrd import Ismrmrd
 from tiltkit_mri.noise import describe_noise
@@ -260,6 +262,68 @@ def test_a_third_dimension_of_weights_is_left_out(write: Write, spokes: np.ndarr
     with Ismrmrd.open(write([acquisition(spokes[0], weighted)])) as scan:
         assert scan.trajectory is not None
         np.testing.assert_allclose(scan.trajectory(0), radial()[0].T, atol=1e-6)
+
+
+def samples_of(scan: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Samples and positions, sorted by position."""
+    assert scan.trajectory is not None
+    order = np.lexsort(scan.trajectory(0))
+    return scan.read(0)[:, order], scan.trajectory(0)[:, order]
+
+
+@pytest.mark.parametrize("layout", ["row,column", "column,row", "list", "positions first"])
+def test_hdf5_files_with_a_trajectory_are_recognised(
+    layout: str, write: Write, spokes: np.ndarray, tmp_path: Path
+) -> None:
+    readouts = [acquisition(s, p) for s, p in zip(spokes, radial(), strict=True)]
+    with Ismrmrd.open(write(readouts)) as scan:
+        expected = samples_of(scan)
+    kspace, positions = np.moveaxis(spokes, 1, 0).astype(np.complex64), radial() * SIZE
+    if layout == "column,row":
+        kspace = kspace.swapaxes(1, 2)
+    elif layout == "list":
+        kspace, positions = kspace.reshape(COILS, -1), positions.reshape(-1, 2)
+    elif layout == "positions first":
+        positions = np.moveaxis(positions, -1, 0)
+    path = tmp_path / "arrays.h5"
+    with h5py.File(path, "w") as file:
+        file["kspace"], file["trajectory"] = kspace, positions
+    with FastMri.open(path) as scan:
+        assert scan.shape == (SIZE, SIZE)
+        for one, other in zip(samples_of(scan), expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_bart_files_take_their_trajectory_from_another_file(
+    spokes: np.ndarray, tmp_path: Path
+) -> None:
+    # BART: (1, sample, spoke, coil) and (3, sample, spoke), first dimension fastest.
+    kspace = spokes.transpose(2, 0, 1)[None].astype(np.complex64)
+    positions = np.zeros((3, 2 * SIZE, SPOKES), np.complex64)
+    positions[:2] = radial().transpose(2, 1, 0) * SIZE
+    for name, array in (("data", kspace), ("traj", positions)):
+        array.ravel(order="F").tofile(tmp_path / f"{name}.cfl")
+        dims = " ".join(map(str, array.shape))
+        (tmp_path / f"{name}.hdr").write_text(f"# Dimensions\n{dims}\n")
+    options = MriOptions(trajectory=str(tmp_path / "traj.cfl"), noise_level=LEVEL)
+    with MriRecon(options).open(tmp_path / "data.cfl") as scan:
+        assert scan.kspace.shape == (SIZE, SIZE)
+        assert scan.describe()["operator"] == "mri.non_cartesian"
+        found, places = samples_of(scan.kspace)
+    order = np.lexsort(radial().reshape(-1, 2).T.astype(np.float32))
+    np.testing.assert_allclose(places, radial().reshape(-1, 2).T[:, order], atol=1e-6)
+    assert found.shape == (COILS, spokes.shape[0] * spokes.shape[2])
+
+
+def test_samples_and_positions_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "arrays.h5"
+    with h5py.File(path, "w") as file:
+        file["kspace"], file["trajectory"] = np.ones((2, 5, 9), np.complex64), np.ones((5, 8, 2))
+    with pytest.raises(InputError, match="do not belong together"), FastMri.open(path):
+        pass
+    options = MriOptions(trajectory=str(tmp_path / "none.cfl"))
+    with pytest.raises(InputError, match="no file"), MriRecon(options).open(path):
+        pass
 
 
 def test_a_sparse_centre_has_no_maps(write: Write, spokes: np.ndarray) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,13 +13,15 @@ from tiltkit.errors import InputError
 from tiltkit.problem import Note
 from tiltkit_mri.axes import Array, Axes
 from tiltkit_mri.geometry import Grid
+from tiltkit_mri.header import Header
 from tiltkit_mri.kspace import KSpace
 from tiltkit_mri.samples import check_samples, find_measured, usable_points
+from tiltkit_mri.trajectories import positions_of, trajectory_scan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["array_scan", "image_shape"]
+__all__ = ["array_scan", "array_scan_of_positions", "image_shape"]
 
 # Rows and columns that a k-space has at least; fewer mean axes in another order.
 _LEAST = 6
@@ -90,3 +93,55 @@ def array_scan(
         points=None if measured.points is None else measured.points.__getitem__,
         slice_names=axes.image_names,
     )
+
+
+def array_scan_of_positions(
+    data: Array,
+    positions: NDArray[Any],
+    path: Path,
+    layout: str,
+    *,
+    header: Header | None = None,
+    names: Sequence[str] = (),
+) -> KSpace:
+    """The scan of an array of samples that are not on a Cartesian grid.
+
+    Args:
+        data: Samples: (slice, coil, row, column) or the last two or three of these axes, where rows
+            and columns are the readouts and their samples, in any order; (slice, coil, sample) or
+            (coil, sample) where positions are one list.
+        positions: Position of each sample: real, with an axis of length 2 or 3 in the first or the
+            last place.
+        path: The file of the samples.
+        layout: Name of the file layout, for people.
+        header: Geometry; None where there is none.
+        names: Names of the axes of ``data``; the above when empty.
+
+    Raises:
+        InputError: Samples and positions do not belong together, or no slice can be used.
+    """
+    # BART stores positions as complex numbers.
+    values = positions.real if positions.shape[-1] in (2, 3) else np.moveaxis(positions.real, 0, -1)
+    values = values.reshape([n for n in values.shape[:-1] if n > 1] + [values.shape[-1]])
+    if values.ndim == 2:
+        data, values = data[()][..., None, :], values[None]
+    usual = ("slice", "coil", "row", "column")[-len(data.shape) :]
+    axes = Axes(tuple(names or usual), data.shape)
+    shape = axes.size("row"), axes.size("column")
+    if values.shape[:-1] == shape[::-1]:
+        values = values.swapaxes(0, 1)
+    if values.shape[:-1] != shape or len(axes.names) != len(data.shape):
+        raise InputError(
+            f"The samples of {path} have shape {data.shape}, their positions"
+            f" {positions.shape}: they do not belong together.",
+            "give one position (x, y) for each sample of a coil, and samples"
+            " (slice, coil, readout, sample), or name their axes with task.axes.",
+        )
+    places = positions_of([values.reshape(-1, values.shape[-1]).astype(np.float32)], path)
+
+    def read(index: int) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+        samples = axes.read(data, index)
+        return samples.reshape(len(samples), -1).astype(np.complex64), places
+
+    count = math.prod(axes.images)
+    return trajectory_scan(read, count, header or Header(), path, layout)

@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.problem import Note
-from tiltkit_mri.array_scan import array_scan, image_shape
+from tiltkit_mri.array_scan import array_scan, array_scan_of_positions, image_shape
 from tiltkit_mri.axes import Axes, find_axes
 from tiltkit_mri.geometry import Grid
 from tiltkit_mri.kspace import KSpace
@@ -46,13 +46,21 @@ class Cfl:
 
     @staticmethod
     @contextmanager
-    def open(path: Path) -> Iterator[KSpace]:
+    def open(path: Path, positions: NDArray[Any] | None = None) -> Iterator[KSpace]:
         """Open both files read-only and check them.
+
+        Args:
+            path: Either file.
+            positions: Positions of the samples, see `array_scan_of_positions`; None for Cartesian
+                scans.
 
         Raises:
             InputError: The files do not belong together, or hold no k-space that can be used.
         """
         data, axes = _bart(path)
+        if positions is not None:
+            yield array_scan_of_positions(data, positions, path, "BART", names=axes.names)
+            return
         yield _kspace(data, axes, path, "BART", ())
 
 
@@ -69,12 +77,16 @@ class Npy:
 
     @staticmethod
     @contextmanager
-    def open(path: Path, axes: Sequence[str] = ()) -> Iterator[KSpace]:
+    def open(
+        path: Path, axes: Sequence[str] = (), positions: NDArray[Any] | None = None
+    ) -> Iterator[KSpace]:
         """Open a file read-only and check it.
 
         Args:
             path: The file.
             axes: Names of the axes in order; recognised when empty.
+            positions: Positions of the samples, see `array_scan_of_positions`; None for Cartesian
+                scans.
 
         Raises:
             InputError: The file is damaged, or holds no k-space that can be used.
@@ -86,6 +98,9 @@ class Npy:
                 f"{path} is damaged or holds Python objects: {error}".splitlines()[0] + ".",
                 "save a plain complex array with numpy.save.",
             ) from error
+        if positions is not None:
+            yield array_scan_of_positions(data, positions, path, "npy", names=axes)
+            return
         found, notes = find_axes(data, path, axes, usual=False)
         yield _kspace(data, found, path, "npy", notes)
 

@@ -14,7 +14,7 @@ import numpy as np
 from tiltkit.errors import InputError
 from tiltkit.io.opening import hdf5_file, open_hdf5
 from tiltkit.problem import Note
-from tiltkit_mri.array_scan import array_scan, image_shape
+from tiltkit_mri.array_scan import array_scan, array_scan_of_positions, image_shape
 from tiltkit_mri.axes import find_axes
 from tiltkit_mri.geometry import adapt_header, image_grid
 from tiltkit_mri.header import parse_header, plain_text
@@ -23,7 +23,7 @@ from tiltkit_mri.kspace import KSpace
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FastMri"]
+__all__ = ["FastMri", "stored_positions"]
 
 # How many datasets of an unknown file an error message names.
 _NAMED = 6
@@ -44,18 +44,27 @@ class FastMri:
 
     @staticmethod
     @contextmanager
-    def open(path: Path, axes: Sequence[str] = ()) -> Iterator[KSpace]:
+    def open(
+        path: Path, axes: Sequence[str] = (), positions: NDArray[Any] | None = None
+    ) -> Iterator[KSpace]:
         """Open a file read-only and check it.
 
         Args:
             path: The file.
             axes: Names of the axes of ``kspace`` in order; recognised when empty.
+            positions: Positions of the samples, see `array_scan_of_positions`; when None those of
+                a dataset ``trajectory`` or ``traj`` in the file.
 
         Raises:
             InputError: The file cannot be read, has another layout, or no slice that can be used.
         """
         with open_hdf5(path) as file:
-            yield _scan(file, path, axes)
+            if positions is None:
+                positions = stored_positions(file, path)
+            if positions is None:
+                yield _scan(file, path, axes)
+            else:
+                yield _scan_of_positions(file, positions, path, axes)
 
 
 def _scan(file: h5py.File, path: Path, stated: Sequence[str]) -> KSpace:
@@ -74,6 +83,30 @@ def _scan(file: h5py.File, path: Path, stated: Sequence[str]) -> KSpace:
         notes=assumed + notes + _left_out(marked & ~limits),
     )  # fmt: skip
     return replace(scan, header=header, metadata=_metadata(file))
+
+
+def _scan_of_positions(
+    file: h5py.File, positions: NDArray[Any], path: Path, names: Sequence[str]
+) -> KSpace:
+    header = parse_header(_text(file.get("ismrmrd_header")))
+    header = replace(header, recon=header.recon or _matrix(file))
+    data = _kspace(file, path)
+    layout = "HDF5 with trajectory"
+    scan = array_scan_of_positions(data, positions, path, layout, header=header, names=names)
+    return replace(scan, metadata=_metadata(file))
+
+
+def stored_positions(file: h5py.File, path: Path) -> NDArray[Any] | None:
+    """Positions of samples beside the k-space, or None."""
+    found = next((file[name] for name in ("trajectory", "traj") if name in file), None)
+    if found is None:
+        return None
+    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "iuf" or found.ndim < 2:
+        raise InputError(
+            f"The trajectory of {path} is no array of positions.",
+            "store real numbers (readout, sample, 2).",
+        )
+    return np.asarray(found[()])
 
 
 def _kspace(file: h5py.File, path: Path) -> h5py.Dataset:

@@ -1,4 +1,4 @@
-"""Coil maps from a file."""
+"""Coil maps, and positions of samples in k-space, from a file of their own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from tiltkit.errors import InputError
 from tiltkit.io.opening import open_hdf5
 from tiltkit_mri.arrays import open_cfl
+from tiltkit_mri.fastmri import stored_positions
 from tiltkit_mri.masks import whole_columns
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from tiltkit_mri.kspace import KSpace
 
-__all__ = ["read_maps"]
+__all__ = ["read_maps", "read_positions"]
 
 # Name of the dataset with maps; another one is taken where no other in the file is complex.
 _DATASET = "maps"
@@ -61,6 +62,44 @@ def read_maps(path: Path, scan: KSpace, index: int) -> NDArray[np.complex64]:
     return np.array(maps[:, first : first + rows], dtype=np.complex64)
 
 
+def read_positions(path: Path) -> NDArray[Any]:
+    """Positions of samples, with an axis of length 2 or 3, as the file has them.
+
+    Args:
+        path: BART's ``.cfl``, numpy's ``.npy``, or HDF5 with a dataset ``trajectory`` or ``traj``.
+
+    Raises:
+        InputError: The file cannot be read, or holds no positions.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"There is no file {path} with positions of samples.",
+            "correct task.trajectory; name the file with its ending.",
+        )
+    if path.suffix in (".cfl", ".hdr"):
+        return np.asarray(open_cfl(path))
+    if path.suffix == ".npy":
+        return np.asarray(_numpy(path))
+    with open_hdf5(path) as file:
+        found = stored_positions(file, path)
+    if found is None:
+        raise InputError(
+            f"{path} has no dataset 'trajectory' or 'traj'.",
+            "store positions of samples (readout, sample, 2) as 'trajectory'.",
+        )
+    return found
+
+
+def _numpy(path: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(
+            f"{path} is damaged, or no plain array of numpy.", "save one array with numpy.save."
+        ) from error
+    return array
+
+
 def _read(path: Path, index: int, scan: KSpace) -> NDArray[Any]:
     """Maps of a slice, with the rows that the file has."""
     if not path.is_file():
@@ -71,14 +110,7 @@ def _read(path: Path, index: int, scan: KSpace) -> NDArray[Any]:
     if path.suffix in (".cfl", ".hdr"):
         return _of_slice(_bart(path), index, scan, path)
     if path.suffix == ".npy":
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise InputError(
-                f"{path} is damaged, or no plain array of numpy.",
-                "save the coil maps with numpy.save as one complex array.",
-            ) from error
-        return _of_slice(array, index, scan, path)
+        return _of_slice(_numpy(path), index, scan, path)
     with open_hdf5(path) as file:
         return _of_slice(_dataset(file, path), index, scan, path)
 

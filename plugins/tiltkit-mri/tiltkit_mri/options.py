@@ -97,6 +97,12 @@ class MriOptions(BaseModel):
         " 'slice,coil,row,column'; an axis 'pair' holds real and imaginary parts, further names"
         " number images; recognised when unset",
     )
+    trajectory: str | None = Field(
+        None,
+        min_length=1,
+        description="file with the positions of the samples of an array: BART's .cfl, numpy's .npy,"
+        " or HDF5 with a dataset 'trajectory'; when unset those of the scan's own file",
+    )
     centre: str | None = Field(
         None,
         description="row and column of the centre of k-space, counted from 0, for example '0,0';"

@@ -19,7 +19,7 @@ from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.priors.scale import image_scale
 from tiltkit.problem import Constraint, Note, Problem
 from tiltkit.protocols import Axis, Layout
-from tiltkit_mri.arrays import Npy
+from tiltkit_mri.arrays import Cfl, Npy
 from tiltkit_mri.axes import parse_axes
 from tiltkit_mri.calibration import with_calibration
 from tiltkit_mri.centring import centred, parse_centre
@@ -28,7 +28,7 @@ from tiltkit_mri.fastmri import FastMri
 from tiltkit_mri.folded import combine_parts, largest_part
 from tiltkit_mri.foreign import foreign_format
 from tiltkit_mri.geometry import interpolation
-from tiltkit_mri.given_maps import read_maps
+from tiltkit_mri.given_maps import read_maps, read_positions
 from tiltkit_mri.noise import Source, describe_noise
 from tiltkit_mri.noise_maps import describe_g_factor, noise_maps
 from tiltkit_mri.noise_places import noise_of_slices
@@ -55,6 +55,12 @@ _NAMES = {
     NonCartesianSense: "mri.non_cartesian",
 }  # fmt: skip
 
+# Settings that readers of arrays take.
+_SETTINGS: dict[Any, set[str]] = {
+    FastMri: {"axes", "positions"},
+    Npy: {"axes", "positions"},
+    Cfl: {"positions"},
+}
 # Of the image that sets the scale: a hundredth of the largest eigenvalue that A^H A can have.
 _DAMPING = 0.01
 
@@ -79,17 +85,20 @@ class MriRecon:
         Raises:
             InputError: The file cannot be read, has another layout, or holds unusable values.
         """
-        axes = self.options.axes
-        reader = _reader(path)
-        if axes is None:
-            opened = reader.open(path)
-        elif reader is FastMri or reader is Npy:
-            opened = reader.open(path, parse_axes(axes))
-        else:
+        reader, o = _reader(path), self.options
+        given: dict[str, Any] = {}
+        if o.axes is not None:
+            given["axes"] = parse_axes(o.axes)
+        if o.trajectory is not None:
+            given["positions"] = read_positions(Path(o.trajectory))
+        known = _SETTINGS.get(reader, set())
+        for name in sorted(given.keys() - known):
+            setting = "task.trajectory" if name == "positions" else "task.axes"
             raise InputError(
-                f"task.axes is given, but the layout of {path} states its axes itself.",
-                "leave task.axes out.",
+                f"{setting} is given, but the layout of {path} states its {name} itself.",
+                f"leave {setting} out.",
             )
+        opened = reader.open(path, **given)
         with opened as kspace, self._calibration() as calibration:
             stated = self.options.centre
             kspace = centred(kspace, parse_centre(stated) if stated else None)
