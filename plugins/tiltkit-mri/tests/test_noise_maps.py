@@ -222,3 +222,37 @@ def test_a_run_has_the_maps_that_it_was_asked_for(run: Outcome) -> None:
     ratio = maps["posterior_g_factor"] / run.std
     assert np.nanstd(ratio) < 1e-3 * np.nanmean(ratio)  # one factor where there are coil maps
     assert np.nanmin(maps["g_factor"]) > 0.99
+
+
+def test_maps_of_a_run_are_those_of_the_exact_posterior(
+    simulate: Any, sampling: Any, write: Any
+) -> None:
+    small, level, prior = simulate((32, 28), 4), 0.05, SmoothGaussian(0.4, 5.0, 5.0, channels=2)
+    mask = sampling(28, 2, 10)
+    path = write(kspace=(small.noisy(level) * mask).astype(np.complex64)[None], mask=mask)
+    options = MriOptions(noise_level=level, scale=1.0, output=("snr", "posterior_g_factor"))
+    with MriRecon(options).open(path) as opened:
+        problem = opened.problem(0, prior, CPU)
+    sampler = Moments(MomentsOptions(levels=24, collect=1))
+    *_, outcome = solve([problem], sampler, seed=(0, 0), n=32, devices=[CPU])
+    assert isinstance(outcome, Outcome)
+    operator = problem.likelihood.operator
+    n = 2 * 32 * 28
+    basis = torch.eye(n).reshape(n, 2, 32, 28)
+    # The score of the noised prior is -(C + sigma^2 I)^-1 x.
+    noised = torch.linalg.inv(-prior.score(basis, 0.5).reshape(n, n).double())
+    inverse = torch.linalg.inv(noised - 0.25 * torch.eye(n))
+    normal = operator.normal(basis).reshape(n, n).double() / level**2
+    covariance = torch.linalg.inv(inverse + normal)
+    mean = covariance @ operator.adjoint(problem.likelihood.y).flatten().double() / level**2
+    re, im = mean.reshape(2, -1)
+    magnitude = re.hypot(im)
+    # The magnitude varies with the part along the mean.
+    c = covariance.reshape(2, n // 2, 2, n // 2).diagonal(dim1=1, dim2=3)
+    along = (re**2 * c[0, 0] + 2 * re * im * c[0, 1] + im**2 * c[1, 1]) / magnitude**2
+    std, bright = along.sqrt(), (magnitude > 0.4).numpy()
+    snr, g = (outcome.further[name].values.flatten()[bright] for name in options.output)
+    exact = (magnitude / std).numpy()[bright]
+    assert np.median(snr / exact) == pytest.approx(1, abs=0.06)
+    full = operator.normal_diagonal().sqrt().flatten().numpy()[bright]
+    assert np.median(g / (std.numpy()[bright] * full / level)) == pytest.approx(1, abs=0.06)
