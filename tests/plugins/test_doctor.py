@@ -59,6 +59,29 @@ def test_targets_that_cannot_be_used_are_found(
     assert "forbid" in keys.hint
 
 
+def test_a_writer_with_options_takes_three_arguments(good: str, install: Install) -> None:
+    hook = "@hookimpl\ndef tiltkit_writers():\n    return [" + ", ".join(
+        f"WriterEntry(name='{name}', target='writer_target:{name}', summary='s', suffix='.x',)"
+        for name in ("plain", "rich", "wrong")
+    )
+    target = (
+        "import good_target\ndef plain(result, output): ...\n"
+        "def rich(result, output, options): ...\ndef wrong(result, output): ...\n"
+        "rich.Options = wrong.Options = good_target.Options\n"
+    )
+    install("pen", hook + "]", writer_target=target)
+    [finding] = _found("pen")
+    assert "writer wrong cannot be called with (result, output, options)" in finding.message
+
+
+def test_the_extra_that_installs_a_missing_package_is_named(
+    install: Install, task_plugin: Code
+) -> None:
+    install("needy", task_plugin("needy", more="requires=('no_such_package',), extra='more'"))
+    [needy] = _found("needy")
+    assert needy.hint == "pip install 'needy[more]'"
+
+
 def test_a_sampler_without_next_level_is_found(good: str, install: Install) -> None:
     hook = "@hookimpl\ndef tiltkit_samplers():\n    return [" + (
         "Entry(name='s.still', target='still_target:Still', summary='s')]"

@@ -134,6 +134,7 @@ def test_a_record_of_the_wrong_kind_makes_its_plugin_broken(broken: Broken) -> N
         ("priors", "PriorEntry", {"name": "b.p", "sha256": "abc"}, "the sha256 of b.p"),
         ("readers", "ReaderEntry", {"name": "b.r", "patterns": "*.h5"}, "patterns of reader"),
         ("writers", "WriterEntry", {"name": "b.w", "suffix": "h5"}, "the suffix 'h5' of b.w"),
+        ("writers", "WriterEntry", {"name": "w", "merge": 1}, "merge of writer 'w' is 1"),
     ],
 )
 def test_an_entry_that_cannot_be_used_makes_its_plugin_broken(

@@ -144,6 +144,27 @@ def test_dicom_and_nifti_put_every_pixel_at_the_same_place_in_the_patient(
                 )
 
 
+@pytest.mark.skipif(shutil.which("dcm2niix") is None, reason="dcm2niix is not installed")
+def test_dcm2niix_converts_the_dicom_files_to_the_nifti_file(
+    result: Path, export: Callable[..., Any], tmp_path: Path
+) -> None:
+    export()
+    write_nifti(result, tmp_path / "o.nii.gz", NiftiOptions())
+    ours = nibabel.load(tmp_path / "o.nii.gz")
+    folder = tmp_path / "out/posterior-mean-contrast-1"
+    command = ["dcm2niix", "-f", "theirs", "-o", tmp_path, folder]
+    subprocess.run(command, check=True, capture_output=True)
+    [path] = tmp_path.glob("theirs*.nii")
+    theirs = nibabel.load(path)
+    voxels = np.indices(theirs.shape).reshape(3, -1)
+    step = np.linalg.inv(ours.affine) @ theirs.affine
+    places = step[:3, :3] @ voxels + step[:3, 3:]
+    i, j, k = np.rint(places).astype(int)
+    assert np.abs(places - [i, j, k]).max() < 1e-2
+    found, expected = theirs.get_fdata()[tuple(voxels)], ours.get_fdata()[i, j, k, 1]
+    np.testing.assert_allclose(found, expected, atol=expected.max() / 65535)
+
+
 def test_nothing_that_identifies_the_patient_is_copied_unless_allowed(
     export: Callable[..., Any], tmp_path: Path
 ) -> None:
