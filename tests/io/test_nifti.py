@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from tests.conftest import NX, NY, PROVENANCE, SAMPLES
 from tiltkit.errors import InputError, UsageError
 from tiltkit.io.nifti import NiftiOptions, write_nifti
+from tiltkit.io.places import read_places
 from tiltkit.io.reading import read_estimate
 from tiltkit.io.result import ResultWriter
 from tiltkit.posterior.outcome import FurtherImage, Outcome
@@ -241,6 +242,16 @@ def test_writing_again_gives_the_same_files(stack: Stack) -> None:
     first = result.with_name("o.std.nii.gz").read_bytes()
     export(result)
     assert result.with_name("o.std.nii.gz").read_bytes() == first
+
+
+@pytest.mark.parametrize("changes", [
+    {"read_dir": np.zeros((2, 3))}, {"voxel_mm": np.zeros((2, 3))}, {"position": np.zeros(2)},
+    {"position": np.full((2, 3), np.nan)}, {"slice_dir": np.zeros((1, 3))}, {"phase_dir": "left"},
+])  # fmt: skip
+def test_a_geometry_that_cannot_be_used_is_none(stack: Stack, changes: Any) -> None:
+    result = stack([0, 1], {"geometry": geometry(along([0, 1])) | changes})
+    assert not read_places(result).patient
+    assert export(result)[0].header["sform_code"] == 2
 
 
 def test_an_unknown_pixel_size_is_told(stack: Stack) -> None:

@@ -19,6 +19,9 @@ _FIELDS = ("position", "read_dir", "phase_dir", "slice_dir", "voxel_mm")
 # Parts of slice names that state a position; all others state which volume a slice belongs to.
 _POSITIONS = ("slice", "partition")
 
+# Directions with a smaller determinant, 1 for perpendicular unit vectors, span no volume.
+_FLAT = 0.1
+
 Vectors = NDArray[np.float64]
 
 
@@ -110,8 +113,11 @@ def _geometry(group: h5py.Group | None) -> dict[str, Vectors]:
         return {}
     shapes = {array.shape for array in arrays.values()}
     finite = all(np.isfinite(array).all() for array in arrays.values())
-    usable = len(shapes) == 1 and finite and next(iter(shapes))[1:] == (3,)
-    return arrays if usable and (arrays["voxel_mm"] > 0).all() else {}
+    if not (len(shapes) == 1 and finite and next(iter(shapes))[1:] == (3,)):
+        return {}
+    turns = np.stack([arrays[name] for name in ("read_dir", "phase_dir", "slice_dir")], axis=1)
+    spanned = np.abs(np.linalg.det(turns)) > _FLAT
+    return arrays if spanned.all() and (arrays["voxel_mm"] > 0).all() else {}
 
 
 def _volumes(names: Sequence[str]) -> tuple[tuple[str, ...], list[int]]:
