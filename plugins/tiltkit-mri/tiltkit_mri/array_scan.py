@@ -76,7 +76,7 @@ def array_scan(
     def read(index: int) -> NDArray[np.complex64]:
         kspace = axes.read(data, index)
         check_samples(kspace, usable_points(kspace, within, mask), path, index)
-        return np.ascontiguousarray(kspace, dtype=np.complex64)
+        return np.array(kspace, dtype=np.complex64, order="C")  # files may be read-only
 
     measured = find_measured(read, count, within, mask)
     return KSpace(
@@ -92,6 +92,7 @@ def array_scan(
         unusable=measured.unusable,
         points=None if measured.points is None else measured.points.__getitem__,
         slice_names=axes.image_names,
+        places=axes.image_places,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Array", "Axes", "find_axes", "parse_axes"]
 
+# Axes of images that show the same at different times.
+_FRAMES = ("repetition", "phase", "average", "frame", "time")
 _COIL, _ROW, _COLUMN, _PAIR = "coil", "row", "column", "pair"
 # Usual orders by number of dimensions; all axes before "coil" number images, the first slowest.
 _USUAL = {
@@ -91,6 +94,15 @@ class Axes:
             ", ".join(f"{n} {i}" for n, i in zip(self.image_axes[::-1], where[::-1], strict=True))
             for where in np.ndindex(*self.images)
         )
+
+    @property
+    def image_places(self) -> tuple[int, ...]:
+        """A number for each image; images with the same number differ in their frame only."""
+        shape = [1 if name in _FRAMES else self.size(name) for name in self.image_axes]
+        if tuple(shape) == self.images:
+            return ()
+        numbers = np.arange(math.prod(shape)).reshape(shape)
+        return tuple(np.broadcast_to(numbers, self.images).ravel().tolist())
 
     def read(self, data: Array, index: int) -> NDArray[Any]:
         """Read image ``index`` as complex (coil, row, column)."""

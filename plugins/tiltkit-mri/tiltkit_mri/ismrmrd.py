@@ -308,6 +308,7 @@ class _Scan:
             geometry=_geometry(slicing, heads, grid.pixel_mm),
             slice_names=_names(self.images, slicing),
             axes=VOLUME_AXES if slicing.along_readout else SLICE_AXES,
+            places=self._places(),
         )
 
     def _reader(self, lines: Callable[[int], Lines]) -> Callable[[int], NDArray[np.complex64]]:
@@ -342,6 +343,14 @@ class _Scan:
     def _reference_points(self, index: int) -> NDArray[np.bool_]:
         """Points (row, column) of the calibration data of a slice."""
         return self.slicing.mask(self._reference_lines(index // len(self.slicing.numbers)))
+
+    def _places(self) -> tuple[int, ...]:
+        """A number for each slice; repetitions and phases of one image have the same."""
+        others = self.images[:, [COUNTERS.index(name) for name in ("set", "contrast", "slice")]]
+        place = np.unique(others, axis=0, return_inverse=True)[1].reshape(-1)
+        n = len(self.slicing.numbers)
+        numbers: list[int] = (place[:, None] * n + np.arange(n)).ravel().tolist()
+        return tuple(numbers)
 
     def _notes(self) -> Iterator[Note]:
         if self.averages > 1:

@@ -78,6 +78,8 @@ class KSpace:
         slice_names: One name per slice (``"slice 2, contrast 1"``); empty where slices are only
             numbered.
         axes: What slices, rows and columns are, for labels.
+        places: A number for each slice; slices with the same number are frames of one image, such
+            as repetitions. Empty where there are no frames.
     """
 
     path: Path
@@ -100,6 +102,7 @@ class KSpace:
     geometry: tuple[Geometry, ...] = ()
     slice_names: tuple[str, ...] = ()
     axes: tuple[str, str, str] = SLICE_AXES
+    places: tuple[int, ...] = ()
 
     def mask(self, index: int) -> NDArray[np.bool_]:
         """Measured points of a slice (row, column)."""

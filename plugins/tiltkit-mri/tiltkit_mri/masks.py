@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "MOST_LINES", "complete_centre", "describe_masks", "seems_transposed", "whole_columns",
-    "with_whole_columns", "written",
+    "MOST_LINES", "around", "complete_centre", "describe_masks", "seems_transposed",
+    "whole_columns", "with_whole_columns", "written",
 ]  # fmt: skip
 
 # A larger centre than this, in rows or columns, does not improve coil maps.
@@ -86,6 +86,13 @@ def complete_centre(mask: NDArray[np.bool_]) -> tuple[range, range]:
     above, below = np.unravel_index(area.argmax(), area.shape)
     first, last = column - int(left[above, below]), column + int(right[above, below])
     return range(row - int(above), row + int(below) + 1), range(first + 1, last)
+
+
+def around(run: range, middle: int, count: int) -> range:
+    """At most ``count`` of a run, around the middle as far as possible."""
+    count = min(count, len(run))
+    first = min(max(middle - count // 2, run.start), run.stop - count)
+    return range(first, first + count)
 
 
 def describe_masks(masks: Sequence[NDArray[np.bool_]]) -> tuple[Note, ...]:

@@ -36,6 +36,11 @@ class MriOptions(BaseModel):
         description="scan with the calibration lines, of the same coils and field of view, in any"
         " layout; when unset the lines of the scan itself",
     )
+    shared_maps: bool = Field(
+        True,
+        description="whether the frames of a slice (repetitions, phases) share coil maps, from the"
+        " mean of their k-space",
+    )
     calibration_lines: int | None = Field(
         None,
         ge=2,

@@ -12,7 +12,7 @@ from tiltkit_mri.compression import virtual_coils
 from tiltkit_mri.espirit import FEWEST_LINES, Sensitivities, espirit, given_sensitivities
 from tiltkit_mri.examine import examine
 from tiltkit_mri.fourier import fft, ifft
-from tiltkit_mri.masks import MOST_LINES, complete_centre, whole_columns
+from tiltkit_mri.masks import MOST_LINES, around, complete_centre, whole_columns
 from tiltkit_mri.noise import Noise, Source, Whitening, whitening
 from tiltkit_mri.noise_places import find_noise
 
@@ -134,7 +134,7 @@ def prepare(
         source = kspace if scan.reference is None else torch.from_numpy(scan.reference(index))[live]
         block = whitened(source[..., lines.start : lines.stop])
         if whole:  # fewer rows than before
-            rows = _around(range(block.shape[1]), block.shape[1] // 2, len(rows))
+            rows = around(range(block.shape[1]), block.shape[1] // 2, len(rows))
         block = block[:, rows.start : rows.stop]
     mix, energy_kept = virtual_coils(block, coils)
     y, block = (torch.einsum("vc,c...->v...", mix, data) for data in (y, block))
@@ -202,15 +202,8 @@ def _trimmed(
     block: tuple[range, range], shape: tuple[int, int], rows: int | None, lines: int | None
 ) -> tuple[range, range]:
     """The part of the complete centre that the maps are estimated from."""
-    columns = _around(block[1], shape[1] // 2, lines or MOST_LINES)
-    return _around(block[0], shape[0] // 2, rows or max(len(columns), MOST_LINES)), columns
-
-
-def _around(run: range, middle: int, count: int) -> range:
-    """At most ``count`` of a run, around the middle as far as possible."""
-    count = min(count, len(run))
-    first = min(max(middle - count // 2, run.start), run.stop - count)
-    return range(first, first + count)
+    columns = around(block[1], shape[1] // 2, lines or MOST_LINES)
+    return around(block[0], shape[0] // 2, rows or max(len(columns), MOST_LINES)), columns
 
 
 def estimate_sensitivities(

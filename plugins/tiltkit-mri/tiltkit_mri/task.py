@@ -38,6 +38,7 @@ from tiltkit_mri.options import ESTIMATED, MriOptions
 from tiltkit_mri.prepare import Prepared, centre, prepare
 from tiltkit_mri.prepare_non_cartesian import prepare_non_cartesian
 from tiltkit_mri.sense import MaskedSense
+from tiltkit_mri.shared_maps import with_shared_maps
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -104,6 +105,8 @@ class MriRecon:
             kspace = centred(kspace, parse_centre(stated) if stated else None)
             if calibration is not None:
                 kspace = with_calibration(kspace, centred(calibration))
+            elif self.options.shared_maps and self.options.maps == ESTIMATED:
+                kspace = with_shared_maps(kspace)
             scan = MriScan(kspace, self.options)
             _ = scan.first  # too few calibration lines show here, before there is any output
             yield scan
