@@ -159,6 +159,16 @@ def test_air_with_more_power_than_outer_k_space_holds_signal() -> None:
     assert (found.source, list(found.levels)) == (OUTER, [OUTER])
 
 
+@pytest.mark.parametrize(
+    ("edge", "share", "source"), [(0.9, 0.95, OUTER), (0.3, 0.95, AIR), (0.9, 0.8, AIR)]
+)
+def test_air_with_a_little_signal_gives_way_to_outer_k_space_unless_a_filter_explains_it(
+    edge: float, share: float, source: str
+) -> None:
+    found = combined(of_level(AIR, 1.2, edge=edge), of_level(OUTER, 1.0, share=share))
+    assert (found.source, found.agree) == (source, True)
+
+
 def test_signal_in_outer_k_space_is_no_disagreement() -> None:
     found = combined(of_level(AIR, 1.0), of_level(OUTER, 3.0))
     assert (found.source, found.agree) == (AIR, True)

@@ -206,7 +206,8 @@ def _notes_on_coils(
         return
     share = signal / noise
     weak = share < max(_NO_SIGNAL, _WEAK * float(np.median(share)))
-    loud = noise > _NOISY**2 * np.median(noise)
+    usual = np.sort(noise)[(len(noise) - 1) // 2]  # of two coils the one with less noise
+    loud = noise > _NOISY**2 * usual
     loud &= share < np.median(share) / _NOISY**2
     numbers = np.flatnonzero(coils)
     for code, found, what in (

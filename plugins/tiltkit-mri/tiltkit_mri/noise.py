@@ -56,6 +56,10 @@ _CENTRE = 0.4
 _LEAST_SAMPLES = 200
 # A receiver filter is stated where it lowers the noise power at an edge below this share.
 _FILTERED = 0.5
+# Rows of air hold signal where outer k-space, nearly all of it noise, has less than this share of
+# their level, and no filter explains it: the lowest power of air is above the last share. With true
+# air the second share is .88 or more, and with a filter the lowest power is below .4.
+_NEARLY_ALL, _LESS_OUTSIDE, _NO_FILTER = 0.9, 0.87, 0.4
 # Levels of two sources agree within this factor.
 _AGREE = 1.3
 # Exponents of the decay of signal power with the distance from the centre of k-space.
@@ -178,6 +182,8 @@ def noise_of_air(hybrid: Tensor, distance: Tensor) -> Source | None:
         return None
     level = float(usual[air].quantile(0.7))
     rows = air & (usual >= _PASSBAND[0] * level) & (usual <= _PASSBAND[1] * level)
+    if not bool(rows.any()):
+        return None
     samples = hybrid[:, rows][..., outer][..., ~_spiked(edge[rows])].flatten(1)
     if samples.shape[1] < 2 * n_coils:
         return None
@@ -249,9 +255,9 @@ def combine_sources(sources: list[Source]) -> Noise:
     """The most direct noise of several, checked against the others.
 
     A noise scan comes first, then air or redundant samples, then outer k-space. Air that has more
-    power than outer k-space is not air. Where a noise scan and air disagree, the level is that of
-    air, which was measured with the scan itself, and the correlation of coils that of the noise
-    scan.
+    power than outer k-space is not air, and is left out. Where a noise scan and air disagree, the
+    level is that of air, which was measured with the scan itself, and the correlation of coils that
+    of the noise scan.
 
     Raises:
         ValueError: There is no source, or none has any noise.
@@ -259,7 +265,11 @@ def combine_sources(sources: list[Source]) -> Noise:
     found = {one.name: one for one in sources if 0 < one.level < math.inf}
     air, outer, scan = (found.get(name) for name in (AIR, OUTER, NOISE_SCAN))
     if air and outer:
-        if air.level > _AGREE * outer.level / math.sqrt(outer.share):
+        if air.level > _AGREE * outer.level / math.sqrt(outer.share) or (
+            outer.share >= _NEARLY_ALL
+            and outer.level < _LESS_OUTSIDE * air.level
+            and air.edge >= _NO_FILTER
+        ):
             air = found.pop(AIR) and None
         elif outer.level > _AGREE * air.level and air.edge >= _FILTERED:  # signal, not noise
             outer = found.pop(OUTER) and None
