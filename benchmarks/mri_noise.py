@@ -133,7 +133,10 @@ def main() -> None:
         ratios.setdefault(found.source, []).append(ratio)
         if args.each:
             detail = {name: round(value / level, 3) for name, value in found.levels.items()}
-            print(f"{ratio:.3f} {detail} {'' if found.agree else 'disagree '}{kind}")
+            print(
+                f"{ratio:.3f} {detail} {'' if found.agree else 'disagree '}"
+                f"{'' if found.sure else 'uncertain '}{kind}"
+            )
     print(f"{'kind':16} scans  median  lowest highest  within {LIMIT:.0%}")
     for name, found_ratios in sorted(ratios.items()):
         a = np.array(found_ratios)

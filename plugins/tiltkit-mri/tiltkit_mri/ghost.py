@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.optimize import minimize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,6 +70,7 @@ def find_ghost(data: NDArray[np.complexfloating], lines: range) -> Ghost | None:
     first = _from_neighbours(hybrid, odd)
     if size(first) < _LEAST_FIRST:
         return None
+    from scipy.optimize import minimize  # slow to import, and seldom needed
 
     def energy(parameters: Any) -> float:
         return _outside(hybrid, odd, Ghost(*parameters))

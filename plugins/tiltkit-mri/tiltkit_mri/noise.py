@@ -52,6 +52,8 @@ _LEAST_LEFT = 0.1
 _AXES = 0.15
 # Samples nearer to the centre, in half widths, are no outer k-space.
 _CENTRE = 0.4
+# Where samples reach less far along an axis, in half widths, only its centre is measured.
+_NARROW = 0.3
 # Fewest samples of outer k-space.
 _LEAST_SAMPLES = 200
 # A receiver filter is stated where it lowers the noise power at an edge below this share.
@@ -76,12 +78,15 @@ class Source:
         edge: Lowest over usual noise power along the readout in the image; below 1 with a receiver
             filter. 1 where it is not known.
         share: Share of noise in the power that it was found in.
+        narrow: True where only the centre of one axis of k-space is measured, so that the share
+            cannot be relied on.
     """
 
     name: str
     covariance: Tensor
     edge: float = 1.0
     share: float = 1.0
+    narrow: bool = False
 
     @property
     def level(self) -> float:
@@ -100,6 +105,7 @@ class Noise:
             it is sure.
         edge: Lowest over usual noise power along the readout (`Source.edge`).
         share: Share of noise in the power of the source (`Source.share`).
+        narrow: True where that share cannot be relied on (`Source.narrow`).
     """
 
     covariance: Tensor
@@ -107,6 +113,7 @@ class Noise:
     levels: Mapping[str, float]
     edge: float = 1.0
     share: float = 1.0
+    narrow: bool = False
 
     @property
     def agree(self) -> bool:
@@ -122,7 +129,7 @@ class Noise:
     @property
     def sure(self) -> bool:
         """True where the level comes from samples that hold mostly noise."""
-        return self.share >= _SURE_SHARE
+        return self.share >= _SURE_SHARE and not self.narrow
 
     @property
     def filtered(self) -> bool:
@@ -228,7 +235,9 @@ def noise_of_outer_kspace(samples: Tensor, position: Tensor) -> Source | None:
     gain = (share / excess).sqrt().to(covariance.dtype)
     signal = float((decay / (noise + decay))[-6:].mean())
     covariance = _less_correlated(covariance, signal, sum(map(len, rings[-6:])))
-    return Source(OUTER, gain[:, None] * covariance * gain[None], share=min(share, 1.0))
+    covariance = gain[:, None] * covariance * gain[None]
+    narrow = float(apart.max(dim=1).values.min()) < _NARROW
+    return Source(OUTER, covariance, share=min(share, 1.0), narrow=narrow)
 
 
 def noise_of_scan(samples: Tensor) -> Source:
@@ -288,7 +297,7 @@ def combine_sources(sources: list[Source]) -> Noise:
     sure = (one for one in found.values() if one is chosen or one.share >= _SURE_SHARE)
     levels = {one.name: one.level for one in sure}
     edge = found[AIR].edge if AIR in found else 1.0
-    return Noise(covariance, chosen.name, levels, edge, chosen.share)
+    return Noise(covariance, chosen.name, levels, edge, chosen.share, chosen.narrow)
 
 
 def describe_noise(noise: Noise) -> tuple[Note, ...]:
@@ -321,8 +330,8 @@ def describe_noise(noise: Noise) -> tuple[Note, ...]:
         notes.append(Note("noise_disagrees", text, assumed=True))
     if not noise.sure:
         text = (
-            "The noise level is uncertain: signal fills the readout and reaches the edge of"
-            " k-space. Give the level with -s task.noise_level=VALUE."
+            "The noise level is uncertain: signal fills the readout and reaches the edge of the"
+            " measured part of k-space. Give the level with -s task.noise_level=VALUE."
         )
         notes.append(Note("noise_uncertain", text, assumed=True))
     return tuple(notes)

@@ -343,14 +343,21 @@ class MriScan:
 
         A zero-filled image is blurred and so too dark where it is brightest, by a fifth at 4x.
         """
-        image = operator.solve(_DAMPING, 1.0, zero_filled)
-        scale = image_scale(torch.hypot(image[0, 0], image[0, 1]).cpu())
-        if not scale > 0:
-            raise InputError(
-                f"Slice {index} of {self.kspace.path} holds no signal.",
-                "leave it out with --slices.",
-            )
-        return scale
+        if index not in self._scales:
+            image = operator.solve(_DAMPING, 1.0, zero_filled)
+            scale = image_scale(torch.hypot(image[0, 0], image[0, 1]).cpu())
+            if not scale > 0:
+                raise InputError(
+                    f"Slice {index} of {self.kspace.path} holds no signal.",
+                    "leave it out with --slices.",
+                )
+            self._scales[index] = scale
+        return self._scales[index]
+
+    @cached_property
+    def _scales(self) -> dict[int, float]:
+        """Scales by slice: `check` needs that of the first one twice, and it is slow to find."""
+        return {}
 
 
 def _sampling(k: KSpace, index: int) -> dict[str, str]:
