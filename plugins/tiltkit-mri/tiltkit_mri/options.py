@@ -95,6 +95,12 @@ class MriOptions(BaseModel):
         " complex (complex samples, their mean, the spread of the phase), snr (mean over spread),"
         " g_factor (of SENSE, without a prior), posterior_g_factor",
     )
+    choose: str | None = Field(
+        None,
+        min_length=1,
+        description="slices by their names, as 'contrast=1,repetition=0:4' (up to 3); 'tiltkit"
+        " check' shows the names; all when unset",
+    )
     crop: bool = Field(True, description="whether to cut the image to the header's size")
     axes: str | None = Field(
         None,

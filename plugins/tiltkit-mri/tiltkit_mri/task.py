@@ -23,6 +23,7 @@ from tiltkit_mri.arrays import Cfl, Npy
 from tiltkit_mri.axes import parse_axes
 from tiltkit_mri.calibration import with_calibration
 from tiltkit_mri.centring import centred, parse_centre
+from tiltkit_mri.choose import choose_slices, parse_choice
 from tiltkit_mri.espirit import FEWEST_LINES, describe_maps
 from tiltkit_mri.fastmri import FastMri
 from tiltkit_mri.folded import combine_parts, largest_part
@@ -107,6 +108,8 @@ class MriRecon:
                 kspace = with_calibration(kspace, centred(calibration))
             elif self.options.shared_maps and self.options.maps == ESTIMATED:
                 kspace = with_shared_maps(kspace)
+            if self.options.choose:
+                kspace = choose_slices(kspace, parse_choice(self.options.choose))
             scan = MriScan(kspace, self.options)
             _ = scan.first  # too few calibration lines show here, before there is any output
             yield scan
