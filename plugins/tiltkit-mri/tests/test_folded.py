@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -184,3 +185,17 @@ def test_both_sets_span_the_planes_of_bart(coils: NDArray[Any], tmp_path: Path) 
     truth = np.linalg.norm(coils, axis=0)[:, found.at.numpy()] > 0.2
     used = (ours != 0).any(-1) & truth
     assert np.quantile(inside.sum(-1)[used], 0.02) > 0.98
+
+
+@pytest.mark.parametrize("lines", [6, 8, 10, 12, 24])
+def test_a_real_head_has_two_sets_only_where_it_folds(lines: int, shared: Path) -> None:
+    with h5py.File(shared / "brain_8ch_raw.h5") as file:
+        full = file["kspace"][0][:, 57:173, 45:135]
+    axes = (-2, -1)
+    image = np.fft.fftshift(
+        np.fft.ifft2(np.fft.ifftshift(full, axes=axes), norm="ortho"), axes=axes
+    )
+    assert estimated(kspace(image, 0), lines, 0.0015).at is None
+    folded = estimated(kspace(fold(image, 60), 0), lines, 0.0015)
+    assert folded.at is not None
+    assert 60 < len(folded.at) < 100

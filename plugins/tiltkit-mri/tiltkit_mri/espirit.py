@@ -19,6 +19,8 @@ __all__ = ["FEWEST_LINES", "Sensitivities", "describe_maps", "espirit", "given_s
 
 # Calibration lines that maps need at least.
 FEWEST_LINES = 6
+# Smaller kernels have second eigenvalues near 1 in whole objects, too, and find no folds.
+_FOLD_KERNEL = 4
 # Bytes of coil-by-coil matrices that are diagonalised at once: bounds the memory.
 _BLOCK_BYTES = 2**26
 # Given maps weaker than this share of the strongest are zero: their file masks the pixel.
@@ -72,19 +74,31 @@ def espirit(
     The phase of the maps is chosen so that the principal virtual coil (the combination of coils
     with the most energy) has none; this leaves the image a smooth phase.
     """
-    if kernel is None:
-        kernel = min(max(min(calibration.shape[1:]) * 3 // 8, 3), 6)
-    kernels = _signal_kernels(calibration, kernel, threshold, noise_level or 0.0)
-    taps = _correlate(kernels)
-    values, vectors = _decompose(taps, kernel, shape)
-    maps = _without_phase(vectors[0], _virtual_coil(calibration))
-    if noise_level is None or len(calibration) == 1:
-        return Sensitivities(maps, values[0])
-    band = find_band(values[1], vectors[1], calibration, noise_level)
-    if band is None or not band.width:
-        return Sensitivities(maps, values[0], unexplained=band is not None)
-    wide, at = unfold_maps(maps, vectors[1], band)
-    return Sensitivities(wide, values[0], at)
+    side = min(calibration.shape[1:])
+    size = kernel or min(max(side * 3 // 8, 3), 6)
+    unexplained = False
+    if noise_level is not None and len(calibration) > 1 and side >= _FOLD_KERNEL:
+        large = max(size, _FOLD_KERNEL)
+        values, vectors = _eigenmaps(calibration, shape, large, threshold, noise_level)
+        band = find_band(values[1], vectors[1], calibration, noise_level)
+        if band is not None and band.width:
+            wide, at = unfold_maps(vectors[0], vectors[1], band)
+            return Sensitivities(wide, values[0], at)
+        unexplained = band is not None
+        if large == size:
+            return Sensitivities(vectors[0], values[0], unexplained=unexplained)
+    values, vectors = _eigenmaps(calibration, shape, size, threshold, noise_level or 0.0)
+    return Sensitivities(vectors[0], values[0], unexplained=unexplained)
+
+
+def _eigenmaps(
+    calibration: Tensor, shape: tuple[int, int], kernel: int, threshold: float, noise_level: float
+) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (2, ny, nx) and sets of maps (2, coil, ny, nx), the first of smooth phase."""
+    kernels = _signal_kernels(calibration, kernel, threshold, noise_level)
+    values, vectors = _decompose(_correlate(kernels), kernel, shape)
+    vectors[0] = _without_phase(vectors[0], _virtual_coil(calibration))
+    return values, vectors
 
 
 def _decompose(taps: Tensor, kernel: int, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
