@@ -121,6 +121,26 @@ def test_counters_become_slices_and_readouts_in_any_order_belong_together(
         )
 
 
+def test_stacks_of_stars_become_their_partitions(write: Write, spokes: np.ndarray) -> None:
+    images = np.stack([spokes[:8], 2 * spokes[:8], 3j * spokes[:8], 4 * spokes[:8]])
+    kspace = np.fft.fftshift(
+        np.fft.fft(np.fft.ifftshift(images, axes=0), axis=0, norm="ortho"), axes=0
+    )
+    readouts = [
+        acquisition(kspace[z, i], radial()[i], kspace_encode_step_1=i, kspace_encode_step_2=z)
+        for i in range(8)
+        for z in (2, 0, 3, 1)
+    ]
+    with Ismrmrd.open(write(readouts)) as scan:
+        assert scan.n_slices == 4
+        for z in range(4):
+            expected = np.moveaxis(images[z], 1, 0).reshape(COILS, -1)
+            np.testing.assert_allclose(scan.read(z), expected, rtol=1e-4, atol=1e-4)
+    turned = [acquisition(spokes[z], radial()[z], kspace_encode_step_2=z) for z in range(2)]
+    with pytest.raises(InputError, match="different trajectories"), Ismrmrd.open(write(turned)):
+        pass
+
+
 @pytest.mark.parametrize(
     ("unit", "name"),
     [
@@ -238,7 +258,7 @@ class _Prior:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"step": 1}, "partitions"),
+        ({"step": 1}, "no readouts of partition 0 of 2"),
         ({"positions": 0}, "have no positions"),
         ({"positions": 1}, "has 1 dimensions"),
         ({"third": -1.0}, "three dimensions"),

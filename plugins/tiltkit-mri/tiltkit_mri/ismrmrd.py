@@ -20,9 +20,10 @@ from tiltkit_mri.cartesian_lines import Lines, place_lines
 from tiltkit_mri.geometry import image_grid
 from tiltkit_mri.header import Header, parse_header, plain_text
 from tiltkit_mri.kspace import SLICE_AXES, VOLUME_AXES, Geometry, KSpace
+from tiltkit_mri.readouts import read_readouts, read_stack
 from tiltkit_mri.samples import check_samples, find_measured
 from tiltkit_mri.slicing import Slicing, slices_of
-from tiltkit_mri.trajectories import positions_of, trajectory_scan
+from tiltkit_mri.trajectories import trajectory_scan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -166,50 +167,47 @@ def _non_cartesian(
     """A scan with a trajectory: all readouts of an image together, averages too.
 
     Raises:
-        InputError: Positions are missing or cannot be used, or there are partitions.
+        InputError: Positions are missing or cannot be used, or partitions are not complete.
     """
-    path = imaging.path
-    if imaging.field("kspace_encode_step_2").any():
-        raise InputError(
-            f"{path} has a trajectory and partitions, which is not supported yet.",
-            "transform a stack of stars or spirals along its partitions first.",
-        )
+    path, step = imaging.path, imaging.field("kspace_encode_step_2")
     if not imaging.field("trajectory_dimensions").all():
         raise InputError(
             f"The trajectory of {path} is {header.trajectory}, but acquisitions have no positions.",
             "export the scan with its trajectory: traj of each acquisition, in cycles per pixel.",
         )
+    stack = bool(step.any())
+    total = max(header.partitions[0], int(step.max()) + 1) if stack else 1
+    header = replace(header, partitions=(total, max(header.partitions[1], 1) if stack else 1))
     images, image = np.unique(imaging.counters, axis=0, return_inverse=True)
-    parts = [imaging.where(np.flatnonzero(image.reshape(-1) == i)) for i in range(len(images))]
-    scan = trajectory_scan(
-        lambda index: _readouts(parts[index]), len(images), header, path, "ISMRMRD", notes
-    )
+    rows = [np.flatnonzero(image.reshape(-1) == i) for i in range(len(images))]
+    slicing = slices_of(replace(header, encoded=header.encoded or (0, 0)), complete=True)
+    middle = header.partition_centre
+    place = step + total // 2 - (total // 2 if middle is None else middle)
+
+    @lru_cache(maxsize=1)
+    def volume(number: int) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+        return read_stack(imaging.where(rows[number]), place[rows[number]], total)
+
+    def read(index: int) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+        number, partition = divmod(index, len(slicing.numbers))
+        if not stack:
+            return read_readouts(imaging.where(rows[number]))
+        samples, positions = volume(number)
+        return samples[slicing.numbers[partition]], positions
+
+    count = len(images) * len(slicing.numbers)
+    scan = trajectory_scan(read, count, header, path, "ISMRMRD", notes)
     samples, more = _noise(noise, imaging, header)
-    slicing = slices_of(header, complete=True)
     names = _names(images, slicing)
     # Positions are those of the samples as they are stored, in whatever direction.
     own = [note for note in scan.notes if note.code != "readouts_reversed"]
-    found = (*own, *more, *_notes_on_names(names))
     return replace(
         scan,
-        notes=found,
+        notes=(*own, *more, *_notes_on_names(names)),
         noise=samples,
-        geometry=_geometry(slicing, [part.head[0] for part in parts], scan.pixel_mm),
+        geometry=_geometry(slicing, [imaging.head[part[0]] for part in rows], scan.pixel_mm),
         slice_names=names,
     )
-
-
-def _readouts(part: Acquisitions) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
-    """Samples (coil, sample) of acquisitions, and their positions (2, sample) as in the file."""
-    before, after = part.field("discard_pre"), part.field("discard_post")
-    kept = [slice(b, n - a) for b, a, n in
-            zip(before, after, part.field("number_of_samples"), strict=True)]  # fmt: skip
-    samples: list[NDArray[np.complex64]] = [np.empty((0, 0), np.complex64)] * len(part)
-    for rows, block in part.blocks():
-        for row, values in zip(rows, block, strict=True):
-            samples[row] = values[:, kept[row]]
-    positions = [p[part] for p, part in zip(part.trajectories(), kept, strict=True)]
-    return np.concatenate(samples, axis=1), positions_of(positions, part.path)
 
 
 @dataclass(frozen=True)
