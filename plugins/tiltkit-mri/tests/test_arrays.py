@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiltkit_mri import volume_array
 from tiltkit_mri.arrays import Cfl, Npy
 from tiltkit_mri.task import MriOptions, MriRecon
 
@@ -48,7 +49,6 @@ BAD: dict[str, tuple[tuple[int, ...], str, str]] = {
     "truncated": ((12, 10), "12 11", "bytes, but dimensions"),
     "no dimensions": ((12, 10), "a b", "states no dimensions"),
     "maps": ((12, 10, 1, 3, 2), "", "seem to be coil maps"),
-    "volume": ((12, 10, 4, 3), "", "4 partitions, which is not supported"),
     "line": ((12, 1, 1, 3), "", "12 rows and 1 columns"),
 }
 
@@ -99,3 +99,46 @@ def test_files_of_scanners_have_an_error_that_names_the_converter(
     with pytest.raises(InputError) as caught, MriRecon(MriOptions()).open(path):
         pass
     assert message in f"{caught.value.message} {caught.value.hint}"
+
+
+def hybrid(volume: np.ndarray, axis: int) -> np.ndarray:
+    """k-space transformed to image space along one axis."""
+    shifted = np.fft.ifftshift(volume, axes=axis)
+    return np.fft.fftshift(np.fft.ifft(shifted, axis=axis, norm="ortho"), axes=axis)
+
+
+def test_complete_partitions_of_a_bart_volume_become_slices(tmp_path: Path) -> None:
+    data = noise(12, 10, 8, 3)
+    data[:, ::2] = 0
+    with Cfl.open(cfl(tmp_path, data)) as scan:
+        assert (scan.n_slices, scan.shape, scan.slice_names) == (8, (12, 10), ())
+        expected = hybrid(data, 2)[:, :, 5].transpose(2, 0, 1)
+        np.testing.assert_allclose(scan.read(5), expected, atol=1e-5)
+        assert scan.points is None
+
+
+@pytest.mark.parametrize("kept", [2**29, 8 * 10 * 8 * 3 * 5])
+def test_volumes_with_points_left_out_become_slices_along_the_readout(
+    tmp_path: Path, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume_array, "_KEPT_BYTES", kept)
+    mask = np.random.default_rng(1).random((10, 8)) < 0.5
+    data = noise(12, 10, 8, 3, *[1] * 6, 2) * mask.reshape(10, 8, *[1] * 8)
+    with Cfl.open(cfl(tmp_path, data.astype(np.complex64))) as scan:
+        assert (scan.n_slices, scan.shape, scan.places) == (24, (10, 8), (*range(12), *range(12)))
+        assert scan.slice_names[15] == "slice 3, repetition 1"
+        assert scan.axes[0] == "readout"
+        np.testing.assert_array_equal(scan.mask(15), mask)
+        for index in range(24):
+            volume = data[:, :, :, :, 0, 0, 0, 0, 0, 0, index // 12]
+            expected = hybrid(volume, 0)[index % 12].transpose(2, 0, 1)
+            np.testing.assert_allclose(scan.read(index), expected, atol=1e-5)
+
+
+def test_a_numpy_volume_is_named_by_its_axes(tmp_path: Path) -> None:
+    mask = np.random.default_rng(1).random((10, 8)) < 0.5
+    data, path = noise(3, 12, 10, 8) * mask, tmp_path / "volume.npy"
+    np.save(path, data)
+    with Npy.open(path, ("coil", "row", "column", "partition")) as scan:
+        expected = hybrid(data, 1)[:, 7]
+        np.testing.assert_allclose(scan.read(7), expected, atol=1e-5)

@@ -382,7 +382,7 @@ def test_volumes_undersampled_twice_become_slices_along_the_readout(
             expected = data[index + ROWS // 4] * mask
             np.testing.assert_allclose(scan.read(index), expected, atol=1e-5)
         assert scan.pixel_mm == (2, 5)
-        assert "sliced_along_readout" in {note.code for note in scan.notes}
+        assert scan.axes == ("readout", "first phase encoding", "second phase encoding")
         one, other = scan.geometry[:2]
         assert one.voxel_mm == (2, 5, 2)
         assert (one.read_dir, one.phase_dir, one.slice_dir) == ((0, 1, 0), (0, 0, 1), (1, 0, 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from tiltkit_mri.array_scan import array_scan, array_scan_of_positions, image_sh
 from tiltkit_mri.axes import Axes, find_axes
 from tiltkit_mri.geometry import Grid
 from tiltkit_mri.kspace import KSpace
+from tiltkit_mri.volume_array import volume_slices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -140,15 +142,9 @@ def _bart(path: Path) -> tuple[NDArray[np.complex64], Axes]:
             " k-space has not: these seem to be coil maps or coefficients.",
             "give the k-space, with dimensions readout, phase encoding, partitions, coils.",
         )
-    if names[2] == "partition" and len(dims) > 2 and dims[2] > 1:
-        raise InputError(
-            f"{samples} is a volume with {dims[2]} partitions, which is not supported yet.",
-            "transform it along the partitions first: bart fft -i -u 4 IN TMP, then bart transpose"
-            " 2 13 TMP OUT.",
-        )
     kept = [i for i, n in enumerate(dims) if n > 1 or names.get(i) in ("row", "column")]
-    # Highest dimension first: images, coil, then row and column.
-    order = sorted(kept, key=lambda i: (names[i] in ("row", "column"), i if i < 3 else -i))
+    # Highest dimension first: images, coil, then row, column and partition.
+    order = sorted(kept, key=lambda i: (i < 3, i if i < 3 else -i))
     gone = [i for i in range(len(dims)) if i not in kept]
     array = data.transpose([*order, *gone]).reshape([dims[i] for i in order], order="A")
     return array, Axes(tuple(names[i] for i in order), array.shape)
@@ -171,7 +167,9 @@ def _dimensions(header: Path) -> list[int]:
 
 
 def _kspace(data: Array, axes: Axes, path: Path, layout: str, notes: tuple[Note, ...]) -> KSpace:
-    """A scan without header: every column with data is measured."""
+    """A scan without header: every point with data is measured."""
     taken = f"the axes are taken as {','.join(axes.names)}"
+    data, axes, labels = volume_slices(data, axes, path)
     shape = image_shape(axes, path, f"{taken}: store rows and columns of one image as two axes.")
-    return array_scan(data, axes, path, layout, image=Grid(shape, shape), notes=notes)
+    scan = array_scan(data, axes, path, layout, image=Grid(shape, shape), notes=notes)
+    return replace(scan, axes=labels)

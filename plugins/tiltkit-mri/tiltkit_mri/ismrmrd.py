@@ -358,13 +358,8 @@ class _Scan:
         yield from _notes_on_names(_names(self.images, self.slicing))
 
     def _notes_on_volume(self) -> Iterator[Note]:
-        """Notes on a volume with two undersampled phase encodings."""
+        """A note where the readout of a volume is not complete."""
         first, last = int(self.lines.first.max()), int(self.lines.last.min())
-        text = (
-            "Both phase encodings of the volume are undersampled: slices are positions along the"
-            " readout."
-        )
-        yield Note("sliced_along_readout", text)
         rows = self.lines.shape[0]
         if first > 0 or last < rows:
             text = (

@@ -30,6 +30,7 @@ from tiltkit_mri.folded import combine_parts, largest_part
 from tiltkit_mri.foreign import foreign_format
 from tiltkit_mri.geometry import interpolation
 from tiltkit_mri.given_maps import read_maps, read_positions
+from tiltkit_mri.kspace import VOLUME_AXES
 from tiltkit_mri.noise import Source, describe_noise
 from tiltkit_mri.noise_maps import describe_g_factor, noise_maps
 from tiltkit_mri.noise_places import noise_of_slices
@@ -309,6 +310,12 @@ class MriScan:
     def notes(self) -> Sequence[Note]:
         """Notes on data left out or estimated, and on unusual features of the file."""
         k, notes = self.kspace, list(self.kspace.notes)
+        if k.axes == VOLUME_AXES:
+            text = (
+                "Both phase encodings of the volume are undersampled: slices are positions along"
+                " the readout."
+            )
+            notes.append(Note("sliced_along_readout", text))
         if k.pixel_mm is None:
             notes.append(Note("pixel_unknown", "The pixel size is unknown: axes are in pixels."))
         if k.unusable:
