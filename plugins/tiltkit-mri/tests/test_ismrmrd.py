@@ -92,6 +92,21 @@ def test_averages_are_averaged(write: Write) -> None:
         assert "averaged" in {note.code for note in scan.notes}
 
 
+@pytest.mark.parametrize("averages", [2, 3, 4])
+def test_differences_of_averages_have_the_noise_of_their_mean(averages: int, write: Write) -> None:
+    data = kspace(averages) + 100 * kspace(seed=1)
+    path = write(one for a in range(averages) for one in lines(data[a], average=a))
+    with Ismrmrd.open(path) as scan:
+        assert scan.differences is not None
+        found = scan.differences(0)
+    assert np.square(np.abs(found)).mean() == pytest.approx(2 / averages, rel=0.1)
+
+
+def test_scans_without_averages_have_no_differences(write: Write) -> None:
+    with Ismrmrd.open(write(lines(kspace()))) as scan:
+        assert scan.differences is None
+
+
 def test_lines_with_more_averages_than_others_do_not_get_less_noise(write: Write) -> None:
     data = kspace()
     path = write([*lines(data), *lines(data, columns=[9, 10], average=1)])

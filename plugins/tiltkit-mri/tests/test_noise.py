@@ -13,6 +13,7 @@ from tiltkit_mri.noise import (
     AIR,
     NOISE_SCAN,
     OUTER,
+    REPEATED,
     Noise,
     Source,
     combine_sources,
@@ -167,6 +168,30 @@ def test_air_with_a_little_signal_gives_way_to_outer_k_space_unless_a_filter_exp
 ) -> None:
     found = combined(of_level(AIR, 1.2, edge=edge), of_level(OUTER, 1.0, share=share))
     assert (found.source, found.agree) == (source, True)
+
+
+@pytest.mark.parametrize(
+    ("air", "edge", "source", "agree"),
+    [(1.1, 1.0, REPEATED, True), (5.0, 1.0, REPEATED, True), (1.1, 0.1, AIR, True),
+     (0.5, 1.0, AIR, False)],
+)  # fmt: skip
+def test_differences_of_averages_come_before_air_unless_something_moved(
+    air: float, edge: float, source: str, agree: bool
+) -> None:
+    found = combined(of_level(REPEATED, 1.0), of_level(AIR, air, edge=edge))
+    assert (found.source, found.agree) == (source, agree)
+
+
+def test_differences_of_averages_give_the_level_where_signal_is_everywhere(simulate: Any) -> None:
+    full = simulate((64, 56), 4).kspace
+    rng = np.random.default_rng(3)
+    signal = full + 50 * (rng.normal(size=(*full.shape, 2)) @ np.array([1, 1j]))
+    noise = rng.normal(size=(2, *full.shape, 2)) @ np.array([1, 1j])
+    mean, apart = (torch.from_numpy(x).cfloat() for x in (
+        signal + noise.mean(0), (noise[0] - noise[1]) / 2))  # fmt: skip
+    found = find_noise(mean, torch.ones(64, 56, dtype=torch.bool), differences=apart)
+    assert found.source == REPEATED
+    assert whitening(found.covariance).noise_level == pytest.approx(0.5**0.5, rel=0.05)
 
 
 def test_signal_in_outer_k_space_is_no_disagreement() -> None:

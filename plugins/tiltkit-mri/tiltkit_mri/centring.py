@@ -212,6 +212,7 @@ def _changed(
         scan,
         columns=np.roll(scan.columns, shift[1], axis=1),
         read=read,
+        differences=None,
         header=header,
         notes=scan.notes + notes,
     )

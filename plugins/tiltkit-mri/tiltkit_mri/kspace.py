@@ -71,6 +71,8 @@ class KSpace:
         reference_points: Gives the points of `reference` with samples, bool (row, column).
         noise: Samples of a noise scan, complex64 (coil, sample), with the bandwidth and the
             averages of the samples of `read`; None where there is no noise scan.
+        differences: Reads the difference of two halves of the averages of slice ``i``, complex64
+            (coil, row, column), scaled to the noise of `read`; None without averages.
         trajectory: Gives the position in k-space of each sample of slice ``i``, float32
             (2, sample), (along rows, along columns), in cycles per pixel of the grid of `shape`,
             so within -0.5 to 0.5; None for Cartesian scans.
@@ -98,6 +100,7 @@ class KSpace:
     reference: Callable[[int], NDArray[np.complex64]] | None = None
     reference_points: Callable[[int], NDArray[np.bool_]] | None = None
     noise: NDArray[np.complex64] | None = None
+    differences: Callable[[int], NDArray[np.complex64]] | None = None
     trajectory: Callable[[int], NDArray[np.float32]] | None = None
     geometry: tuple[Geometry, ...] = ()
     slice_names: tuple[str, ...] = ()

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "AIR", "NOISE_SCAN", "OUTER", "REDUNDANT", "Noise", "Source", "Whitening", "combine_sources",
-    "describe_noise",
-    "noise_of_air", "noise_of_outer_kspace", "noise_of_scan", "whitening",
+    "AIR", "NOISE_SCAN", "OUTER", "REDUNDANT", "REPEATED", "Noise", "Source", "Whitening",
+    "combine_sources", "describe_noise", "noise_of_air", "noise_of_differences",
+    "noise_of_outer_kspace", "noise_of_residual", "noise_of_scan", "whitening",
 ]  # fmt: skip
 
 AIR, OUTER, NOISE_SCAN = "rows of air", "outer k-space", "noise scan"
-REDUNDANT = "redundant samples"
+REDUNDANT, REPEATED = "redundant samples", "differences of averages"
 
 # The median of an exponential distribution, which noise power follows, over its mean.
 _MEDIAN = math.log(2)
@@ -73,7 +73,7 @@ class Source:
     """Noise from one place of a scan.
 
     Attributes:
-        name: `AIR`, `OUTER`, `NOISE_SCAN` or `REDUNDANT`.
+        name: `AIR`, `OUTER`, `NOISE_SCAN`, `REDUNDANT` or `REPEATED`.
         covariance: ``E[n n^H]`` (coil, coil), of both real components together.
         edge: Lowest over usual noise power along the readout in the image; below 1 with a receiver
             filter. 1 where it is not known.
@@ -245,6 +245,11 @@ def noise_of_scan(samples: Tensor) -> Source:
     return Source(NOISE_SCAN, _covariance(samples))
 
 
+def noise_of_differences(samples: Tensor) -> Source:
+    """Noise from differences of averages (coil, sample), scaled to the noise of their mean."""
+    return Source(REPEATED, _covariance(samples))
+
+
 def noise_of_residual(residual: Tensor, reference: Tensor) -> Source | None:
     """Noise from samples that are redundant: what a fit of an image to them leaves.
 
@@ -263,10 +268,10 @@ def noise_of_residual(residual: Tensor, reference: Tensor) -> Source | None:
 def combine_sources(sources: list[Source]) -> Noise:
     """The most direct noise of several, checked against the others.
 
-    A noise scan comes first, then air or redundant samples, then outer k-space. Air that has more
-    power than outer k-space is not air, and is left out. Where a noise scan and air disagree, the
-    level is that of air, which was measured with the scan itself, and the correlation of coils that
-    of the noise scan.
+    A noise scan comes first, then differences of averages where nothing moved between them, then
+    air or redundant samples, then outer k-space. Air that has more power than outer k-space is not
+    air, and is left out. Where a noise scan and air disagree, the level is that of air, which was
+    measured with the scan itself, and the correlation of coils that of the noise scan.
 
     Raises:
         ValueError: There is no source, or none has any noise.
@@ -284,7 +289,12 @@ def combine_sources(sources: list[Source]) -> Noise:
             outer = found.pop(OUTER) and None
         elif outer.level > _AGREE * air.level and outer.share >= _SURE_SHARE:
             air = None  # all of its rows are at the edge of the filter
-    redundant = found.get(REDUNDANT)
+    redundant, repeated = found.get(REDUNDANT), found.get(REPEATED)
+    moved = repeated and air and repeated.level > _AGREE * air.level
+    if repeated and not moved and not (air and air.edge < _NO_FILTER):
+        if air and air.level > _AGREE * repeated.level:
+            del found[AIR]
+        air, redundant = None, repeated
     if redundant and outer and outer.level > _AGREE * redundant.level:  # signal, not noise
         outer = found.pop(OUTER) and None
     air = air or redundant
@@ -321,7 +331,7 @@ def describe_noise(noise: Noise) -> tuple[Note, ...]:
             "The object may reach beyond the field of view, or the trajectory be wrong (gradient"
             " delays)."
             if REDUNDANT in noise.levels
-            else "Interference or a filter in the raw data is likely."
+            else "Interference, motion between averages, or a filter in the raw data is likely."
         )
         text = (
             f"Estimates of the noise level disagree: {levels}. {cause} Give the level with"

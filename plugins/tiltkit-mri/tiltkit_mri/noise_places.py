@@ -13,6 +13,7 @@ from tiltkit_mri.noise import (
     Source,
     combine_sources,
     noise_of_air,
+    noise_of_differences,
     noise_of_outer_kspace,
     noise_of_scan,
 )
@@ -31,7 +32,11 @@ _OUTER, _INNER = 400, 16
 
 
 def find_noise(
-    kspace: Tensor, mask: Tensor, scan: Tensor | None = None, air: Source | None = None
+    kspace: Tensor,
+    mask: Tensor,
+    scan: Tensor | None = None,
+    air: Source | None = None,
+    differences: Tensor | None = None,
 ) -> Noise:
     """Noise of a slice, from all places that have some.
 
@@ -43,6 +48,7 @@ def find_noise(
         mask: Measured points, bool (row, column).
         scan: Samples of a noise scan (coil, sample); None where there is none.
         air: Noise of slices of air; see `noise_of_slices`.
+        differences: Differences of averages (coil, row, column); see `KSpace.differences`.
 
     Raises:
         ValueError: No place has noise.
@@ -58,6 +64,11 @@ def find_noise(
         noise_of_outer_kspace(kspace[:, mask], position),
         None if scan is None else noise_of_scan(scan),
     ]
+    if differences is not None:
+        # The centre of k-space changes most where something moves.
+        distance = position.norm(dim=0)
+        outer = differences[:, mask][:, distance >= distance.median()]
+        sources.append(noise_of_differences(outer))
     return combine_sources([one for one in sources if one])
 
 

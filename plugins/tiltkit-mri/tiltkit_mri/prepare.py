@@ -111,8 +111,9 @@ def prepare(
         if noise_level is None:
             samples = None if scan.noise is None else torch.from_numpy(scan.noise)[live]
             place = air and replace(air, covariance=air.covariance[live][:, live])
+            apart = scan.differences and torch.from_numpy(scan.differences(index))[live]
             # Spikes do not count there.
-            noise = find_noise(kspace, torch.from_numpy(with_spikes), samples, place)
+            noise = find_noise(kspace, torch.from_numpy(with_spikes), samples, place, apart)
             white = whitening(noise.covariance)
         else:
             white = Whitening(torch.eye(len(measured), dtype=measured.dtype), noise_level)
