@@ -38,6 +38,9 @@ _OVER_NOISE = 30.0
 _FILLED, _WIDEST = 0.9, 0.67
 # Rows left out at each end, as a share: the object may fill the readout, and ends abruptly then.
 _ROW_EDGES = 0.125
+# An object that only reaches both edges overlaps in the resolution of the calibration lines: over
+# so many of its pixels and so many of the image's. Fewer lines than these make no wider bands.
+_BLUR, _MARGIN, _BLUR_LINES = 2.4, 2, 12
 # Columns over which the slope of the maps is measured.
 _SLOPE = 4
 
@@ -88,6 +91,9 @@ def find_band(
         return nothing if float(sure.sum()) > _UNEXPLAINED else None
     weak |= strong
     first, width = _shortest_arc(strong.tolist(), weak.tolist())
+    lines = max(calibration.shape[2], _BLUR_LINES)
+    if width <= _BLUR * nx / lines + _MARGIN:
+        return None
     columns = (first + torch.arange(width, device=values.device)) % nx
     if width > _WIDEST * nx or float(weak[columns].double().mean()) < _FILLED:
         return nothing
