@@ -14,7 +14,7 @@ from tiltkit_mri.fastmri import FastMri
 from tiltkit_mri.kspace import KSpace
 from tiltkit_mri.task import MriOptions, MriRecon
 
-from tiltkit.errors import UsageError
+from tiltkit.errors import InputError, UsageError
 
 Complex = NDArray[np.complex128]
 Write = Callable[..., Path]
@@ -107,6 +107,21 @@ def test_another_shift_is_named_and_a_stated_centre_mends_it(
         moved = centred(stored, (48 + shift[0], 40 + shift[1]))
         assert codes(moved) == []
         np.testing.assert_allclose(moved.read(0), kspace, rtol=1e-4, atol=1e-6)
+
+
+def test_an_error_for_want_of_calibration_lines_names_the_centre(
+    kspace: Complex, sampling: Any, write: Write
+) -> None:
+    data = np.roll(kspace * sampling(80, 4, 12), 20, axis=2)
+    path = write(kspace=data[None].astype(np.complex64))
+    with (
+        pytest.raises(InputError, match=r"calibration lines.*task.centre=48,60") as caught,
+        MriRecon(MriOptions()).open(path),
+    ):
+        pass
+    assert caught.value.hint.startswith("state the centre")
+    with MriRecon(MriOptions(centre="48,60")).open(path) as scan:
+        assert codes(scan.kspace) == []
 
 
 def test_partial_fourier_with_zero_filling_is_centred(

@@ -176,10 +176,14 @@ def _check_calibration(
     if complete < least:
         found = f"{complete} calibration lines" if complete else "no calibration lines"
         shape = f"{scan.n_coils} coils, {scan.shape[0]} rows, {scan.shape[1]} columns"
+        cause = "".join(f" {note.text}" for note in scan.notes if note.code == "off_centre")
+        hint = (
+            "use a scan with a fully sampled centre, axes in the order (slice, coil, row, column)"
+        )
         raise InputError(
             f"Slice {index} of {scan.path} ({shape}) has {found} around the centre of k-space"
-            f" (column {scan.shape[1] // 2}); coil maps need at least {least}.",
-            "use a scan with a fully sampled centre, axes in the order (slice, coil, row, column).",
+            f" (column {scan.shape[1] // 2}); coil maps need at least {least}.{cause}",
+            f"state the centre of k-space, or {hint}." if cause else f"{hint}.",
         )
     if scan.recon[0] < least:
         raise InputError(
