@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tiltkit_mri.espirit import espirit
+from tiltkit_mri.espirit import describe_maps, espirit
 
 
 def block(kspace: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
@@ -131,3 +131,22 @@ def test_few_lines_get_smaller_kernels_and_better_maps(lines: int, simulate: Any
     ]
     usual, large = (float((1 - a**2).mean()) for a in same)
     assert usual < 0.7 * large
+
+
+@pytest.mark.parametrize("lines", [6, 8, 12, 24])
+def test_usual_maps_are_certain(lines: int, simulate: Any) -> None:
+    scan = simulate((64, 80), 8)
+    found = espirit(
+        torch.from_numpy(block(scan.noisy(0.05), 32, lines)), (64, 80), noise_level=0.05
+    )
+    assert found.certainty > 0.98
+    assert not describe_maps(found, 80)
+
+
+@pytest.mark.parametrize(("lines", "kernel", "level"), [(6, 6, 0.01), (24, None, 2.0)])
+def test_maps_of_too_few_lines_or_of_noise_are_noted(
+    lines: int, kernel: int | None, level: float, simulate: Any
+) -> None:
+    calibration = torch.from_numpy(block(simulate((64, 80), 8).noisy(level), 32, lines))
+    found = espirit(calibration, (64, 80), kernel=kernel, noise_level=level)
+    assert [note.code for note in describe_maps(found, 80)] == ["maps_uncertain"]

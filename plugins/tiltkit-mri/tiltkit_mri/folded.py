@@ -21,7 +21,7 @@ from tiltkit_mri.fourier import ifft
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Band", "combine_parts", "find_band", "largest_part", "unfold_maps"]
+__all__ = ["Band", "combine_parts", "find_band", "largest_part", "low_resolution", "unfold_maps"]
 
 # A pixel may hold two parts where its second eigenvalue is above the first of these, and does hold
 # them where it is above the second; it is 1 there without noise.
@@ -72,7 +72,7 @@ def find_band(
         noise_level: Standard deviation of the noise per real component of ``calibration``.
     """
     ny, nx = values.shape
-    image, noise = _low_resolution(calibration, (ny, nx), noise_level)
+    image, noise = low_resolution(calibration, (ny, nx), noise_level)
     part = torch.einsum("cyx,cyx->yx", vectors.conj(), image).abs().square()
     total = image.abs().square().sum()
     edge = round(_ROW_EDGES * ny)
@@ -181,7 +181,7 @@ def largest_part(values: Tensor, columns: int, at: Tensor | None) -> Tensor:
     return image
 
 
-def _low_resolution(
+def low_resolution(
     calibration: Tensor, shape: tuple[int, int], noise_level: float
 ) -> tuple[Tensor, float]:
     """Coil images (coil, ny, nx) of calibration lines, and the mean square of their noise."""

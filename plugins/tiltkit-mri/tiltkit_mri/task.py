@@ -262,6 +262,7 @@ class MriScan:
                 "virtual_coils": len(slice_.y),
                 "coil_energy_kept": slice_.energy_kept,
                 "calibration_lines": slice_.calibration_lines,
+                "map_certainty": slice_.sensitivities.certainty,
                 "folded_columns": slice_.sensitivities.maps.shape[-1] - columns,
             },
         )
