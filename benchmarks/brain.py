@@ -144,7 +144,7 @@ def best_wavelet(prepared: Prepared, reference: Image) -> None:
         return
     maps = prepared.sensitivities.maps.cpu().numpy()
     kspace = np.zeros_like(maps)
-    kspace[..., prepared.columns.cpu().numpy()] = prepared.y.cpu().numpy()
+    kspace[..., prepared.mask[0].cpu().numpy()] = prepared.y.cpu().numpy()
     images = {
         float(strength): np.abs(bart.l1_wavelet(kspace, maps, float(strength)))
         for strength in np.geomspace(1e-4, 0.1, 13)
