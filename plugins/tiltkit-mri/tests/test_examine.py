@@ -164,6 +164,11 @@ def test_a_fault_is_named(
     assert np.flatnonzero(found.coils).tolist() == coils
 
 
+def test_columns_away_from_the_centre_alone_can_be_examined(healthy: Complex) -> None:
+    found = examined(healthy * (np.arange(SHAPE[1]) == 60))
+    assert found.columns.sum() == 1
+
+
 def test_a_header_that_states_one_side_explains_the_missing_one(healthy: Complex) -> None:
     half = centre_only(healthy)
     assert codes(half, stated=(0, SHAPE[1] // 2 + 4)) == []

@@ -194,10 +194,10 @@ def _notes_on_coils(
     measured: NDArray[np.complexfloating], coils: NDArray[np.bool_], columns: NDArray[np.bool_]
 ) -> Iterator[Note]:
     """Notes on coils without signal and with much noise; whitening gives both little weight."""
-    if coils.sum() < 2:
-        return
     row = np.abs(np.arange(measured.shape[1]) - measured.shape[1] // 2)
     column = np.abs(np.flatnonzero(columns) - len(columns) // 2)
+    if coils.sum() < 2 or column.min() > _CENTRE:
+        return
     outer = np.ix_(row >= np.median(row), column >= np.median(column))
     power = [np.square(np.abs(coil), dtype=np.float64) for coil in measured[coils]]
     noise = np.array([np.median(coil[outer]) for coil in power]) / np.log(2)
