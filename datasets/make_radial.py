@@ -104,6 +104,8 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.02, help="per component, of the head's 1")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if not 16 <= args.size <= _FOV - 1:
+        parser.error(f"--size must be between 16 and {_FOV - 1}, the size of the head's image")
     rng = np.random.default_rng(args.seed)
     image = square(next(head([args.slice], rng)), args.size)
     maps = coil_maps(args.coils, image.shape, rng)

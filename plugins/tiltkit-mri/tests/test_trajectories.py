@@ -19,7 +19,7 @@ from tiltkit_mri.ismrmrd import Ismrmrd
 from tiltkit_mri.noise import describe_noise
 from tiltkit_mri.prepare_non_cartesian import grid_centre, prepare_non_cartesian
 from tiltkit_mri.task import MriOptions, MriRecon
-from tiltkit_mri.trajectories import in_cycles_per_pixel, points_near_samples
+from tiltkit_mri.trajectories import in_cycles_per_pixel, points_near_samples, trajectory_scan
 
 from tiltkit.errors import InputError, UsageError
 
@@ -119,6 +119,24 @@ def test_counters_become_slices_and_readouts_in_any_order_belong_together(
         np.testing.assert_allclose(
             scan.read(3), np.concatenate(spokes[[3, 7, 11]], axis=1), rtol=1e-5
         )
+
+
+@pytest.mark.parametrize(
+    ("recon", "recon_fov", "shape", "matrix", "pixel"),
+    [
+        ((SIZE, SIZE), (96.0, 96.0), (SIZE, SIZE), (SIZE, SIZE), (2, 2)),
+        ((2 * SIZE, 2 * SIZE), (96.0, 96.0), (SIZE, SIZE), (2 * SIZE, 2 * SIZE), (1, 1)),
+        ((SIZE, SIZE), None, (SIZE, SIZE), (SIZE, SIZE), (2, 2)),
+    ],
+)
+def test_readout_oversampling_of_the_header_does_not_enlarge_the_image(
+    recon: tuple[int, int], recon_fov: Any, shape: Any, matrix: Any, pixel: Any, spokes: np.ndarray
+) -> None:
+    header = Header((2 * SIZE, SIZE), recon, (192.0, 96.0), recon_fov, trajectory="radial")
+    samples = np.moveaxis(spokes, 1, 0).reshape(COILS, -1).astype(np.complex64)
+    places = radial().reshape(-1, 2).T.astype(np.float32)
+    scan = trajectory_scan(lambda _: (samples, places), 1, header, Path("f"), "test")
+    assert (scan.shape, scan.image.matrix, scan.pixel_mm) == (shape, matrix, pixel)
 
 
 def test_stacks_of_stars_become_their_partitions(write: Write, spokes: np.ndarray) -> None:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
+from scipy.fft import next_fast_len
 
 from tiltkit.errors import UsageError
 from tiltkit.operators.cg import conjugate_gradient
@@ -26,6 +27,8 @@ _RAISED = 0.3
 _ROUGH, _SMALLEST = 0.01, 1e-6
 # Largest ratio of noise and image variance, over the largest eigenvalue.
 _DYNAMIC_RANGE = 1e4
+# Bytes of images on the larger grid that are transformed at once: on a CPU they should fit a cache.
+_CACHE_BYTES, _GPU_BYTES = 2**21, 2**28
 # Iterations of a solve at most.
 _MAX_ITER = 2000
 
@@ -80,18 +83,18 @@ class NonCartesianSense:
         return _real(images)
 
     def normal(self, x: Tensor) -> Tensor:
-        """``A^H A x``, by FFTs on a grid of twice the size."""
+        """``A^H A x``, by FFTs on a grid of about twice the size."""
         image = torch.complex(x[:, 0], x[:, 1])
+        fast = _GPU_BYTES if image.device.type == "cuda" else _CACHE_BYTES
+        step = max(1, fast // (self._spectrum.numel() * image.element_size()))
+        return _real(torch.cat([self._normal(part) for part in torch.split(image, step)]))
+
+    def _normal(self, image: Tensor) -> Tensor:
         total = torch.zeros_like(image)
         # One coil after the other: memory does not grow with the number of coils.
         for sensitivity in self.maps:
             total += sensitivity.conj() * self._convolve(sensitivity * image)
-        return _real(total)
-
-    def normal_diagonal(self) -> Tensor:
-        """Diagonal of ``A^H A`` (ny, nx)."""
-        _, ny, nx = self.maps.shape
-        return self.maps.abs().square().sum(0) * (self.trajectory.shape[1] / (ny * nx))
+        return total
 
     def solve(self, alpha: float, beta: float, b: Tensor) -> Tensor:
         """``(alpha I + beta A^H A)^-1 b`` by batched conjugate gradients."""
@@ -165,17 +168,28 @@ class NonCartesianSense:
 
     @cached_property
     def _spectrum(self) -> Tensor:
-        """Eigenvalues of the circulant matrix that embeds ``F^H F``, real (2 ny, 2 nx)."""
-        # The real part: distances of exactly -n, which no pair of pixels has, are symmetrised.
-        spectrum: Tensor = torch.fft.fft2(torch.fft.ifftshift(self._spread)).real
+        """Eigenvalues of the circulant matrix that embeds ``F^H F``, real.
+
+        Its sides are lengths of fast FFTs, at least twice those of the image.
+        """
+        shape = self.maps.shape[1:]
+        sides = [next_fast_len(2 * n) for n in shape]
+        rows, columns = (
+            torch.arange(1 - n, n, device=self.maps.device) % side
+            for n, side in zip(shape, sides, strict=True)
+        )
+        circle = self._spread.new_zeros(sides)
+        circle[rows[:, None], columns] = self._spread[1:, 1:]
+        spectrum: Tensor = torch.fft.fft2(circle).real
         return spectrum.to(self.maps.real.dtype)
 
     def _convolve(self, images: Tensor) -> Tensor:
         """``F^H F`` of images (n, ny, nx)."""
         ny, nx = images.shape[-2:]
+        height, width = self._spectrum.shape
         # Rows of zeros are never transformed.
-        rows = torch.fft.fft(images, n=2 * nx, dim=-1)
-        spectrum = torch.fft.fft(rows, n=2 * ny, dim=-2).mul_(self._spectrum)
+        rows = torch.fft.fft(images, n=width, dim=-1)
+        spectrum = torch.fft.fft(rows, n=height, dim=-2).mul_(self._spectrum)
         rows = torch.fft.ifft(spectrum, dim=-2)[..., :ny, :]
         found: Tensor = torch.fft.ifft(rows, dim=-1)[..., :nx]
         return found

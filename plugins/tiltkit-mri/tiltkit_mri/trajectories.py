@@ -79,8 +79,7 @@ def trajectory_scan(
         raise faults[0]
     assert shape is not None  # noqa: S101
     size = shape
-    fov = header.recon_fov or header.encoded_fov
-    geometry = replace(header, encoded=size, encoded_fov=fov)
+    geometry = replace(header, encoded=size, encoded_fov=_field_of_view(header, size))
     n_coils = len(samples)
 
     def samples_of(index: int) -> NDArray[np.complex64]:
@@ -175,7 +174,7 @@ def _units(
         encoded = header.encoded
         yield "cycles per encoded field of view", (1 / encoded[0], 1 / encoded[1])
     yield "radians per pixel", (0.5 / math.pi, 0.5 / math.pi)
-    fov = header.recon_fov or header.encoded_fov
+    fov = _field_of_view(header, shape)
     if fov:
         pixel = fov[0] / shape[0], fov[1] / shape[1]
         yield "cycles per mm", pixel
@@ -210,6 +209,14 @@ def _shape(header: Header) -> tuple[int, int] | None:
         for n, mine, whole in zip(header.encoded, header.recon_fov, header.encoded_fov, strict=True)
     )
     return rows, columns
+
+
+def _field_of_view(header: Header, shape: tuple[int, int]) -> tuple[float, float] | None:
+    """Height and width of the image in mm, with the encoded pixels; None if unknown."""
+    if header.recon_fov or not (header.encoded_fov and header.encoded):
+        return header.recon_fov
+    (height, width), (rows, columns) = header.encoded_fov, header.encoded
+    return height * shape[0] / rows, width * shape[1] / columns
 
 
 def _shape_of(values: NDArray[Any], path: Path) -> tuple[int, int]:
