@@ -122,7 +122,13 @@ def full_scan(path: Path, prepared: Prepared) -> tuple[Image, torch.Tensor]:
     with FastMri.open(path) as scan:
         kspace = prepared.whitening.apply(torch.from_numpy(scan.read(0)))
     image = (prepared.sensitivities.maps.conj() * ifft(kspace)).sum(0)
-    return image.abs().double().numpy(), torch.stack([image.real, image.imag])[None]
+    reference = (image.abs() * shading(prepared)).double().numpy()
+    return reference, torch.stack([image.real, image.imag])[None]
+
+
+def shading(prepared: Prepared) -> torch.Tensor:
+    """Factor from the image of the mixed coils to that of the coils of the file."""
+    return prepared.file_maps().abs().square().sum(0).sqrt()
 
 
 def best_sense(problem: Problem, reference: Image) -> tuple[float, Image]:
@@ -147,6 +153,7 @@ def best_wavelet(prepared: Prepared, reference: Image) -> None:
     kspace[..., prepared.mask[0].cpu().numpy()] = prepared.y.cpu().numpy()
     images = {
         float(strength): np.abs(bart.l1_wavelet(kspace, maps, float(strength)))
+        * shading(prepared).numpy()
         for strength in np.geomspace(1e-4, 0.1, 13)
     }
     best = max(images, key=lambda strength: psnr(images[strength], reference))

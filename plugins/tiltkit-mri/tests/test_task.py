@@ -83,7 +83,7 @@ def test_a_given_noise_level_is_used(undersampled: Path) -> None:
 def test_images_have_the_prior_s_range_inside_and_the_file_s_unit_outside(
     undersampled: Path, scan: Any
 ) -> None:
-    with opened(undersampled) as opened_scan:
+    with opened(undersampled, noise_level=LEVEL) as opened_scan:
         problem = opened_scan.problem(0, PRIOR, CPU)
     scale = problem.facts["scale"]
     x = torch.zeros(1, *problem.shape)
@@ -435,3 +435,22 @@ def test_a_partial_echo_with_readout_oversampling_gives_the_image_of_the_header(
         1e-3, 1.0, problem.likelihood.operator.adjoint(problem.likelihood.y)
     )
     assert psnr(problem.to_image(solved)[0], scan.image) > 22
+
+
+@pytest.mark.parametrize("coils", [None, 3])
+def test_the_image_is_the_root_of_the_sum_of_squares_of_the_coils_of_the_file(
+    coils: int | None, scan: Any, write: Write
+) -> None:
+    rng = np.random.default_rng(0)
+    mix = np.diag([0.5, 1.0, 2.0, 1.0]) @ (np.eye(4) + 0.3 * rng.normal(size=(4, 4)))
+    data = np.einsum("cd,dyx->cyx", mix, scan.noisy(LEVEL))
+    with opened(write(kspace=data[None]), coils=coils) as opened_scan:
+        problem = opened_scan.problem(0, PRIOR, CPU)
+        whitening = opened_scan.prepare(0).whitening.matrix
+    likelihood = problem.likelihood
+    solved = likelihood.operator.solve(1e-6, 1.0, likelihood.operator.adjoint(likelihood.y))
+    image = problem.to_image(solved)[0].numpy()
+    expected = np.sqrt((np.abs(np.einsum("cd,dyx->cyx", mix, scan.maps * scan.image)) ** 2).sum(0))
+    error = (image - expected)[scan.inside]
+    assert abs(whitening - torch.eye(4)).max() > 0.3
+    assert np.sqrt((error**2).mean()) < 0.08 * expected[scan.inside].mean()

@@ -57,6 +57,7 @@ def noise_maps(
     pixels: Callable[[Tensor], Tensor],
     gain: float,
     field_of_view: Callable[[Tensor], Tensor] = lambda values: values,
+    shading: Tensor | None = None,
 ) -> dict[str, ImageMap]:
     """The maps that are asked for, by name.
 
@@ -68,6 +69,8 @@ def noise_maps(
         gain: Factor by which ``pixels`` changes the standard deviation of white noise.
         field_of_view: From values (row, column) of images of the operator, which may be wider than
             the field of view, to those that ``pixels`` takes.
+        shading: Factor (row, column) from images of the operator to those of the result; 1 when
+            None.
 
     Raises:
         UsageError: The g-factor is asked for, and the operator is no `InverseDiagonal`.
@@ -94,7 +97,10 @@ def noise_maps(
         normal: NormalDiagonal = operator
 
         def posterior_g_factor(_mean: Tensor, std: Tensor) -> Tensor:
-            full = _at(pixels, field_of_view(normal.normal_diagonal().sqrt()))
+            sensitivity = normal.normal_diagonal().sqrt()
+            if shading is not None:
+                sensitivity = sensitivity / shading.clamp_min(1e-30)
+            full = _at(pixels, field_of_view(sensitivity))
             return std * full.to(std) / (noise_level * gain)
 
         found["posterior_g_factor"] = ImageMap(posterior_g_factor, "g-factor of the posterior")

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Prepared", "centre", "estimate_sensitivities", "prepare"]
 
+# Noise of a coil, over the median of all, from which on its map is mostly noise.
+_NOISY = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -37,6 +40,7 @@ class Prepared:
         whitening: Matrix that mixes the coils, and the noise level.
         sensitivities: Coil maps of the mixed coils (coil, row, column).
         calibration_lines: Number of columns that the maps come from; 0 where they were given.
+        mix: Matrix from the white coils to those of ``y``.
         noise: Estimate of the noise; None where its level was given.
         energy_kept: Share of the energy of the calibration lines in the coils of ``y``.
         notes: What the examination of the slice found.
@@ -50,10 +54,24 @@ class Prepared:
     whitening: Whitening
     sensitivities: Sensitivities
     calibration_lines: int
+    mix: Tensor
     noise: Noise | None = None
     energy_kept: float = 1.0
     notes: tuple[Note, ...] = ()
     trajectory: Tensor | None = None
+
+    def file_maps(self) -> Tensor:
+        """Maps (coil, row, column) of the coils of the file, which were mixed for ``y``.
+
+        The root of the sum of their squares, times the magnitude of the image, is the root of the
+        sum of squares over the coils of the file, whatever the whitening. Coils with much more
+        noise than others are left out: their maps are mostly noise.
+        """
+        back = torch.linalg.inv(self.whitening.matrix)
+        noise = back.abs().square().sum(1).sqrt()
+        maps = self.sensitivities.maps
+        mixed = torch.einsum("cd,vd,v...->c...", back, self.mix.conj(), maps)
+        return mixed[noise <= _NOISY * noise.median()]
 
 
 def prepare(
@@ -152,6 +170,7 @@ def prepare(
         whitening=white,
         sensitivities=found,
         calibration_lines=len(lines),
+        mix=mix,
         noise=noise,
         energy_kept=energy_kept,
         notes=examined.notes,

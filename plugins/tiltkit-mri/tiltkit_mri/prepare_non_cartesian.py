@@ -104,6 +104,7 @@ def prepare_non_cartesian(
         whitening=white,
         sensitivities=found,
         calibration_lines=side,
+        mix=mix,
         noise=noise,
         energy_kept=energy_kept,
         trajectory=trajectory,

@@ -71,8 +71,9 @@ _DAMPING = 0.01
 class MriRecon:
     """Reconstruct undersampled multi-coil or single-coil Cartesian scans.
 
-    The estimate is the magnitude of the coil-combined image: sensitivities whose squares sum to 1
-    carry the coils, the image carries the rest. Coils are mixed so that their noise is white.
+    Coils are mixed so that their noise is white. The unknown is the coil-combined image:
+    sensitivities whose squares sum to 1 carry the coils, the image carries the rest. The result is
+    its magnitude, with the brightness of the root of the sum of squares over the coils of the file.
     """
 
     Options: ClassVar[type[BaseModel]] = MriOptions
@@ -220,7 +221,10 @@ class MriScan:
         operator, y = _operator(slice_, device)
         zero_filled = operator.adjoint(y)
         scale = self.options.scale or self._scale(operator, zero_filled, index)
-        pixels, on_field_of_view = self._pixels(device), _on_field_of_view(slice_, device)
+        file_maps = slice_.file_maps().to(device)
+        shading = file_maps.abs().square().sum(0).sqrt()
+        pixels = self._pixels(device)
+        on_field_of_view = _on_field_of_view(slice_, file_maps, shading)
 
         def to_image(x: Tensor) -> Tensor:
             re, im = pixels(on_field_of_view(x)).unbind(1)
@@ -252,7 +256,7 @@ class MriScan:
                 *describe_g_factor(wanted, operator),
             ),
             complex_image=complex_image if "complex" in wanted else None,
-            maps=noise_maps(wanted, operator, noise_level, pixels, gain, largest),
+            maps=noise_maps(wanted, operator, noise_level, pixels, gain, largest, shading),
             constraint=_support(slice_.sensitivities.maps, device),
             facts={
                 "data_noise_level": noise_level,
@@ -430,12 +434,22 @@ def _operator(slice_: Prepared, device: torch.device) -> tuple[Operator, Tensor]
     return CartesianSense(maps, mask[0], at), y[None]
 
 
-def _on_field_of_view(slice_: Prepared, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Function from images (n, 2, ny, width) of the operator to those of the field of view."""
+def _on_field_of_view(
+    slice_: Prepared, file_maps: Tensor, shading: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """Function from images (n, 2, ny, width) of the operator to those of the field of view.
+
+    Args:
+        slice_: The slice.
+        file_maps: Maps of the coils of the file (coil, ny, width).
+        shading: Root of the sum of their squares (ny, width).
+    """
     found, columns = slice_.sensitivities, slice_.mask.shape[1]
     if found.at is None:
-        return lambda x: x
-    return partial(combine_parts, found.maps.to(device), columns, found.at.to(device))
+        return lambda x: x * shading
+    maps = file_maps / shading.clamp_min(1e-30)
+    combine = partial(combine_parts, maps, columns, found.at.to(maps.device))
+    return lambda x: combine(x * shading)
 
 
 def _picture(operator: Operator, y: Tensor, zero_filled: Tensor) -> Tensor:
