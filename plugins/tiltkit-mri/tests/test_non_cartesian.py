@@ -166,6 +166,20 @@ def test_the_data_preconditioner_nearly_inverts_the_covariance_of_data(
     assert (again - r).norm() <= 0.03 * r.norm()
 
 
+@pytest.mark.parametrize("v", [1e-3, 1e-1])
+def test_solves_in_data_space_take_few_iterations(v: float) -> None:
+    operator = scan(3, radial(24, 13), 24)
+    r = operator.forward(white(2, 2, 24, 24, dtype=torch.float64))
+    r += math.sqrt(2 * v) * white(*r.shape)
+    inverse = operator.data_preconditioner(torch.full_like(r.real, v), 1.0)
+    found, iterations = conjugate_gradient(
+        lambda d: operator.forward(operator.adjoint(d)), r, v, 1.0, precondition=inverse, rtol=1e-5
+    )
+    assert iterations <= 8
+    again = v * found + operator.forward(operator.adjoint(found))
+    assert (again - r).norm() <= 1e-4 * r.norm()
+
+
 def test_unequal_noise_has_no_data_preconditioner() -> None:
     operator = make((6, 8), samples=5)
     assert operator.data_preconditioner(torch.arange(1, 16).view(1, 3, 5).double(), 1.0) is None
