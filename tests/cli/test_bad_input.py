@@ -22,6 +22,9 @@ def nan_kspace() -> np.ndarray:
     return kspace
 
 
+# Every third column of k-space, the one in the middle left out.
+THIRD = np.arange(36) % 3 == 1
+NOISE = np.random.default_rng(2).normal(size=(1, 3, 40, 36, 2)) @ np.array([1, 1j], np.complex64)
 BAD = {
     "not HDF5": (None, b"no hdf5 at all", 4, "not an HDF5 file"),
     "empty": (None, b"", 4, "empty"),
@@ -32,7 +35,12 @@ BAD = {
     "axes of one sample": ({"kspace": np.ones((1,) * 5, np.complex64)}, None, 4, "at least 6"),
     "empty mask": ({"mask": np.zeros(36, bool)}, None, 4, "no column"),
     "mask of wrong length": ({"mask": np.ones(35, bool)}, None, 4, "36 columns"),
-    "no calibration lines": ({"mask": np.arange(36) % 3 == 1}, None, 4, "calibration lines"),
+    "no calibration lines": (
+        {"mask": THIRD, "kspace": np.where(THIRD, NOISE, 0)},
+        None,
+        4,
+        "calibration lines",
+    ),
     "zero slices": ({"kspace": np.ones((0, 3, 40, 36), np.complex64)}, None, 4, "no slices"),
 }
 

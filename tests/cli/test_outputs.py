@@ -294,8 +294,8 @@ def test_quality_changes_the_budget_of_an_earlier_result(
         return next(line for line in lines if line.startswith("sampler"))
 
     assert "6 levels" in levels()
-    assert "18 levels" in levels("--quality", "draft")
-    assert "10 levels" in levels("--quality", "draft", "-s", "sampler.levels=8")
+    assert "16 levels" in levels("--quality", "draft")
+    assert "12 levels" in levels("--quality", "draft", "-s", "sampler.levels=8")
 
 
 def test_a_run_is_resumed_and_repeated_with_the_same_prior_file_only(

@@ -205,7 +205,7 @@ def test_a_run_starts_over_with_weights_where_samples_are_of_separate_explanatio
     for weights in ("auto", "never"):
         sampler = Moments(MomentsOptions(weights=weights))
         *_, outcomes[weights] = solve(
-            [three_to_one()], sampler, seed=(1,), n=128, devices=[torch.device("cpu")]
+            [three_to_one()], sampler, seed=(1,), n=512, devices=[torch.device("cpu")]
         )
     share = float((outcomes["auto"].samples.mean((1, 2, 3)) > 0).mean())
     assert share == pytest.approx(0.75, abs=0.1)

@@ -74,9 +74,9 @@ SHARES = (0.5, 0.25)
 class MomentsOptions(LadderOptions):
     """Options of `Moments`; noise levels are in the prior's units."""
 
-    levels: int = Field(26, ge=2, le=10000, description="noise levels of the ladder")
+    levels: int = Field(18, ge=2, le=10000, description="noise levels of the ladder")
     products: int = Field(
-        1, ge=1, le=20, description="products with the denoiser's Jacobian per level, each one"
+        2, ge=1, le=20, description="products with the denoiser's Jacobian per level, each one"
         " network call"
     )  # fmt: skip
     rho: float = Field(20.0, ge=1, le=1000, description="exponent of the ladder: larger makes the "
@@ -105,8 +105,8 @@ class Moments:
     Options = MomentsOptions
     weighted: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "draft": {"levels": 16, "collect": 2},
-        "high": {"levels": 48, "products": 2, "collect": 8},
+        "draft": {"levels": 12, "step": 0.5},
+        "high": {"levels": 48, "collect": 8},
     }
 
     def __init__(self, options: MomentsOptions) -> None:
@@ -115,7 +115,9 @@ class Moments:
         self._langevin = Walmc(WalmcOptions.model_validate(shared))
         # Weights of all levels are used: without them modes keep the shares that they have here.
         weighted = {"sigma_max": options.sigma_max, "tau": options.tau, "collect": 0}
-        weighted |= {"levels": 2 * options.levels, "most_shared_ancestry": 1.0}
+        # Two calls a level: together as many as the ladder without weights has, twice.
+        levels = (1 + options.products) * options.levels
+        weighted |= {"levels": levels, "most_shared_ancestry": 1.0}
         self._weighted = Twisted(TwistedOptions.model_validate(weighted))
 
     def levels(self, target: Target) -> list[float]:
