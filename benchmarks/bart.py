@@ -1,4 +1,4 @@
-"""BART's l1-wavelet reconstruction, where the program ``bart`` is installed."""
+"""BART's regularised reconstructions, where the program ``bart`` is installed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["installed", "l1_wavelet", "read", "write"]
+__all__ = ["PENALTIES", "installed", "penalised", "read", "write"]
 
 Complex = NDArray[np.complex64]
 ITERATIONS = 100
+# Names and arguments of ``bart pics``, before the strength.
+PENALTIES = {"l1-wavelet": ("-l1", "-r", ""), "TV": ("-R", "T:3:0:")}
 
 
 def installed() -> bool:
@@ -21,10 +23,11 @@ def installed() -> bool:
     return shutil.which("bart") is not None
 
 
-def l1_wavelet(kspace: Complex, maps: Complex, strength: float) -> Complex:
-    """Image (ny, nx) with sparse wavelet coefficients (``bart pics -l1``).
+def penalised(penalty: str, kspace: Complex, maps: Complex, strength: float) -> Complex:
+    """Image (ny, nx) with sparse wavelet coefficients or sparse differences (``bart pics``).
 
     Args:
+        penalty: One of `PENALTIES`.
         kspace: Zero where it was not measured, (coil, ny, nx), centred.
         maps: Sensitivities (coil, ny, nx).
         strength: Weight of the l1 norm, for data that BART scales to about 1.
@@ -36,7 +39,8 @@ def l1_wavelet(kspace: Complex, maps: Complex, strength: float) -> Complex:
         names = [str(Path(folder) / name) for name in ("kspace", "maps", "image")]
         for name, array in zip(names, (kspace, maps), strict=False):
             write(Path(name), array.transpose(1, 2, 0)[:, :, None])
-        options = ["-S", "-l1", "-r", f"{strength:g}", "-i", str(ITERATIONS)]
+        *options, prefix = PENALTIES[penalty]
+        options = ["-S", *options, f"{prefix}{strength:g}", "-i", str(ITERATIONS)]
         command = ["bart", "pics", *options, *names]
         subprocess.run(command, check=True, capture_output=True)
         return read(Path(names[2]))
