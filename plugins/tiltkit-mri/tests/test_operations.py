@@ -76,7 +76,7 @@ def problem():
 @pytest.mark.parametrize(
     ("sampler", "calls", "limit", "reads"),
     [
-        (Moments(MomentsOptions(levels=8, collect=0)), 2, 1.54, 4),
+        (Moments(MomentsOptions(levels=8, collect=0)), 3, 1.57, 4),
         (Twisted(TwistedOptions(levels=8, collect=0)), 2, 1.32, 2),
         (Walmc(WalmcOptions(levels=8, start_moves=1, collect=0)), 2, 1.3, 2),
     ],

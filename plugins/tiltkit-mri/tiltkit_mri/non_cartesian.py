@@ -97,6 +97,11 @@ class NonCartesianSense:
             total += sensitivity.conj() * self._convolve(sensitivity * image)
         return total
 
+    def normal_diagonal(self) -> Tensor:
+        """Diagonal of ``A^H A`` (ny, nx)."""
+        _, ny, nx = self.maps.shape
+        return self.maps.abs().square().sum(0) * (self.trajectory.shape[1] / (ny * nx))
+
     def solve(self, alpha: float, beta: float, b: Tensor) -> Tensor:
         """``(alpha I + beta A^H A)^-1 b`` by batched conjugate gradients."""
         inverse = self.preconditioner(alpha, beta)
