@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tiltkit.problem import Note
     from tiltkit_mri.kspace import KSpace
 
-__all__ = ["Prepared", "centre", "estimate_sensitivities", "prepare"]
+__all__ = ["Prepared", "centre", "estimate_sensitivities", "find_whitening", "prepare"]
 
 # Noise of a coil, over the median of all, from which on its map is mostly noise.
 _NOISY = 5.0
@@ -124,22 +125,15 @@ def prepare(
     live = torch.from_numpy(examined.coils)
     kspace = torch.from_numpy(examined.data)[live]
     measured = kspace[..., columns] if whole else kspace[:, mask]
-    try:
-        noise = None
-        if noise_level is None:
-            samples = None if scan.noise is None else torch.from_numpy(scan.noise)[live]
-            place = air and replace(air, covariance=air.covariance[live][:, live])
-            apart = scan.differences and torch.from_numpy(scan.differences(index))[live]
-            # Spikes do not count there.
-            noise = find_noise(kspace, torch.from_numpy(with_spikes), samples, place, apart)
-            white = whitening(noise.covariance)
-        else:
-            white = Whitening(torch.eye(len(measured), dtype=measured.dtype), noise_level)
-    except ValueError as error:
-        raise InputError(
-            f"Slice {index} of {scan.path} has a coil or a mixture of coils without any noise.",
-            "give the noise with -s task.noise_level=VALUE.",
-        ) from error
+
+    def noise_of_slice() -> Noise:
+        samples = None if scan.noise is None else torch.from_numpy(scan.noise)[live]
+        place = air and replace(air, covariance=air.covariance[live][:, live])
+        apart = scan.differences and torch.from_numpy(scan.differences(index))[live]
+        # Spikes do not count there.
+        return find_noise(kspace, torch.from_numpy(with_spikes), samples, place, apart)
+
+    noise, white = find_whitening(scan, index, measured, noise_level, noise_of_slice)
 
     def whitened(kspace: Tensor) -> Tensor:
         """White coils; of whole columns (coil, row, column) without readout oversampling."""
@@ -175,6 +169,37 @@ def prepare(
         energy_kept=energy_kept,
         notes=examined.notes,
     )
+
+
+def find_whitening(
+    scan: KSpace,
+    index: int,
+    measured: Tensor,
+    noise_level: float | None,
+    find: Callable[[], Noise],
+) -> tuple[Noise | None, Whitening]:
+    """Noise of the coils of a slice, and the matrix that whitens them.
+
+    Args:
+        scan: The scan.
+        index: Slice number.
+        measured: Samples (coil, ...).
+        noise_level: As for `prepare`; the noise is None where it is given.
+        find: Estimates the noise; raises ValueError where no place has any.
+
+    Raises:
+        InputError: A coil, or a mixture of coils, has no noise.
+    """
+    if noise_level is not None:
+        return None, Whitening(torch.eye(len(measured), dtype=measured.dtype), noise_level)
+    try:
+        noise = find()
+        return noise, whitening(noise.covariance)
+    except ValueError as error:
+        raise InputError(
+            f"Slice {index} of {scan.path} has a coil or a mixture of coils without any noise.",
+            "give the noise with -s task.noise_level=VALUE.",
+        ) from error
 
 
 def centre(image: Tensor, size: int, dim: int) -> Tensor:

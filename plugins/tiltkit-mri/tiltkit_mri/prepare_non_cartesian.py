@@ -14,15 +14,13 @@ from tiltkit_mri.fourier import fft
 from tiltkit_mri.masks import MOST_LINES, complete_centre
 from tiltkit_mri.noise import (
     Noise,
-    Whitening,
     combine_sources,
     noise_of_outer_kspace,
     noise_of_residual,
     noise_of_scan,
-    whitening,
 )
 from tiltkit_mri.non_cartesian import NonCartesianSense
-from tiltkit_mri.prepare import Prepared, estimate_sensitivities
+from tiltkit_mri.prepare import Prepared, estimate_sensitivities, find_whitening
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,19 +74,12 @@ def prepare_non_cartesian(
         side = _calibration(scan, index, calibration_lines, least)
     live = (samples != 0).any(dim=1)
     measured = samples[live]
-    try:
-        noise = None
-        if noise_level is None:
-            other = None if scan.noise is None else torch.from_numpy(scan.noise)[live]
-            noise = _find_noise(measured, trajectory, scan.shape, other)
-            white = whitening(noise.covariance)
-        else:
-            white = Whitening(torch.eye(len(measured), dtype=measured.dtype), noise_level)
-    except ValueError as error:
-        raise InputError(
-            f"Slice {index} of {scan.path} has a coil or a mixture of coils without any noise.",
-            "give the noise with -s task.noise_level=VALUE.",
-        ) from error
+
+    def noise_of_slice() -> Noise:
+        other = None if scan.noise is None else torch.from_numpy(scan.noise)[live]
+        return _find_noise(measured, trajectory, scan.shape, other)
+
+    noise, white = find_whitening(scan, index, measured, noise_level, noise_of_slice)
     y = block = white.apply(measured)
     if maps is None:
         block = grid_centre(y, trajectory, scan.shape, side)
