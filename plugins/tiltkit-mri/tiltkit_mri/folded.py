@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tiltkit_mri.fourier import ifft
+from tiltkit_mri.images import to_complex, to_real
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,7 +154,7 @@ def combine_parts(maps: Tensor, columns: int, at: Tensor, x: Tensor) -> Tensor:
     Returns:
         Images (n, 2, ny, columns); the phase is that of ``x1 + x2``.
     """
-    z = torch.complex(x[:, 0], x[:, 1]) * (maps != 0).any(dim=0)
+    z = to_complex(x) * (maps != 0).any(dim=0)
     width = maps.shape[-1] - columns
     left, right = z[..., :width], z[..., columns:]
     overlap = (maps[..., :width].conj() * maps[..., columns:]).sum(0)
@@ -161,7 +162,7 @@ def combine_parts(maps: Tensor, columns: int, at: Tensor, x: Tensor) -> Tensor:
     both = torch.polar(power.clamp_min(0).sqrt(), (left + right).angle())
     image = torch.empty_like(z[..., :columns])
     image[..., at[:columns]] = torch.cat([both, z[..., width:columns]], dim=-1)
-    return torch.stack([image.real, image.imag], dim=1)
+    return to_real(image)
 
 
 def largest_part(values: Tensor, columns: int, at: Tensor | None) -> Tensor:

@@ -13,6 +13,7 @@ from scipy.fft import next_fast_len
 
 from tiltkit.errors import UsageError
 from tiltkit.operators.cg import conjugate_gradient
+from tiltkit_mri.images import check_maps, to_complex, to_real
 from tiltkit_mri.nufft import Nufft
 
 if TYPE_CHECKING:
@@ -52,11 +53,7 @@ class NonCartesianSense:
     """
 
     def __init__(self, maps: Tensor, trajectory: Tensor) -> None:
-        if maps.ndim != 3 or not maps.is_complex():
-            raise UsageError(
-                f"Sensitivity maps have shape {tuple(maps.shape)} and type {maps.dtype}.",
-                "give complex maps (coil, ny, nx).",
-            )
+        check_maps(maps)
         if trajectory.ndim != 2 or len(trajectory) != 2 or not trajectory.shape[1]:
             raise UsageError(
                 f"The trajectory has shape {tuple(trajectory.shape)}.",
@@ -74,21 +71,21 @@ class NonCartesianSense:
 
     def forward(self, x: Tensor) -> Tensor:
         """Samples (n, coil, sample)."""
-        images = torch.complex(x[:, 0], x[:, 1])
+        images = to_complex(x)
         return torch.stack([self._nufft.forward(self.maps * image) for image in images])
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Images (n, 2, ny, nx): samples gridded, combined over coils."""
         maps = self.maps.conj()
         images = torch.stack([(maps * self._nufft.adjoint(one)).sum(0) for one in y])
-        return _real(images)
+        return to_real(images)
 
     def normal(self, x: Tensor) -> Tensor:
         """``A^H A x``, by FFTs on a grid of about twice the size."""
-        image = torch.complex(x[:, 0], x[:, 1])
+        image = to_complex(x)
         fast = _GPU_BYTES if image.device.type == "cuda" else _CACHE_BYTES
         step = max(1, fast // (self._spectrum.numel() * image.element_size()))
-        return _real(torch.cat([self._normal(part) for part in torch.split(image, step)]))
+        return to_real(torch.cat([self._normal(part) for part in torch.split(image, step)]))
 
     def _normal(self, image: Tensor) -> Tensor:
         total = torch.zeros_like(image)
@@ -265,10 +262,5 @@ def _correlation(maps: Tensor) -> Tensor:
 
 def _filter(x: Tensor, factors: Tensor) -> Tensor:
     """Images (n, 2, ny, nx) with each Fourier coefficient multiplied by a real factor (ny, nx)."""
-    spectrum = torch.fft.fft2(torch.complex(x[:, 0], x[:, 1]))
-    return _real(torch.fft.ifft2(spectrum.mul_(factors)))
-
-
-def _real(z: Tensor) -> Tensor:
-    """(n, ny, nx) complex to (n, 2, ny, nx) real."""
-    return torch.stack([z.real, z.imag], dim=1)
+    spectrum = torch.fft.fft2(to_complex(x))
+    return to_real(torch.fft.ifft2(spectrum.mul_(factors)))

@@ -11,6 +11,7 @@ from tiltkit.errors import UsageError
 from tiltkit.operators.hartley import frequencies
 from tiltkit.operators.spectral import Diagonalised
 from tiltkit_mri.fourier import fft, ifft
+from tiltkit_mri.images import check_maps, to_complex, to_real
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,11 +47,7 @@ class CartesianSense(Diagonalised):
     """
 
     def __init__(self, maps: Tensor, columns: Tensor, at: Tensor | None = None) -> None:
-        if maps.ndim != 3 or not maps.is_complex():
-            raise UsageError(
-                f"Sensitivity maps have shape {tuple(maps.shape)} and type {maps.dtype}.",
-                "give complex maps (coil, ny, nx).",
-            )
+        check_maps(maps)
         width = columns.numel() if at is None else at.numel()
         if columns.ndim != 1 or maps.shape[-1] != width or not bool(columns.any()):
             raise UsageError(
@@ -65,7 +62,7 @@ class CartesianSense(Diagonalised):
 
     def forward(self, x: Tensor) -> Tensor:
         """Measured k-space (n, coil, ny, measured columns)."""
-        image = _complex(x)
+        image = to_complex(x)
         # One coil after the other: memory does not grow with the number of coils.
         coils = [fft(self._fold(maps * image))[..., self.columns] for maps in self.maps]
         return torch.stack(coils, dim=1)
@@ -78,7 +75,7 @@ class CartesianSense(Diagonalised):
             full = y.new_zeros(len(y), ny, self.n_columns)
             full[..., self.columns] = y[:, c]
             image += self.maps[c].conj() * self._unfold(ifft(full))
-        return _real(image)
+        return to_real(image)
 
     def _fold(self, image: Tensor) -> Tensor:
         """Sum of the columns (..., width) that appear at the same place (..., nx)."""
@@ -98,13 +95,13 @@ class CartesianSense(Diagonalised):
 
     def to_spectral(self, x: Tensor) -> Tensor:
         """(n, 2, ny, width) to complex (n, ny, width)."""
-        return torch.bmm(_complex(x).transpose(0, 1), self._eigen[1]).transpose(0, 1)
+        return torch.bmm(to_complex(x).transpose(0, 1), self._eigen[1]).transpose(0, 1)
 
     def from_spectral(self, coordinates: Tensor) -> Tensor:
         """Complex (n, ny, width) to (n, 2, ny, width)."""
         # U c as conj(conj(U) conj(c)): the large matrices are never conjugated.
         rows = torch.bmm(coordinates.conj().transpose(0, 1), self._eigen[1].mT)
-        return _real(rows.conj().transpose(0, 1))
+        return to_real(rows.conj().transpose(0, 1))
 
     def spectral_white(self, xi: Tensor) -> Tensor:
         """White noise stays white under the blocks' unitary matrices: a view of ``xi``."""
@@ -199,22 +196,12 @@ class MaskedFourier(Diagonalised):
 
     def to_spectral(self, x: Tensor) -> Tensor:
         """(n, 2, ny, nx) to complex (n, ny, nx)."""
-        return fft(_complex(x))
+        return fft(to_complex(x))
 
     def from_spectral(self, coordinates: Tensor) -> Tensor:
         """Complex (n, ny, nx) to (n, 2, ny, nx)."""
-        return _real(ifft(coordinates))
+        return to_real(ifft(coordinates))
 
     def spectral_white(self, xi: Tensor) -> Tensor:
         """White noise stays white under a unitary Fourier transform: a view of ``xi``."""
         return torch.view_as_complex(xi.reshape(len(xi), *self.mask.shape, 2))
-
-
-def _complex(x: Tensor) -> Tensor:
-    """(n, 2, ny, nx) real to (n, ny, nx) complex."""
-    return torch.complex(x[:, 0], x[:, 1])
-
-
-def _real(z: Tensor) -> Tensor:
-    """(n, ny, nx) complex to (n, 2, ny, nx) real."""
-    return torch.stack([z.real, z.imag], dim=1)

@@ -9,6 +9,7 @@ import torch
 
 from tiltkit.errors import UsageError
 from tiltkit.operators.cg import conjugate_gradient
+from tiltkit_mri.images import check_maps, to_complex, to_real
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,11 +39,7 @@ class MaskedSense:
     """
 
     def __init__(self, maps: Tensor, mask: Tensor, at: Tensor | None = None) -> None:
-        if maps.ndim != 3 or not maps.is_complex():
-            raise UsageError(
-                f"Sensitivity maps have shape {tuple(maps.shape)} and type {maps.dtype}.",
-                "give complex maps (coil, ny, nx).",
-            )
+        check_maps(maps)
         shape = maps.shape[1:] if at is None else (maps.shape[1], mask.shape[-1])
         if mask.shape != shape or mask.dtype != torch.bool or not bool(mask.any()):
             raise UsageError(
@@ -63,7 +60,7 @@ class MaskedSense:
 
     def forward(self, x: Tensor) -> Tensor:
         """Measured points (n, coil, points)."""
-        image = torch.fft.ifftshift(torch.complex(x[:, 0], x[:, 1]), dim=self._shifted)[:, None]
+        image = torch.fft.ifftshift(to_complex(x), dim=self._shifted)[:, None]
         y: Tensor = self._maps.new_empty(len(x), len(self._maps), len(self._points))
         for coils in self._blocks(len(x)):
             folded = self._fold(self._maps[coils] * image)
@@ -81,8 +78,7 @@ class MaskedSense:
             images = torch.fft.ifft2(kspace.view(*part.shape[:2], ny, nx), norm="ortho")
             images = images if self._at is None else images[..., self._at]
             image += images.mul_(self._maps[coils].conj()).sum(1)
-        parts = torch.stack([image.real, image.imag], dim=1)
-        shifted: Tensor = torch.fft.fftshift(parts, dim=self._shifted)
+        shifted: Tensor = torch.fft.fftshift(to_real(image), dim=self._shifted)
         return shifted
 
     def _fold(self, images: Tensor) -> Tensor:
