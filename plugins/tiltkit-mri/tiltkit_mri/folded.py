@@ -22,7 +22,9 @@ from tiltkit_mri.images import to_complex, to_real
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Band", "combine_parts", "find_band", "largest_part", "low_resolution", "unfold_maps"]
+__all__ = [
+    "Band", "combine_parts", "find_band", "fold", "largest_part", "low_resolution", "unfold_maps",
+]  # fmt: skip
 
 # A pixel may hold two parts where its second eigenvalue is above the first of these, and does hold
 # them where it is above the second; it is 1 there without noise.
@@ -137,6 +139,19 @@ def unfold_maps(maps: Tensor, second: Tensor, band: Band) -> tuple[Tensor, Tenso
     places = torch.arange(nx + band.width, device=maps.device)
     object_ = (places >= start[:, None]) & (places < nx + stop[:, None])
     return wide * object_, at
+
+
+def fold(images: Tensor, columns: int, at: Tensor | None) -> Tensor:
+    """Sum of the columns (..., width) that appear at the same place (..., columns).
+
+    Args:
+        images: Images; on the same device as ``at``.
+        columns: Columns of the field of view.
+        at: Column of the field of view of each column; None where they are the same.
+    """
+    if at is None:
+        return images
+    return images.new_zeros(*images.shape[:-1], columns).index_add(-1, at, images)
 
 
 def combine_parts(maps: Tensor, columns: int, at: Tensor, x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from tiltkit.errors import UsageError
 from tiltkit.operators.hartley import frequencies
 from tiltkit.operators.spectral import Diagonalised
+from tiltkit_mri.folded import fold
 from tiltkit_mri.fourier import fft, ifft
 from tiltkit_mri.images import check_maps, to_complex, to_real
 
@@ -64,7 +65,8 @@ class CartesianSense(Diagonalised):
         """Measured k-space (n, coil, ny, measured columns)."""
         image = to_complex(x)
         # One coil after the other: memory does not grow with the number of coils.
-        coils = [fft(self._fold(maps * image))[..., self.columns] for maps in self.maps]
+        folded = (fold(maps * image, self.n_columns, self.at) for maps in self.maps)
+        coils = [fft(one)[..., self.columns] for one in folded]
         return torch.stack(coils, dim=1)
 
     def adjoint(self, y: Tensor) -> Tensor:
@@ -77,15 +79,8 @@ class CartesianSense(Diagonalised):
             image += self.maps[c].conj() * self._unfold(ifft(full))
         return to_real(image)
 
-    def _fold(self, image: Tensor) -> Tensor:
-        """Sum of the columns (..., width) that appear at the same place (..., nx)."""
-        if self.at is None:
-            return image
-        folded = image.new_zeros(*image.shape[:-1], self.n_columns)
-        return folded.index_add(-1, self.at, image)
-
     def _unfold(self, image: Tensor) -> Tensor:
-        """The adjoint of `_fold`."""
+        """The adjoint of `tiltkit_mri.folded.fold`."""
         return image if self.at is None else image[..., self.at]
 
     @property

@@ -9,6 +9,7 @@ import torch
 
 from tiltkit.errors import UsageError
 from tiltkit.operators.cg import conjugate_gradient
+from tiltkit_mri.folded import fold
 from tiltkit_mri.images import check_maps, to_complex, to_real
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class MaskedSense:
         image = torch.fft.ifftshift(to_complex(x), dim=self._shifted)[:, None]
         y: Tensor = self._maps.new_empty(len(x), len(self._maps), len(self._points))
         for coils in self._blocks(len(x)):
-            folded = self._fold(self._maps[coils] * image)
+            folded = fold(self._maps[coils] * image, self.mask.shape[1], self._at)
             kspace = torch.fft.fft2(folded, norm="ortho").flatten(-2)
             y[:, coils] = kspace.index_select(-1, self._points)
         return y
@@ -80,13 +81,6 @@ class MaskedSense:
             image += images.mul_(self._maps[coils].conj()).sum(1)
         shifted: Tensor = torch.fft.fftshift(to_real(image), dim=self._shifted)
         return shifted
-
-    def _fold(self, images: Tensor) -> Tensor:
-        """Sum of the columns that appear at the same place."""
-        if self._at is None:
-            return images
-        folded = images.new_zeros(*images.shape[:-1], self.mask.shape[1])
-        return folded.index_add(-1, self._at, images)
 
     def normal(self, x: Tensor) -> Tensor:
         """``A^H A x``."""
