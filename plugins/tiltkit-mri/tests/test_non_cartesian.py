@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 from tiltkit_mri.fourier import fft
-from tiltkit_mri.non_cartesian import NonCartesianSense, density_compensation
+from tiltkit_mri.non_cartesian import NonCartesianSense
 from tiltkit_mri.operators import CartesianSense
 from torch import Tensor
 
@@ -101,7 +101,7 @@ def test_all_points_of_a_grid_are_the_unitary_fourier_transform() -> None:
     expected = fft(maps * image[:, None])
     torch.testing.assert_close(operator.forward(x).view_as(expected), expected)
     torch.testing.assert_close(operator.normal(x), cartesian.normal(x))
-    weights = density_compensation(grid(shape).float(), shape)
+    weights = NonCartesianSense(maps.cfloat(), grid(shape)).density_compensation()
     torch.testing.assert_close(weights, torch.ones(56), rtol=1e-4, atol=1e-4)
 
 
@@ -187,7 +187,8 @@ def test_unequal_noise_has_no_data_preconditioner() -> None:
 
 def test_density_weights_fall_towards_the_centre_of_spokes() -> None:
     positions = radial(24, 60)
-    weights = density_compensation(positions.float(), (24, 24))
+    one_coil = torch.ones(1, 24, 24, dtype=torch.complex64)
+    weights = NonCartesianSense(one_coil, positions).density_compensation()
     radius = positions.norm(dim=0)
     assert (weights > 0).all()
     rings = [weights[(radius >= a) & (radius < b)].mean() for a, b in pairwise((0, 0.1, 0.25, 0.4))]

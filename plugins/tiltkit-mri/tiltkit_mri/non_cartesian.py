@@ -19,7 +19,7 @@ from tiltkit_mri.nufft import Nufft
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["NonCartesianSense", "density_compensation"]
+__all__ = ["NonCartesianSense"]
 
 # Added to the eigenvalues of the preconditioner, where those of a complete Cartesian scan are 1.
 # Chosen by hand: halves to thirds the iterations of radial scans, and spirals need no more.
@@ -162,6 +162,21 @@ class NonCartesianSense:
 
         return apply
 
+    def density_compensation(self) -> Tensor:
+        """Weights (sample,) inverse to the density of samples, positive; 1 for a Cartesian grid.
+
+        ``A^H W y`` is then a picture without the weight of the densely sampled centre. The weights
+        are no part of the likelihood, since noise is white in the samples. ``W`` is the diagonal
+        matrix with the smallest Frobenius norm of ``W F F^H - I`` (Ong et al., IEEE Trans. Med.
+        Imaging 39 (2020) 1646-1654): ``1 / W_ii`` is the sum of ``|(F F^H)_ij|^2`` over ``j``.
+        """
+        _, ny, nx = self.maps.shape
+        ones = torch.ones(1, ny, nx, device=self.maps.device)
+        product = self._spread * torch.fft.fftshift(_correlation(ones))
+        nufft = Nufft(self.trajectory, (2 * ny, 2 * nx), 1, torch.complex128)
+        square = nufft.forward(product[None])[0].real * (2 / math.sqrt(ny * nx))
+        return (1 / square.clamp_min(1)).to(self.trajectory.dtype)
+
     @cached_property
     def _nufft(self) -> Nufft:
         shape = (self.maps.shape[1], self.maps.shape[2])
@@ -169,8 +184,17 @@ class NonCartesianSense:
 
     @cached_property
     def _spread(self) -> Tensor:
-        """Point spread function of the trajectory, see `_point_spread`."""
-        return _point_spread(self.trajectory, (self.maps.shape[1], self.maps.shape[2]))
+        """``F^H F`` as a function of the distance of two pixels, complex128 (2 ny, 2 nx).
+
+        Distances run from ``-n`` to ``n - 1`` along each axis.
+        """
+        _, ny, nx = self.maps.shape
+        n_samples, device = self.trajectory.shape[1], self.maps.device
+        ones = torch.ones(1, n_samples, dtype=torch.complex128, device=device)
+        # The positions that transforms of the trajectory's precision use.
+        positions = (2 * math.pi * self.trajectory).double() / (2 * math.pi)
+        nufft = Nufft(positions, (2 * ny, 2 * nx), 1, torch.complex128)
+        return nufft.adjoint(ones)[0] * (2 / math.sqrt(ny * nx))
 
     @cached_property
     def _spectrum(self) -> Tensor:
@@ -212,39 +236,6 @@ class NonCartesianSense:
         folded = product.view(2, ny, 2, nx).sum((0, 2)) / (ny * nx)
         values: Tensor = torch.fft.fft2(folded).real
         return values.clamp_min(0).to(self.maps.real.dtype)
-
-
-def density_compensation(trajectory: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Weights (sample,) inverse to the density of samples, positive; 1 for a Cartesian grid.
-
-    ``A^H W y`` is then a picture without the weight of the densely sampled centre. The weights are
-    no part of the likelihood, since noise is white in the samples. ``W`` is the diagonal matrix
-    with the smallest Frobenius norm of ``W F F^H - I`` (Ong et al., IEEE Trans. Med. Imaging 39
-    (2020) 1646-1654): ``1 / W_ii`` is the sum of ``|(F F^H)_ij|^2`` over ``j``.
-
-    Args:
-        trajectory: Positions (2, sample) in cycles per pixel.
-        shape: Size (ny, nx) of the image.
-    """
-    ny, nx = shape
-    ones = torch.ones(1, ny, nx, device=trajectory.device)
-    product = _point_spread(trajectory, shape) * torch.fft.fftshift(_correlation(ones))
-    nufft = Nufft(trajectory, (2 * ny, 2 * nx), 1, torch.complex128)
-    square = nufft.forward(product[None])[0].real * (2 / math.sqrt(ny * nx))
-    return (1 / square.clamp_min(1)).to(trajectory.dtype)
-
-
-def _point_spread(trajectory: Tensor, shape: tuple[int, int]) -> Tensor:
-    """``F^H F`` as a function of the distance of two pixels, complex128 (2 ny, 2 nx).
-
-    Distances run from ``-n`` to ``n - 1`` along each axis.
-    """
-    ny, nx = shape
-    ones = torch.ones(1, trajectory.shape[1], dtype=torch.complex128, device=trajectory.device)
-    # The positions that transforms of the trajectory's precision use.
-    positions = (2 * math.pi * trajectory).double() / (2 * math.pi)
-    nufft = Nufft(positions, (2 * ny, 2 * nx), 1, torch.complex128)
-    return nufft.adjoint(ones)[0] * (2 / math.sqrt(ny * nx))
 
 
 def _correlation(maps: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ from tiltkit_mri.kspace import VOLUME_AXES
 from tiltkit_mri.noise import Source, describe_noise
 from tiltkit_mri.noise_maps import describe_g_factor, noise_maps
 from tiltkit_mri.noise_places import noise_of_slices
-from tiltkit_mri.non_cartesian import NonCartesianSense, density_compensation
+from tiltkit_mri.non_cartesian import NonCartesianSense
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
 from tiltkit_mri.options import ESTIMATED, MriOptions
 from tiltkit_mri.prepare import Prepared, centre, prepare
@@ -456,8 +456,7 @@ def _picture(operator: Operator, y: Tensor, zero_filled: Tensor) -> Tensor:
     """The zero-filled image, with samples weighted by their density where that varies."""
     if not isinstance(operator, NonCartesianSense):
         return zero_filled
-    shape = operator.maps.shape[1], operator.maps.shape[2]
-    return operator.adjoint(y * density_compensation(operator.trajectory, shape))
+    return operator.adjoint(y * operator.density_compensation())
 
 
 def _support(maps: Tensor, device: torch.device) -> Constraint | None:
