@@ -126,7 +126,7 @@ class CartesianSense(Diagonalised):
 
     def normal_diagonal(self) -> Tensor:
         """Diagonal of ``A^H A`` (ny, nx)."""
-        return self.maps.abs().square().sum(0) * self._point_spread().diagonal().real
+        return self.maps.abs().square().sum(0) * (len(self.columns) / self.n_columns)
 
     def inverse_diagonal(self) -> Tensor:
         """Diagonal of ``(A^H A)^-1`` (ny, nx).
