@@ -48,16 +48,6 @@ class Lines:
             self.shape,
         )  # fmt: skip
 
-    @property
-    def points(self) -> NDArray[np.bool_]:
-        """Measured points (row, column), of any partition."""
-        rows = np.arange(self.shape[0])[:, None]
-        points = np.zeros(self.shape[:2], dtype=np.bool_)
-        for first, last in {(int(f), int(n)) for f, n in zip(self.first, self.last, strict=True)}:
-            columns = self.column[(self.first == first) & (self.last == last)]
-            points[:, columns] |= (rows >= first) & (rows < last)
-        return points
-
     def read(self) -> NDArray[np.complex64]:
         """Mean of the averages (partition, coil, row, column); zero where nothing is measured."""
         acquisitions = self.acquisitions
