@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,18 @@ def test_frames_with_interleaved_lines_have_maps_from_their_mean(scan: Any, writ
         turned /= abs(np.vdot(scan.kspace, scan.kspace))
         assert np.abs(shared.reference(3) - turned).std() < 2 * LEVEL
         assert "maps_shared" in {note.code for note in shared.notes}
+
+
+def test_shared_calibration_lines_are_counted_without_reading_frames(
+    scan: Any, write: Write
+) -> None:
+    with FastMri.open(write(kspace=series(scan, 2))) as opened:
+
+        def read(index: int) -> np.ndarray:
+            raise AssertionError
+
+        shared = with_shared_maps(replace(opened, read=read))
+        assert [shared.centre_block(i) for i in range(FRAMES)] == [(range(64), range(56))] * FRAMES
 
 
 def test_shared_maps_have_smaller_errors_than_those_of_single_frames(

@@ -43,21 +43,24 @@ def with_shared_maps(scan: KSpace) -> KSpace:
         return scan
 
     @cache
-    def mean(place: int) -> tuple[range, range, NDArray[np.complex64]]:
-        return _mean(scan, frames[place])
+    def block(place: int) -> tuple[slice, slice]:
+        return _block(scan, frames[place])
+
+    @cache
+    def mean(place: int) -> NDArray[np.complex64]:
+        return _mean(scan, frames[place], block(place))
 
     def reference(index: int) -> NDArray[np.complex64]:
         """Mean of the frames at the centre of k-space (coil, row, column), else 0."""
-        rows, columns, data = mean(scan.places[index])
+        place = scan.places[index]
         full = np.zeros((scan.n_coils, *scan.shape), dtype=np.complex64)
-        full[:, rows.start : rows.stop, columns.start : columns.stop] = data
+        full[:, *block(place)] = mean(place)
         return full
 
     def points(index: int) -> NDArray[np.bool_]:
-        """Points of `reference` with data, bool (row, column)."""
-        rows, columns, _ = mean(scan.places[index])
+        """Points of `reference` with data, bool (row, column); known without reading any."""
         full = np.zeros(scan.shape, dtype=np.bool_)
-        full[rows.start : rows.stop, columns.start : columns.stop] = True
+        full[block(scan.places[index])] = True
         return full
 
     text = (
@@ -68,14 +71,19 @@ def with_shared_maps(scan: KSpace) -> KSpace:
     return replace(scan, reference=reference, reference_points=points, notes=notes)
 
 
-def _mean(scan: KSpace, frames: list[int]) -> tuple[range, range, NDArray[np.complex64]]:
-    """Rows, columns and mean k-space (coil, row, column) of the centre that all frames measure."""
+def _block(scan: KSpace, frames: list[int]) -> tuple[slice, slice]:
+    """Rows and columns of the centre of k-space that all frames together measure."""
     union = np.any([scan.mask(index) for index in frames], axis=0)
     rows, columns = complete_centre(union)
     columns = around(columns, scan.shape[1] // 2, _MOST_LINES)
-    block = np.s_[rows.start : rows.stop, columns.start : columns.stop]
-    total = np.zeros((scan.n_coils, len(rows), len(columns)), dtype=np.complex64)
-    count = np.zeros(total.shape[1:], dtype=np.int64)
+    return slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+
+
+def _mean(scan: KSpace, frames: list[int], block: tuple[slice, slice]) -> NDArray[np.complex64]:
+    """Mean k-space (coil, row, column) of a block of frames."""
+    shape = [part.stop - part.start for part in block]
+    total = np.zeros((scan.n_coils, *shape), dtype=np.complex64)
+    count = np.zeros(shape, dtype=np.int64)
     for index in frames:
         data, measured = scan.read(index)[:, *block], scan.mask(index)[block]
         common = measured & (count > 0)
@@ -83,4 +91,4 @@ def _mean(scan: KSpace, frames: list[int]) -> tuple[range, range, NDArray[np.com
         total += data * (overlap / abs(overlap) if overlap else 1)
         count += measured
     total /= np.maximum(count, 1)
-    return rows, columns, total
+    return total
