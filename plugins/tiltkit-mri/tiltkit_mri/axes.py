@@ -13,6 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from tiltkit.errors import InputError, UsageError
 from tiltkit.problem import Note
+from tiltkit_mri.masks import middle_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -270,14 +271,9 @@ def _dependence(kspace: NDArray[Any], kernel: int = 5, block: int = 12) -> float
         kernel: Side of a patch.
         block: Rows and columns on each side of the centre.
     """
-    rows, columns = (n // 2 for n in kspace.shape[1:])
-    measured = (kspace != 0).any(axis=(0, 1))
-    gaps = np.flatnonzero(~measured) - columns
-    width = min([block, columns, *np.abs(gaps).tolist()])
-    height = min(block, rows)
-    if min(width, height) < kernel or not np.isfinite(kspace).all():
+    centre = middle_of(kspace, (kspace != 0).any(axis=(0, 1)), block)
+    if min(centre.shape[1:]) < 2 * kernel or not np.isfinite(kspace).all():
         return 1.0
-    centre = kspace[:, rows - height : rows + height, columns - width : columns + width]
     patches = sliding_window_view(centre, (kernel, kernel), axis=(1, 2))
     parts = [part.reshape(-1, kernel**2) for part in patches]
     norms = [float(np.linalg.norm(part)) for part in parts]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tiltkit.errors import UsageError
 from tiltkit.problem import Note
+from tiltkit_mri.masks import middle_of
 from tiltkit_mri.spikes import find_spikes, relative_power
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def centred(scan: KSpace, stated: tuple[int, int] | None = None) -> KSpace:
         shift = shape[0] // 2 - stated[0], shape[1] // 2 - stated[1]
     elif peak:
         shift, notes = _found_shift(peak, shape)
-    moved = _block(np.roll(data, shift, axis=(1, 2)), np.roll(columns, shift[1]))
+    moved = middle_of(np.roll(data, shift, axis=(1, 2)), np.roll(columns, shift[1]), _BLOCK)
     wrapped = tuple(_is_wrapped(moved, axis) for axis in (1, 2))
     return _changed(scan, shift, wrapped, notes + _note_on_wrapping(wrapped))
 
@@ -153,18 +154,6 @@ def _found_shift(
         f"{shape[0] // 2},{shape[1] // 2} leaves it in place."
     )
     return (rows, columns), (Note("centre_moved", text, assumed=True),)
-
-
-def _block(data: NDArray[np.complexfloating], columns: NDArray[np.bool_]) -> NDArray[Any]:
-    """Centre of k-space (coil, row, column), as many samples at each side as are measured."""
-    n_rows, n_columns = data.shape[1:]
-    gaps = np.abs(np.flatnonzero(~columns) - n_columns // 2)
-    height, width = min(_BLOCK, n_rows // 2), min([_BLOCK, n_columns // 2, *gaps.tolist()])
-    return data[
-        :,
-        n_rows // 2 - height : n_rows // 2 + height,
-        n_columns // 2 - width : n_columns // 2 + width,
-    ]
 
 
 def _is_wrapped(block: NDArray[np.complexfloating], axis: int) -> bool:

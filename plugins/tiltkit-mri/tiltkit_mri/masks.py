@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "MOST_LINES", "around", "complete_centre", "describe_masks", "seems_transposed",
+    "MOST_LINES", "around", "complete_centre", "describe_masks", "middle_of", "seems_transposed",
     "whole_columns", "with_whole_columns", "written",
 ]  # fmt: skip
 
@@ -93,6 +93,22 @@ def around(run: range, middle: int, count: int) -> range:
     count = min(count, len(run))
     first = min(max(middle - count // 2, run.start), run.stop - count)
     return range(first, first + count)
+
+
+def middle_of(
+    data: NDArray[np.complexfloating], columns: NDArray[np.bool_], most: int
+) -> NDArray[Any]:
+    """Middle of k-space (coil, row, column), as many samples at each side as are measured.
+
+    Args:
+        data: k-space (coil, row, column).
+        columns: Measured columns, bool (column,).
+        most: Samples at each side, at most.
+    """
+    row, column = (n // 2 for n in data.shape[1:])
+    gaps = np.abs(np.flatnonzero(~columns) - column)
+    height, width = min(most, row), min([most, column, *gaps.tolist()])
+    return data[:, row - height : row + height, column - width : column + width]
 
 
 def describe_masks(masks: Sequence[NDArray[np.bool_]]) -> tuple[Note, ...]:
