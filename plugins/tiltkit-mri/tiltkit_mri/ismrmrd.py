@@ -97,7 +97,7 @@ def _kspace(file: h5py.File, path: Path) -> KSpace:
     metadata = {"ismrmrd_header": xml}
     header = parse_header(xml, int(imaging.field("encoding_space_ref")[0]))
     if header.trajectory in _CARTESIAN:
-        scan = _Scan.build(xml, imaging, reference)
+        scan = _Scan.build(xml, header, imaging, reference)
         return scan.kspace(noise, metadata, notes)
     if len(reference):
         text = f"{len(reference)} calibration lines are left out: the maps come from the image."
@@ -222,13 +222,21 @@ class _Scan:
     repairs: tuple[Note, ...]
 
     @classmethod
-    def build(cls, xml: str, imaging: Acquisitions, reference: Acquisitions) -> _Scan:
+    def build(
+        cls, xml: str, stated: Header, imaging: Acquisitions, reference: Acquisitions
+    ) -> _Scan:
         """Place all lines.
+
+        Args:
+            xml: The header of all encodings.
+            stated: The header of the encoding of the image.
+            imaging: Acquisitions of the image.
+            reference: Acquisitions for calibration.
 
         Raises:
             InputError: The header or the acquisitions contradict themselves.
         """
-        header, repairs = _header(xml, imaging)
+        header, repairs = _header(stated, imaging)
         assert header.encoded is not None  # noqa: S101
         images, image = np.unique(imaging.counters, axis=0, return_inverse=True)
         image = image.reshape(-1)
@@ -434,9 +442,8 @@ def _geometry(
     return tuple(found)
 
 
-def _header(xml: str, imaging: Acquisitions) -> tuple[Header, tuple[Note, ...]]:
-    """Header of the encoding, with a matrix that holds all lines."""
-    header = parse_header(xml, int(imaging.field("encoding_space_ref")[0]))
+def _header(header: Header, imaging: Acquisitions) -> tuple[Header, tuple[Note, ...]]:
+    """The header with a matrix that holds all lines."""
     length = imaging.field("number_of_samples") - imaging.field("discard_pre")
     longest = int((length - imaging.field("discard_post")).max())
     steps, partitions = (imaging.field(f"kspace_encode_step_{axis}") for axis in (1, 2))
