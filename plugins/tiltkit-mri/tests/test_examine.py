@@ -29,7 +29,8 @@ def healthy(clean: Any) -> Complex:
 
 def examined(kspace: Complex, **options: Any) -> Examination:
     """All columns with data count as measured."""
-    return examine(kspace, (kspace != 0).any(axis=(0, 1)), **options)
+    columns = (kspace != 0).any(axis=(0, 1))
+    return examine(kspace, np.broadcast_to(columns, kspace.shape[1:]), **options)
 
 
 def codes(kspace: Complex, **options: Any) -> list[str]:

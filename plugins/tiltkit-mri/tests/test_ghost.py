@@ -46,7 +46,8 @@ def test_a_ghost_shifts_odd_columns_along_the_readout(simulate: Any) -> None:
 def test_the_examination_removes_a_ghost_and_names_it(simulate: Any, sampling: Any) -> None:
     columns = sampling(SHAPE[1], 3, 20)
     kspace = simulate(SHAPE, 4).noisy(0.005) * columns
-    found = examine(without_ghost(kspace, Ghost(-0.5, -0.4)), columns)
+    points = np.broadcast_to(columns, SHAPE)
+    found = examine(without_ghost(kspace, Ghost(-0.5, -0.4)), points)
     assert [note.code for note in found.notes] == ["ghost_removed"]
     assert "0.50 rad" in found.notes[0].text
     error = np.linalg.norm(found.data - kspace) / np.linalg.norm(kspace)

@@ -56,21 +56,19 @@ class Examination:
 
 def examine(
     data: NDArray[np.complexfloating],
-    columns: NDArray[np.bool_],
+    points: NDArray[np.bool_],
     stated: tuple[int, int] | None = None,
-    points: NDArray[np.bool_] | None = None,
 ) -> Examination:
     """Examine a slice of a Cartesian scan.
 
     Args:
         data: k-space (coil, row, column), zero where it is not measured.
-        columns: Measured columns, bool (column,).
+        points: Measured points, bool (row, column). Spikes, ghosts, noise and signal of the coils
+            are not examined where rows or single points are left out.
         stated: First and one past the last column that the header says was measured; None where it
             says nothing.
-        points: Measured points, bool (row, column); whole columns when None. Spikes, ghosts, noise
-            and signal of the coils are not examined where rows or single points are left out.
     """
-    whole = points is None or whole_columns(points)
+    columns, whole = np.asarray(points.any(axis=0)), whole_columns(points)
     measured = data[..., columns]
     coils = (measured != 0).any(axis=(1, 2))
     partly = coils & _incomplete(measured)

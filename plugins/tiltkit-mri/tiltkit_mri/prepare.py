@@ -111,7 +111,7 @@ def prepare(
     """
     points = scan.mask(index)
     stated = scan.header.measured_columns
-    examined = examine(scan.read(index), scan.columns[index], stated, points=points)
+    examined = examine(scan.read(index), points, stated)
     points = points & examined.columns
     with_spikes, points = points, points & examined.sound
     rows = lines = range(0)
