@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,13 @@ def test_a_choice_works_through_the_task(series: KSpace) -> None:
     with MriRecon(options).open(series.path) as scan:
         assert scan.layout.shape[0] == 2
         assert scan.layout.metadata["slice_names"] == "slice 0, repetition 1; slice 1, repetition 1"
+
+
+def test_chosen_slices_keep_their_own_differences_of_averages(series: KSpace) -> None:
+    scan = replace(series, differences=lambda index: np.full((4, 16, 12), index, np.complex64))
+    found = choose_slices(scan, parse_choice("slice=1, repetition=1"))
+    assert found.differences is not None
+    assert (found.differences(0) == 3).all()
 
 
 def test_names_and_numbers_that_do_not_exist_are_refused(series: KSpace) -> None:

@@ -99,6 +99,7 @@ def _part(scan: KSpace, kept: list[int]) -> KSpace:
         points=of(scan.points),
         reference=of(scan.reference),
         reference_points=of(scan.reference_points),
+        differences=of(scan.differences),
         trajectory=of(scan.trajectory),
         geometry=tuple(scan.geometry[i] for i in kept) if scan.geometry else (),
         slice_names=tuple(scan.slice_names[i] for i in kept),
