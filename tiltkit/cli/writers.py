@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from tiltkit.cli.shared import call_plugins
-from tiltkit.errors import InputError, PluginError, UsageError
+from tiltkit.errors import PluginError, UsageError
 from tiltkit.plugins.isolation import isolate
 
 if TYPE_CHECKING:
@@ -127,14 +127,10 @@ def write_export(export: Export, result: Path) -> list[str]:
         TiltkitError: The disk is full or broken.
     """
     from tiltkit.io.disk import explained
-    from tiltkit.io.reading import read_finished, result_shape
+    from tiltkit.io.reading import check_finished, result_shape
 
-    finished, shape = len(read_finished(result)), result_shape(result)
-    if finished < shape[0]:
-        raise InputError(
-            f"{result} has {finished} of {shape[0]} slices.",
-            "finish it first: run the same command with --resume.",
-        )
+    check_finished(result)
+    size = 2 * 4 * prod(result_shape(result))  # mean and spread, float32
     name, output = export.entry.name, export.output
     write = call_plugins().load("writer", name)
     plugin = call_plugins().owner("writer", name).distribution
@@ -145,7 +141,7 @@ def write_export(export: Export, result: Path) -> list[str]:
             new.output.mkdir()
         with (
             isolate(f"The writer {name} failed", plugin, own_words=True),
-            explained(output, 2 * 4 * prod(shape)),  # mean and spread, float32
+            explained(output, size),
         ):
             remarks = write(result, new.output, *arguments)
         _check_written(new, Path(folder), plugin)

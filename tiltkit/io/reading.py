@@ -18,10 +18,10 @@ from tiltkit.posterior.outcome import FurtherImage
 from tiltkit.protocols import Estimate
 
 __all__ = [
-    "further_names", "is_hdf5", "is_result", "open_hdf5", "open_result", "read_axes",
-    "read_diagnostics_of", "read_estimate", "read_finished", "read_further", "read_provenance",
-    "read_recipe", "read_slice_diagnostics", "read_steps", "read_title", "read_units",
-    "result_shape", "tree",
+    "check_finished", "further_names", "is_hdf5", "is_result", "open_hdf5", "open_result",
+    "read_axes", "read_diagnostics_of", "read_estimate", "read_finished", "read_further",
+    "read_provenance", "read_recipe", "read_slice_diagnostics", "read_steps", "read_title",
+    "read_units", "result_shape", "tree",
 ]  # fmt: skip
 
 
@@ -62,6 +62,20 @@ def read_finished(path: Path) -> list[int]:
         flags = file["entry/diagnostics"][COMPLETE][:]
         finished: list[int] = np.flatnonzero(flags).tolist()
         return finished
+
+
+def check_finished(path: Path) -> None:
+    """Check that all slices of a result are finished.
+
+    Raises:
+        InputError: The result cannot be read, or is not finished.
+    """
+    slices, done = result_shape(path)[0], len(read_finished(path))
+    if done < slices:
+        raise InputError(
+            f"{path} has {done} of {slices} slices.",
+            "finish it first: run the same command with --resume.",
+        )
 
 
 def read_title(path: Path) -> str:

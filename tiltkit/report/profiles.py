@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiltkit.errors import InputError
-from tiltkit.io.reading import open_result, read_axes, read_units, result_shape
+from tiltkit.io.reading import check_finished, open_result, read_axes, read_units, result_shape
 from tiltkit.report.regions import (
     RegionFigure,
-    check_finished,
     check_independent,
     independent_by_slice,
     region_figure,

@@ -21,9 +21,9 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.io.reading import (
+    check_finished,
     open_result,
     read_axes,
-    read_finished,
     read_slice_diagnostics,
     read_units,
     result_shape,
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     Region = NDArray[np.intp]
 
 __all__ = [
-    "RegionFigure", "check_finished", "check_independent", "independent_by_slice",
-    "interval_ranks", "region_figure", "region_figures",
+    "RegionFigure", "check_independent", "independent_by_slice", "interval_ranks",
+    "region_figure", "region_figures",
 ]  # fmt: skip
 
 # Probability that the intervals aim at.
@@ -119,20 +119,6 @@ def region_figures(
             figures[f"size above {above:g}"] = size_unit, float(sizes.mean()), sizes
         found += [region_figure(name, figure, *of, worth, count) for figure, of in figures.items()]
     return found
-
-
-def check_finished(result: Path) -> None:
-    """Check that all slices of a result are finished.
-
-    Raises:
-        InputError: The result cannot be read, or is not finished.
-    """
-    slices, done = result_shape(result)[0], len(read_finished(result))
-    if done < slices:
-        raise InputError(
-            f"{result} has {done} of {slices} slices.",
-            "finish it first: run the same command with --resume.",
-        )
 
 
 def interval_ranks(samples: int, independent: float | None = None) -> tuple[int, float]:
