@@ -14,7 +14,7 @@ from tiltkit.io.reading import check_finished, open_result, read_axes, read_unit
 from tiltkit.report.regions import (
     RegionFigure,
     check_independent,
-    independent_by_slice,
+    independent_in_slice,
     region_figure,
 )  # fmt: skip
 
@@ -71,7 +71,7 @@ def profile(
     mean, values = _interpolated(result, index, rows, columns)
     if not np.isfinite(mean + values).all():
         raise InputError(f"The {name} has pixels that are not finite.", "move it.")
-    worth = independent_by_slice(result, len(values))[index[0]]
+    worth = independent_in_slice(result, index[0], len(values))
     check_independent(result, len(values), worth)
     unit, (y, x, length_unit) = read_units(result), _positions(result, rows, columns)
     found = []

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Region = NDArray[np.intp]
 
 __all__ = [
-    "RegionFigure", "check_independent", "independent_by_slice", "interval_ranks",
+    "RegionFigure", "check_independent", "independent_in_slice", "interval_ranks",
     "region_figure", "region_figures",
 ]  # fmt: skip
 
@@ -99,9 +99,11 @@ def region_figures(
     for name, region in regions.items():
         if not len(region):
             raise InputError(f"The region {name} has no pixels.", "give a region inside the image.")
-    pixels = prod(result_shape(result)[1:])
+    slices, *image = result_shape(result)
+    pixels = prod(image)
     sums = _sums(result, list(regions.values()), pixels, above)
-    worths = independent_by_slice(result, sums[1].shape[1])
+    samples = sums[1].shape[1]
+    worths = [independent_in_slice(result, index, samples) for index in range(slices)]
     for (name, region), total, values, counts in zip(regions.items(), *sums, strict=True):
         if not np.isfinite([total, *values]).all():
             raise InputError(
@@ -109,7 +111,7 @@ def region_figures(
             )
         count = len(region)
         worth = min(worths[index] for index in np.unique(region // pixels))
-        check_independent(result, values.size, worth)
+        check_independent(result, samples, worth)
         figures = {
             "mean": (unit, total / count, values / count),
             "sum": (f"{unit} {size_unit}".strip(), total * size, values * size),
@@ -139,13 +141,11 @@ def interval_ranks(samples: int, independent: float | None = None) -> tuple[int,
     return int((k - 1) * samples / whole + 1e-9) + 1, (whole + 1 - 2 * k) / (whole + 1)
 
 
-def independent_by_slice(result: Path, samples: int) -> list[float]:
-    """Number of independent samples that the samples of each slice are worth, to 3 decimals."""
-    slices = range(result_shape(result)[0])
-    reports = [read_slice_diagnostics(result, index) for index in slices]
-    worths = [float(one.get("independent_samples", samples)) for one in reports]
+def independent_in_slice(result: Path, index: int, samples: int) -> float:
+    """Number of independent samples that the samples of a slice are worth, to 3 decimals."""
+    worth = float(read_slice_diagnostics(result, index).get("independent_samples", samples))
     # Rounding errors must not take a sample away.
-    return [min(round(worth, 3), float(samples)) for worth in worths]
+    return min(round(worth, 3), float(samples))
 
 
 def check_independent(result: Path, samples: int, worth: float) -> None:
