@@ -15,6 +15,8 @@ from tiltkit.io.places import Places
 from tiltkit_mri.dicom_header import echo_time, sequence_values
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
     from numpy.typing import NDArray
     from pydicom import Dataset
 
@@ -31,7 +33,7 @@ class Source:
     Attributes:
         scan: Digest of the scan's raw data.
         digest: Digest of the result.
-        xml: Header of the scan; may be empty.
+        header: Header of the scan; None where it has none that can be read.
         kept: Allowed fields of the header by DICOM keyword.
         places: Positions of the slices.
         method: How the images were made, for people.
@@ -40,7 +42,7 @@ class Source:
 
     scan: str
     digest: str
-    xml: str
+    header: Element | None
     kept: dict[str, str]
     places: Places
     method: str
@@ -163,11 +165,11 @@ def _set_sequence(made: Dataset, source: Source, volume: str) -> None:
     made.MRAcquisitionType, made.EchoTrainLength = "2D", None
     _assign(
         made, {"PatientPosition": "", "RepetitionTime": "", "EchoTime": ""}
-        | sequence_values(source.xml)
+        | sequence_values(source.header)
     )  # fmt: skip
     if counted := re.search(r"(?:contrast|echo) (\d+)", volume):
         made.EchoNumbers = int(counted[1]) + 1
-        if time := echo_time(source.xml, int(counted[1])):
+        if time := echo_time(source.header, int(counted[1])):
             _assign(made, {"EchoTime": time})
 
 

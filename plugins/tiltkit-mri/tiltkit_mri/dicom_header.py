@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Literal
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Literal
+
+from tiltkit_mri.header import NAMESPACE
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 __all__ = ["Allowed", "allowed_values", "echo_time", "sequence_values"]
 
@@ -44,29 +48,28 @@ _SEQUENCE: Mapping[str, str] = {
     "EchoTime": "sequenceParameters/TE",
 }
 _ORIENTATIONS = ("HFP", "HFS", "HFDR", "HFDL", "FFDR", "FFDL", "FFP", "FFS")
-_NAMESPACE = "{http://www.ismrm.org/ISMRMRD}"
 
 
-def allowed_values(xml: str, names: Iterable[str]) -> dict[str, str]:
+def allowed_values(header: Element | None, names: Iterable[str]) -> dict[str, str]:
     """Values of the named fields by DICOM keyword, as far as the header has them."""
-    found = {name: _first(xml, _PLACES[name]) for name in names}
+    found = {name: _first(header, _PLACES[name]) for name in names}
     for name, value in found.items():
         if name.endswith(("Date", "Time")):  # 2012-01-31 and 12:34:56.7 in XML
             found[name] = re.sub("[-:]", "", value)
     return {name: value for name, value in found.items() if value}
 
 
-def sequence_values(xml: str) -> dict[str, str]:
+def sequence_values(header: Element | None) -> dict[str, str]:
     """Field strength, times in ms, flip angle and position of the patient by DICOM keyword."""
-    found = {name: _decimal(_first(xml, place)) for name, place in _SEQUENCE.items()}
-    orientation = _first(xml, "measurementInformation/patientPosition")
+    found = {name: _decimal(_first(header, place)) for name, place in _SEQUENCE.items()}
+    orientation = _first(header, "measurementInformation/patientPosition")
     found["PatientPosition"] = orientation if orientation in _ORIENTATIONS else ""
     return {name: value for name, value in found.items() if value}
 
 
-def echo_time(xml: str, contrast: int) -> str:
+def echo_time(header: Element | None, contrast: int) -> str:
     """Echo time in ms of one of several contrasts; empty where the header has no such list."""
-    times = _texts(xml, "sequenceParameters/TE")
+    times = _texts(header, "sequenceParameters/TE")
     return _decimal(times[contrast]) if 1 < len(times) > contrast else ""
 
 
@@ -79,16 +82,13 @@ def _decimal(text: str) -> str:
     return f"{value:.9g}" if math.isfinite(value) else ""
 
 
-def _first(xml: str, place: str) -> str:
-    return next(iter(_texts(xml, place)), "")
+def _first(header: Element | None, place: str) -> str:
+    return next(iter(_texts(header, place)), "")
 
 
-def _texts(xml: str, place: str) -> list[str]:
+def _texts(header: Element | None, place: str) -> list[str]:
     """Texts of all elements at a place; none where the document cannot be read."""
-    try:
-        # expat bounds entity expansion, and no external entity is ever fetched.
-        root = ElementTree.fromstring(xml)  # noqa: S314
-    except (ElementTree.ParseError, ValueError):
+    if header is None:
         return []
-    found = root.findall("/".join(_NAMESPACE + part for part in place.split("/")))
+    found = header.findall("/".join(f"m:{part}" for part in place.split("/")), NAMESPACE)
     return [(one.text or "").strip() for one in found]

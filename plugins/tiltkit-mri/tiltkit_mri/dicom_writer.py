@@ -19,6 +19,7 @@ from tiltkit.io.reading import (
 )
 from tiltkit_mri.dicom_attributes import Series, Source, describe_places, make_dataset
 from tiltkit_mri.dicom_header import Allowed, allowed_values
+from tiltkit_mri.header import parse_xml
 
 if TYPE_CHECKING:
     import h5py
@@ -132,7 +133,7 @@ def _images(file: h5py.File) -> dict[str, tuple[str, str]]:
 def _read_source(result: Path, places: Places, options: DicomOptions) -> Source:
     with open_result(result) as file:
         stored = file.get("entry/scan_header/ismrmrd_header")
-        xml = "" if stored is None else str(stored.asstr()[()])
+        header = None if stored is None else parse_xml(str(stored.asstr()[()]))
         count = len(file["entry/samples/samples"])
     with result.open("rb") as raw:
         digest = hashlib.file_digest(raw, "sha256").hexdigest()
@@ -143,8 +144,8 @@ def _read_source(result: Path, places: Places, options: DicomOptions) -> Source:
     return Source(
         scan=str(origin.get("raw_sha256", digest)),
         digest=digest,
-        xml=xml,
-        kept=allowed_values(xml, options.keep),
+        header=header,
+        kept=allowed_values(header, options.keep),
         places=places,
         method=f"tiltkit {version}: {count} samples, prior {prior}, sampler {sampler}",
         warnings=[" ".join(map(str, report.get("warnings", ()))) for report in reports],

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-__all__ = ["Header", "parse_header", "plain_text"]
+__all__ = ["NAMESPACE", "Header", "parse_header", "parse_xml", "plain_text"]
 
 # Matrices with a longer side are mistakes.
 _LARGEST = 2**14
-_NAMESPACE = {"m": "http://www.ismrm.org/ISMRMRD"}
+NAMESPACE = {"m": "http://www.ismrm.org/ISMRMRD"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,10 @@ def parse_header(xml: str, encoding: int = 0) -> Header:
         encoding: Number of the encoding; a scan has more than one where its calibration lines, for
             example, have a geometry of their own.
     """
-    try:
-        # expat bounds entity expansion, and no external entity is ever fetched.
-        root = ElementTree.fromstring(xml)  # noqa: S314
-    except (ElementTree.ParseError, ValueError):
+    root = parse_xml(xml)
+    if root is None:
         return Header()
-    encodings = root.findall("m:encoding", _NAMESPACE)
+    encodings = root.findall("m:encoding", NAMESPACE)
     if not encoding < len(encodings):
         return Header()
     number = _numbers(encodings[encoding])
@@ -90,16 +88,25 @@ def parse_header(xml: str, encoding: int = 0) -> Header:
         centre=_int(number(f"{steps}/center")),
         maximum=_int(number(f"{steps}/maximum")),
         partition_centre=_int(number(f"{partitions}/center")),
-        trajectory=encodings[encoding].findtext("m:trajectory", "", _NAMESPACE).strip().lower(),
+        trajectory=encodings[encoding].findtext("m:trajectory", "", NAMESPACE).strip().lower(),
         noise_bandwidth=bandwidth if bandwidth and 0 < bandwidth <= 1 else 1.0,
     )
+
+
+def parse_xml(xml: str) -> ElementTree.Element | None:
+    """The root of a document; None where it is no XML."""
+    try:
+        # expat bounds entity expansion, and no external entity is ever fetched.
+        return ElementTree.fromstring(xml)  # noqa: S314
+    except (ElementTree.ParseError, ValueError):
+        return None
 
 
 def _numbers(element: ElementTree.Element) -> Callable[[str], float | None]:
     """A function from a path below an element to the finite number that is there, or None."""
 
     def number(path: str) -> float | None:
-        text = element.findtext("/".join(f"m:{part}" for part in path.split("/")), "", _NAMESPACE)
+        text = element.findtext("/".join(f"m:{part}" for part in path.split("/")), "", NAMESPACE)
         try:
             value = float(text)
         except ValueError:
