@@ -118,6 +118,9 @@ def test_masks_on_other_voxels_are_refused(
 
 
 def test_damaged_files_are_named(stack: Stack, tmp_path: Path) -> None:
-    (tmp_path / "mask.nii.gz").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"mask\.nii\.gz cannot be read"):
-        read_nifti_mask(tmp_path / "mask.nii.gz", stack(SCAN))
+    result, path = stack(SCAN), tmp_path / "mask.nii.gz"
+    nibabel.save(drawn(result), path)
+    for damaged in (b"no image", path.read_bytes()[:-20]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"mask\.nii\.gz cannot be read"):
+            read_nifti_mask(path, result)

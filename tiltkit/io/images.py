@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tiltkit.errors import InputError, TiltkitError, UsageError
 
-__all__ = ["Contents", "is_image", "is_volume", "open_nifti", "read_contents", "read_images"]
+__all__ = ["Contents", "is_image", "is_volume", "read_contents", "read_images", "read_nifti"]
 
 # Names under which files with several arrays usually keep their images.
 _USUAL = ("image", "images", "data")
@@ -124,8 +124,8 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def open_nifti(path: Path) -> Any:
-    """An image of nibabel, whose values are read on use.
+def read_nifti(path: Path) -> tuple[Array, Any]:
+    """Values of a NIfTI file, with its own axes, and the image of nibabel with its coordinates.
 
     Raises:
         InputError: There is no such file, or it cannot be read.
@@ -135,7 +135,8 @@ def open_nifti(path: Path) -> Any:
     with _readable(path):
         if not path.is_file():
             raise InputError(f"There is no file {path}.", "check its name and folder.")
-        return nibabel.load(path)
+        image = nibabel.load(path)
+        return np.asanyarray(image.dataobj), image
 
 
 def is_image(path: Path) -> bool:
@@ -195,7 +196,7 @@ def _numpy(paths: Sequence[Path], dataset: str | None) -> Contents:
 
 
 def _nifti(paths: Sequence[Path], _dataset: str | None) -> Contents:
-    return Contents(np.asanyarray(open_nifti(paths[0]).dataobj), slices=2)
+    return Contents(read_nifti(paths[0])[0], slices=2)
 
 
 def _tiff(paths: Sequence[Path], _dataset: str | None) -> Contents:

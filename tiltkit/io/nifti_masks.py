@@ -10,7 +10,7 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.io.grid import Grid, make_grid
-from tiltkit.io.images import open_nifti
+from tiltkit.io.images import read_nifti
 from tiltkit.io.nifti import nifti_affine
 from tiltkit.io.places import read_places
 from tiltkit.io.reading import result_shape
@@ -41,9 +41,9 @@ def read_nifti_mask(path: Path, result: Path) -> Array:
         InputError: A file cannot be read, or the voxels are others.
         UsageError: nibabel is not installed.
     """
-    image = open_nifti(path)
-    values, coded = np.asanyarray(image.dataobj), _has_coordinates(image)
-    values = values.reshape(values.shape + (1,) * (3 - values.ndim))
+    values, image = read_nifti(path)
+    coded = _has_coordinates(image)
+    values = values.reshape(*values.shape, *[1] * (3 - values.ndim))
     places = read_places(result)
     grid = make_grid(places, result)
     step = np.linalg.inv(nifti_affine(grid, places)) @ image.affine
