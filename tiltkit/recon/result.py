@@ -15,7 +15,7 @@ import torch
 from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.io.result import ResultWriter
 from tiltkit.posterior.moments import interpolate_quantile
-from tiltkit.posterior.outcome import QUANTILES, Outcome
+from tiltkit.posterior.outcome import QUANTILES, FurtherImage, Outcome
 from tiltkit.posterior.verdict import stored_verdict, worst_verdict
 from tiltkit.posterior.warnings import group_warnings
 
@@ -81,7 +81,11 @@ class Result:
 
         They are those that the task was asked for, such as maps of the signal-to-noise ratio.
         """
-        return {name: one.values for name, one in self._stored.further().items()}
+        return {name: one.values for name, one in self._further.items()}
+
+    @cached_property
+    def _further(self) -> dict[str, FurtherImage]:
+        return self._stored.further()
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -226,7 +230,7 @@ class Result:
         if self.phase is not None:
             about = {"units": "rad", "long_name": "phase of the posterior mean"}
             images["phase"] = (dims, self.phase, about)
-        for name, one in self._stored.further().items():
+        for name, one in self._further.items():
             about = {"units": units if one.units is None else one.units, "long_name": one.long_name}
             lead = ["sample"] if one.values.ndim > len(dims) else []
             images[name] = ([*lead, *dims], one.values, about)
