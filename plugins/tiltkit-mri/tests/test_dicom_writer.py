@@ -63,6 +63,12 @@ def result(tmp_path_factory: Any, simulate: Any, sampling: Any, header: Any) -> 
 
 
 @pytest.fixture
+def copy(result: Path, tmp_path: Path) -> Path:
+    """A copy of the result that a test may change."""
+    return shutil.copy(result, tmp_path / "copy.h5")
+
+
+@pytest.fixture
 def export(result: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Writes DICOM and reads it: files by folder and name."""
 
@@ -184,11 +190,7 @@ def test_nothing_that_identifies_the_patient_is_copied_unless_allowed(
         DicomOptions(keep="PatientAge")
 
 
-def test_a_field_that_dicom_does_not_allow_is_named(
-    result: Path, export: Callable[..., Any], tmp_path: Path
-) -> None:
-    copy = tmp_path / "copy.h5"
-    shutil.copy(result, copy)
+def test_a_field_that_dicom_does_not_allow_is_named(copy: Path, export: Callable[..., Any]) -> None:
     with h5py.File(copy, "r+") as file:
         xml = file["entry/scan_header/ismrmrd_header"]
         xml[()] = xml.asstr()[()].replace("1961-02-03", "spring 1961")
@@ -205,19 +207,15 @@ def test_writing_again_gives_the_same_files(export: Callable[..., Any], tmp_path
 
 
 def test_values_that_are_not_numbers_leave_a_series_out(
-    result: Path, export: Callable[..., Any], tmp_path: Path
+    copy: Path, export: Callable[..., Any]
 ) -> None:
-    copy = tmp_path / "copy.h5"
-    shutil.copy(result, copy)
     with h5py.File(copy, "r+") as file:
         file["entry/data/data_errors"][0] = np.nan
     assert {name.split("-")[1] for name in export(source=copy)} == {"mean"}
     assert "series std is left out" in export.told[0]  # type: ignore[attr-defined]
 
 
-def test_the_phase_is_a_series_in_radians_on_request(
-    result: Path, export: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_the_phase_is_a_series_in_radians_on_request(result: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     write_dicom(result, out, DicomOptions(also="phase"))
@@ -233,10 +231,8 @@ def test_the_phase_is_a_series_in_radians_on_request(
 
 
 def test_slices_without_a_position_are_told_and_without_a_pixel_size_refused(
-    result: Path, export: Callable[..., Any], tmp_path: Path
+    copy: Path, export: Callable[..., Any]
 ) -> None:
-    copy = tmp_path / "copy.h5"
-    shutil.copy(result, copy)
     with h5py.File(copy, "r+") as file:
         del file["entry/scan_header/geometry"]
     made = export(source=copy)["posterior-mean-contrast-0/0002.dcm"]
