@@ -93,26 +93,23 @@ def add_phase(entry: h5py.Group, layout: Layout) -> None:
     _add_stack(group, "phase", layout, "phase of the posterior mean", units="rad")
 
 
-def add_further(
-    entry: h5py.Group, layout: Layout, samples: int, name: str, image: FurtherImage
-) -> None:
+def add_further(entry: h5py.Group, layout: Layout, name: str, image: FurtherImage) -> None:
     """Create the group of a further image, ``further/NAME``.
 
     Args:
         entry: The NXentry.
         layout: Axes and units of the result.
-        samples: Samples per slice.
         name: Name of the image.
         image: The image of one slice, or those of its samples.
     """
     if "further" not in entry:
         _group(entry, "further", "NXcollection")
-    per_sample = image.values.ndim == len(layout.shape)
-    draws = Axis("sample", range(samples), long_name="sample number") if per_sample else None
+    samples = len(image.values) if image.values.ndim == len(layout.shape) else 0
+    draws = Axis("sample", range(samples), long_name="sample number") if samples else None
     group = _plot(entry, f"further/{name}", name, layout, draws)
     _add_stack(
-        group, name, layout, image.long_name, first=samples if per_sample else 0,
-        units=image.units, dtype=image.values.dtype,
+        group, name, layout, image.long_name, first=samples, units=image.units,
+        dtype=image.values.dtype,
     )  # fmt: skip
 
 

@@ -210,7 +210,7 @@ class ResultWriter:
         for name, image in outcome.further.items():
             path = f"further/{name}"
             if path not in entry:
-                add_further(entry, self._layout, len(outcome.samples), name, image)
+                add_further(entry, self._layout, name, image)
             per_sample = image.values.ndim == len(self._layout.shape)
             place = (slice(None), *at) if per_sample else at
             entry[f"{path}/{name}"][place] = image.values
