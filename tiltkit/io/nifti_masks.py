@@ -88,7 +88,7 @@ def _turned(values: Array, step: NDArray[np.float64], shape: tuple[int, ...]) ->
 
 
 def _slices(values: Array, grid: Grid, shape: tuple[int, ...]) -> Array:
-    """Images (slices, *image) from volumes on a grid; the inverse of `Grid.fill`."""
+    """Images (slices, *image) from volumes on a grid; the inverse of `Grid.slices`."""
     whole = np.broadcast_to(values.reshape((*grid.shape[:3], -1)), grid.shape)
     if len(shape) > 3:
         return whole.T.reshape(shape)
