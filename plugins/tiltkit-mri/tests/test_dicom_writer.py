@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -179,7 +180,9 @@ def test_nothing_that_identifies_the_patient_is_copied_unless_allowed(
         "YES", "anonymous^", ""
     )  # fmt: skip
     for path in (tmp_path / "out").rglob("*.dcm"):
-        assert not [secret for secret in SECRETS if secret in path.read_bytes()]
+        # Identifiers are hashes: one in ten results has the digits of a year in one of them.
+        text = re.sub(rb"2\.25\.\d+", b"", path.read_bytes())
+        assert not [secret for secret in SECRETS if secret in text]
     allowed = next(iter(export("PatientID+StudyDate+PatientWeight").values()))
     assert (allowed.PatientID, allowed.StudyDate, allowed.PatientWeight) == (
         "MRN-4711", "20200506", 61
