@@ -135,3 +135,12 @@ def test_bands_without_information_are_refused(case: str) -> None:
         correct(band(**changes), "row 3 of scan.h5")
     assert "row 3 of scan.h5" in caught.value.message
     assert caught.value.hint
+
+
+def test_a_spike_in_one_of_two_flats_does_not_count() -> None:
+    flats = np.random.default_rng(1).poisson(1000, (2, 2, 60)).astype(np.float32)
+    clean, _ = mean_over_time(flats, np.zeros(2), np.zeros(1))
+    flats[1, 0, 7] = 9000
+    mean, _ = mean_over_time(flats, np.zeros(2), np.zeros(1))
+    assert mean[0, 0, 7] == flats[0, 0, 7]
+    np.testing.assert_array_equal(mean[0, 1], clean[0, 1])

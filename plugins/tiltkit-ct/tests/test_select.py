@@ -72,8 +72,9 @@ def test_the_axis_of_the_file_moves_with_columns_and_binning() -> None:
 
 def test_flats_keep_their_place_in_time() -> None:
     flats = Stack(Spy(FRAMES), np.array([0, 1]), np.array([-0.5, 20.0]))
-    part = select(scan(flats=flats), PrepareOptions(angles="10:40:10"))
-    np.testing.assert_allclose(part.read(0, 1).flat_times, [0.0, 1.0])
+    band = select(scan(flats=flats), PrepareOptions(angles="10:40:10")).read(0, 1)
+    np.testing.assert_allclose(band.flat_times, [-0.5, 20.0])
+    np.testing.assert_allclose(band.times, [10, 20, 30])
 
 
 def test_the_tilt_axis_may_lie_along_the_rows() -> None:

@@ -10,6 +10,7 @@ from scipy.ndimage import uniform_filter, uniform_filter1d
 from scipy.stats import chi2, median_abs_deviation
 
 from tiltkit_ct import frame_statistics
+from tiltkit_ct.zingers import without_spikes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,17 +57,17 @@ def gain_from_flats(
     """
     ratios, weights = [], []
     for time in np.unique(times):
-        group = flats[times == time] - dark
+        group = without_spikes(flats[times == time]) - dark
         if len(group) < 2:
             continue
         mean = frame_statistics.mean(group)
         # Relative to the brightest row: the beam may miss all the others.
-        good = np.isfinite(mean) & (
+        good = np.isfinite(group).all(axis=0) & (
             mean > 0.1 * np.nan_to_num(frame_statistics.median(mean.T)).max()
         )
         if not good.any():
             continue
-        relative = np.where(np.isfinite(group) & good, group / np.where(good, mean, 1.0), 1.0)
+        relative = np.where(good, group / np.where(good, mean, 1.0), 1.0)
         window = min(_SMOOTH, relative.shape[2])
         relative = relative - uniform_filter1d(relative, window, axis=2, mode="nearest")
         degrees = len(group) - 1

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import median_abs_deviation
 
 from tiltkit.errors import InputError
 from tiltkit_ct import frame_statistics
 from tiltkit_ct.noise import dark_variance
+from tiltkit_ct.zingers import without_spikes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,8 +24,6 @@ __all__ = ["Corrected", "correct", "drift", "mean_over_time"]
 
 # A pixel with less than this share of the typical beam is dead or behind a blocker.
 _BLOCKED_SHARE = 0.02
-# Values so many robust standard deviations above the median of the flats are zingers.
-_OUTLIER = 8.0
 _SURE = 5.0  # standard errors by which light must exceed darks
 
 
@@ -142,15 +140,8 @@ def drift(transmission: Frames, air: int) -> Frames:
 def _robust_mean(frames: Frames) -> Frames:
     """Mean over frames without zingers; NaN where more than half are (saturated values)."""
     missing = np.isnan(frames).mean(axis=0) > 0.5
-    if len(frames) < 3:
-        return np.where(missing, np.float32(np.nan), frame_statistics.mean(frames))
-    middle = frame_statistics.median(frames)
-    deviation = (frames - middle) / np.sqrt(np.maximum(middle, 1.0))
-    spread = 0.0
-    if np.isfinite(middle).any():
-        spread = median_abs_deviation(deviation, axis=None, scale="normal", nan_policy="omit")
-    kept = np.where(deviation > _OUTLIER * max(spread, 1e-6), np.float32(np.nan), frames)
-    return np.where(missing, np.float32(np.nan), frame_statistics.mean(kept))
+    mean = frame_statistics.mean(without_spikes(frames))
+    return np.where(missing, np.float32(np.nan), mean)
 
 
 def _check_flats(flats: Frames, where: str) -> None:

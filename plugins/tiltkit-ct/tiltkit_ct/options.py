@@ -21,6 +21,9 @@ class PrepareOptions(BaseModel):
     rows: str | None = Field(None, description="detector rows FIRST:END to use")
     columns: str | None = Field(None, description="detector columns FIRST:END to use")
     angles: str | None = Field(None, description="projections FIRST:END:STEP to use")
+    exclude_views: str | None = Field(
+        None, description="projections to leave out, such as 20-28,31,50-; counted from 0"
+    )
     binning: int = Field(1, ge=1, le=64, description="detector pixels to average, each way")
     angle_unit: Literal["deg", "rad"] | None = Field(None, description="unit of the angles")
     pixel_mm: float | None = Field(None, gt=0, description="detector pixel at the sample in mm")

@@ -10,6 +10,8 @@ import numpy as np
 
 from tiltkit.errors import InputError, UsageError
 from tiltkit.io.units import ANGLES, unit_size
+from tiltkit.problem import Note
+from tiltkit_ct.bad_frames import listed
 from tiltkit_ct.hdf5 import DEFAULT_UNIT
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from tiltkit_ct.options import PrepareOptions
     from tiltkit_ct.projections import Projections
 
-__all__ = ["parse_range", "select"]
+__all__ = ["parse_range", "parse_views", "select"]
 
 # A gap of so many median gaps is the end of the turn; the jitter of an encoder makes smaller ones.
 _WIDE = 1.5
@@ -41,25 +43,14 @@ def select(projections: Projections, options: PrepareOptions) -> Projections:
         p = p.transposed()
     rows, columns = _window(p, options)
     n = options.binning
-    frames = parse_range(options.angles, range(len(p.projections)), "angles")
-    kept = np.asarray(frames)
-    # Flats keep their place in time, now counted in the projections that are left.
-    place = np.arange(len(kept), dtype=np.float64)
-
-    def times(old: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.interp(old, kept, place) if len(kept) > 1 else np.zeros_like(old)
-
+    p = _kept(p, options)
     hint = p.axis_hint
     p = replace(
         p,
-        projections=replace(p.projections, frames=p.projections.frames[kept], times=place),
-        stored_angles=p.stored_angles[kept],
         angle_unit=options.angle_unit or p.angle_unit,
         notes=tuple(n for n in p.notes if not (options.angle_unit and n.code == DEFAULT_UNIT)),
         rows=rows,
         columns=columns,
-        flats=p.flats and replace(p.flats, times=times(p.flats.times)),
-        darks=p.darks and replace(p.darks, times=times(p.darks.times)),
         binning=n,
         pixel_mm=_scaled(options.pixel_mm, p.pixel_mm, n),
         energy_kev=options.energy_kev or p.energy_kev,
@@ -70,6 +61,20 @@ def select(projections: Projections, options: PrepareOptions) -> Projections:
     )
     _check_angles(p, given=options.angle_unit is not None)
     return p.subset(_around(p.angles))
+
+
+def _kept(p: Projections, options: PrepareOptions) -> Projections:
+    """The scan without the projections that the options leave out."""
+    total = len(p.projections)
+    wanted = np.asarray(parse_range(options.angles, range(total), "angles"))
+    if options.exclude_views is None:
+        return p.subset(wanted)
+    excluded = parse_views(options.exclude_views, total)
+    kept = np.setdiff1d(wanted, sorted(excluded), assume_unique=True)
+    if not len(kept):
+        raise UsageError("No projection is left of the scan.", "exclude fewer views.")
+    text = f"Projections {listed(excluded)} are left out, as exclude_views says."
+    return replace(p.subset(kept), notes=(*p.notes, Note("views_excluded", text)))
 
 
 def _window(p: Projections, options: PrepareOptions) -> tuple[range, range]:
@@ -114,6 +119,30 @@ def parse_range(text: str | None, total: range, what: str) -> range:
             f"use a range within 0:{len(total)}.",
         )
     return part
+
+
+def parse_views(text: str, total: int) -> set[int]:
+    """Numbers of projections from ``20-28,31,50-``: last ones included, counted from 0.
+
+    Raises:
+        UsageError: It is no such text, or names projections that the scan does not have.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        if not (first or last) or not (first + last).isdecimal() or not (first or dash):
+            raise UsageError(
+                f"The views {text!r} are no numbers or ranges.", "use 20-28,31,50- for example."
+            )
+        start = int(first or 0)
+        end = (int(last) if last else total - 1) if dash else start
+        if not start <= end < total:
+            raise UsageError(
+                f"The views {part.strip()!r} are not all in the scan, which has {total}.",
+                f"use numbers from 0 to {total - 1}.",
+            )
+        found.update(range(start, end + 1))
+    return found
 
 
 def _entry(projections: Projections, name: str | None) -> Projections:

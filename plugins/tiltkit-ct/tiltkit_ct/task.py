@@ -13,6 +13,7 @@ from tiltkit.errors import InputError
 from tiltkit.io.sniff import find_reader
 from tiltkit_ct.candidates import candidates, show_candidates
 from tiltkit_ct.cone_scan import ConeScan
+from tiltkit_ct.examine import examine
 from tiltkit_ct.recon_options import CtOptions
 from tiltkit_ct.scan import CtScan
 from tiltkit_ct.select import select
@@ -45,7 +46,7 @@ class CtRecon:
             InputError: The file cannot be read, has another layout, or holds unusable values.
         """
         with find_reader(path, gives="ct.projections").open(path) as projections:
-            chosen = select(projections, self.options)
+            chosen = examine(select(projections, self.options), self.options)
             tried = candidates(self.options.axis)
             if tried:
                 row = CtScan(chosen, self.options).middle

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import maximum_filter1d, median_filter
 
+from tiltkit_ct import frame_statistics
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["find_zingers"]
+__all__ = ["MAD_TO_SD", "find_zingers", "without_spikes"]
 
 _ANGLES = 5  # of the median filter: a zinger is in one of them
+_OUTLIER = 8.0  # robust standard deviations of a spike above the same pixel in other frames
+MAD_TO_SD = 1.4826  # standard deviation over median absolute deviation, of normal numbers
 _FACTOR = 3.0  # least excess of a zinger over that of any neighbour one projection on
 
 
@@ -60,6 +64,23 @@ def find_zingers(
     )
     found: NDArray[np.bool_] = (excess > least) & np.isfinite(counts)
     return found
+
+
+def without_spikes(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Frames of the same view (n, row, column), NaN where a value is far above the others.
+
+    The others of two frames are the darker one. A single frame stays as it is.
+    """
+    if len(frames) < 2:
+        return frames
+    usual = np.fmin(*frames) if len(frames) == 2 else frame_statistics.median(frames)
+    deviation = (frames - usual) / np.sqrt(np.maximum(usual, 1.0))
+    different = deviation[deviation > 0] if len(frames) == 2 else deviation
+    if not np.isfinite(different).any():
+        return frames
+    spread = MAD_TO_SD * float(np.nanmedian(np.abs(different)))
+    found = deviation > _OUTLIER * max(spread, 1e-6)
+    return np.where(found, np.float32(np.nan), frames)
 
 
 def _curvature(smooth: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
