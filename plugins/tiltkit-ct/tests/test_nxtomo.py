@@ -224,3 +224,53 @@ def test_files_of_the_nxtomo_library_are_read(tmp_path: Path) -> None:
         assert found.pixel_mm == pytest.approx(6.5e-3)
         assert found.distance_mm == pytest.approx(120)
         assert found.energy_kev == pytest.approx(20)
+
+
+def turned_detector(system: str | None, vector: tuple[int, ...], degrees: float = 180.0) -> Any:
+    attrs: dict[str, Any] = {
+        "entry/instrument/detector/transformations/turn": {
+            "transformation_type": "rotation", "units": "deg", "vector": vector,
+        }
+    }  # fmt: skip
+    if system:
+        attrs["entry"] = {"NeXus_Coordinate_System": system}
+    return attrs, {"entry__instrument__detector__transformations__turn": degrees}
+
+
+@pytest.mark.parametrize(
+    ("system", "vector", "mirrored"),
+    [
+        ("McStas", (0, 1, 0), np.s_[:, :, ::-1]),
+        ("McStas", (1, 0, 0), np.s_[:, ::-1]),
+        ("McStas", (0, 0, 1), np.s_[:, ::-1, ::-1]),
+        (None, (0, 1, 0), np.s_[:, :, ::-1]),
+        ("ESRF", (0, 0, 1), np.s_[:, :, ::-1]),
+        ("ESRF", (0, 1, 0), np.s_[:, ::-1]),
+    ],
+)
+def test_half_turns_of_the_detector_are_undone(
+    write: Write, system: str | None, vector: tuple[int, ...], mirrored: Any
+) -> None:
+    attrs, datasets = turned_detector(system, vector)
+    with NxTomo.open(write(attrs, **standard(), **datasets)) as scan:
+        upright = FRAMES[mirrored]
+        np.testing.assert_array_equal(scan.read(0, 3).counts, upright[PROJECTIONS])
+        np.testing.assert_array_equal(scan.read(1, 2).flats, upright[FLATS, 1:2])
+        np.testing.assert_array_equal(scan.read(2, 3).darks, upright[DARKS, 2:3])
+        assert "frames_mirrored" in [note.code for note in scan.notes]
+
+
+@pytest.mark.parametrize("degrees", [0.0, 360.0, 90.0])
+def test_other_turns_of_the_detector_mirror_nothing(write: Write, degrees: float) -> None:
+    attrs, datasets = turned_detector("McStas", (0, 1, 0), degrees)
+    with NxTomo.open(write(attrs, **standard(), **datasets)) as scan:
+        np.testing.assert_array_equal(scan.read(0, 3).counts, FRAMES[PROJECTIONS])
+
+
+def test_flags_of_older_files_mirror_frames_and_the_rotation_axis(write: Write) -> None:
+    detector = "entry__instrument__detector__"
+    flags = {f"{detector}x_flipped": True, f"{detector}y_flipped": False}
+    flags[f"{detector}x_rotation_axis_pixel_position"] = 1.25
+    with NxTomo.open(write(**standard(), **flags)) as scan:
+        np.testing.assert_array_equal(scan.read(0, 3).counts, FRAMES[PROJECTIONS][:, :, ::-1])
+        assert scan.axis_hint == FRAMES.shape[2] - 1 - 1.25

@@ -13,6 +13,7 @@ from tiltkit_ct.projections import Projections, Stack
 from tiltkit_ct.select import parse_range, select
 
 from tiltkit.errors import InputError, UsageError
+from tiltkit.problem import Note
 
 FRAMES = np.random.default_rng(0).normal(size=(40, 8, 12)).astype(np.float32)
 ANGLES = np.linspace(0, 180, 40, endpoint=False)
@@ -116,11 +117,11 @@ def test_rows_with_gaps_and_too_much_binning_are_refused(options: Any) -> None:
         select(scan(), PrepareOptions(**options))
 
 
-@pytest.mark.parametrize("turn", [np.pi, 2 * np.pi])
+@pytest.mark.parametrize("turn", [np.pi, 2 * np.pi, 1.745])
 @pytest.mark.parametrize("endpoint", [True, False])
 def test_radians_that_are_called_degrees_are_refused(turn: float, endpoint: bool) -> None:
     angles = np.linspace(0, turn, 40, endpoint=endpoint)
-    with pytest.raises(InputError, match="half or all of a turn in rad") as caught:
+    with pytest.raises(InputError, match="too little for a scan") as caught:
         select(scan(angles=angles), PrepareOptions())
     assert "--angle-unit rad" in caught.value.hint
     right = select(scan(angles=angles), PrepareOptions(angle_unit="rad"))
@@ -132,13 +133,49 @@ def test_radians_that_are_called_degrees_are_refused(turn: float, endpoint: bool
 @pytest.mark.parametrize("turn", [180, 360])
 def test_degrees_that_are_called_radians_are_refused(turn: float) -> None:
     angles = np.linspace(0, turn, 40)
-    with pytest.raises(InputError, match="in deg instead"):
+    with pytest.raises(InputError, match="in degrees instead"):
         select(scan(angles=angles, unit="rad"), PrepareOptions())
 
 
-@pytest.mark.parametrize("angles", [np.linspace(-70, 70, 40), np.linspace(0, 1, 40), ANGLES])
+@pytest.mark.parametrize("angles", [np.linspace(-70, 70, 40), np.linspace(0, 20, 40), ANGLES])
 def test_other_ranges_of_angles_are_fine(angles: Any) -> None:
     assert len(select(scan(angles=angles), PrepareOptions()).angles) == 40
+
+
+def test_a_small_part_of_a_scan_keeps_its_unit() -> None:
+    part = select(scan(), PrepareOptions(angles="0:3"))
+    np.testing.assert_allclose(np.degrees(part.angles), ANGLES[:3])
+
+
+@pytest.mark.parametrize("turn", [np.pi, 2 * np.pi, 1.745, 4 * np.pi])
+def test_angles_without_a_unit_are_radians_where_they_are_too_few_degrees(turn: float) -> None:
+    angles = np.linspace(0, turn, 40, endpoint=False)
+    unknown = (Note("angle_unit_default", "degrees are assumed", assumed=True),)
+    found = select(scan(angles=angles, notes=unknown), PrepareOptions())
+    np.testing.assert_allclose(np.sort(found.angles), angles)
+    (note,) = found.notes
+    assert note.assumed
+    assert "radians are assumed" in note.text
+
+
+def test_given_angles_replace_those_of_the_file_and_what_was_assumed_about_them() -> None:
+    assumed = (Note("angles_assumed", "", assumed=True), Note("angle_unit_default", ""))
+    options = PrepareOptions(angle_range="-60:60", angles="10:30")
+    found = select(scan(angles=np.zeros(40), notes=assumed), options)
+    np.testing.assert_allclose(np.degrees(found.angles), np.linspace(-60, 60, 40)[10:30])
+    assert found.notes == ()
+
+
+def test_angles_that_are_all_the_same_are_refused() -> None:
+    with pytest.raises(InputError, match="All 40 angles of ") as caught:
+        select(scan(angles=np.zeros(40)), PrepareOptions())
+    assert "--angle-range" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["180", "0:", "5:5", "0:nan", "a:b", "0:90:180"])
+def test_a_range_of_angles_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="FIRST:LAST"):
+        select(scan(), PrepareOptions(angle_range=text))
 
 
 def test_an_unknown_unit_of_the_angles_is_overruled_by_the_option() -> None:

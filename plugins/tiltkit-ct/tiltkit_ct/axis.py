@@ -27,7 +27,8 @@ _ROWS = 4  # detector rows that are used, of twice as many that are tried
 _ANGLES = 720  # projections that are enough
 _FULL = math.radians(350)  # of a turn counts as all of it
 _HALF = math.radians(179)
-_LEAST = math.radians(120)
+_LEAST = math.radians(90)
+_UNSURE = 0.25  # columns: largest standard error of an axis from less than half a turn
 _SIDE = 0.1  # the axis is not searched in this share of the detector at either side
 _OVERLAP = 0.05  # of the detector that opposite projections must share
 _TRUNCATED = 0.05  # of the largest line integral; more than this at the edge is sample
@@ -87,10 +88,13 @@ def find_axis(
         if turned >= _HALF:
             return _from_half_turn(sinograms, angles, step, complete=complete)
         if complete:
-            axis, stray = _from_mass(sinograms, angles)
+            axis, stray, error = _from_mass(sinograms, angles)
             _check_aligned(stray, some)
-            return axis
-        reason = ", and the sample is wider than the detector"
+            if error < _UNSURE:
+                return axis
+            reason = f", which determine it within {error:.2g} columns"
+        else:
+            reason = ", and the sample is wider than the detector"
         if some.kind == "line_integrals" and _sides(sinograms).mean() > sinograms.mean():
             reason, advice = ", and are brighter beside the sample than in it", _BRIGHT_FIELD
     if projections.axis_hint is not None:
@@ -215,12 +219,12 @@ def _correlation(one: Rows, other: Rows) -> NDArray[np.float64]:
     return np.asarray(circular[np.arange(1 - m, m)], np.float64)
 
 
-def _from_mass(sinograms: Rows, angles: NDArray[np.float64]) -> tuple[float, float]:
+def _from_mass(sinograms: Rows, angles: NDArray[np.float64]) -> tuple[float, float, float]:
     """From the centre of mass of the projections, which runs on ``axis + a cos + b sin``.
 
     Returns:
-        The axis, and how far the centres stray from where they should be: the median over the
-        rows of their root mean square, in columns.
+        The axis; how far the centres stray from where they should be: the median over the
+        rows of their root mean square, in columns; and the standard error of the axis.
     """
     columns = np.arange(sinograms.shape[2])
     mass = sinograms.sum(axis=2)
@@ -229,7 +233,9 @@ def _from_mass(sinograms: Rows, angles: NDArray[np.float64]) -> tuple[float, flo
     fit = np.linalg.lstsq(circle, centre.T, rcond=None)[0]
     stray = np.sqrt(np.mean((centre.T - circle @ fit) ** 2, axis=0))
     axis = np.average(fit[0], weights=np.abs(mass.mean(axis=1)))
-    return float(axis), float(np.median(stray))
+    typical = float(np.median(stray))
+    error = typical * math.sqrt(float(np.linalg.inv(circle.T @ circle)[0, 0]))
+    return float(axis), typical, error
 
 
 def _check_aligned(stray: float, p: Projections) -> None:

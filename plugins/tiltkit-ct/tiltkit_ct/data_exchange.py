@@ -17,8 +17,9 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.io.opening import hdf5_file
-from tiltkit.io.units import ENERGIES, LENGTHS
+from tiltkit.io.units import ANGLES, ENERGIES, LENGTHS, unit_size
 from tiltkit.problem import Note
+from tiltkit_ct.angles import ANGLES_ASSUMED
 from tiltkit_ct.frames import check_sources, frames_of, stack
 from tiltkit_ct.hdf5 import (
     angle_unit,
@@ -29,10 +30,13 @@ from tiltkit_ct.hdf5 import (
     quantity,
     text,
 )
+from tiltkit_ct.opposite import closes
 from tiltkit_ct.projections import Projections, Stack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    Order = tuple[int, int, int]
 
 __all__ = ["DataExchange"]
 
@@ -40,6 +44,7 @@ __all__ = ["DataExchange"]
 _EXCHANGE = re.compile(r"exchange_?\d*")
 # Other names of axes; further words after a _ do not count (theta_white, rotation_angle).
 _AXES = {"angle": "theta", "rotation": "theta", "projection": "theta", "row": "y", "column": "x"}
+_SINOGRAMS = 1, 0, 2  # the axes of angle, row and column, one sinogram after the other
 _INSTRUMENT = "measurement/instrument"
 _ROTATION = "process/acquisition/rotation"
 
@@ -72,9 +77,9 @@ def _scan(file: h5py.File, path: Path) -> Projections:
             f"{path} has no dataset exchange/data.", "give a scan in the Data Exchange layout."
         )
     data = group["data"]
-    order = _checked(data, path)
-    n, rows, columns = frames_of(data, order)
     notes: list[Note] = []
+    order = _order_by_angles(file, group, _checked(data, path), path, notes)
+    n, rows, columns = frames_of(data, order)
     angles, unit = _angles(file, group, n, path, notes)
     shape = (rows, columns)
     return Projections(
@@ -130,12 +135,45 @@ def _checked(data: h5py.Dataset, path: Path) -> tuple[int, int, int]:
     return _order(data)
 
 
-def _order(data: h5py.Dataset) -> tuple[int, int, int]:
+def _order(data: h5py.Dataset) -> Order:
     """Axes of angle, row and column; theta:y:x where the file states none."""
     names = _axis_names(data)
     if sorted(names) != ["theta", "x", "y"]:
         return 0, 1, 2
     return names.index("theta"), names.index("y"), names.index("x")
+
+
+def _order_by_angles(
+    file: h5py.File, group: h5py.Group, order: Order, path: Path, notes: list[Note]
+) -> Order:
+    """The order of the axes where the file does not state it: sinograms by number of angles.
+
+    Where there are as many rows as angles, opposite views decide, which mirror each other.
+    """
+    data, theta = group["data"], dataset(group, "theta")
+    n = 0 if theta is None else theta.size
+    if _axis_names(data) or data.shape[1] != n or n < 2 or theta is None:
+        return order
+    if data.shape[0] == n:
+        size = unit_size(angle_unit(theta, []), ANGLES) or 0.0
+        angles = size * numbers(theta, path)
+        stated, turned = (_closes(group, one, angles) for one in (order, _SINOGRAMS))
+        if stated is not False or not turned:
+            return order
+    words = f"{data.name} is read as sinograms (row, angle, column), as its angles fit these."
+    notes.append(Note("sinogram_order", words, assumed=True))
+    return _SINOGRAMS
+
+
+def _closes(group: h5py.Group, order: Order, angles: NDArray[np.float64]) -> bool | None:
+    """Return whether opposite views of the middle row mirror each other, in an order of axes."""
+    n, rows, columns = frames_of(group["data"], order)
+    at = slice(rows // 2, rows // 2 + 1), slice(0, columns)
+    counts = stack(group["data"], order, np.arange(n), np.zeros(n)).load(np.arange(n), *at)[:, 0]
+    blank = dataset(group, "data_white")
+    if blank is not None and blank.ndim == 3 and blank.shape[1:] == (rows, columns):
+        counts = counts / np.maximum(np.asarray(blank[:, rows // 2], np.float32).mean(axis=0), 1.0)
+    return closes(np.nan_to_num(counts), angles)
 
 
 def _axis_names(data: h5py.Dataset) -> list[str]:
@@ -162,6 +200,8 @@ def _references(
     item = dataset(group, f"data_{what}")
     if item is not None and not _absent(item):
         order = _order(item)
+        if item.ndim == 3 and frames_of(item, order)[1:] != shape == (item.shape[0], item.shape[2]):
+            order = _SINOGRAMS
         if item.ndim != 3 or frames_of(item, order)[1:] != shape:
             raise InputError(
                 f"{item.name} of {path} has shape {item.shape}, but the projections have"
@@ -226,7 +266,7 @@ def _angles(
         angles = first + float(numbers(step, path)[0]) * np.arange(n, dtype=np.float64)
         return angles, angle_unit(step, notes)
     words = "There are no angles: 0 to 180 degrees, both included, are assumed."
-    notes.append(Note("angles_assumed", words, assumed=True))
+    notes.append(Note(ANGLES_ASSUMED, words, assumed=True))
     return np.linspace(0.0, 180.0, n), "deg"
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.io.opening import hdf5_file
-from tiltkit.io.units import ENERGIES, LENGTHS
+from tiltkit.io.units import ANGLES, ENERGIES, LENGTHS, unit_size
 from tiltkit.problem import Note
 from tiltkit_ct.frames import check_sources, stack
 from tiltkit_ct.hdf5 import angle_unit, dataset, metadata, numbers, open_scan, quantity, text
@@ -47,6 +47,13 @@ _ENERGY = (
 )  # fmt: skip
 _DISTANCE = ("sample/propagation_distance", "instrument/detector/distance")
 _AXIS = "instrument/detector/x_rotation_axis_pixel_position"
+_TURNS = "instrument/detector/transformations"
+# Half turns of the detector that mirror its columns, and its rows, by the axis of the turn: of
+# NXtomo 2 (McStas: y is vertical, z along the beam), and of older files (z vertical, x along it).
+_MIRRORING = {
+    "mcstas": {(0, 1, 0): "columns", (1, 0, 0): "rows", (0, 0, 1): "both"},
+    "esrf": {(0, 0, 1): "columns", (0, 1, 0): "rows", (1, 0, 0): "both"},
+}
 
 _LARGEST = 1.0  # mm; that no larger pixel is taken for without its unit
 _PROJECTION, _FLAT, _DARK = 0, 1, 2
@@ -128,10 +135,12 @@ def _scan(places: _Places, others: list[_Places], path: Path) -> Projections:
     chosen = np.flatnonzero(keys == _PROJECTION)
     taken = np.cumsum(keys == _PROJECTION)  # projections up to and with each frame
     rows, columns = data.shape[1:]
+    flips = _flips(places, notes)
 
     def frames(key: int) -> Stack | None:
         which = np.flatnonzero(keys == key)
-        return stack(data, (0, 1, 2), which, taken[which] - 0.5) if len(which) else None
+        found = stack(data, (0, 1, 2), which, taken[which] - 0.5)
+        return found.mirrored((rows, columns), **flips) if len(which) else None
 
     projections = stack(data, (0, 1, 2), chosen, np.arange(len(chosen), dtype=np.float64))
     if others:
@@ -142,7 +151,7 @@ def _scan(places: _Places, others: list[_Places], path: Path) -> Projections:
         path=path,
         layout="NXtomo",
         name=places.name,
-        projections=projections,
+        projections=projections.mirrored((rows, columns), **flips),
         stored_angles=angles[chosen],
         angle_unit=unit,
         rows=range(rows),
@@ -152,7 +161,7 @@ def _scan(places: _Places, others: list[_Places], path: Path) -> Projections:
         pixel_mm=_pixel(places.find(*_PIXEL), path, notes),
         energy_kev=quantity(places.find(*_ENERGY), ENERGIES, "keV", path),
         distance_mm=quantity(places.find(*_DISTANCE), LENGTHS, "m", path),
-        axis_hint=_axis(places, columns, path),
+        axis_hint=_axis(places, columns, path, mirrored=flips["columns"]),
         metadata=metadata(
             places.groups[-1], lambda name: name.endswith(("/data", "rotation_angle"))
         ),
@@ -220,10 +229,52 @@ def _pixel(item: h5py.Dataset | None, path: Path, notes: list[Note]) -> float | 
     return None
 
 
-def _axis(places: _Places, columns: int, path: Path) -> float | None:
+def _axis(places: _Places, columns: int, path: Path, *, mirrored: bool) -> float | None:
     """Column of the rotation axis, where it lies on the detector."""
     item = places.find(_AXIS)
     if item is None or not item.size or item.dtype.kind not in "uif":
         return None
     column = float(numbers(item, path)[0])
+    column = columns - 1 - column if mirrored else column
     return column if 0 < column < columns - 1 else None
+
+
+def _flips(places: _Places, notes: list[Note]) -> dict[str, bool]:
+    """Whether frames were recorded with their columns or rows in reverse order.
+
+    Old files have the flags x_flipped and y_flipped, new ones half turns of the detector.
+    """
+    turns = [_mirroring(places, item) for item in _turns(places)]
+    found = {}
+    for name, flag in (("columns", "x_flipped"), ("rows", "y_flipped")):
+        item = places.find(f"instrument/detector/{flag}")
+        flagged = item is not None and item.size == 1 and bool(np.all(item[()]))
+        found[name] = (flagged + sum(turn in (name, "both") for turn in turns)) % 2 == 1
+    if any(found.values()):
+        which = " and ".join(name for name in ("columns", "rows") if found[name])
+        words = f"The file states that the detector mirrors {which}: they are mirrored back."
+        notes.append(Note("frames_mirrored", words))
+    return found
+
+
+def _turns(places: _Places) -> Iterator[h5py.Dataset]:
+    """Transformations of the detector."""
+    group = next((g for parent in places.groups if (g := _group(parent, _TURNS))), None)
+    for name in group or ():
+        if (item := dataset(group, name)) is not None:
+            yield item
+
+
+def _mirroring(places: _Places, item: h5py.Dataset) -> str:
+    """What a transformation of the detector mirrors: columns, rows, both; empty for nothing."""
+    turn = text(item.attrs.get("transformation_type", ""))
+    size = unit_size(text(item.attrs.get("units", "")) or "deg", ANGLES)
+    if turn != "rotation" or size is None or item.size != 1 or item.dtype.kind not in "uif":
+        return ""
+    if not np.isclose(np.cos(float(item[()]) * size), -1):
+        return ""
+    attrs = places.groups[-1].attrs
+    old = float(attrs.get("version", 2.0)) < 2
+    system = text(attrs.get("NeXus_Coordinate_System", "ESRF" if old else "McStas")).lower()
+    axis = np.abs(np.asarray(item.attrs.get("vector", ()), np.float64).reshape(-1))
+    return _MIRRORING.get(system, {}).get(tuple(axis.round().astype(int).tolist()), "")

@@ -26,6 +26,11 @@ class PrepareOptions(BaseModel):
     )
     binning: int = Field(1, ge=1, le=64, description="detector pixels to average, each way")
     angle_unit: Literal["deg", "rad"] | None = Field(None, description="unit of the angles")
+    angle_range: str | None = Field(
+        None,
+        description="degrees FIRST:LAST of the first and the last projection of the file, evenly"
+        " spaced, instead of the angles in it",
+    )
     pixel_mm: float | None = Field(None, gt=0, description="detector pixel at the sample in mm")
     energy_kev: float | None = Field(None, gt=0, description="photon energy in keV")
     distance_mm: float | None = Field(None, gt=0, description="sample to detector in mm")

@@ -55,6 +55,27 @@ class Stack:
 
         return replace(self, load=load)
 
+    def mirrored(self, shape: tuple[int, int], *, rows: bool, columns: bool) -> Stack:
+        """The same frames, of ``shape`` (row, column), with rows or columns in reverse order."""
+
+        def load(
+            frames: NDArray[np.int64], wanted_rows: slice, wanted_columns: slice
+        ) -> NDArray[np.float32]:
+            values = self.load(
+                frames,
+                _reverse(wanted_rows, shape[0]) if rows else wanted_rows,
+                _reverse(wanted_columns, shape[1]) if columns else wanted_columns,
+            )
+            values = values[:, ::-1] if rows else values
+            return np.ascontiguousarray(values[:, :, ::-1] if columns else values)
+
+        return replace(self, load=load) if rows or columns else self
+
+
+def _reverse(part: slice, n: int) -> slice:
+    """The same range of ``n`` positions, counted from the end."""
+    return slice(n - part.stop, n - part.start)
+
 
 @dataclass(frozen=True, slots=True)
 class Band:

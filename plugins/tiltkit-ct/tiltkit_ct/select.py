@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiltkit.errors import InputError, UsageError
-from tiltkit.io.units import ANGLES, unit_size
+from tiltkit.errors import UsageError
 from tiltkit.problem import Note
+from tiltkit_ct.angles import check_angles, settle_angles
 from tiltkit_ct.bad_frames import listed
-from tiltkit_ct.hdf5 import DEFAULT_UNIT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,8 +23,6 @@ __all__ = ["parse_range", "parse_views", "select"]
 
 # A gap of so many median gaps is the end of the turn; the jitter of an encoder makes smaller ones.
 _WIDE = 1.5
-# Fewest angles from whose span a wrong unit is recognised.
-_ENOUGH_ANGLES = 16
 
 
 def select(projections: Projections, options: PrepareOptions) -> Projections:
@@ -38,7 +35,7 @@ def select(projections: Projections, options: PrepareOptions) -> Projections:
         UsageError: A range or name that the file does not have.
         InputError: Angles that are not usable, or not in the unit that the file says.
     """
-    p = _entry(projections, options.entry)
+    p = settle_angles(_entry(projections, options.entry), options)
     if options.tilt_axis not in (None, p.axis_along):
         p = p.transposed()
     rows, columns = _window(p, options)
@@ -47,8 +44,6 @@ def select(projections: Projections, options: PrepareOptions) -> Projections:
     hint = p.axis_hint
     p = replace(
         p,
-        angle_unit=options.angle_unit or p.angle_unit,
-        notes=tuple(n for n in p.notes if not (options.angle_unit and n.code == DEFAULT_UNIT)),
         rows=rows,
         columns=columns,
         binning=n,
@@ -59,7 +54,7 @@ def select(projections: Projections, options: PrepareOptions) -> Projections:
         axis_hint=None if hint is None else (hint - columns.start - (n - 1) / 2) / n,
         middle_row=((p.rows[0] + p.rows[-1]) / 2 - rows.start - (n - 1) / 2) / n,
     )
-    _check_angles(p, given=options.angle_unit is not None)
+    check_angles(p)
     return p.subset(_around(p.angles))
 
 
@@ -173,31 +168,3 @@ def _scaled(given: float | None, found: float | None, binning: int) -> float | N
     """Side of a binned pixel; sizes are given for pixels of the file."""
     size = given or found
     return None if size is None else size * binning
-
-
-def _check_angles(p: Projections, *, given: bool) -> None:
-    """Refuse angles that cannot be right.
-
-    Raises:
-        InputError: NaN, or a range that only makes sense in the other unit.
-    """
-    bad = int((~np.isfinite(p.angles)).sum())
-    if bad:
-        raise InputError(
-            f"{bad} of the {len(p.angles)} angles of {p.path} are NaN or infinite.",
-            "leave these projections out with angles, or export the scan again.",
-        )
-    if given or len(p.angles) < _ENOUGH_ANGLES:
-        return
-    steps = np.abs(np.diff(p.stored_angles))
-    turned = float(np.ptp(p.stored_angles))
-    whole = turned + float(np.median(steps))  # the last step of the turn is often left out
-    degrees = math.isclose(unit_size(p.angle_unit, ANGLES) or 0.0, math.radians(1))
-    turns = (math.pi, 2 * math.pi) if degrees else (180.0, 360.0)
-    if any(abs(end - turn) < 0.02 * turn for turn in turns for end in (turned, whole)):
-        stated, other = ("deg", "rad") if degrees else ("rad", "deg")
-        raise InputError(
-            f"The angles of {p.path} span {turned:.4g} {p.angle_unit}, which is half or all of a"
-            f" turn in {other} instead.",
-            f"add --angle-unit {other}, or --angle-unit {stated} if that is right.",
-        )

@@ -17,6 +17,7 @@ from tiltkit_ct.examine import examine
 from tiltkit_ct.recon_options import CtOptions
 from tiltkit_ct.scan import CtScan
 from tiltkit_ct.select import select
+from tiltkit_ct.turn import find_turn
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -46,7 +47,8 @@ class CtRecon:
             InputError: The file cannot be read, has another layout, or holds unusable values.
         """
         with find_reader(path, gives="ct.projections").open(path) as projections:
-            chosen = examine(select(projections, self.options), self.options)
+            turned = find_turn(projections, self.options)
+            chosen = examine(select(turned, self.options), self.options)
             tried = candidates(self.options.axis)
             if tried:
                 row = CtScan(chosen, self.options).middle
