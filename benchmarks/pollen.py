@@ -100,7 +100,7 @@ def scene(args: argparse.Namespace) -> tuple[Volume, Volume, Volume]:
 
 def blur(psf: Volume, shape: tuple[int, ...]) -> Convolution:
     """The blur that wraps around."""
-    return Convolution(torch.from_numpy(kernel_of(psf.astype(np.float32))), shape)
+    return Convolution(torch.from_numpy(kernel_of(psf.astype(np.float32))[0]), shape)
 
 
 def lucy(readings: Volume, psf: Volume, truth: Volume) -> None:

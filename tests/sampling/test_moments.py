@@ -21,6 +21,7 @@ from tiltkit.sampling.checkpoint import save
 from tiltkit.sampling.particles.rng import ParticleRng
 from tiltkit.sampling.problem_digest import digest_of
 from tiltkit.sampling.run import Group, run
+from tiltkit.sampling.samplers.matching import Denoiser
 from tiltkit.sampling.samplers.moments import Moments, MomentsOptions
 from tiltkit.sampling.samplers.start import prior_spectrum
 from tiltkit.sampling.target import Target
@@ -73,6 +74,24 @@ def exact(problem: Problem, noise: float = NOISE) -> tuple[torch.Tensor, torch.T
     variance = 1 / (1 / prior + response**2 / noise**2)
     y = torch.fft.fft2(problem.likelihood.y[0, 0].double(), norm="ortho")
     return variance * response * y / noise**2, variance
+
+
+class Reversed(SmoothGaussian):
+    """A denoiser that reverses details, as no exact one does: its Jacobian is negative."""
+
+    def score(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+        return -1.2 * x / sigma**2
+
+
+def test_guidance_stays_near_the_data_where_the_jacobian_is_negative() -> None:
+    problem = blurred(noise=5e-4, prior=Reversed(0.3, 2.0, 3.0, channels=1))
+    target = Target(problem, 2, 2)
+    shells = target.conditioning.shells
+    denoiser = Denoiser(target, 1.0, 1.0, [0.1] * shells.count, 0.1, 2, 0.3)
+    x = torch.randn(2, *problem.shape, generator=torch.Generator().manual_seed(0))
+    guidance, _ = denoiser.guidance(x, target.score(x, 1.0))
+    residual = target.conditioning.residual(-0.2 * x)
+    assert float(guidance.norm()) < 100 * float(residual.norm())
 
 
 def sample(problem: Problem, n: int, *, seed: int = 0, chunk: int | None = None, **options):

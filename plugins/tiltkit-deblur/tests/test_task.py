@@ -79,7 +79,7 @@ def test_light_from_beyond_the_border_does_not_ring(scene: Any) -> None:
     from tiltkit_deblur.noise import Camera
     from tiltkit_deblur.psf import kernel_of
 
-    kernel = kernel_of(scene.psf[None])
+    kernel, _ = kernel_of(scene.psf[None])
     grid = grid_of((48, 40), kernel, "free")
     half = grid.inside[0].start
     wide = torch.zeros(1, 1, *grid.shape)

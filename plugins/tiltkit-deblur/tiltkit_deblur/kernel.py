@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,14 +39,12 @@ def find_kernel(
         InputError: Its file is not usable.
     """
     if o.psf is not None:
-        stack, own, _ = _read(o.psf, o.psf_channel)
-        kernel = kernel_of(stack, str(o.psf), voxel=o.psf_voxel_um or own, wanted=voxel)
-        return kernel, _voxel_note(o, own, voxel)
+        stack, own, saturation = _read(o.psf, o.psf_channel)
+        return _measured(stack, o, str(o.psf), own, voxel, saturation)
     if o.beads is not None:
         stack, own, saturation = _read(o.beads, o.psf_channel)
         bead, _ = bead_average(stack, o.bead_half, saturation, str(o.beads))
-        kernel = kernel_of(bead, str(o.beads), voxel=o.psf_voxel_um or own, wanted=voxel)
-        return kernel, _voxel_note(o, own, voxel)
+        return _measured(bead, o, str(o.beads), own, voxel, math.inf)
     if o.psf_model is None:
         raise UsageError(
             "No point spread function is named.",
@@ -55,11 +54,22 @@ def find_kernel(
     return _model(o, voxel, shape), ()
 
 
-def _voxel_note(o: DeblurOptions, own: Voxel, voxel: Voxel) -> tuple[Note, ...]:
-    """A note where the voxel of a measured PSF is not known, and that of the data is used."""
+def _measured(
+    stack: NDArray[np.float32], o: DeblurOptions, name: str, own: Voxel, voxel: Voxel,
+    saturation: float,
+) -> tuple[NDArray[np.float64], tuple[Note, ...]]:  # fmt: skip
+    """The kernel of a measured PSF; a note where its voxel is not known."""
+    kernel, notes = kernel_of(
+        stack,
+        name,
+        voxel=o.psf_voxel_um or own,
+        wanted=voxel,
+        centre=o.psf_centre,
+        saturation=saturation,
+    )
     text = "The PSF has no voxel size: that of the data is assumed; else give psf_voxel_um."
     known = o.psf_voxel_um or own or not voxel
-    return () if known else (Note("psf_voxel_assumed", text, assumed=True),)
+    return kernel, notes if known else (*notes, Note("psf_voxel_assumed", text, assumed=True))
 
 
 def _model(

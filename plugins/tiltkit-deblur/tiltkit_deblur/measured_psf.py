@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from tiltkit_deblur.noise import spread
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["smoothed", "isolate_spot"]
+__all__ = ["Spot", "isolate_spot", "smoothed"]
 
 # Pixels that a PSF is smoothed by to find its spot, and the faint light around it that is out of
 # focus; what that leaves of white noise, per axis.
@@ -27,12 +28,32 @@ _PEAK, _BORDER = 6.0, 3.0
 _HOT = 5.0
 # At the edges of the file a PSF has less than this share of its peak.
 _CUT_OFF = 0.02
+# The outermost pixels of a computed PSF are symmetric or smooth: the noise in them is less than
+# this share of their spread. They are light, not background, where they have less than this share
+# of the peak.
+_SMOOTH_RIM, _FAINT_RIM = 0.1, 0.01
 
 
-def isolate_spot(stack: NDArray[np.float32], name: str) -> NDArray[np.float64]:
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """The spot of a point spread function.
+
+    Attributes:
+        light: (z, y, x), or (y, x) where there is one plane; zero around the spot.
+        apart: Light of other spots in the file, over that of this one.
+        computed: True where the PSF has no noise.
+    """
+
+    light: NDArray[np.float64]
+    apart: float = 0.0
+    computed: bool = False
+
+
+def isolate_spot(stack: NDArray[np.float32], name: str) -> Spot:
     """The light of the brightest spot, zero around it.
 
-    The median of the outermost pixels is background, their spread is noise. Noise is cut
+    A computed PSF is taken as it is. Otherwise
+    the median of the outermost pixels is background, their spread is noise. Noise is cut
     off before negative values become zero: otherwise the positive half of the noise far from the
     spot, small in each of many pixels, would widen the PSF. Each plane out of focus has as much
     light as the one in focus, but it may be below the noise of every pixel: in a stack it is
@@ -42,9 +63,6 @@ def isolate_spot(stack: NDArray[np.float32], name: str) -> NDArray[np.float64]:
         stack: (z, y, x); one plane for a 2-D PSF.
         name: For messages.
 
-    Returns:
-        (z, y, x), or (y, x) where there is one plane.
-
     Raises:
         InputError: Values that are not finite, no bright spot, or one that the file cuts off.
     """
@@ -52,6 +70,9 @@ def isolate_spot(stack: NDArray[np.float32], name: str) -> NDArray[np.float64]:
     psf = psf[0] if psf.shape[0] == 1 else psf
     if not np.isfinite(psf).all():
         raise InputError(f"{name} holds NaN or infinite values.", "repair it, or measure it again.")
+    if _is_computed(psf):
+        _check_edges(psf, np.unravel_index(psf.argmax(), psf.shape), name)
+        return Spot(psf, computed=True)
     rim = _rim(psf)
     background = float(np.median(rim))
     grain = spread(rim)
@@ -70,7 +91,26 @@ def isolate_spot(stack: NDArray[np.float32], name: str) -> NDArray[np.float64]:
     _check_edges(light, np.unravel_index(peak, light.shape), name)
     faint = _faint(light, bright, grain) if light.ndim == 3 else np.zeros_like(light)
     parts, _ = label(bright | (faint > 0))
-    return np.where(parts == parts.flat[peak], np.where(bright, light.clip(0), faint), 0)
+    found = np.where(bright, light.clip(0), faint)
+    kept = np.where(parts == parts.flat[peak], found, 0)
+    return Spot(kept, float(found.sum() / kept.sum()) - 1)
+
+
+def _is_computed(psf: NDArray[np.float64]) -> bool:
+    """True for a PSF without noise and without a pedestal, whose outermost pixels are faint light.
+
+    Mirrored pixels, or neighbours along an edge, are then alike, but the pixels are not all equal.
+    """
+    if min(psf.shape[-2:]) < 5 or psf.min() < 0 or psf.max() <= 0:
+        return False
+    edges = [psf[..., 0, :], psf[..., -1, :], psf[..., :, 0], psf[..., :, -1]]
+    rim = np.concatenate([edge.ravel() for edge in edges])
+    differences = [
+        np.concatenate([(edge - edge[..., ::-1]).ravel() for edge in edges]) / math.sqrt(2),
+        np.concatenate([np.diff(edge, 2, axis=-1).ravel() for edge in edges]) / math.sqrt(6),
+    ]
+    grain = min(float(np.std(values)) for values in differences)
+    return grain < _SMOOTH_RIM * float(np.std(rim)) and rim.min() < _FAINT_RIM * psf.max()
 
 
 def smoothed(psf: NDArray[np.float64]) -> NDArray[np.float64]:

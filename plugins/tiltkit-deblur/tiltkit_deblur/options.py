@@ -30,6 +30,10 @@ class DeblurOptions(BaseModel):
     psf: Path | None = Field(None, description="file with the point spread function")
     psf_channel: int = Field(0, ge=0, description="channel of the PSF file")
     psf_voxel_um: Triple | None = Field(None, description="voxel of the PSF file (z, y, x)")
+    psf_centre: Literal["array", "mass", "peak"] = Field(
+        "array", description="position of the point in a measured PSF: the middle of its array, its"
+        " centre of mass, or its brightest point"
+    )  # fmt: skip
     beads: Path | None = Field(None, description="file with an image of beads, to average")
     bead_half: Annotated[tuple[int, int, int], BeforeValidator(_three)] = Field(
         (12, 12, 12), description="pixels (z, y, x) on either side that belong to a bead"

@@ -49,8 +49,9 @@ def grid_of(data: Sequence[int], kernel: NDArray[np.float64], boundary: str) -> 
         InputError: The kernel is larger than the grid.
     """
     halves = half_support(kernel)
-    large = [h for h, n in zip(halves, data, strict=True) if 2 * h + 1 > n]
-    if large:
+    # Along z a PSF may be longer than the data: light out of focus reaches far.
+    most = [n // 2 if axis or len(data) < 3 else n - 1 for axis, n in enumerate(data)]
+    if any(h > m for h, m in zip(halves, most, strict=True)):
         size = " x ".join(str(2 * h + 1) for h in halves)
         shallow = len(data) == 3 and 2 * halves[0] + 1 > data[0]
         apart = ", or deblur every plane by itself with -s task.dimensions=2"

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy.ndimage import affine_transform, gaussian_filter1d
+from scipy.ndimage import affine_transform, center_of_mass, gaussian_filter1d
 
 from tiltkit.errors import InputError
 from tiltkit_deblur.measured_psf import isolate_spot, smoothed
+from tiltkit_deblur.psf_faults import (
+    notes_on_centre,
+    notes_on_depth,
+    notes_on_saturation,
+    notes_on_spots,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["cropped", "half_support", "kernel_of"]
+    from tiltkit.problem import Note
+
+__all__ = ["Centre", "crop_depth", "cropped", "half_support", "kernel_of"]
 
 Voxel = Sequence[float] | None
+Centre = Literal["array", "mass", "peak"]
 
 # Share of the light that may be left out: when a kernel is cropped, and beyond its half support.
 _CROPPED, _OUTSIDE = 1e-4, 1e-2
@@ -31,28 +40,75 @@ def kernel_of(
     *,
     voxel: Voxel = None,
     wanted: Voxel = None,
-) -> NDArray[np.float64]:
-    """The kernel of a measured point spread function.
-
-    The brightest point of the smoothed PSF goes to the middle, to a fraction of a pixel. It is
-    that and not the centre of the light: the image of a point is located at its
-    brightest pixel, also where aberrations give it a tail to one side.
+    centre: Centre = "array",
+    saturation: float = math.inf,
+) -> tuple[NDArray[np.float64], tuple[Note, ...]]:
+    """The kernel of a measured point spread function, and notes on its faults and its centre.
 
     Args:
         stack: (z, y, x); one plane for a 2-D PSF.
         name: For messages.
         voxel: Edges of a voxel of the PSF (z, y, x), where known.
         wanted: Edges of a voxel of the data, where known.
+        centre: Position of the point: the middle of the array, the centre of mass of the
+            light, or the brightest point of the smoothed PSF, to a fraction of a pixel.
+        saturation: Reading from which on a pixel is saturated.
 
     Returns:
-        Odd sides, sum 1; (z, y, x), or (y, x) where there is one plane.
+        The kernel has odd sides and the sum 1; (z, y, x), or (y, x) where there is one plane.
 
     Raises:
         InputError: Values that are not finite, no light, no whole spot, or voxels that are larger
             than twice those of the data: detail is not there.
     """
     spot = isolate_spot(stack, name)
-    return cropped(_centred(spot, _steps(voxel, wanted, spot.ndim, name)))
+    notes = [*notes_on_saturation(stack, spot, saturation), *notes_on_spots(spot)]
+    notes += notes_on_depth(spot.light, name)
+    steps = _steps(voxel, wanted, spot.light.ndim, name)
+    light = spot.light
+    for axis, step in enumerate(steps):
+        if step > 1:  # light per voxel is an average over the larger voxels, not single samples
+            light = _averaged(light, axis, step)
+    places = _places(light)
+    offsets = {name: _offset(at, places[centre], steps) for name, at in places.items()}
+    notes += notes_on_centre(centre, offsets)
+    return cropped(_placed(light, places[centre], steps)), tuple(notes)
+
+
+def _places(light: NDArray[np.float64]) -> dict[str, list[float]]:
+    """The centre of a PSF by each definition, in pixels of its array."""
+    mass = [float(m) for m in center_of_mass(light)]
+    middle = [_middle(n, m) for n, m in zip(light.shape, mass, strict=True)]
+    return {"array": middle, "mass": mass, "peak": _brightest(light)}
+
+
+def _middle(n: int, mass: float) -> float:
+    """Middle of an axis.
+
+    That of an even number of pixels is between two pixels, or the second of these, as in Fourier
+    transforms: the one nearer to the centre of mass.
+    """
+    between = (n - 1) / 2
+    return n // 2 if abs(n // 2 - mass) < abs(between - mass) else between
+
+
+def _offset(
+    place: Sequence[float], centre: Sequence[float], steps: Sequence[float]
+) -> tuple[float, ...]:
+    """Distance from the centre in pixels of the data."""
+    return tuple((p - c) / step for p, c, step in zip(place, centre, steps, strict=True))
+
+
+def crop_depth(kernel: NDArray[np.float64], planes: int) -> tuple[NDArray[np.float64], float]:
+    """A kernel (z, y, x) without planes that lie farther apart than any two planes of the data.
+
+    Returns:
+        The kernel, sum 1, and the share of its light that was left out.
+    """
+    middle, half = len(kernel) // 2, min(len(kernel) // 2, planes - 1)
+    kept = kernel[middle - half : middle + half + 1]
+    share = float(kept.sum() / kernel.sum())
+    return kept / kept.sum(), 1 - share
 
 
 def cropped(stack: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -99,12 +155,10 @@ def _steps(voxel: Voxel, wanted: Voxel, ndim: int, name: str) -> list[float]:
     return [1.0 if abs(1 / s - 1) <= _SAME_VOXEL else s for s in steps]
 
 
-def _centred(psf: NDArray[np.float64], steps: Sequence[float]) -> NDArray[np.float64]:
-    """With its brightest point in the middle of odd sides, filled up with zeros."""
-    for axis, step in enumerate(steps):
-        if step > 1:  # light per voxel is an average over the larger voxels, not single samples
-            psf = _averaged(psf, axis, step)
-    centre = _brightest(psf)
+def _placed(
+    psf: NDArray[np.float64], centre: Sequence[float], steps: Sequence[float]
+) -> NDArray[np.float64]:
+    """With its centre in the middle of odd sides, filled up with zeros."""
     half = [
         math.ceil(max(c, n - 1 - c) / step)
         for c, n, step in zip(centre, psf.shape, steps, strict=True)

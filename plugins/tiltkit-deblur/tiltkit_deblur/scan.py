@@ -19,7 +19,7 @@ from tiltkit_deblur.options import DeblurOptions
 from tiltkit_deblur.photometry import BRIGHTEST, Photometry
 from tiltkit_deblur.prepare import Grid, Prepared, check_readings, grid_of, prepare
 from tiltkit_deblur.prior import volume_prior
-from tiltkit_deblur.psf import half_support
+from tiltkit_deblur.psf import crop_depth, half_support
 from tiltkit_deblur.tiles import Rolled, Tile, cover
 from tiltkit_deblur.unusable_images import find_unusable
 
@@ -66,21 +66,30 @@ class DeblurScan:
 
     @cached_property
     def _found_kernel(self) -> tuple[NDArray[np.float64], tuple[Note, ...]]:
-        return find_kernel(self.options, self.voxel, self.volume.shape[2:])
-
-    @cached_property
-    def kernel(self) -> NDArray[np.float64]:
-        """The point spread function, (z, y, x) or (y, x)."""
-        kernel, _ = self._found_kernel
+        """The point spread function, (z, y, x) or (y, x), and notes on it."""
+        kernel, notes = find_kernel(self.options, self.voxel, self.volume.shape[2:])
         if self.options.dimensions == 2 and kernel.ndim == 3:
             plane: NDArray[np.float64] = kernel[len(kernel) // 2]
-            return np.asarray(plane / plane.sum())
+            return np.asarray(plane / plane.sum()), notes
         if self.options.dimensions == 3 and kernel.ndim == 2:
             raise UsageError(
                 "The PSF is a single plane, but volumes were asked for.",
                 "give a 3-D PSF, or -s task.dimensions=2.",
             )
-        return kernel
+        planes = self.volume.shape[2]
+        if kernel.ndim == 2 or len(kernel) < 2 * planes or planes == 1:
+            return kernel, notes
+        kept, lost = crop_depth(kernel, planes)
+        text = (
+            f"The PSF has {len(kernel)} planes, and {len(kept)} are the most that {planes} planes"
+            f" of data can use: {lost:.0%} of its light is left out."
+        )
+        return kept, (*notes, Note("psf_planes_left_out", text))
+
+    @property
+    def kernel(self) -> NDArray[np.float64]:
+        """The point spread function, (z, y, x) or (y, x)."""
+        return self._found_kernel[0]
 
     @property
     def deep(self) -> bool:

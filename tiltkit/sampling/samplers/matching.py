@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Denoiser"]
 
+# Largest eigenvalue of a denoiser's Jacobian that is believed. Chosen by hand: those of networks
+# are 1 to 2; between two separate modes it may be larger.
+LARGEST_EIGENVALUE = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Denoiser:
@@ -70,8 +74,7 @@ class Denoiser:
             u = conditioning.adjoint(p)
             ju = self._jacobian_product(x, denoised, u)
             square = noise_var * inner(p, p)
-            # The system is at least noise_var, also where a network's Jacobian is not positive.
-            energy = torch.maximum(square + self.s**2 * inner(u, ju), square).clamp_min(1e-30)
+            energy = (square + self.s**2 * _energy(u, ju)).clamp_min(1e-30)
             along = inner(p, r)
             length = along / energy
             g += per_image(length, ju) * ju
@@ -96,3 +99,14 @@ class Denoiser:
         score = self.target.score(moved, self.level)
         difference: Tensor = torch.add(moved, score, alpha=self.s**2).sub_(denoised)
         return difference.mul_(norm / d)
+
+
+def _energy(u: Tensor, ju: Tensor) -> Tensor:
+    """``<u, J u>``, or a positive substitute where no covariance gives such a product.
+
+    A covariance with the largest eigenvalue L has ``<u, J u> >= |J u|^2 / L``. The Jacobian of a
+    network has negative products far from its training images; a product near 0 would
+    make the step along ``J u`` as large as the noise is small.
+    """
+    product, square = inner(u, ju), inner(ju, ju)
+    return torch.where(product > 0, torch.maximum(product, square / LARGEST_EIGENVALUE), square)
