@@ -217,6 +217,33 @@ def test_an_image_that_cannot_be_used_is_named_and_can_be_left_out(
     assert run("run", "deblur", data, "-o", tmp_path / "o.h5", "--slices", others, *options) == 0
 
 
+@pytest.mark.parametrize("fill", [np.nan, np.inf, np.finfo(np.float32).max])
+def test_margins_and_dead_pixels_without_a_reading_are_left_out_with_a_note(
+    fill: float, scene: Any, tiff: Write
+) -> None:
+    readings = scene.readings.copy()
+    readings[:6], readings[20, 20] = fill, fill
+    options = DeblurOptions(psf=tiff("psf.tif", scene.psf), gain=2, offset=100, read_noise=3)
+    with Deblur(options).open(tiff("data.tif", readings)) as scan:
+        note = next(n for n in scan.notes if n.code == "unknown_left_out")
+        prepared = scan._prepared(0, (slice(0, 1),), torch.device("cpu"))
+    assert note.text.startswith("12.55%")
+    inside = prepared.measured[prepared.grid.at].numpy()
+    np.testing.assert_array_equal(inside, readings < 1e38)
+    with Deblur(options).open(tiff("whole.tif", scene.readings)) as scan:
+        whole = scan._prepared(0, (slice(0, 1),), torch.device("cpu"))
+    for image in (prepared.baseline, prepared.y):
+        assert torch.isfinite(image).all()
+    mine, theirs = (p.baseline[p.grid.at].numpy()[12:] for p in (prepared, whole))
+    np.testing.assert_allclose(mine[:, 26:], theirs[:, 26:], atol=0.01 * theirs.max())
+
+
+def test_a_wavelength_in_nanometres_is_asked_about() -> None:
+    with pytest.raises(ValueError, match=r"in um, not in nm: 0\.52 for 520 nm"):
+        DeblurOptions(wavelength_um=520)
+    assert DeblurOptions(wavelength_um=0.52).wavelength_um == 0.52
+
+
 def test_readings_at_the_end_of_the_range_of_a_camera_of_12_bits_are_saturated(
     scene: Any, tiff: Write
 ) -> None:
@@ -240,7 +267,7 @@ def test_a_part_of_large_files_is_checked_before_a_run(
     monkeypatch.setattr("tiltkit_deblur.unusable_images._MOST", 10 * 64)
     monkeypatch.setattr("tiltkit_deblur.unusable_images._PIECE", 64)
     stack = np.random.default_rng(0).random((planes * images, 8, 8))
-    stack[0] = stack[-1] = np.nan
+    stack[:planes] = stack[-planes:] = np.nan
     visited: list[int] = []
 
     def read(time: int, channel: int, window: Any) -> Any:
@@ -254,7 +281,7 @@ def test_a_part_of_large_files_is_checked_before_a_run(
     if images > 1:
         assert sorted(find_unusable(volume, 0, parts)) == [0, images - 1]
     else:
-        with pytest.raises(InputError, match="128 values are NaN"):
+        with pytest.raises(InputError, match="values are NaN"):
             find_unusable(volume, 0, parts)
     assert visited[0] == 0
     assert visited[-1] == len(stack) - 1

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 __all__ = ["DeblurOptions"]
+
+
+# Longest wavelength of light that microscopes use, in the infrared.
+_LONGEST_UM = 15.0
 
 
 def _three(value: object) -> object:
@@ -16,6 +20,13 @@ def _three(value: object) -> object:
     if isinstance(parts, list | tuple) and len(parts) != 3:
         raise ValueError("be three numbers, such as 0.3,0.1,0.1")
     return parts
+
+
+def _in_micrometres(value: float) -> float:
+    """A wavelength; visible light has 0.4 to 0.7 um, and 400 to 700 nm."""
+    if value > _LONGEST_UM:
+        raise ValueError("be in um, not in nm: 0.52 for 520 nm")
+    return value
 
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -45,7 +56,9 @@ class DeblurOptions(BaseModel):
         None, description="full width at half maximum (z, y, x) of a Gaussian PSF"
     )
     na: Positive | None = Field(None, description="numerical aperture")
-    wavelength_um: Positive | None = Field(None, description="emission wavelength in vacuum")
+    wavelength_um: Annotated[Positive, AfterValidator(_in_micrometres)] | None = Field(
+        None, description="emission wavelength in vacuum, such as 0.52"
+    )
     immersion_index: float = Field(
         1.515, ge=1, le=2.5, description="refractive index of the immersion"
     )
@@ -55,6 +68,9 @@ class DeblurOptions(BaseModel):
     channel: int | None = Field(None, ge=0, description="channel to deblur")
     time: int | None = Field(None, ge=0, description="time to deblur; all of them when unset")
     dataset: str | None = Field(None, description="array of an HDF5 file that holds several")
+    series: int | None = Field(
+        None, ge=0, description="position, scene or image of a file that holds several"
+    )
     axes: str | None = Field(None, description="axes of the array, such as tzyx")
     voxel_um: Triple | None = Field(
         None, description="voxel of the data (z, y, x), such as 0.3,0.1,0.1"

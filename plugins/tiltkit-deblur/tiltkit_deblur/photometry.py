@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tiltkit_deblur.options import DeblurOptions
-    from tiltkit_deblur.volume import Volume, Window
+    from tiltkit_deblur.volume import Volume
 
-__all__ = ["BRIGHTEST", "Photometry"]
+__all__ = ["BRIGHTEST", "Photometry", "brightness_profiles"]
 
 # Percentile of an image that is its bright end: single pixels may be hot.
 BRIGHTEST = 99.9
-# Planes on which noise and brightness are measured: a fixed cost for any volume.
-_PLANES = 16
+# Planes on which noise and brightness are measured, and pixels of all of them: a fixed cost for any
+# volume. Of larger planes it is parts, so many along rows and along columns.
+_PLANES, _SAMPLE, _PARTS = 16, 2**22, 3
 # Smallest standard deviation of the noise, as a fraction of the bright end.
 _LEAST_NOISE = 1e-3
 # Largest share of saturated pixels: with more, most of the bright structures are not measured.
@@ -51,33 +52,46 @@ class Photometry:
 
     @cached_property
     def planes(self) -> NDArray[np.float32]:
-        """Planes (n, y, x) of the selected images, checked; saturated pixels are NaN.
+        """Planes (n, y, x) of the selected images, or parts of them; NaN where not measured.
 
         Raises:
             InputError: Too many pixels are saturated, or the readings are unusable.
         """
         stack = self._readings
         check_readings(stack, self.options.offset or -np.inf, str(self.volume.path))
-        full = stack >= self.saturation
-        if full.mean() > _MOST_SATURATED:
+        if self.saturated > _MOST_SATURATED:
             raise InputError(
-                f"{full.mean():.0%} of the pixels of {self.volume.path} are saturated, at"
+                f"{self.saturated:.0%} of the pixels of {self.volume.path} are saturated, at"
                 f" {self.saturation:g} or above.",
                 "give a shorter exposure, or -s task.saturation=READING.",
             )
-        return np.where(full, np.float32(np.nan), stack)
+        return np.where(stack >= self.saturation, np.float32(np.nan), stack)
 
     @cached_property
     def _readings(self) -> NDArray[np.float32]:
-        """Some planes (n, y, x), without those that are blank or broken if others are not."""
+        """A sample (n, y, x), without planes that are blank or broken if others are not."""
         planes = [(t, z) for t in self.times for z in range(self.volume.shape[2])]
         chosen = np.unique(np.linspace(0, len(planes) - 1, _PLANES).round().astype(int))
-        stack = np.concatenate(
-            [self.volume.read(planes[i][0], self.channel, _plane(planes[i][1])) for i in chosen]
-        )
-        usable = np.isfinite(stack).all(axis=(1, 2))
-        usable &= stack.min(axis=(1, 2)) < stack.max(axis=(1, 2))
+        rows, columns = _sample_windows(self.volume.shape[3:], len(chosen))
+        stack = np.concatenate([
+            self.volume.read(time, self.channel, (slice(z, z + 1), y, x))
+            for time, z in (planes[i] for i in chosen)
+            for y in rows
+            for x in columns
+        ])  # fmt: skip
+        usable = np.isfinite(stack).any(axis=(1, 2))
+        usable &= np.fmin.reduce(stack, (1, 2)) < np.fmax.reduce(stack, (1, 2))
         return stack[usable] if usable.any() else stack
+
+    @cached_property
+    def saturated(self) -> float:
+        """Share of pixels that are saturated."""
+        return float(np.mean(self._readings >= self.saturation))
+
+    @cached_property
+    def unknown(self) -> float:
+        """Share of pixels whose reading is not finite."""
+        return float(np.isnan(self._readings).mean())
 
     @cached_property
     def saturation(self) -> float:
@@ -90,8 +104,7 @@ class Photometry:
         """Gain, offset and read noise, given or estimated from the sample."""
         o = self.options
         camera = estimate_camera(self.planes, gain=o.gain, offset=o.offset, read_noise=o.read_noise)
-        finite = self.planes[np.isfinite(self.planes)]
-        check_readings(finite, camera.offset, str(self.volume.path))
+        check_readings(self.planes, camera.offset, str(self.volume.path))
         return camera
 
     @cached_property
@@ -114,5 +127,33 @@ class Photometry:
         return signal
 
 
-def _plane(z: int) -> Window:
-    return slice(z, z + 1), slice(None), slice(None)
+def brightness_profiles(
+    volume: Volume, channel: int, time: int, depth: slice
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean reading of every row and of every column of an image, from a few of its planes."""
+    rows, columns = volume.shape[3:]
+    total = np.zeros(rows), np.zeros(columns)
+    band = max(1, _SAMPLE // columns)
+    planes = np.unique(np.linspace(depth.start, depth.stop - 1, _PLANES).round().astype(int))
+    for z in planes:
+        for start in range(0, rows, band):
+            part = slice(start, min(start + band, rows))
+            piece = volume.read(time, channel, (slice(z, z + 1), part, slice(None)))[0]
+            piece = np.nan_to_num(piece)
+            total[0][part] += piece.sum(axis=1, dtype=np.float64)
+            total[1][:] += piece.sum(axis=0, dtype=np.float64)
+    return total[0] / (len(planes) * columns), total[1] / (len(planes) * rows)
+
+
+def _sample_windows(shape: Sequence[int], planes: int) -> tuple[list[slice], list[slice]]:
+    """Windows of rows and of columns: the whole of small planes, evenly spread parts of others."""
+    if planes * shape[0] * shape[1] <= _SAMPLE:
+        return [slice(0, shape[0])], [slice(0, shape[1])]
+    side = int((_SAMPLE / planes) ** 0.5) // _PARTS
+    rows, columns = (
+        [slice(int(a), int(a) + min(side, n)) for a in np.linspace(0, n - side, _PARTS)]
+        if n > side * _PARTS
+        else [slice(0, n)]
+        for n in shape
+    )
+    return rows, columns

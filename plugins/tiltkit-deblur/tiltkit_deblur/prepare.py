@@ -103,9 +103,10 @@ def prepare(
 ) -> Prepared:
     """Put readings on their grid.
 
-    The grid is larger than the detector, and saturated pixels are not measured. Unmeasured pixels
-    get the prediction of the Richardson-Lucy image, which is fitted to the others alone. The solver
-    is diagonal on the whole periodic grid: without the prediction the borders would ring.
+    The grid is larger than the detector; saturated pixels and those without a finite reading are
+    not measured. Unmeasured pixels get the prediction of the Richardson-Lucy image, which is fitted
+    to the others alone. The solver is diagonal on the whole periodic grid: without the prediction
+    the borders would ring.
 
     Args:
         readings: Data (space).
@@ -138,25 +139,24 @@ def check_readings(stack: NDArray[np.float32], offset: float, name: str) -> None
     """Refuse readings that no camera gives.
 
     Raises:
-        InputError: NaN, a constant, or nothing above the dark.
+        InputError: No finite value, a constant, or nothing above the dark.
     """
-    bad = int(np.count_nonzero(~np.isfinite(stack)))
-    if bad:
+    known = np.isfinite(stack)
+    if not known.any():
         raise InputError(
-            f"{name} holds {bad} values that are NaN or infinite.",
-            "repair it, or set dead pixels to the largest value of the type, which is left out.",
+            f"All {stack.size} pixels of {name} are NaN or infinite.",
+            "check the channel, the time and the array.",
         )
-    low, high = float(stack.min()), float(stack.max())
+    low, high = float(np.fmin.reduce(stack, axis=None)), float(np.fmax.reduce(stack, axis=None))
     if low == high:
         raise InputError(
             f"All {stack.size} pixels of {name} have the value {low:g}.",
             "check the channel, the time and the array.",
         )
-    signal = stack - np.float32(offset)
-    if float(signal.mean()) <= 0:
+    mean = float(np.mean(stack, where=known, dtype=np.float64))
+    if mean <= offset:
         raise InputError(
-            f"{name} is no brighter than the dark: its mean is {float(stack.mean()):g}, the offset"
-            f" {offset:g}.",
+            f"{name} is no brighter than the dark: its mean is {mean:g}, the offset {offset:g}.",
             "correct it with -s task.offset=READING, or give data without background subtraction.",
         )
 

@@ -41,7 +41,7 @@ def richardson_lucy(
     counts = torch.where(measured, y, 0.0).clamp_min(0)
     share = operator.adjoint(weight)
     determined = share > _DETERMINED * share.max()
-    level = (counts.sum() / weight.sum() - background).clamp_min(1e-6 * counts.max())
+    level = (counts.sum() / weight.sum().clamp_min(1) - background).clamp_min(1e-6 * counts.max())
     x = torch.where(determined, level, 0.0)
     least = 1e-6 * counts.max().clamp_min(torch.finfo(y.dtype).tiny)
     for _ in range(iterations):

@@ -16,7 +16,7 @@ from tiltkit.protocols import Axis, Layout
 from tiltkit_deblur.kernel import find_kernel
 from tiltkit_deblur.likelihood import likelihood_of
 from tiltkit_deblur.options import DeblurOptions
-from tiltkit_deblur.photometry import BRIGHTEST, Photometry
+from tiltkit_deblur.photometry import BRIGHTEST, Photometry, brightness_profiles
 from tiltkit_deblur.prepare import Grid, Prepared, check_readings, grid_of, prepare
 from tiltkit_deblur.prior import volume_prior
 from tiltkit_deblur.psf import crop_depth, half_support
@@ -227,7 +227,7 @@ class DeblurScan:
     @cached_property
     def notes(self) -> Sequence[Note]:
         """Notes on parts of the file that were estimated, left out or assumed on reading."""
-        return (*self._found_kernel[1], *self._notes())
+        return (*self.volume.notes, *self._found_kernel[1], *self._notes())
 
     def _notes(self) -> Iterator[Note]:
         o, camera = self.options, self.photometry.camera
@@ -245,9 +245,15 @@ class DeblurScan:
             yield Note("camera_estimated", text)
         if self.voxel is None:
             yield Note("voxel_unknown", "The voxel size is unknown: axes are in pixels.")
-        if saturated := float(np.isnan(self.photometry.planes).mean()):
+        if saturated := self.photometry.saturated:
             text = f"{saturated:.2%} of the pixels are saturated and left out."
             yield Note("saturation_left_out", text)
+        if unknown := self.photometry.unknown:
+            text = (
+                f"{unknown:.2%} of the pixels have no finite reading, as margins and dead pixels"
+                " have none, and are left out: there the result follows the prior."
+            )
+            yield Note("unknown_left_out", text)
         if unusable := self.layout.unusable:
             text = f"{len(unusable)} of {len(self.images)} images cannot be used and are left out."
             yield Note("images_left_out", text)
@@ -255,7 +261,7 @@ class DeblurScan:
     def describe(self) -> Mapping[str, Any]:
         """Facts about the file, by their names, for `tiltkit check`."""
         v, o, camera = self.volume, self.options, self.photometry.camera
-        saturated = float(np.isnan(self.photometry.planes).mean())
+        saturated, unknown = self.photometry.saturated, self.photometry.unknown
         name = f" ({v.channels[self.channel]})" if self.channel < len(v.channels) else ""
         core = " x ".join(f"{2 * h + 1}" for h in half_support(self.kernel, 0.5))
 
@@ -277,6 +283,7 @@ class DeblurScan:
             " out"
             if saturated
             else "none",
+            "without reading": f"{unknown:.2%} of the pixels, left out" if unknown else "none",
             "signal": f"{self.scale:.3g}, {self.scale / self.photometry.variance**0.5:.0f} times"
             " the noise",
             "operator": "deblur.convolution",
@@ -296,10 +303,11 @@ class DeblurScan:
     def _prepared(self, time: int, extent: Sequence[slice], device: torch.device) -> Prepared:
         readings = self._read(time, extent)
         readings = readings if self.deep else readings[0]
-        check_readings(readings, -np.inf, str(self.volume.path))
         o = self.options
         # The object continues beyond a tile, also where the whole image is circular.
         whole = readings.shape == self.shape
+        if whole:
+            check_readings(readings, -np.inf, str(self.volume.path))
         return prepare(
             readings,
             self.kernel,
@@ -317,10 +325,10 @@ class DeblurScan:
         _, depth = self._first
         planes = depth.stop - depth.start
         side = max(int((_BLOCK / planes) ** 0.5), 2 * max(half_support(self.kernel)) + 1)
-        shadow = np.nan_to_num(self.photometry.planes).mean(0)
         window = []
-        for axis, n in enumerate(self.shape[-2:]):
-            profile = np.convolve(shadow.mean(1 - axis), np.ones(min(side, n)), "valid")
+        for means in brightness_profiles(self.volume, self.channel, *self._first):
+            n = len(means)
+            profile = np.convolve(means, np.ones(min(side, n)), "valid")
             first = int(profile.argmax())
             window.append(slice(first, first + min(side, n)))
         return depth, window[0], window[1]

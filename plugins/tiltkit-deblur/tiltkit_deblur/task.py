@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import h5py
 from pydantic import BaseModel
@@ -45,14 +46,14 @@ class Deblur:
             UsageError: There is no such channel or time, or no point spread function is named.
         """
         o = self.options
-        with open_volume(path, o.dataset, o.axes) as volume:
+        with open_volume(path, o.dataset, o.axes, o.series) as volume:
             scan = DeblurScan(volume, o, _channel(volume, o.channel))
             scan.faults, scan.photometry.camera, scan.grid  # noqa: B018  (faults show here, before any output)
             yield scan
 
 
 def open_volume(
-    path: Path, dataset: str | None = None, axes: str | None = None
+    path: Path, dataset: str | None = None, axes: str | None = None, series: int | None = None
 ) -> AbstractContextManager[Volume]:
     """A file through the reader that any plugin brings for it.
 
@@ -67,9 +68,23 @@ def open_volume(
         if not path.is_file() or not h5py.is_hdf5(path):
             raise
         reader = PlainHdf5
+    if axes is not None and reader is Tiff:
+        return Tiff.open(path, axes, series)
     if axes is not None:
-        return (Tiff.open if reader is Tiff else PlainHdf5.open)(path, axes=axes)
+        return PlainHdf5.open(path, axes=axes)
+    if series is not None:
+        return _open_series(reader, path, series)
     opened: AbstractContextManager[Volume] = reader.open(path)
+    return opened
+
+
+def _open_series(reader: Any, path: Path, series: int) -> AbstractContextManager[Volume]:
+    if "series" not in signature(reader.open).parameters:
+        raise UsageError(
+            f"{path} is of a layout that holds one image, but series {series} was asked for.",
+            "leave series out; see the layouts with 'tiltkit list reader'.",
+        )
+    opened: AbstractContextManager[Volume] = reader.open(path, series=series)
     return opened
 
 

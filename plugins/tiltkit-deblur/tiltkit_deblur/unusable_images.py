@@ -13,13 +13,15 @@ from tiltkit.errors import InputError
 if TYPE_CHECKING:
     from tiltkit_deblur.volume import Volume
 
-__all__ = ["find_unusable"]
+__all__ = ["MOST_UNKNOWN", "find_unusable"]
 
 # Values that are looked at before a run, give or take a few pieces. Of larger files it is some
 # images, of larger images some pieces, evenly spread, the first and the last always among them.
 _MOST = 2**28
+# Largest share of values that are not finite: the margins of turned and stitched images are.
+MOST_UNKNOWN = 0.9
 # Values that are read at once.
-_PIECE = 2**24
+_PIECE = 2**22
 
 
 def find_unusable(
@@ -43,15 +45,14 @@ def find_unusable(
     if len(why) == len(images):
         raise InputError(
             f"{volume.path} cannot be used: {why[0]}.",
-            "check the channel, the time and the array; set dead pixels to the largest value of"
-            " the type, which is left out.",
+            "check the channel, the time and the array.",
         )
     return why
 
 
 def _fault(volume: Volume, channel: int, time: int, depth: slice, most: int) -> str:
     """Empty where there is none."""
-    bad, low, high = 0, math.inf, -math.inf
+    bad, looked_at, low, high = 0, 0, math.inf, -math.inf
     plane = math.prod(volume.shape[3:])
     thick = max(1, _PIECE // plane)
     starts = range(depth.start, depth.stop, thick)
@@ -59,9 +60,11 @@ def _fault(volume: Volume, channel: int, time: int, depth: slice, most: int) -> 
     for i in _spread(len(starts), max(3, math.ceil(most / (thick * plane)))):
         part = slice(starts[i], min(starts[i] + thick, depth.stop))
         piece = volume.read(time, channel, (part, slice(None), slice(None)))
-        bad += int(np.count_nonzero(~np.isfinite(piece)))
-        low, high = min(low, float(piece.min())), max(high, float(piece.max()))
-    if bad:
+        bad += int(np.count_nonzero(np.isnan(piece)))
+        looked_at += piece.size
+        low = min(low, float(np.fmin.reduce(piece, axis=None)))
+        high = max(high, float(np.fmax.reduce(piece, axis=None)))
+    if bad > MOST_UNKNOWN * looked_at:
         return f"{bad} values are NaN or infinite"
     return f"all pixels are {low:g}" if low == high else ""
 

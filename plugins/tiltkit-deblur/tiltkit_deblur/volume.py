@@ -12,6 +12,7 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.io.units import LENGTHS, unit_size
+from tiltkit.problem import Note
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +26,10 @@ Window = tuple[slice, slice, slice]
 # the upper ones; so many pixels at one of them, and none above, are saturated.
 _FULL_SCALES = {(2**bits - 1) << up for bits in (10, 12, 14) for up in (0, 16 - bits)}
 _SEVERAL = 3  # one or two pixels may be hot
+
+# Readings of so large a magnitude are no intensities: programs mark dead pixels by the largest
+# value of single precision.
+_FILL = 1e38
 
 # The order in which every volume is presented.
 AXES = "tczyx"
@@ -43,6 +48,7 @@ class Volume:
         voxel_um: Edges of a voxel (z, y, x) in micrometres; None where the file states none.
         channels: Names of the channels, where there are any.
         metadata: Metadata that a result copies.
+        notes: Choices that were made on opening.
     """
 
     path: Path
@@ -53,6 +59,7 @@ class Volume:
     voxel_um: tuple[float, float, float] | None = None
     channels: Sequence[str] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[Note] = ()
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1:
@@ -72,15 +79,23 @@ class Volume:
         return float(np.iinfo(self.dtype).max) if self.dtype.kind in "iu" else math.inf
 
     def read(self, time: int, channel: int, window: Window | None = None) -> NDArray[np.float32]:
-        """Values (z, y, x) of a window, or of everything."""
-        return np.asarray(
-            self.read_block(time, channel, window or (slice(None),) * 3), dtype=np.float32
-        )
+        """Values (z, y, x) of a window, or of everything; NaN where they are no intensities.
+
+        These are NaN, infinities, and the largest value of single precision, which marks dead
+        pixels.
+        """
+        stored = self.read_block(time, channel, window or (slice(None),) * 3)
+        if self.dtype.kind in "iu":
+            return np.asarray(stored, dtype=np.float32)
+        with np.errstate(over="ignore"):  # larger than single precision: infinite, so NaN below
+            values = np.array(stored, dtype=np.float32)
+        values[~(np.abs(values) < _FILL)] = np.nan
+        return values
 
 
 def full_scale(stack: NDArray[np.float32]) -> float:
     """The reading at which a camera of fewer bits than its file was full; infinite if none was."""
-    top = float(stack.max())
+    top = float(np.fmax.reduce(stack, axis=None))
     clipped = top in _FULL_SCALES and np.count_nonzero(stack == top) >= _SEVERAL
     return top if clipped else math.inf
 

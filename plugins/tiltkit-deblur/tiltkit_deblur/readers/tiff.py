@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -12,6 +13,7 @@ import numpy as np
 import tifffile
 
 from tiltkit.errors import InputError, UsageError
+from tiltkit.problem import Note
 from tiltkit_deblur.volume import AXES, Volume, checked_voxel, micrometres, read_axes
 
 if TYPE_CHECKING:
@@ -20,8 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["Tiff"]
 
 
+# Series that an error message lists: it stays readable.
+_NAMED = 6
+# Another series of a file is a thumbnail or a label where it has so many times fewer values.
+_THUMBNAIL = 8
+# Compressions that change values, by tifffile's names.
+_LOSSY = ("JPEG", "JPEG2000", "JPEGXR", "JPEGXL", "WEBP", "OJPEG", "JPEG_LOSSY")
+
+
 class Tiff:
-    """The first series of a file."""
+    """One series of a file: the only one, the largest by far, or the one that is asked for."""
 
     @staticmethod
     def matches(path: Path) -> bool:
@@ -31,16 +41,17 @@ class Tiff:
 
     @staticmethod
     @contextmanager
-    def open(path: Path, axes: str | None = None) -> Iterator[Volume]:
+    def open(path: Path, axes: str | None = None, series: int | None = None) -> Iterator[Volume]:
         """Open the file read-only.
 
         Args:
             path: The file.
             axes: One letter of ``tczyx`` per axis; those of the file, when None.
+            series: Number of the series: a position of the stage in OME-TIFF.
 
         Raises:
             InputError: The file cannot be read.
-            UsageError: ``axes`` do not fit.
+            UsageError: ``axes`` or ``series`` do not fit, or it is open which series is meant.
         """
         try:
             file = tifffile.TiffFile(path)
@@ -51,19 +62,61 @@ class Tiff:
         with file:
             if not file.series:
                 raise InputError(f"{path} holds no image.", "copy or save it again.")
-            series = file.series[0]
-            names = _axes(series, path, axes)
-            shape, block = read_axes(names, series.shape, _pages(series, path))
+            number = _chosen(file, path, series)
+            chosen = file.series[number]
+            names = _axes(chosen, path, axes)
+            shape, block = read_axes(names, chosen.shape, _reader(chosen, path))
+            ome = _OmeImage(file, number)
             yield Volume(
                 path=path,
                 layout=_layout(file, names),
                 shape=shape,
-                dtype=np.dtype(series.dtype),
+                dtype=np.dtype(chosen.dtype),
                 read_block=block,
-                voxel_um=_voxel(file),
-                channels=_channels(file),
+                voxel_um=ome.voxel if file.is_ome else _voxel(file),
+                channels=ome.channels,
                 metadata={"ome_xml": file.ome_metadata} if file.ome_metadata else {},
+                notes=tuple(_notes(file, chosen, series)),
             )
+
+
+def _chosen(file: Any, path: Path, asked: int | None) -> int:
+    """Number of the series to read."""
+    there = len(file.series)
+    listed = ", ".join(f"{i}: {_name(one, i)}" for i, one in enumerate(file.series[:_NAMED]))
+    if asked is not None and asked >= there:
+        raise UsageError(
+            f"{path} has no series {asked}; it has {there} ({listed}).", "count series from 0."
+        )
+    if asked is not None or there == 1:
+        return asked or 0
+    sizes = [one.size for one in file.series]
+    first, second = sorted(sizes, reverse=True)[:2]
+    if first < _THUMBNAIL * second:
+        more = ", ..." if there > _NAMED else ""
+        raise UsageError(
+            f"{path} holds {there} images, such as positions of the stage: {listed}{more}.",
+            "choose one with -s task.series=NUMBER.",
+        )
+    return sizes.index(first)
+
+
+def _name(series: Any, number: int) -> str:
+    size = " x ".join(str(n) for n in series.shape)
+    return f"{series.name} ({size})" if series.name else size
+
+
+def _notes(file: Any, series: Any, asked: int | None) -> Iterator[Note]:
+    if asked is None and len(file.series) > 1:
+        text = f"The file holds {len(file.series)} images: the largest is taken; else give series."
+        yield Note("series_chosen", text, assumed=True)
+    compression = series.keyframe.compression.name
+    if compression in _LOSSY:
+        text = (
+            f"The file is compressed with {compression}, which may have changed the noise: the"
+            " estimate of the noise and the finest detail may be wrong; use the original file."
+        )
+        yield Note("lossy_compression", text, assumed=True)
 
 
 def _axes(series: Any, path: Path, given: str | None) -> str:
@@ -82,21 +135,46 @@ def _axes(series: Any, path: Path, given: str | None) -> str:
     return names
 
 
-def _pages(series: Any, path: Path) -> Any:
-    """Reads only the pages of a window where the file is laid out as planes."""
+def _reader(series: Any, path: Path) -> Callable[[tuple[Any, ...]], NDArray[Any]]:
+    """Reads a part of a series, with little more in memory than that part, or a page of it."""
+    lead = _leading(series)
+    mapped = _mapped(series, path)
+
+    @lru_cache(maxsize=1)
+    def page(number: int) -> NDArray[Any]:
+        return np.asarray(series.asarray(key=number))
 
     def read(index: tuple[Any, ...]) -> NDArray[Any]:
         try:
-            lead = _leading(series)
+            if mapped is not None:
+                return np.asarray(mapped[index])
             if not lead:
                 return np.asarray(series.asarray()[index])
             chosen = np.arange(int(np.prod(lead))).reshape(lead)[index[: len(lead)]]
-            planes = [series.asarray(key=int(page))[index[len(lead) :]] for page in chosen.flat]
+            planes = [page(int(number))[index[len(lead) :]] for number in chosen.flat]
             return np.stack(planes).reshape(chosen.shape + planes[0].shape)
         except (tifffile.TiffFileError, ValueError, OSError, IndexError) as error:
-            raise InputError(f"{path} cannot be read: {error}.", "copy it again.") from error
+            raise _unreadable(path, series, error) from error
 
     return read
+
+
+def _unreadable(path: Path, series: Any, error: Exception) -> InputError:
+    if "imagecodecs" in str(error):
+        return InputError(
+            f"{path} is compressed with {series.keyframe.compression.name}, which needs the package"
+            " imagecodecs.",
+            "pip install 'tiltkit-deblur[codecs]', or save the file without compression.",
+        )
+    return InputError(f"{path} cannot be read: {error}.", "copy it again.")
+
+
+def _mapped(series: Any, path: Path) -> NDArray[Any] | None:
+    """The values of a series as they lie in the file, if they lie there in one piece."""
+    if series.dataoffset is None or path.stat().st_size < series.dataoffset + series.nbytes:
+        return None
+    dtype = np.dtype(series.dtype).newbyteorder(series.keyframe.parent.byteorder)
+    return np.memmap(path, dtype, "r", series.dataoffset, series.shape)
 
 
 def _leading(series: Any) -> tuple[int, ...]:
@@ -112,8 +190,6 @@ def _layout(file: Any, names: str) -> str:
 
 
 def _voxel(file: Any) -> tuple[float, float, float] | None:
-    if file.is_ome:
-        return _ome_voxel(file.ome_metadata)
     tags = file.pages[0].tags
     x, y = (_resolution(tags.get(f"{axis}Resolution")) for axis in "XY")
     known: Mapping[str, Any] = file.imagej_metadata or {}
@@ -132,34 +208,42 @@ def _resolution(tag: Any) -> float:
     return above / below if below else 0.0
 
 
-def _ome_voxel(text: str) -> tuple[float, float, float] | None:
-    pixels = _pixels(text)
-    if pixels is None:
-        return None
-    y = _length(pixels, "Y")
-    return checked_voxel([_length(pixels, "Z") or y, y, _length(pixels, "X")])
+class _OmeImage:
+    """An image of OME-XML: its voxel and its channels, as far as they are stated."""
+
+    def __init__(self, file: Any, number: int) -> None:
+        found = _pixels(file.ome_metadata) if file.is_ome else []
+        self._pixels = found[number] if number < len(found) else None
+
+    @property
+    def voxel(self) -> tuple[float, float, float] | None:
+        """Edges (z, y, x) in micrometres."""
+        if self._pixels is None:
+            return None
+        y = self._length("Y")
+        return checked_voxel([self._length("Z") or y, y, self._length("X")])
+
+    @property
+    def channels(self) -> list[str]:
+        """Names, or identifiers of those without."""
+        if self._pixels is None:
+            return []
+        found = [e for e in self._pixels if e.tag.endswith("}Channel")]
+        return [e.get("Name") or e.get("ID") or "" for e in found]
+
+    def _length(self, axis: str) -> float | None:
+        assert self._pixels is not None  # noqa: S101  (`voxel` is the only caller)
+        size = self._pixels.get(f"PhysicalSize{axis}")
+        scale = micrometres(self._pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        return float(size) * scale if size and scale else None
 
 
-def _length(pixels: ET.Element, axis: str) -> float | None:
-    size = pixels.get(f"PhysicalSize{axis}")
-    scale = micrometres(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-    return float(size) * scale if size and scale else None
-
-
-def _channels(file: Any) -> list[str]:
-    pixels = _pixels(file.ome_metadata) if file.is_ome else None
-    if pixels is None:
-        return []
-    found = [e for e in pixels if e.tag.endswith("}Channel")]
-    return [e.get("Name") or e.get("ID") or "" for e in found]
-
-
-def _pixels(text: str | None) -> ET.Element | None:
-    """The first Pixels element of OME-XML."""
+def _pixels(text: str | None) -> list[ET.Element]:
+    """The Pixels elements of OME-XML, one for each image."""
     if not text or "<!DOCTYPE" in text:
-        return None
+        return []
     try:
         root = ET.fromstring(text)  # noqa: S314  (no document type, so no entities that expand)
     except ET.ParseError:
-        return None
-    return next((e for e in root.iter() if e.tag.endswith("}Pixels")), None)
+        return []
+    return [e for e in root.iter() if e.tag.endswith("}Pixels")]
