@@ -12,6 +12,7 @@ import numpy as np
 from tiltkit.problem import Note
 from tiltkit_ct import frame_statistics
 from tiltkit_ct.bad_frames import frames_unlike_others, level_of, listed, views_without_light
+from tiltkit_ct.beam import follow_beam
 from tiltkit_ct.noise import dark_variance
 from tiltkit_ct.transmission import read_band
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tiltkit_ct.options import PrepareOptions
-    from tiltkit_ct.projections import Band, Projections, Stack
+    from tiltkit_ct.projections import Band, Projections
 
     Frames = NDArray[np.float32]
     Chosen = NDArray[np.bool_]
@@ -44,14 +45,15 @@ def examine(p: Projections, options: PrepareOptions) -> Projections:
 
     Everything that is estimated from a scan comes after this: axis, scale, gain, usable rows.
     Some rows of all frames are read. Darks and flats are compared to the others; projections that
-    are as dark as darks are left out.
+    are as dark as darks are left out. Changes of the beam are found (`tiltkit_ct.beam`).
     """
     rows = _rows(p)
     band = read_band(p, rows.start, rows.stop, options)
     if any(part is not None and not np.isfinite(part).any() for part in _parts(band)):
         return p  # the correction of each row says why
     p, band = _without_bad_references(p, band, options)
-    return _without_dark_views(p, band)
+    p, band = _without_dark_views(p, band)
+    return follow_beam(p, band, options) if p.kind == "counts" else p
 
 
 def _rows(p: Projections) -> range:
@@ -60,7 +62,7 @@ def _rows(p: Projections) -> range:
     middle = p.n_rows // 2
     if p.flats is not None and p.n_rows > n:
         some = np.unique(np.linspace(0, len(p.flats) - 1, _GLANCE).round().astype(int))
-        few = replace(p, flats=_chosen(p.flats, some), darks=None).subset(slice(0, 0))
+        few = replace(p, flats=p.flats.part(some), darks=None).subset(slice(0, 0))
         flats = few.read(0, p.n_rows).flats
         if flats is not None:
             # Of the brightest frame: the shutter may be closed in others.
@@ -75,10 +77,6 @@ def _parts(band: Band) -> tuple[Frames | None, ...]:
     return band.counts, band.flats, band.darks
 
 
-def _chosen(stack: Stack, which: NDArray[np.int64] | Chosen) -> Stack:
-    return replace(stack, frames=stack.frames[which], times=stack.times[which])
-
-
 def _without_bad_references(
     p: Projections, band: Band, options: PrepareOptions
 ) -> tuple[Projections, Band]:
@@ -88,14 +86,14 @@ def _without_bad_references(
         levels = level_of(band.darks)
         bad = _unless_all(_bad_darks(band.darks, levels, band.flats))
         notes += _notes_on_references("dark", levels, bad)
-        p = replace(p, darks=_chosen(p.darks, ~bad))
+        p = replace(p, darks=p.darks.part(~bad))
         band = replace(band, darks=band.darks[~bad], dark_times=band.dark_times[~bad])
     if p.kind == "counts" and options.flat_value is None and p.flats and band.flats is not None:
         levels = level_of(band.flats)
         dark = 0.0 if band.darks is None else float(np.nanmedian(level_of(band.darks)))
         bad = _unless_all(_bad_flats(band.flats, levels - dark, band.flat_times))
         notes += _notes_on_references("flat", levels, bad)
-        p = replace(p, flats=_chosen(p.flats, ~bad))
+        p = replace(p, flats=p.flats.part(~bad))
         band = replace(band, flats=band.flats[~bad], flat_times=band.flat_times[~bad])
     return replace(p, notes=(*p.notes, *notes)), band
 
@@ -152,7 +150,7 @@ def _notes_on_references(
     yield Note(f"{what}s_left_out", text, assumed=True)
 
 
-def _without_dark_views(p: Projections, band: Band) -> Projections:
+def _without_dark_views(p: Projections, band: Band) -> tuple[Projections, Band]:
     """The scan without projections that have no light."""
     if p.kind == "counts":
         dark = 0.0 if band.darks is None else frame_statistics.median(band.darks)
@@ -166,7 +164,7 @@ def _without_dark_views(p: Projections, band: Band) -> Projections:
         low, high = (f.reduce(band.counts, axis=(1, 2)) for f in (np.fmin, np.fmax))
         bad = np.asarray(low == high, np.bool_)
     if not bad.any() or bad.all():
-        return p
+        return p, band
     numbers = p.projections.times[bad].round().astype(int)
     if numbers.max() == round(p.projections.times.max()):
         cause = "The scan was probably aborted, or the shutter closed too early."
@@ -177,4 +175,5 @@ def _without_dark_views(p: Projections, band: Band) -> Projections:
         f" {listed(numbers)}, counted from 0. {cause}"
     )
     kept = p.subset(np.flatnonzero(~bad))
-    return replace(kept, notes=(*p.notes, Note("views_left_out", text, assumed=True)))
+    band = replace(band, counts=band.counts[~bad], times=band.times[~bad])
+    return replace(kept, notes=(*p.notes, Note("views_left_out", text, assumed=True))), band

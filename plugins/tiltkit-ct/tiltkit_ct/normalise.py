@@ -79,6 +79,11 @@ def correct(band: Band, where: str) -> Corrected:
             "check that flats and darks are not swapped, and that the beam was on.",
         )
     usable = _usable(band.counts, blank, typical)
+    if band.brightness is not None:
+        left, right = band.brightness.astype(np.float32).T[..., None, None]
+        blank = blank * (
+            left + (right - left) * np.linspace(0, 1, blank.shape[2], dtype=np.float32)
+        )
     light = float(frame_statistics.mean(counts[:, usable].ravel()))
     if not light > _by_chance(band, len(counts), int(usable.sum())):
         raise InputError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +54,10 @@ _MIRRORING = {
     "mcstas": {(0, 1, 0): "columns", (1, 0, 0): "rows", (0, 0, 1): "both"},
     "esrf": {(0, 0, 1): "columns", (0, 1, 0): "rows", (1, 0, 0): "both"},
 }
+
+# Beam monitors: NXmonitor has one value for each frame.
+_MONITOR = ("control/data", "instrument/monitor/data", "monitor/data", "instrument/source/current",
+            "instrument/machine/current")  # fmt: skip
 
 _LARGEST = 1.0  # mm; that no larger pixel is taken for without its unit
 _PROJECTION, _FLAT, _DARK = 0, 1, 2
@@ -139,10 +143,14 @@ def _scan(places: _Places, others: list[_Places], path: Path) -> Projections:
 
     def frames(key: int) -> Stack | None:
         which = np.flatnonzero(keys == key)
-        found = stack(data, (0, 1, 2), which, taken[which] - 0.5)
-        return found.mirrored((rows, columns), **flips) if len(which) else None
+        return stacked(which, taken[which] - 0.5) if len(which) else None
 
-    projections = stack(data, (0, 1, 2), chosen, np.arange(len(chosen), dtype=np.float64))
+    def stacked(which: NDArray[np.int64], times: NDArray[np.float64]) -> Stack:
+        found = stack(data, (0, 1, 2), which, times).mirrored((rows, columns), **flips)
+        return replace(found, monitor=None if monitor is None else monitor[which])
+
+    monitor = _monitor(places, data.shape[0], path)
+    projections = stacked(chosen, np.arange(len(chosen), dtype=np.float64))
     if others:
         names = ", ".join(other.name for other in others)
         words = f"{places.name} is read; the file also has {names}."
@@ -151,7 +159,7 @@ def _scan(places: _Places, others: list[_Places], path: Path) -> Projections:
         path=path,
         layout="NXtomo",
         name=places.name,
-        projections=projections.mirrored((rows, columns), **flips),
+        projections=projections,
         stored_angles=angles[chosen],
         angle_unit=unit,
         rows=range(rows),
@@ -226,6 +234,15 @@ def _pixel(item: h5py.Dataset | None, path: Path, notes: list[Note]) -> float | 
         " m: give it with --pixel-mm."
     )
     notes.append(Note("pixel_left_out", words))
+    return None
+
+
+def _monitor(places: _Places, n: int, path: Path) -> NDArray[np.float64] | None:
+    """Intensity of the beam during each of the frames, (n,); None where the file has none."""
+    for name in _MONITOR:
+        item = places.find(name)
+        if item is not None and item.shape == (n,) and item.dtype.kind in "uif":
+            return numbers(item, path)
     return None
 
 

@@ -47,8 +47,14 @@ class PrepareOptions(BaseModel):
     zingers: float = Field(
         8.0, ge=0, description="spikes above so many standard deviations are masked; 0: none"
     )
-    air: int = Field(
-        0, ge=0, description="columns at both sides without sample, to follow the beam"
+    air: int | None = Field(
+        None,
+        ge=0,
+        description="columns at both sides without sample, to follow the beam; found from the"
+        " projections, 0: the flats alone count",
+    )
+    monitor: bool = Field(
+        True, description="follow the beam by the monitor that the file has, where it has one"
     )
     extra_noise: float = Field(
         0.0,

@@ -37,15 +37,23 @@ class Stack:
         frames: Numbers of the frames in the file, (n,).
         times: Times of the frames, as fractional projection number, (n,).
         full_scale: Value at which the detector saturates; infinite where that is not known.
+        monitor: Intensity of the beam during each frame, in any unit, (n,); None where the file
+            has none.
     """
 
     load: Callable[[NDArray[np.int64], slice, slice], NDArray[np.float32]]
     frames: NDArray[np.int64]
     times: NDArray[np.float64]
     full_scale: float = float("inf")
+    monitor: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def part(self, which: slice | NDArray[np.int64] | NDArray[np.bool_]) -> Stack:
+        """Some of the frames."""
+        monitor = None if self.monitor is None else self.monitor[which]
+        return replace(self, frames=self.frames[which], times=self.times[which], monitor=monitor)
 
     def transposed(self) -> Stack:
         """The same frames with rows and columns exchanged."""
@@ -88,6 +96,8 @@ class Band:
         darks: Counts without beam (n, row, column); None where the file has none.
         flat_times: Times of the flats, as fractional projection number, (n,).
         dark_times: Times of the darks, as fractional projection number, (n,).
+        brightness: Beam during each projection relative to the flats at that time, at the first and
+            at the last column, (angle, 2); None where it is 1.
     """
 
     counts: NDArray[np.float32]
@@ -96,6 +106,7 @@ class Band:
     darks: NDArray[np.float32] | None = None
     flat_times: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     dark_times: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    brightness: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +134,8 @@ class Projections:
         middle_row: Row level with the middle of the detector, after ranges and binning, or None.
         axis_along: Direction of the rotation axis in the images of the file.
         metadata: Metadata that a result copies from the file.
+        brightness: Beam during each projection relative to the flats at that time, at the first and
+            at the last column, (n_angles, 2); None where it is 1.
         notes: Assumptions on reading, as sentences.
         others: Further scans in the same file, by name.
     """
@@ -147,6 +160,7 @@ class Projections:
     middle_row: float | None = None
     axis_along: Literal["x", "y"] = "y"
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    brightness: NDArray[np.float64] | None = None
     notes: tuple[Note, ...] = ()
     others: Mapping[str, Callable[[], Projections]] = field(default_factory=dict)
 
@@ -190,12 +204,9 @@ class Projections:
         """The same scan with some of its projections; flats and darks stay, out of time."""
         return replace(
             self,
-            projections=replace(
-                self.projections,
-                frames=self.projections.frames[which],
-                times=self.projections.times[which],
-            ),
+            projections=self.projections.part(which),
             stored_angles=self.stored_angles[which],
+            brightness=None if self.brightness is None else self.brightness[which],
         )
 
     def transposed(self) -> Projections:
@@ -234,6 +245,7 @@ class Projections:
             None if darks is None else _binned(darks, self.binning),
             self.flats.times if self.flats else np.zeros(0),
             self.darks.times if self.darks else np.zeros(0),
+            self.brightness,
         )
 
     def _load(self, stack: Stack | None, rows: slice) -> Any:

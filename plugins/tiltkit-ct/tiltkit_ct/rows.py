@@ -37,11 +37,11 @@ def _glance(p: Projections) -> Projections:
 
     def few(stack: Stack) -> Stack:
         which = np.unique(np.linspace(0, len(stack) - 1, _FRAMES).round().astype(int))
-        return replace(stack, frames=stack.frames[which], times=stack.times[which])
+        return stack.part(which)
 
     return replace(
         p, projections=few(p.projections), flats=p.flats and few(p.flats),
-        darks=p.darks and few(p.darks),
+        darks=p.darks and few(p.darks), brightness=None,
     )  # fmt: skip
 
 

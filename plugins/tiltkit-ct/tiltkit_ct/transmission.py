@@ -84,9 +84,17 @@ def read_rows(
     """
     c = correct(read_band(p, first, last, options), f"row {first} of {p.path}")
     variance = (gain * np.maximum(c.counts, 1e-3 * gain) + c.dark_variance).astype(np.float32)
-    zingers = find_zingers(c.counts, variance, options.zingers, p.step)
-    unusable = zingers | ~c.usable | ~np.isfinite(c.counts)
     blank = np.broadcast_to(c.blank, c.counts.shape)
+    zingers = np.zeros(c.counts.shape, np.bool_)
+    if options.zingers:
+        # No sample is as bright. Near other zingers the comparison of views does not find them.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            typical = float(frame_statistics.median((c.counts / blank)[:, c.usable].ravel()))
+        limit = _BRIGHTEST * max(typical, 1.0) * blank
+        zingers = c.usable & (c.counts > limit + options.zingers * np.sqrt(variance))
+        plain = np.where(zingers, np.float32(np.nan), c.counts)
+        zingers |= find_zingers(plain, variance, options.zingers, p.step)
+    unusable = zingers | ~c.usable | ~np.isfinite(c.counts)
     with np.errstate(invalid="ignore", divide="ignore"):
         values = np.where(unusable, np.nan, c.counts / blank)
         if options.air:

@@ -1,0 +1,138 @@
+"""Brightness of the beam during each projection: by a monitor, and by air beside the sample."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiltkit.errors import InputError
+from tiltkit.problem import Note
+from tiltkit_ct.air import Air, find_air
+from tiltkit_ct.normalise import correct
+from tiltkit_ct.zingers import MAD_TO_SD
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tiltkit_ct.options import PrepareOptions
+    from tiltkit_ct.projections import Band, Projections
+
+    Values = NDArray[np.float64]
+
+__all__ = ["follow_beam"]
+
+# Air this much brighter than flats has no other cause than the beam; darker, it may be a container.
+_BRIGHTER, _DARKER = 1.01, 0.97
+# Changes of the beam are followed where they exceed noise by the factor and this share; single
+# projections where they exceed so many standard errors and this share.
+_OVER_NOISE, _CHANGE = 2.0, 0.003
+_ERRORS, _JUMP = 6.0, 0.01
+_LARGE = 0.05  # changes that a user should know about
+
+
+def follow_beam(p: Projections, band: Band, options: PrepareOptions) -> Projections:
+    """The scan with the brightness of the beam in each projection, relative to its flats.
+
+    A monitor is used as nabu does: flats and projections are divided by it. Where there is air
+    beside the sample its transmission must be 1, which shows changes of the beam, and flats of
+    another exposure. Where the two contradict each other the air counts.
+
+    Args:
+        p: A scan of counts without frames that cannot be used.
+        band: Some of its rows.
+        options: Settings of the correction.
+    """
+    monitored = _monitored(p) if options.monitor and options.flat_value is None else None
+    air = None
+    if options.air is None:
+        try:
+            c = correct(replace(band, brightness=None), p.path.name)
+        except InputError:
+            return p  # said when its rows are prepared
+        with np.errstate(invalid="ignore", divide="ignore"):
+            transmission = np.where(c.usable, c.counts / c.blank, np.float32(np.nan))
+        air = find_air(transmission, float(c.used_flats.min()))
+    notes: list[Note] = []
+    brightness = None
+    if monitored is not None:
+        if air is not None and not _agrees(monitored, air):
+            text = (
+                "The monitor of the beam is ignored: air beside the sample is less steady with it"
+                " than without. Check what it measured."
+            )
+            notes.append(Note("monitor_ignored", text, assumed=True))
+        else:
+            brightness = np.stack([monitored, monitored], axis=1)
+            text = (
+                f"The beam is {_range(brightness)} times as bright as in the flats by the monitor"
+                " of the file, which is corrected; with --monitor false it is not."
+            )
+            notes.append(Note("monitor_used", text))
+    if air is not None:
+        known = np.ones_like(air.brightness) if brightness is None else brightness
+        rest, more = _by_air(replace(air, brightness=air.brightness / known))
+        if rest is not None:
+            brightness = known * rest
+            notes += more
+    return replace(p, brightness=brightness, notes=(*p.notes, *notes))
+
+
+def _monitored(p: Projections) -> Values | None:
+    """Beam during each projection relative to the flats at that time, (angle,), by the monitor."""
+    if p.projections.monitor is None or p.flats is None or p.flats.monitor is None:
+        return None
+    during, flat = p.projections.monitor, p.flats.monitor
+    if not all(np.isfinite(part).all() and (part > 0).all() for part in (during, flat)):
+        return None
+    groups = np.unique(p.flats.times)
+    means = [float(flat[p.flats.times == time].mean()) for time in groups]
+    relative: Values = during / np.interp(p.projections.times, groups, means)
+    return relative if np.abs(relative - 1).max() > 1e-6 else None
+
+
+def _agrees(monitored: Values, air: Air) -> bool:
+    """True unless air changes more after it is divided by the monitor."""
+    before = np.log(air.brightness.mean(axis=1))
+    after = before - np.log(monitored)
+    return bool(np.ptp(after) <= np.ptp(before) + 4 * air.error)
+
+
+def _by_air(air: Air) -> tuple[Values | None, list[Note]]:
+    """Brightness that air shows beyond noise, None where it is 1, and notes on it."""
+    level = np.median(air.brightness, axis=0)
+    relative = air.brightness / level
+    stray = np.abs(relative - 1)
+    error = air.error
+    changes = MAD_TO_SD * float(np.median(stray)) > _OVER_NOISE * error + _CHANGE
+    # The beam changes at both sides; at one of them a sample may have moved into the air.
+    jumps = stray.min(axis=1) > _ERRORS * error + _JUMP
+    relative = relative if changes else np.where(jumps[:, None], relative, 1.0)
+    other = level.max() > _BRIGHTER or level.min() < _DARKER
+    brightness = relative * level if other else relative
+    notes = []
+    if other and (not changes or brightness.max() < 1 - _LARGE or brightness.min() > 1 + _LARGE):
+        text = (
+            f"Beside the sample ({_columns(air)}) projections are {_range(level)} times as bright"
+            " as flats, which probably had another exposure. They are scaled by that; with --air 0"
+            " they are not."
+        )
+        notes.append(Note("flats_scaled", text, assumed=True))
+    if changes or jumps.any():
+        text = (
+            f"The beam changes: it is {_range(brightness)} times as bright as in the flats, by air"
+            f" beside the sample ({_columns(air)}). That is corrected; with --air 0 it is not."
+        )
+        notes.append(Note("beam_followed", text, assumed=bool(stray.max() > _LARGE)))
+    return (brightness if notes else None), notes
+
+
+def _columns(air: Air) -> str:
+    sides = zip(air.columns, ("left", "right"), strict=True)
+    return " and ".join(f"{width} columns at the {side}" for width, side in sides if width)
+
+
+def _range(brightness: Values) -> str:
+    low, high = f"{brightness.min():.3g}", f"{brightness.max():.3g}"
+    return low if low == high else f"{low} to {high}"
