@@ -7,7 +7,7 @@ import torch
 
 from tiltkit.errors import TiltkitError
 from tiltkit.operators import cg
-from tiltkit.operators.cg import conjugate_gradient
+from tiltkit.operators.cg import conjugate_gradient, few_steps
 
 ALPHA, BETA = 0.2, 1.5
 
@@ -120,3 +120,17 @@ def test_rare_checks_for_convergence_do_not_change_the_solution(interval, monkey
     assert needed <= iterations < needed + interval
     x, _ = conjugate_gradient(lambda v: v @ normal, b, ALPHA, BETA, max_iter=needed)
     assert torch.equal(x, expected)
+
+
+def test_few_steps_end_where_the_preconditioner_is_the_inverse() -> None:
+    normal, b = system(torch.float32)
+    full = ALPHA * torch.eye(normal.shape[0]) + BETA * normal
+    products = []
+
+    def product(v: torch.Tensor) -> torch.Tensor:
+        products.append(v)
+        return v @ full
+
+    x = few_steps(product, b, lambda v: v @ torch.linalg.inv(full), 30)
+    assert len(products) < 10
+    assert torch.allclose(x, exact(normal, b).float(), rtol=1e-3, atol=1e-6)

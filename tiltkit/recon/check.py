@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import prod
@@ -16,6 +16,7 @@ from tiltkit.errors import known_errors
 from tiltkit.io.atomic import checkpoint_path
 from tiltkit.io.nexus import image_bytes
 from tiltkit.io.source import watched
+from tiltkit.protocols import SpectralOperator
 from tiltkit.recon.recipe import resolve
 from tiltkit.recon.scan import choose_devices, make_parts, open_scan
 from tiltkit.recon.selection import choose_slices
@@ -31,21 +32,21 @@ if TYPE_CHECKING:
     from tiltkit.config import Recipe
     from tiltkit.plugins import Plugins
     from tiltkit.problem import Problem
-    from tiltkit.sampling.state import Sampler
+    from tiltkit.sampling.state import Sampler, State
 
 __all__ = ["check_scan"]
 
-# Largest factor between estimated and actual time, on the CPU, in the cases of benchmarks/check.py;
-# the second one where growth with the number of particles was assumed.
+# Largest factor between estimated and actual time, on the CPU, in the cases of benchmarks/check.py.
 UNCERTAINTY = 1.5
-UNCERTAINTY_ASSUMED = 2.0
-# Share of the estimated run that a start and a step of several particles may take.
-_BUDGET = 0.03
-# Part of the ladder whose steps cost what the last one does; the others cost what the first does.
-_END = 1 / 6
-# Time of one more particle over that of the first, where it is not measured. Measured: 0.2
-# for tomography with a closed-form prior, 0.8 to 1 with networks.
-_SLOPE = 0.8
+# Values of all images of a trial, and seconds of the timed network calls, about. Chosen so that
+# neither takes a second with the shipped network on one core.
+_TRIAL_VALUES = 2**18
+_NETWORK_SECONDS = 0.4
+# Time of one more particle over that of the first, without the prior's share. Measured: 0.2 to 0.3
+# for tomography and for MRI with several coils.
+_SLOPE = 0.3
+# Network calls of a score that is differentiated: forward, and twice as much back.
+_CALLS_OF_GRADIENT = 3
 # Score evaluations of some samples after the last level, for their distance from the training
 # images; one evaluation of every particle is counted separately.
 _CALLS_OF_SOME = 10
@@ -57,37 +58,47 @@ class Cost:
 
     Attributes:
         seconds: Total time.
-        uncertainty: Largest factor between the estimated and the actual time.
         call: Time of one score evaluation for all particles, in seconds.
         memory_mb: Peak memory in MB.
     """
 
     seconds: float
-    uncertainty: float
     call: float
     memory_mb: float
 
 
-class _TimedTarget(Target):
-    """A target that adds up the time of its score evaluations.
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Work of steps of a sampler.
 
     Attributes:
-        spent: Time of all evaluations in seconds.
-        scored: Number of images that were evaluated.
+        seconds: Time without score evaluations.
+        calls: Score evaluations per particle.
     """
 
-    spent: float = 0.0
-    scored: int = 0
+    seconds: float
+    calls: float
+
+    def __add__(self, other: _Work) -> _Work:
+        return _Work(self.seconds + other.seconds, self.calls + other.calls)
+
+    def __mul__(self, times: float) -> _Work:
+        return _Work(self.seconds * times, self.calls * times)
+
+
+class _TrialTarget(Target):
+    """A target whose prior is a standard Gaussian; score evaluations are counted.
+
+    Steps with it do what steps of the run do, but for the evaluations of the network.
+    """
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
-        seconds, score = _time(self.device, partial(super().score, x, sigma))
-        self.spent, self.scored = self.spent + seconds, self.scored + len(x)
-        result: Tensor = score
-        return result
+        self.network_calls += len(x) / self.n * (_CALLS_OF_GRADIENT if x.requires_grad else 1)
+        return x / -(1 + sigma**2)
 
-    def hold(self, n: int) -> None:
-        """Set the number of particles, all of them in one chunk."""
-        self.n = self.chunk = n
+    def prior_mean(self, level: float) -> Tensor:
+        self.network_calls += 1 / self.n
+        return torch.zeros((1, *self.problem.shape), dtype=self.dtype, device=self.device)
 
 
 def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]:
@@ -151,18 +162,16 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
             "time per network call": f"{cost.call:.2g} s for {n} samples",
             "notes": [asdict(note) for note in problem.notes],
             **figures,
-            "estimate": _in_words(figures, cost.uncertainty),
+            "estimate": _in_words(figures),
             "estimate_took_seconds": took,
         }
 
 
 def measure(problem: Problem, sampler: Sampler, n: int, chunk: int, device: torch.device) -> Cost:
-    """Estimate the cost of sampling a problem from single steps with few particles.
+    """Estimate the cost of sampling a problem from single steps and single network calls.
 
-    A step of one particle is timed at the start of the ladder and at its end, between neighbouring
-    levels as in a run: solving the measurement model takes longer between distant ones. A step of
-    several particles shows how time grows with their number: linearly, with an offset. It is left
-    out where it would take more than a small share of the run.
+    The prior's score is timed for a few images. Steps of few particles count score evaluations and
+    are timed without them. Their time grows linearly with the number of particles, with an offset.
 
     Args:
         problem: The problem, on the device.
@@ -174,43 +183,65 @@ def measure(problem: Problem, sampler: Sampler, n: int, chunk: int, device: torc
     Raises:
         TiltkitError: As the first steps of a run would.
     """
-    target = _TimedTarget(problem, 1, 1, device)
+    # Time on a GPU hardly grows with the number of particles.
+    affordable = min(n // 4, _TRIAL_VALUES // prod(problem.shape))
+    few = chunk if device.type == "cuda" else min(max(affordable, 1), chunk)
+    target = _TrialTarget(problem, few, few, device)
+    with torch.inference_mode():
+        score, together = _time_score(Target(problem, n, chunk, device))
+        work = _try_steps(target, sampler)
+    grown = (n + (1 / _SLOPE - 1)) / (few + (1 / _SLOPE - 1))
+    total = work.seconds * grown + score * (n * (work.calls + 1) + _CALLS_OF_SOME)
+    tensors = (chunk - together) * TENSORS_PER_PARTICLE + (n - few) * TENSORS_KEPT
+    memory = peak_memory_mb([device]) + tensors * prod(problem.shape) * 4 / 1e6
+    return Cost(total, score * n, memory)
+
+
+def _time_score(target: Target) -> tuple[float, int]:
+    """Time a score evaluation: seconds per image, and the number of images in one evaluation."""
+    level, most, n = target.problem.prior.sigma_range[1], min(target.n, target.chunk), 1
+    while True:
+        x = level * torch.ones((n, *target.problem.shape), dtype=target.dtype, device=target.device)
+        seconds, _ = _time(target.device, partial(target.score, x, level))
+        affordable = most if target.device.type == "cuda" else int(_NETWORK_SECONDS * n / seconds)
+        if n >= min(affordable, most):
+            return seconds / n, n
+        n = min(affordable, most)
+
+
+def _try_steps(target: _TrialTarget, sampler: Sampler) -> _Work:
+    """Work of all levels of a sampler, from steps at the start and at the end of its ladder.
+
+    The steps that are timed are between neighbouring levels, as in a run: solving the measurement
+    model takes longer between distant ones. Their time is taken as linear along the ladder.
+    """
     levels = list(sampler.levels(target))
     ladder = list(dict.fromkeys(levels))
-    with torch.inference_mode():
-        set_up, step = _time_pair(target, sampler, ladder[:2])
-        last = _time_pair(target, sampler, ladder[-2:])[1] if len(ladder) > 2 else step
-        of_one = (1 - _END) * step + _END * last
-        of_one = of_one * (len(ladder) - 1) + last * (len(levels) - len(ladder))
-        budget = _BUDGET * (set_up + of_one * (1 + (n - 1) * _SLOPE))
-        several, slope = min(n, chunk, max(2, n // 2), int(budget / (2 * _SLOPE * step))), _SLOPE
-        if device.type == "cuda":  # where time hardly grows with the number of particles
-            several = chunk
-        if several > 1:
-            target.hold(several)
-            _, grown = _time_pair(target, sampler, ladder[:2])
-            slope = min(max((grown / step - 1) / (several - 1), 0.0), 1.0)
-    call = target.spent / max(target.scored, 1) * n
-    total = set_up + (n - 1) * slope * step + of_one * (1 + (n - 1) * slope)
-    total += call * (1 + _CALLS_OF_SOME / n)
-    measured = max(several, 1)
-    tensors = (chunk - measured) * TENSORS_PER_PARTICLE + (n - measured) * TENSORS_KEPT
-    memory = peak_memory_mb([device]) + tensors * prod(problem.shape) * 4 / 1e6
-    sure = several > 1 or n == 1
-    return Cost(total, UNCERTAINTY if sure else UNCERTAINTY_ASSUMED, call, memory)
-
-
-def _time_pair(target: Target, sampler: Sampler, levels: Sequence[float]) -> tuple[float, float]:
-    """Time, in seconds, the initial state at one level and the step to the next one.
-
-    Where there is no next level, the initial state stands for both.
-    """
     rng = ParticleRng([0], target.n, target.device)
-    start, (state, _) = _time(target.device, partial(sampler.init, target, levels[0], rng))
-    if len(levels) == 1:
-        return start, start
-    step = partial(sampler.step, target, state, levels[1], rng)
-    return start, _time(target.device, step)[0]
+    state: State | None = None
+
+    def work(level: float) -> _Work:
+        nonlocal state
+        before = target.network_calls
+        step = partial(sampler.init, target, level, rng)
+        if state is not None:
+            step = partial(sampler.step, target, state, level, rng)
+        seconds, (state, _) = _time(target.device, step)
+        return _Work(seconds, target.network_calls - before)
+
+    total = work(ladder[0])
+    if len(ladder) == 1:
+        return total * len(levels)
+    rounds = len(levels) - levels.index(ladder[-1]) - 1
+    between = len(levels) - rounds - 2
+    if between:
+        first = late = work(ladder[1])
+        if len(ladder) > 4 and not isinstance(target.linear.operator, SpectralOperator):
+            work(ladder[-3])
+            late = work(ladder[-2])
+        total += (first + late) * (between / 2)
+    total += work(ladder[-1])
+    return total + work(ladder[-1]) * rounds if rounds else total
 
 
 def _time(device: torch.device, work: Callable[[], Any]) -> tuple[float, Any]:
@@ -222,9 +253,9 @@ def _time(device: torch.device, work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def _in_words(figures: Mapping[str, float], uncertainty: float) -> str:
+def _in_words(figures: Mapping[str, float]) -> str:
     return (
-        f"about {_duration(figures['estimated_seconds'])} within a factor of {uncertainty:g},"
+        f"about {_duration(figures['estimated_seconds'])} within a factor of {UNCERTAINTY:g},"
         f" {figures['estimated_memory_gb']:.2g} GB of memory; result file"
         f" {figures['result_mb']:.3g} MB"
     )

@@ -9,7 +9,6 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import torch
-from scipy.fft import next_fast_len
 
 from tiltkit.errors import UsageError
 from tiltkit.operators.cg import conjugate_gradient
@@ -202,6 +201,8 @@ class NonCartesianSense:
 
         Its sides are lengths of fast FFTs, at least twice those of the image.
         """
+        from scipy.fft import next_fast_len  # slow to import, and Cartesian scans do not need it
+
         shape = self.maps.shape[1:]
         sides = [next_fast_len(2 * n) for n in shape]
         rows, columns = (
