@@ -1,4 +1,4 @@
-"""Does ``tiltkit check`` estimate the time of a run within a factor of 1.5, at a fraction of its cost?
+"""Does ``tiltkit check`` estimate the time of a run within a factor of 1.5, cheaply?
 
 Each scan is checked, and then run, in a fresh process that has torch imported. Printed, in seconds
 and as ratios:

@@ -111,8 +111,8 @@ def few_steps(
 ) -> Tensor:
     """Approximate solution of ``system x = b`` by ``n`` steps of conjugate gradients.
 
-    Fewer steps are taken on a CPU where all items have reached the accuracy of single precision, but
-    never fewer than `_UNCHECKED`. On a GPU nothing is checked, so that it is not waited for.
+    On a CPU it ends earlier where all items have reached the accuracy of single precision, after
+    `_UNCHECKED` steps or more. On a GPU nothing is checked, so that it is not waited for.
 
     Args:
         system: A self-adjoint operator without negative eigenvalues, on real batches.
