@@ -51,16 +51,6 @@ def test_the_adjoint_is_exact(
     assert abs(left - right) <= tolerance * there.norm() * y.norm()
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES)
-@pytest.mark.parametrize("n", [1, 3])
-def test_coefficients_computed_on_the_fly_are_those_of_the_matrix(geometry: dict, n: int) -> None:
-    kept, fly = make(geometry), make(geometry, matrix_bytes=0)
-    x, y = noise(n, 1, *kept.shape), noise(n, len(ANGLES), kept.n_columns)
-    torch.testing.assert_close(fly.forward(x), kept.forward(x))
-    torch.testing.assert_close(fly.adjoint(y), kept.adjoint(y))
-    torch.testing.assert_close(fly.normal(x), kept.adjoint(kept.forward(x)))
-
-
 def strip(x: float, y: float, angle: float, left: float, right: float) -> float:
     """Area of the unit square around (x, y) between two parallel lines, by cutting a polygon."""
     corners = np.array(

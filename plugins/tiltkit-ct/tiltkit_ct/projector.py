@@ -158,7 +158,12 @@ class Projector(ABC):
     def _matrices(self) -> tuple[Tensor, Tensor] | None:
         """The projector and its transpose, sparse, where they are not too large."""
         size = 2 * self._n_overlaps * (4 + self.angles.element_size())
-        return self._assemble() if size <= self.matrix_bytes else None
+        return self._assemble() if size <= self._largest_matrices else None
+
+    @property
+    def _largest_matrices(self) -> int:
+        """Largest size of the matrices in bytes."""
+        return self.matrix_bytes
 
     def pixel_projections(self, pixels: Tensor) -> Tensor:
         """Projections of single pixels, counted along the rows of the image: (angle, column, n)."""

@@ -12,8 +12,8 @@ import torch
 
 from tiltkit.errors import UsageError
 from tiltkit.operators.cg import conjugate_gradient
+from tiltkit.operators.nufft import Nufft
 from tiltkit_mri.images import check_maps, to_complex, to_real
-from tiltkit_mri.nufft import Nufft
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,7 @@ _MAX_ITER = 2000
 class NonCartesianSense:
     """Several coils, samples anywhere in k-space; ``A x = F S x``.
 
-    ``F`` is the Fourier transform at the positions of the samples, see `tiltkit_mri.nufft.Nufft`;
+    ``F`` is the Fourier transform at the positions of the samples, see `tiltkit.operators.nufft.Nufft`;
     ``S`` multiplies an image with the sensitivity of each coil. ``A^H A = S^H F^H F S`` needs no
     NUFFT: ``F^H F`` is a convolution with the point spread function of the trajectory, hence FFTs
     on a grid of twice the size (Toeplitz embedding; Fessler et al., IEEE Trans. Signal Process. 53

@@ -1,4 +1,4 @@
-"""The Fourier transform of images at any positions in k-space (NUFFT), by finufft or cufinufft."""
+"""The Fourier transform of images at any frequencies (NUFFT), by finufft or cufinufft."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _TOLERANCE = {torch.complex64: 2e-5, torch.complex128: 1e-10}
 
 
 class Nufft:
-    """The unitary Fourier transform ``F`` at chosen positions, and its adjoint.
+    """The Fourier transform ``F`` at chosen frequencies, and its adjoint.
 
-    ``F x`` at position ``k`` is ``sum_r x_r exp(-2 pi i k r) / sqrt(ny nx)``; ``r`` is the distance
-    of a pixel from ``(ny // 2, nx // 2)``. At the positions of a Cartesian grid it equals
-    `tiltkit_mri.fourier.fft`.
+    ``F x`` at frequency ``k`` is ``sum_r x_r exp(-2 pi i k r) / sqrt(ny nx)``; ``r`` is the
+    distance of a pixel from ``(ny // 2, nx // 2)``. At the frequencies of a Cartesian grid it is
+    unitary, the centred FFT.
 
     Args:
-        trajectory: Positions (2, sample), along rows and along columns, in cycles per pixel.
+        trajectory: Frequencies (2, sample), along rows and along columns, in cycles per pixel.
         shape: Size (ny, nx) of the images.
         count: Number of images that are transformed at once.
         dtype: Complex type of images and samples.
@@ -92,9 +92,7 @@ def _library(name: str) -> Any:
     except ImportError as error:
         gpu = name == "cufinufft"
         raise UsageError(
-            f"Non-Cartesian scans need the package {name}"
+            f"Fourier transforms at frequencies that are on no grid need the package {name}"
             + (" on a GPU, which is not installed." if gpu else ", which is not installed."),
-            "pip install cufinufft, or run with --device cpu."
-            if gpu
-            else "pip install 'tiltkit-mri[non-cartesian]'.",
+            "pip install cufinufft, or run with --device cpu." if gpu else "pip install finufft.",
         ) from error
