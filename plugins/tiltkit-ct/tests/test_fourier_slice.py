@@ -31,7 +31,10 @@ def both(geometry: dict, dtype: torch.dtype = torch.float64) -> tuple[ParallelBe
 def blobs(shape: tuple[int, int], pixel: float) -> tuple[Tensor, list[tuple[float, ...]]]:
     """Gaussians inside the image, wider than two pixels: the image, and x, y, width, height."""
     side = pixel * min(shape)
-    places = [(0.1 * side, -0.2 * side, 0.08 * side, 1.0), (-0.15 * side, 0.1 * side, 0.1 * side, 2)]
+    places = [
+        (0.1 * side, -0.2 * side, 0.08 * side, 1.0),
+        (-0.15 * side, 0.1 * side, 0.1 * side, 2),
+    ]
     y, x = (pixel * (torch.arange(n).double() - (n - 1) / 2) for n in shape)
     image = sum(
         h * torch.exp(-((x - u) ** 2 + (y[:, None] - v) ** 2) / (2 * w**2)) for u, v, w, h in places
@@ -47,7 +50,9 @@ def test_gaussians_have_their_line_integrals(geometry: dict) -> None:
     truth = torch.zeros(len(ANGLES), ours.n_columns, dtype=torch.float64)
     for u, v, w, h in places:
         centre = u * ANGLES.cos() + v * ANGLES.sin()
-        truth += h * w * math.sqrt(2 * math.pi) * torch.exp(-((s - centre[:, None]) ** 2) / (2 * w**2))
+        truth += (
+            h * w * math.sqrt(2 * math.pi) * torch.exp(-((s - centre[:, None]) ** 2) / (2 * w**2))
+        )
     error, theirs = ((one.forward(image[None, None])[0] - truth).norm() for one in (ours, exact))
     assert error < 0.04 * truth.norm()  # pixels and strips blur the Gaussians
     assert error < 1.1 * theirs

@@ -1,4 +1,4 @@
-"""``A A^H`` of parallel-beam scans in the Fourier transform of the sinogram, to precondition solves.
+"""``A A^H`` of parallel beams in the Fourier transform of the sinogram, to precondition solves.
 
 The transform of a sinogram over all angles and columns is zero outside of a double wedge: an
 image within the radius ``R`` around the axis gives angular frequencies up to ``2 pi f R`` at the
@@ -87,9 +87,7 @@ class DoubleWedge:
         self._values = ((2 - alone) * values).to(dtype)
         self._difference = alone / (2 - alone)
 
-    def preconditioner(
-        self, variance: Tensor, c: float | Tensor
-    ) -> Callable[[Tensor], Tensor]:
+    def preconditioner(self, variance: Tensor, c: float | Tensor) -> Callable[[Tensor], Tensor]:
         """Approximate inverse of ``diag(variance) + A C A^H``; see `PreconditionedOperator`.
 
         Unequal variances scale it so that its diagonal is about right.
@@ -97,7 +95,7 @@ class DoubleWedge:
         values = self._values * (self._along_rays(c) if isinstance(c, torch.Tensor) else c)
         # A high quantile: too large a variance only damps data that no image explains. Not the
         # maximum, which dead rays would set.
-        common = variance.quantile(0.9)
+        common = variance.flatten().kthvalue(max(int(0.9 * variance.numel()), 1)).values
         pairs = torch.full_like(values[0], 2)
         pairs[0] = 1
         diagonal = (values.mean(0) * pairs).sum() / self._period
@@ -131,7 +129,7 @@ class DoubleWedge:
         """
         result = torch.empty_like(r)
         at_once = max(1, _AT_ONCE // inverses[0].numel())
-        for part, out in zip(r.split(at_once), result.split(at_once), strict=True):
+        for part, out in zip(torch.split(r, at_once), torch.split(result, at_once), strict=True):
             out[:, self._order] = self._filter(part[:, self._order], inverses)
         return result
 
@@ -146,7 +144,8 @@ class DoubleWedge:
             z.mul_(inverses[0])
         spectrum = self._mirrored(torch.fft.ifft(z, dim=1)[:, : rows.shape[1]])
         filtered = torch.fft.irfft(spectrum * self._phase.conj(), n=self._period)
-        return filtered[..., : self._n_columns]
+        kept: Tensor = filtered[..., : self._n_columns]
+        return kept
 
     def _mirrored(self, spectrum: Tensor) -> Tensor:
         """Spectra (n, angle, f) of projections, those from the opposite side mirrored."""
@@ -162,7 +161,7 @@ def _opposite_views(turn: Tensor) -> bool:
 def _step(direction: Tensor, turn: float) -> float:
     """Mean gap between sorted directions, missing wedges left out."""
     gaps = torch.cat([direction, direction[:1] + turn]).diff()
-    return float(gaps[gaps <= _WIDE * gaps.mean()].mean())
+    return float(gaps[gaps <= _WIDE * gaps.mean()].mean()) or turn / len(direction)
 
 
 def _inside(m: Tensor, edge: Tensor, turns: int) -> Tensor:

@@ -59,7 +59,7 @@ class FourierSlice:
         ratio = pixel / pitch
         reach = ratio * math.hypot(*shape) / 2 + max(abs(axis), abs(n_columns - 1 - axis))
         # Projections are periodic: the copies of the image must not reach the detector.
-        self._period = next_fast_len(math.ceil(reach) + _MARGIN, real=True)
+        self._period: int = next_fast_len(math.ceil(reach) + _MARGIN, real=True)
         f = torch.arange(int(_BAND * self._period) + 1, device=angles.device).double()
         f = f / self._period
         directions = torch.stack([angles.double().sin(), angles.double().cos()])
@@ -89,7 +89,8 @@ class FourierSlice:
         # A frequency f above 1/2 is that of the conjugate at 1 - f; 1/2 is its own.
         folded = spectrum[:, :half].clone()
         folded[:, self._first_folded :] += spectrum[:, above:].flip(1).conj()
-        return torch.fft.irfft(folded, n=self._period, norm="forward")[:, : self._n_columns]
+        rows: Tensor = torch.fft.irfft(folded, n=self._period, norm="forward")
+        return rows[:, : self._n_columns]
 
     def _back_project(self, rows: Tensor) -> Tensor:
         half = torch.fft.rfft(rows, n=self._period)

@@ -26,9 +26,9 @@ _FAST_MATRIX_BYTES = 2**28
 class ParallelBeam(Projector):
     """Integrals of square pixels over strips along parallel rays; see `Projector`.
 
-    The point ``(x, y)`` projects onto column ``axis + (x cos(angle) + y sin(angle)) / pitch``. Small
-    scans keep the matrices, and their integrals are exact. Those of larger scans are band-limited,
-    see `FourierSlice`: they differ by 0.1 % of the projections of a phantom.
+    The point ``(x, y)`` projects onto column ``axis + (x cos(angle) + y sin(angle)) / pitch``.
+    Small scans keep the matrices, and their integrals are exact. Those of larger scans are
+    band-limited, see `FourierSlice`: they differ by 0.1 % of the projections of a phantom.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -37,11 +37,11 @@ _MAX_ITER = 2000
 class NonCartesianSense:
     """Several coils, samples anywhere in k-space; ``A x = F S x``.
 
-    ``F`` is the Fourier transform at the positions of the samples, see `tiltkit.operators.nufft.Nufft`;
-    ``S`` multiplies an image with the sensitivity of each coil. ``A^H A = S^H F^H F S`` needs no
-    NUFFT: ``F^H F`` is a convolution with the point spread function of the trajectory, hence FFTs
-    on a grid of twice the size (Toeplitz embedding; Fessler et al., IEEE Trans. Signal Process. 53
-    (2005) 3393-3402).
+    ``F`` is the Fourier transform at the positions of the samples, see
+    `tiltkit.operators.nufft.Nufft`; ``S`` multiplies an image with the sensitivity of each coil.
+    ``A^H A = S^H F^H F S`` needs no NUFFT: ``F^H F`` is a convolution with the point spread
+    function of the trajectory, hence FFTs on a grid of twice the size (Toeplitz embedding; Fessler
+    et al., IEEE Trans. Signal Process. 53 (2005) 3393-3402).
 
     Args:
         maps: Coil sensitivities (coil, ny, nx), complex.
