@@ -20,6 +20,7 @@ from tiltkit.io.opening import hdf5_file
 from tiltkit.io.units import ANGLES, ENERGIES, LENGTHS, unit_size
 from tiltkit.problem import Note
 from tiltkit_ct.angles import ANGLES_ASSUMED
+from tiltkit_ct.dataset_view import DatasetView, frames_view, references_view
 from tiltkit_ct.frames import check_sources, frames_of, stack
 from tiltkit_ct.hdf5 import (
     angle_unit,
@@ -76,9 +77,9 @@ def _scan(file: h5py.File, path: Path) -> Projections:
         raise InputError(
             f"{path} has no dataset exchange/data.", "give a scan in the Data Exchange layout."
         )
-    data = group["data"]
     notes: list[Note] = []
-    order = _order_by_angles(file, group, _checked(data, path), path, notes)
+    data = _checked(group["data"], path)
+    order = _order_by_angles(group, data, path, notes)
     n, rows, columns = frames_of(data, order)
     angles, unit = _angles(file, group, n, path, notes)
     shape = (rows, columns)
@@ -114,28 +115,30 @@ def _exchange(file: h5py.File) -> h5py.Group | None:
     return None
 
 
-def _checked(data: h5py.Dataset, path: Path) -> tuple[int, int, int]:
-    """The order of the axes of the projections.
+def _checked(item: h5py.Dataset, path: Path) -> DatasetView:
+    """The projections of a dataset.
 
     Raises:
         InputError: These are no projections.
     """
-    if data.dtype.kind not in "uif" or data.ndim != 3 or 0 in data.shape:
+    data = frames_view(item) if item.dtype.kind in "uif" and item.size else None
+    if data is None:
         raise InputError(
-            f"{data.name} of {path} has shape {data.shape} and type {data.dtype}.",
-            "projections are real numbers (angle, row, column), at least one of each.",
+            f"{item.name} of {path} has shape {item.shape} and type {item.dtype}.",
+            "projections are real numbers (angle, row, column), or (angle, column) of one row, at"
+            f" least one of each; of several scans choose one: --data '{item.name}[0]'.",
         )
-    check_sources(data, path)
+    check_sources(item, path)
     names = _axis_names(data)
     if names and "theta" not in names:
         raise InputError(
             f"{data.name} of {path} has the axes {':'.join(names)}: a reconstruction, no scan.",
             "give the raw scan with the axes theta:y:x.",
         )
-    return _order(data)
+    return data
 
 
-def _order(data: h5py.Dataset) -> Order:
+def _order(data: DatasetView) -> Order:
     """Axes of angle, row and column; theta:y:x where the file states none."""
     names = _axis_names(data)
     if sorted(names) != ["theta", "x", "y"]:
@@ -144,20 +147,20 @@ def _order(data: h5py.Dataset) -> Order:
 
 
 def _order_by_angles(
-    file: h5py.File, group: h5py.Group, order: Order, path: Path, notes: list[Note]
-) -> Order:
+    group: h5py.Group, data: DatasetView, path: Path, notes: list[Note]
+) -> Order:  # fmt: skip
     """The order of the axes where the file does not state it: sinograms by number of angles.
 
     Where there are as many rows as angles, opposite views decide, which mirror each other.
     """
-    data, theta = group["data"], dataset(group, "theta")
+    order, theta = _order(data), dataset(group, "theta")
     n = 0 if theta is None else theta.size
     if _axis_names(data) or data.shape[1] != n or n < 2 or theta is None:
         return order
     if data.shape[0] == n:
         size = unit_size(angle_unit(theta, []), ANGLES) or 0.0
         angles = size * numbers(theta, path)
-        stated, turned = (_closes(group, one, angles) for one in (order, _SINOGRAMS))
+        stated, turned = (_closes(group, data, one, angles) for one in (order, _SINOGRAMS))
         if stated is not False or not turned:
             return order
     words = f"{data.name} is read as sinograms (row, angle, column), as its angles fit these."
@@ -165,27 +168,29 @@ def _order_by_angles(
     return _SINOGRAMS
 
 
-def _closes(group: h5py.Group, order: Order, angles: NDArray[np.float64]) -> bool | None:
+def _closes(
+    group: h5py.Group, data: DatasetView, order: Order, angles: NDArray[np.float64]
+) -> bool | None:  # fmt: skip
     """Return whether opposite views of the middle row mirror each other, in an order of axes."""
-    n, rows, columns = frames_of(group["data"], order)
+    n, rows, columns = frames_of(data, order)
     at = slice(rows // 2, rows // 2 + 1), slice(0, columns)
-    counts = stack(group["data"], order, np.arange(n), np.zeros(n)).load(np.arange(n), *at)[:, 0]
+    counts = stack(data, order, np.arange(n), np.zeros(n)).load(np.arange(n), *at)[:, 0]
     blank = dataset(group, "data_white")
     if blank is not None and blank.ndim == 3 and blank.shape[1:] == (rows, columns):
         counts = counts / np.maximum(np.asarray(blank[:, rows // 2], np.float32).mean(axis=0), 1.0)
     return closes(np.nan_to_num(counts), angles)
 
 
-def _axis_names(data: h5py.Dataset) -> list[str]:
+def _axis_names(data: DatasetView) -> list[str]:
     """Names of the axes, theta, y and x, from ``theta:y:x`` or from a list of names."""
-    value = data.attrs.get("axes")
+    value = data.axis_names
     if value is None:
         return []
     parts = [text(part) for part in np.atleast_1d(np.asarray(value, dtype=object))]
     words = [name.strip().lower() for part in parts for name in re.split(r"[:,;]", part)]
     firsts = [word.split("_")[0].removesuffix("s") for word in words]
     names = [_AXES.get(first, first) for first in firsts]
-    return names if len(names) == data.ndim else []
+    return names if len(names) == len(data.shape) else []
 
 
 def _references(
@@ -199,18 +204,19 @@ def _references(
     """Flats (``white``) or darks: from their frames, or the one value that replaces them."""
     item = dataset(group, f"data_{what}")
     if item is not None and not _absent(item):
-        order = _order(item)
-        if item.ndim == 3 and frames_of(item, order)[1:] != shape == (item.shape[0], item.shape[2]):
+        view = references_view(item, shape)
+        order = (0, 1, 2) if view is None else _order(view)
+        if view and frames_of(view, order)[1:] != shape == (view.shape[0], view.shape[2]):
             order = _SINOGRAMS
-        if item.ndim != 3 or frames_of(item, order)[1:] != shape:
+        if view is None or frames_of(view, order)[1:] != shape:
             raise InputError(
                 f"{item.name} of {path} has shape {item.shape}, but the projections have"
                 f" {shape[0]} rows and {shape[1]} columns.",
                 "flats and darks must come from the same detector region as the projections.",
             )
         check_sources(item, path)
-        n = item.shape[order[0]]
-        return stack(item, order, np.arange(n), _times(group, what, n, angles, path))
+        n = view.shape[order[0]]
+        return stack(view, order, np.arange(n), _times(group, what, n, angles, path))
     kind = "flat" if what == "white" else "dark"
     value = dataset(file, f"process/acquisition/{kind}_fields/{kind}_field_value")
     return None if value is None else _constant(float(numbers(value, path)[0]))

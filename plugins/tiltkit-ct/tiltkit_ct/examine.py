@@ -14,6 +14,7 @@ from tiltkit_ct import frame_statistics
 from tiltkit_ct.bad_frames import frames_unlike_others, level_of, listed, views_without_light
 from tiltkit_ct.beam import follow_beam
 from tiltkit_ct.noise import dark_variance
+from tiltkit_ct.repairs import exchanged_back, unwrapped
 from tiltkit_ct.transmission import read_band
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _GLANCE = 4  # flats that are read to find rows with light
 _LEAST_DARK, _LEAST_FLAT = 0.002, 0.01
 # A dark brighter than this share of the flats has light; a flat darker than it has none.
 _LIGHT = 0.1
+_SATURATED, _HALF = 0.02, 0.5  # share of pixels, and of flats in a pixel
 _MOST_LEVELS = 4  # of frames, that a note lists
 _CAUSES = {
     "dark": "The shutter was probably open.",
@@ -48,10 +50,16 @@ def examine(p: Projections, options: PrepareOptions) -> Projections:
     are as dark as darks are left out. Changes of the beam are found (`tiltkit_ct.beam`).
     """
     rows = _rows(p)
+
     band = read_band(p, rows.start, rows.stop, options)
+    for repaired in (unwrapped, exchanged_back):
+        whole = repaired(p, band)
+        if whole is not p:
+            p, band = whole, read_band(whole, rows.start, rows.stop, options)
     if any(part is not None and not np.isfinite(part).any() for part in _parts(band)):
         return p  # the correction of each row says why
     p, band = _without_bad_references(p, band, options)
+    p = _noted_saturation(p, band)
     p, band = _without_dark_views(p, band)
     return follow_beam(p, band, options) if p.kind == "counts" else p
 
@@ -96,6 +104,22 @@ def _without_bad_references(
         p = replace(p, flats=p.flats.part(~bad))
         band = replace(band, flats=band.flats[~bad], flat_times=band.flat_times[~bad])
     return replace(p, notes=(*p.notes, *notes)), band
+
+
+def _noted_saturation(p: Projections, band: Band) -> Projections:
+    """The scan with a note where many pixels of flats are saturated."""
+    if p.kind != "counts" or band.flats is None or not p.flats:
+        return p
+    lost = np.isnan(band.flats).mean(axis=0)
+    if (lost > 0).mean() < _SATURATED:
+        return p
+    some, most = (lost > 0).mean(), (lost > _HALF).mean()
+    text = (
+        f"Flats are saturated or NaN in {some:.0%} of the pixels; {most:.0%} of the pixels cannot"
+        " be used, and others may be too bright. Take flats with a shorter"
+        " exposure: the result has errors that its intervals do not cover."
+    )
+    return replace(p, notes=(*p.notes, Note("flats_saturated", text, assumed=True)))
 
 
 def _bad_darks(darks: Frames, levels: NDArray[np.float64], flats: Frames | None) -> Chosen:

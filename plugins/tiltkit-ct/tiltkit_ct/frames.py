@@ -6,14 +6,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit_ct.projections import Stack
 
 if TYPE_CHECKING:
+    import h5py
     from numpy.typing import NDArray
+
+    from tiltkit_ct.dataset_view import DatasetView
 
 __all__ = ["check_sources", "frames_of", "stack"]
 
@@ -21,7 +23,10 @@ _KEPT_BYTES = 2**28  # of rows that are read together
 
 
 def stack(
-    item: h5py.Dataset, order: Sequence[int], frames: NDArray[np.int64], times: NDArray[np.float64]
+    item: h5py.Dataset | DatasetView,
+    order: Sequence[int],
+    frames: NDArray[np.int64],
+    times: NDArray[np.float64],
 ) -> Stack:
     """Frames of a 3-D dataset whose axes are stored in any order.
 
@@ -57,7 +62,7 @@ def stack(
     return Stack(load, frames, times, full)
 
 
-def frames_of(item: h5py.Dataset, order: Sequence[int]) -> tuple[int, int, int]:
+def frames_of(item: h5py.Dataset | DatasetView, order: Sequence[int]) -> tuple[int, int, int]:
     """Numbers of frames, rows and columns of a dataset."""
     count, rows, columns = (int(item.shape[axis]) for axis in order)
     return count, rows, columns
@@ -81,7 +86,7 @@ def check_sources(item: h5py.Dataset, path: Path) -> None:
 
 
 def _read(
-    item: h5py.Dataset,
+    item: h5py.Dataset | DatasetView,
     order: Sequence[int],
     wanted: NDArray[np.int64],
     rows: slice,
@@ -96,7 +101,8 @@ def _read(
         index = [slice(None)] * 3
         for axis, part in zip(order, (run, rows, columns), strict=True):
             index[axis] = part
-        parts.append(np.asarray(item[tuple(index)], np.float32).transpose(order))
+        first, second, third = index
+        parts.append(np.asarray(item[first, second, third], np.float32).transpose(order))
     return np.concatenate(parts) if len(parts) != 1 else np.array(parts[0])
 
 

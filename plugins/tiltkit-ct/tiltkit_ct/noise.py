@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "dark_variance",
     "denoised",
+    "gain_from_air",
     "gain_from_counts",
     "gain_from_flats",
     "high_frequency_variance",
@@ -31,6 +32,7 @@ _LEVELS = 12  # bins of brightness: enough for a curve, each with many pixels
 _APART = 2  # columns that are compared: next neighbours share light, or were interpolated
 _NEAR = 5  # angles and columns of a local mean
 _ONE_SIDED = 0.5  # of the variance around a pixel: below, neighbours at one side replace all
+_FEWEST_AIR = 3  # columns beside the sample
 _KEPT = 0.9  # share of the pixels in the estimate of the gain: the rest are outliers
 
 
@@ -102,6 +104,24 @@ def dark_variance(darks: NDArray[np.float32] | None) -> float:
 def gain_from_counts(counts: NDArray[np.float32]) -> float | None:
     """Counts per photon from one sinogram (angle, column): ``2 sqrt(counts)`` has this variance."""
     return high_frequency_variance(2 * np.sqrt(np.maximum(counts, 0.0))) or None
+
+
+def gain_from_air(counts: NDArray[np.float32], dark_variance: float) -> float | None:
+    """Counts per photon from columns beside the sample, by differences of successive views.
+
+    Args:
+        counts: (angle, column), NaN where unusable.
+        dark_variance: Variance of the readout, counts^2.
+    """
+    n = counts.shape[1]
+    level = frame_statistics.mean(counts.T)[:, None]  # the beam changes
+    detail = _curve(counts / level, 1)
+    if n < _FEWEST_AIR or not np.isfinite(detail).any():
+        return None
+    spread = median_abs_deviation(detail, axis=None, scale="normal", nan_policy="omit")
+    mean = float(np.nanmean(level))
+    gain = float(spread**2) * mean * n / (n - 1) - dark_variance / mean
+    return gain if gain > 0 else None
 
 
 def denoised(

@@ -21,6 +21,7 @@ from tiltkit.errors import InputError
 from tiltkit.io.opening import hdf5_file
 from tiltkit.io.units import ANGLES, ENERGIES, LENGTHS, unit_size
 from tiltkit.problem import Note
+from tiltkit_ct.dataset_view import DatasetView, frames_view, references_view
 from tiltkit_ct.frames import check_sources, stack
 from tiltkit_ct.hdf5 import angle_unit, dataset, metadata, numbers, open_scan, quantity, text
 from tiltkit_ct.projections import Projections, Stack
@@ -59,6 +60,19 @@ _MIRRORING = {
 _MONITOR = ("control/data", "instrument/monitor/data", "monitor/data", "instrument/source/current",
             "instrument/machine/current")  # fmt: skip
 
+# Flats and darks that are not among the frames.
+_ELSEWHERE = {
+    "flats": (
+        "flats/data",
+        "flat/data",
+        "flat_field/data",
+        "flat_fields/data",
+        "white/data",
+        "flats",
+    ),
+    "darks": ("darks/data", "dark/data", "dark_field/data", "dark_fields/data", "darks"),
+}
+
 _LARGEST = 1.0  # mm; that no larger pixel is taken for without its unit
 _PROJECTION, _FLAT, _DARK = 0, 1, 2
 
@@ -86,9 +100,9 @@ class NxTomo:
 
     @staticmethod
     def matches(path: Path) -> bool:
-        """True for a file with an entry that has frames, angles and an image key."""
+        """True for a file with an entry that has frames and angles."""
         with hdf5_file(path) as file:
-            return bool(_scans(file))
+            return bool(_scans(file) or _without_keys(file))
 
     @staticmethod
     @contextmanager
@@ -100,12 +114,28 @@ class NxTomo:
         """
         with open_scan(path) as file:
             scans = _scans(file)
+            if not scans and (name := _without_keys(file)):
+                raise InputError(
+                    f"{path} has no image key to distinguish projections, flats and darks.",
+                    f"name the frames, such as --data '{name}[15:87]' --flats '::{name}[5:15]'"
+                    f" --darks '::{name}[0:5]'.",
+                )
             if not scans:
                 raise InputError(
                     f"{path} has no entry with detector data, rotation angles and an image key.",
                     "give a scan in the NXtomo layout.",
                 )
             yield _scan(scans[0], scans[1:], path)
+
+
+def _without_keys(file: h5py.File) -> str:
+    """Name of the detector data of an entry with angles but no image key; empty without one."""
+    for entry in filter(None, (_group(file, name) for name in sorted(file))):
+        places = _Places((entry,))
+        data = places.find(*_DATA)
+        if data is not None and places.find(*_ANGLES) is not None and places.find(*_KEYS) is None:
+            return str(data.name).strip("/")
+    return ""
 
 
 def _scans(file: h5py.File) -> list[_Places]:
@@ -164,8 +194,8 @@ def _scan(places: _Places, others: list[_Places], path: Path) -> Projections:
         angle_unit=unit,
         rows=range(rows),
         columns=range(columns),
-        flats=frames(_FLAT),
-        darks=frames(_DARK),
+        flats=frames(_FLAT) or _elsewhere(places, "flats", (rows, columns), flips, path, notes),
+        darks=frames(_DARK) or _elsewhere(places, "darks", (rows, columns), flips, path, notes),
         pixel_mm=_pixel(places.find(*_PIXEL), path, notes),
         energy_kev=quantity(places.find(*_ENERGY), ENERGIES, "keV", path),
         distance_mm=quantity(places.find(*_DISTANCE), LENGTHS, "m", path),
@@ -178,19 +208,43 @@ def _scan(places: _Places, others: list[_Places], path: Path) -> Projections:
     )
 
 
-def _checked(data: h5py.Dataset | None, path: Path) -> h5py.Dataset:
-    if data is None or data.dtype.kind not in "uif" or data.ndim != 3 or 0 in data.shape:
-        shape = None if data is None else data.shape
+def _elsewhere(
+    places: _Places,
+    what: str,
+    shape: tuple[int, int],
+    flips: dict[str, bool],
+    path: Path,
+    notes: list[Note],
+) -> Stack | None:
+    """Flats or darks in a dataset of their own, beside projections alone."""
+    item = places.find(*_ELSEWHERE[what])
+    if item is None or item.dtype.kind not in "uif" or not item.size:
+        return None
+    view = references_view(item, shape)
+    if view is None or view.shape[1:] != shape:
+        return None
+    check_sources(item, path)
+    n = view.shape[0]
+    notes.append(Note(f"{what}_source", f"{n} {what} are read from {item.name}."))
+    return stack(view, (0, 1, 2), np.arange(n), np.zeros(n)).mirrored(shape, **flips)
+
+
+def _checked(item: h5py.Dataset | None, path: Path) -> DatasetView:
+    data = None
+    if item is not None and item.dtype.kind in "uif" and item.size:
+        check_sources(item, path)
+        data = frames_view(item)
+    if data is None:
+        shape = None if item is None else item.shape
         raise InputError(
             f"The detector data of {path} have shape {shape}.",
             "frames are real numbers (frame, row, column), at least one of each.",
         )
-    check_sources(data, path)
     return data
 
 
 def _frames(
-    places: _Places, data: h5py.Dataset, path: Path, notes: list[Note]
+    places: _Places, data: DatasetView, path: Path, notes: list[Note]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], str]:
     """Key and angle of every frame, and the unit of the angles.
 

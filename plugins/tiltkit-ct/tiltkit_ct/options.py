@@ -18,6 +18,18 @@ class PrepareOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     entry: str | None = Field(None, description="which scan of a file that has several")
+    data: str | None = Field(
+        None,
+        description="HDF5 dataset of the projections in a file of another layout; NAME[5:80] is a"
+        " part of its frames, NAME[0] one of several scans",
+    )
+    theta: str | None = Field(None, description="HDF5 dataset of the angles, beside data")
+    flats: str | None = Field(
+        None, description="flats from elsewhere: FILE, FILE::DATASET, or ::DATASET of the same file"
+    )
+    darks: str | None = Field(
+        None, description="darks from elsewhere: FILE, FILE::DATASET, or ::DATASET of the same file"
+    )
     rows: str | None = Field(None, description="detector rows FIRST:END to use")
     columns: str | None = Field(None, description="detector columns FIRST:END to use")
     angles: str | None = Field(None, description="projections FIRST:END:STEP to use")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from tiltkit.errors import InputError
-from tiltkit.io.sniff import find_reader
 from tiltkit_ct.candidates import candidates, show_candidates
 from tiltkit_ct.cone_scan import ConeScan
 from tiltkit_ct.examine import examine
 from tiltkit_ct.recon_options import CtOptions
 from tiltkit_ct.scan import CtScan
 from tiltkit_ct.select import select
+from tiltkit_ct.sources import open_projections
 from tiltkit_ct.turn import find_turn
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class CtRecon:
         Raises:
             InputError: The file cannot be read, has another layout, or holds unusable values.
         """
-        with find_reader(path, gives="ct.projections").open(path) as projections:
+        with open_projections(path, self.options) as projections:
             turned = find_turn(projections, self.options)
             chosen = examine(select(turned, self.options), self.options)
             tried = candidates(self.options.axis)

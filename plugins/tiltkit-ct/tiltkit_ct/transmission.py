@@ -11,6 +11,7 @@ import numpy as np
 
 from tiltkit.errors import InputError, UsageError
 from tiltkit_ct import frame_statistics, noise
+from tiltkit_ct.air import find_air
 from tiltkit_ct.normalise import correct, drift, mean_over_time
 from tiltkit_ct.phase import filter_length, paganin
 from tiltkit_ct.zingers import find_zingers
@@ -184,7 +185,14 @@ def find_gain(p: Projections, row: int, options: PrepareOptions) -> tuple[float,
     if (found := _gain_from_flats(band)) is not None:
         return found, "flats"
     c = correct(read_band(p, row, row + 1, options), f"row {row} of {p.path}")
-    found = noise.gain_from_counts(np.where(c.usable, c.counts, np.nan)[:, 0])
+    counts = np.where(c.usable, c.counts, np.float32(np.nan))
+    air = find_air(np.divide(counts, c.blank, dtype=np.float32), float(c.used_flats.min()))
+    if air is not None:
+        left, right = air.columns
+        beside = np.concatenate([counts[:, 0, :left], counts[:, 0, p.n_columns - right :]], axis=1)
+        if (found := noise.gain_from_air(beside, c.dark_variance)) is not None:
+            return found, "air beside the sample"
+    found = noise.gain_from_counts(counts[:, 0])
     if found is None:
         raise InputError(
             f"Row {row} of {p.path} shows no noise, so that photons cannot be counted.",
