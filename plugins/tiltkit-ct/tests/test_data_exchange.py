@@ -238,14 +238,16 @@ def test_reading_leaves_the_file_as_it_is(write: Write) -> None:
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({"other": np.zeros(3)}, "no dataset exchange/data"),
-    "two dimensions": (changed(exchange__data=DATA[0]), r"shape \(3, 5\)"),
+    "one frame": (changed(exchange__data=DATA[0]), "3 projections, but 7 angles"),
+    "one dimension": (changed(exchange__data=DATA[0, 0]), r"shape \(5,\)"),
+    "several scans": (changed(exchange__data=np.stack([DATA, DATA])), r"shape \(2, 7, 3, 5\)"),
     "no projections": (changed(exchange__data=DATA[:0]), r"shape \(0, 3, 5\)"),
     "complex": (changed(exchange__data=DATA * 1j), "complex"),
     "too few angles": (changed(exchange__theta=THETA[:5]), "7 projections, but 5 angles"),
     "angles as text": (changed(exchange__theta=["a"] * 7), "must hold numbers"),
     "flats of another size": (changed(exchange__data_white=FLATS[:, :2]), r"shape \(4, 2, 5\)"),
     "darks of another size": (changed(exchange__data_dark=DARKS[..., :4]), r"shape \(2, 3, 4\)"),
-    "flat with two dimensions": (changed(exchange__data_white=FLATS[0]), r"shape \(3, 5\)"),
+    "flat with one dimension": (changed(exchange__data_white=FLATS[0, 0]), r"shape \(5,\)"),
 }
 
 
