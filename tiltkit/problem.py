@@ -122,6 +122,8 @@ class Problem:
             the user's units. The result then has complex samples, their mean, and the standard
             deviation of the phase; None for a result without them.
         maps: Further images of the result, by name.
+        field_of_view: Mask (*image), true for pixels that the data determine; the others are NaN in
+            the result. None where the data determine all pixels.
     """
 
     prior: Prior
@@ -135,6 +137,7 @@ class Problem:
     notes: Sequence[Note] = ()
     complex_image: Callable[[Tensor], Tensor] | None = None
     maps: Mapping[str, ImageMap] = field(default_factory=dict)
+    field_of_view: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.to_image is plain_image and self.phase is None and self.shape[0] == 2:

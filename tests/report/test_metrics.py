@@ -71,6 +71,30 @@ def test_a_perfect_image_has_no_error(
     assert metrics.nrmse(replace(perfect, mean=0 * truth), truth) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("name", ["psnr", "nrmse", "coverage90", "spread_ratio", "ssim"])
+def test_pixels_beyond_the_field_of_view_do_not_count(
+    truth: np.ndarray, calibrated: Callable[..., Estimate], name: str
+) -> None:
+    whole, metric = calibrated(n=40), getattr(metrics, name)
+    part = np.s_[10:50, 12:54]
+    beyond = np.ones(truth.shape, bool)
+    beyond[part] = False
+
+    def cut(image: np.ndarray) -> np.ndarray:
+        return np.where(beyond, np.nan, image).astype(np.float32)
+
+    quantiles = whole.quantiles
+    marked = replace(
+        whole, mean=cut(whole.mean), std=cut(whole.std),
+        quantiles={q: cut(x) for q, x in quantiles.items()},
+    )  # fmt: skip
+    smaller = replace(
+        whole, mean=whole.mean[part], std=whole.std[part],
+        quantiles={q: x[part] for q, x in quantiles.items()},
+    )  # fmt: skip
+    assert metric(marked, truth) == pytest.approx(metric(smaller, truth[part]), rel=1e-3)
+
+
 @pytest.mark.parametrize("name", ["psnr", "ssim", "nrmse", "coverage90", "spread_ratio"])
 def test_metrics_do_not_depend_on_the_unit_of_the_file(
     name: str, truth: np.ndarray, calibrated: Callable[..., Estimate]

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from matplotlib.image import imread
 
 from tiltkit.io.result import ResultWriter
 from tiltkit.posterior.outcome import Outcome
 from tiltkit.protocols import Axis, Layout
+from tiltkit.report.figures import common_window
 from tiltkit.report.picture import write_png
 
 Start = Callable[..., ResultWriter]
@@ -62,3 +64,12 @@ def test_a_volume_is_shown_by_its_middle_plane(
     left, right = (inside[:, k] for k in (slice(20, 300), slice(-450, -170)))
     assert np.ptp(left) > 0.5  # the plane before or behind would be black
     assert np.ptp(right) > 0.5
+
+
+def test_pixels_beyond_the_field_of_view_leave_the_greys_of_the_others(
+    start: Start, outcome: Make
+) -> None:
+    image = outcome().mean
+    marked = image.copy()
+    marked.flat[:3] = np.nan
+    assert common_window([marked]).high == pytest.approx(np.percentile(image.flat[3:], 99.7))

@@ -240,3 +240,21 @@ def test_runs_on_a_gpu_agree_with_those_on_the_cpu():
     found = last(solve([moved], sampler, seed=(0,), n=400, devices=[device], runs=2))
     assert found.mean == pytest.approx(known.mean.numpy(), abs=0.15)
     assert found.diagnostics["rhat"] < 1.1
+
+
+def test_pixels_beyond_the_field_of_view_are_nan_and_the_others_as_without():
+    known = make_known(torch.zeros(1, 6), 1.0, data=3, noise=0.5, seed=0, sigma_range=(0.02, 20.0))
+    sampler = Walmc(WalmcOptions(levels=10, collect=4))
+    view = torch.tensor([False, True, True, True, True, False])
+
+    def outcome(problem):
+        return last(solve([problem], sampler, seed=(3,), n=8, devices=[CPU]))
+
+    whole = outcome(known.problem)
+    part = outcome(replace(known.problem, field_of_view=view))
+    for name in ("mean", "std", "samples", "baseline"):
+        values = getattr(part, name)
+        assert np.isnan(values[..., ~view.numpy()]).all()
+        np.testing.assert_array_equal(values[..., view], getattr(whole, name)[..., view])
+    assert part.diagnostics["chi2"] == whole.diagnostics["chi2"]
+    np.testing.assert_array_equal(part.particles, whole.particles)

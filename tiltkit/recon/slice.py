@@ -120,6 +120,8 @@ class Parts:
         images |= {"phase": problem.phase(blank[0])} if problem.phase else {}
         shown = images["to_image"]
         images |= {name: one.compute(shown, shown) for name, one in problem.maps.items()}
+        view = problem.field_of_view
+        images |= {} if view is None else {"field_of_view": view}
         if problem.complex_image:
             images["complex_image"] = problem.complex_image(blank)[0]
         wrong = {name: tuple(x.shape) for name, x in images.items() if x.shape != shape}

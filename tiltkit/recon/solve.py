@@ -8,10 +8,11 @@ import sys
 import time
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from tiltkit.likelihoods import GaussianLikelihood, linear_gaussian
@@ -19,7 +20,7 @@ from tiltkit.posterior.average import StreamingMean
 from tiltkit.posterior.certificate import data_fit, ladder_report, training_distance_report
 from tiltkit.posterior.further import further_images
 from tiltkit.posterior.moments import Moments, Quantiles
-from tiltkit.posterior.outcome import QUANTILES, Outcome
+from tiltkit.posterior.outcome import QUANTILES, FurtherImage, Outcome
 from tiltkit.posterior.rhat import independent_samples, merge_levels, split_rhat
 from tiltkit.posterior.separation import separation_report
 from tiltkit.posterior.stein import stein_report
@@ -32,6 +33,8 @@ from tiltkit.sampling.target import Target, chunk_size
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from tiltkit.problem import Problem
     from tiltkit.sampling.state import Sampler
@@ -167,6 +170,9 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
         diagnostics = _certificate(groups, x, particles)
         mean, std = torch.stack(shares).sum(0), images.std(len(x))
         further = further_images(problem, mean, std, x, particles.mean)
+    view = problem.field_of_view
+    if view is not None:
+        further = {name: _within(one, view.cpu().numpy()) for name, one in further.items()}
     diagnostics = (
         dict(problem.facts)
         | diagnostics
@@ -180,7 +186,8 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
     )
 
     def host(image: torch.Tensor) -> Any:
-        return image.to(groups[0].target.dtype).cpu().numpy()
+        found = image.to(groups[0].target.dtype).cpu()
+        return (found if view is None else found.where(view.cpu(), torch.nan)).numpy()
 
     phase = problem.phase
     spread = 1.0 if len(x) > 1 else torch.nan  # one sample has none
@@ -192,9 +199,14 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
         baseline=host(_baseline(problem, x[:1])),
         phase=None if phase is None else host(phase(particles.mean.to(x.dtype))),
         diagnostics=diagnostics,
-        particles=host(x),
+        particles=x.to(groups[0].target.dtype).cpu().numpy(),
         further=further,
     )
+
+
+def _within(image: FurtherImage, view: NDArray[np.bool_]) -> FurtherImage:
+    """A further image with NaN outside of the field of view."""
+    return replace(image, values=np.where(view, image.values, np.nan).astype(image.values.dtype))
 
 
 def _baseline(problem: Problem, x: torch.Tensor) -> torch.Tensor:

@@ -34,9 +34,13 @@ class Window:
 
 
 def common_window(images: Sequence[Array], colours: str = "gray") -> Window:
-    """Return a display range of images: from 0, or the 0.3rd percentile, to the 99.7th."""
+    """Return a display range of images: from 0, or the 0.3rd percentile, to the 99.7th.
+
+    Pixels outside of the field of view, which are NaN, do not count.
+    """
     values = np.stack([middle_plane(x) for x in images])
-    low, high = np.percentile(values, (0.3, 99.7))
+    values = values[np.isfinite(values)]
+    low, high = np.percentile(values, (0.3, 99.7)) if values.size else (0.0, 1.0)
     low = min(float(low), 0.0)
     return Window(low, float(high) if high > low else low + 1.0, colours)
 

@@ -1,7 +1,8 @@
 """Metrics of a result against the true images.
 
 Estimate and truth are compared in the units of their files, without rescaling. The data range is
-the largest value of the truth.
+the largest value of the truth. Pixels outside of the field of view of a result, where its mean is
+NaN, are left out.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ __all__ = ["chi2", "coverage90", "evaluate", "foreground", "nrmse", "psnr", "spr
 
 Image = NDArray[np.float32]
 
+# Pixels of each side of the windows of structural similarity.
+_WINDOW = 7
 # Usual names of true images in a file; the first one that exists is used.
 TRUTH_NAMES = ("truth", "reconstruction_rss", "reconstruction_esc", "entry/data/data")
 
@@ -45,20 +48,27 @@ def psnr(estimate: Estimate, truth: Image) -> float:
 def ssim(estimate: Estimate, truth: Image) -> float:
     """Structural similarity of the posterior mean, windows of 7 x 7 pixels (1 is equality).
 
-    For volumes, the mean over planes: 3-D windows would mix unequal voxel sizes.
+    For volumes, the mean over planes: 3-D windows would mix unequal voxel sizes. Only windows
+    within the image and the field of view count.
     """
+    from scipy.ndimage import binary_erosion
     from skimage import metrics
 
-    similarity: Callable[..., float] = metrics.structural_similarity
+    similarity: Callable[..., Any] = metrics.structural_similarity
+    known = _known(estimate)
+    filled = replace(estimate, mean=np.where(known, estimate.mean, np.float32(0)))
+    windows = np.ones((1,) * (known.ndim - 2) + (_WINDOW, _WINDOW), np.bool_)
+    inside = binary_erosion(known, windows)
 
     def measure(truth: Image, mean: Image) -> float:
         pairs = zip(
             truth.reshape(-1, *truth.shape[-2:]), mean.reshape(-1, *mean.shape[-2:]), strict=True
         )
-        planes = [similarity(*pair, data_range=1.0) for pair in pairs]
-        return float(np.mean(planes))
+        options = {"data_range": 1.0, "win_size": _WINDOW, "full": True}
+        planes = np.stack([similarity(*pair, **options)[1] for pair in pairs])
+        return float(planes[inside.reshape(planes.shape)].mean())
 
-    return _compare(measure, estimate, truth)
+    return _compare(measure, filled, np.where(known, truth, np.float32(0)))
 
 
 def nrmse(estimate: Estimate, truth: Image) -> float:
@@ -85,7 +95,7 @@ def coverage90(estimate: Estimate, truth: Image) -> float:
     low, high = estimate.quantiles.get(0.05), estimate.quantiles.get(0.95)
     if low is None or high is None:
         return float("nan")
-    where = foreground(truth)
+    where = foreground(truth) & _known(estimate)
     inside = (low <= truth) & (truth <= high)
     # A single sample has NaN quantiles, which must not count as not covered.
     known = np.isfinite(low[where]) & np.isfinite(high[where])
@@ -97,10 +107,16 @@ def spread_ratio(estimate: Estimate, truth: Image) -> float:
 
     1 for a calibrated posterior; above 1 the standard deviation is too small.
     """
-    where = foreground(truth)
+    where = foreground(truth) & _known(estimate)
     error = np.square(estimate.mean[where] - truth[where], dtype=np.float64).mean()
     spread = np.square(estimate.std[where], dtype=np.float64).mean()
     return float(np.sqrt(error / spread)) if spread > 0 else float("nan")
+
+
+def _known(estimate: Estimate) -> NDArray[np.bool_]:
+    """Mask of pixels within the field of view; all pixels where no value is finite."""
+    known: NDArray[np.bool_] = np.isfinite(estimate.mean)
+    return known if known.any() else np.ones_like(known)
 
 
 def foreground(truth: Image) -> NDArray[np.bool_]:
@@ -171,13 +187,18 @@ def _protect(estimate: Estimate, truth: Image) -> None:
 
 
 def _compare(measure: Callable[..., Any], estimate: Estimate, truth: Image) -> float:
-    """Compute a measure of (truth, mean), both divided by the largest true value, in float64."""
-    largest = float(truth.max())
+    """Compute a measure of (truth, mean), both divided by the largest true value, in float64.
+
+    Where some pixels are outside of the field of view, arrays have one axis with the others.
+    """
+    known = _known(estimate)
+    largest = float(truth[known].max())
     if not largest > 0:
         raise InputError("The truth has no value above zero.", "check the truth file.")
-    return float(
-        measure(truth.astype(np.float64) / largest, estimate.mean.astype(np.float64) / largest)
-    )
+    pair = [image.astype(np.float64) / largest for image in (truth, estimate.mean)]
+    if not known.all():
+        pair = [image[known] for image in pair]
+    return float(measure(*pair))
 
 
 def _read_truth(

@@ -10,6 +10,7 @@ from scipy import fft
 from scipy.ndimage import gaussian_filter1d
 
 from tiltkit.errors import InputError, UsageError
+from tiltkit_ct.opposite import mirror_axis
 from tiltkit_ct.prepare import PrepareOptions, prepare
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ _SIDE = 0.1  # the axis is not searched in this share of the detector at either 
 _OVERLAP = 0.05  # of the detector that opposite projections must share
 _TRUNCATED = 0.05  # of the largest line integral; more than this at the edge is sample
 _SMOOTH = 1.0  # columns, before taking differences
+_WIDE = 1.5  # half widths of the detector: assumed extent of a sample that it truncates
+_NEAR = 0.03  # of the columns, at least 3: distance from the axis of the first and last view
 _STRAY = 0.01  # of the columns: centres of mass that stray further are not aligned
 _GIVE = "give its detector column with --axis, or look at some: --axis try:FIRST:LAST:STEP."
 _BRIGHT_FIELD = "for a bright-field series add --kind counts, and --flat-value of the bare beam."
@@ -144,21 +147,25 @@ def _from_half_turn(
     With A the transform of the half turn and B that of its mirror image, the energy is
     ``|A|^2 + |B|^2 + 2 Re(A* B exp(-2 pi i f shift))``: the last term, a correlation, gives
     all shifts at once. Where the detector truncates the sample, differences of columns are used:
-    the cut edges would have energy everywhere.
+    the cut edges would have energy everywhere. The wedge is wider then, and the axis is searched
+    near the one around which the last view mirrors the first one.
     """
     half = _uniform(sinograms, angles, step)
-    offset = 0.0
-    sign = 1.0
+    offset, sign, radius = 0.0, 1.0, 1.1
+    within = _SIDE * sinograms.shape[2], (1 - _SIDE) * sinograms.shape[2] - 1
     if complete:
         half = half - np.median(_sides(half))
     else:
+        near = mirror_axis(half[:, 0], half[:, -1])
         half = np.diff(gaussian_filter1d(half, _SMOOTH, axis=2), axis=2)
-        sign, offset = -1.0, 0.5
+        offset, sign, radius = 0.5, -1.0, _WIDE
+        reach = max(_NEAR * sinograms.shape[2], 3.0)
+        within = max(within[0], near - reach), min(within[1], near + reach)
     n, m = half.shape[1:]
     turn = np.zeros((2, 2 * n, 2 * m), np.float32)
     k = np.abs(np.fft.fftfreq(2 * n, 0.5 / n))[:, None]
     f = np.fft.rfftfreq(2 * m)
-    outside = k > 1.1 * np.pi * m * f + 1
+    outside = k > radius * np.pi * m * f + 1
     energy = np.zeros(2 * m)
     for sinogram in half:
         turn[0, :n, :m] = sinogram
@@ -167,8 +174,8 @@ def _from_half_turn(
         energy += np.fft.irfft((np.conj(a) * b * outside).sum(axis=0), 2 * m)
     shifts = np.arange(1 - m, m)
     axis = (shifts + m - 1) / 2
-    within = (axis > _SIDE * m) & (axis < (1 - _SIDE) * m - 1)
-    return _lowest(axis[within], energy[-shifts][within]) + offset
+    searched = (axis + offset > within[0]) & (axis + offset < within[1])
+    return _lowest(axis[searched], energy[-shifts][searched]) + offset
 
 
 def _uniform(sinograms: Rows, angles: NDArray[np.float64], step: float) -> Rows:

@@ -30,12 +30,15 @@ class Geometry:
         angles: Radians (angle,).
         columns: Pixels of the detector across the rotation axis.
         axis: Column of the rotation axis.
-        size: Pixels of each side of the image.
+        size: Pixels of each side of the region that is modelled.
         pitch: Side of a detector pixel at the sample, in the unit of length that images use.
         source: Distance from source to rotation axis in that unit; infinite for parallel rays.
         detector: Distance from rotation axis to detector.
         rows: Detector rows of a cone beam, all reconstructed together; None for single slices.
         level: Detector row level with the source; None for the middle.
+        shown: Pixels of each side of the image, the middle of the region; None for all of it.
+        seen: Radius in pixels of the circle that all projections see, where the sample is wider
+            than the detector; None where it is not.
     """
 
     angles: Tensor
@@ -47,6 +50,25 @@ class Geometry:
     detector: float = 0.0
     rows: int | None = None
     level: float | None = None
+    shown: int | None = None
+    seen: float | None = None
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of each side of the image."""
+        return self.shown or self.size
+
+    def crop(self, x: Tensor) -> Tensor:
+        """The image (..., y, x) in the middle of the region."""
+        margin = (self.size - self.image_size) // 2
+        return x[..., margin : self.size - margin, margin : self.size - margin]
+
+    def field_of_view(self) -> Tensor | None:
+        """Mask of the image (y, x), true for pixels that all projections see; None for all."""
+        if self.seen is None:
+            return None
+        grid = torch.arange(self.image_size) - (self.image_size - 1) / 2
+        return torch.hypot(grid[:, None], grid) <= self.seen
 
     def operator(self, device: torch.device) -> Projector | ConeBeam:
         """The projector; image pixels are as large as detector pixels at the sample."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["AGREE", "closes", "mirror_mismatch", "mismatch", "smoothed_noise"]
+__all__ = ["AGREE", "closes", "mirror_axis", "mirror_mismatch", "mismatch", "smoothed_noise"]
 
 # Views whose mismatch is below this share of that of unlike views are mirror images.
 AGREE = 0.3
@@ -44,14 +44,34 @@ def mirror_mismatch(
         The difference; zero or less where it is no larger than that of noise.
     """
     smooth = gaussian_filter1d(np.asarray(sinogram, np.float64), _SMOOTH, axis=1)
-    a, b = smooth[list(one)], smooth[list(other)][:, ::-1]
+    _, found = _by_axis(smooth[list(one)], smooth[list(other)])
+    return _smallest(found) - 2 * smoothed_noise(sinogram)
+
+
+def mirror_axis(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
+    """Column of the axis around which views mirror others best, within a quarter of a column.
+
+    Args:
+        one: Line integrals (view, column).
+        other: Line integrals half a turn later (view, column).
+    """
+    smooth = (gaussian_filter1d(np.asarray(x, np.float64), _SMOOTH, axis=1) for x in (one, other))
+    axis, found = _by_axis(*smooth)
+    return float(axis[found.argmin()])
+
+
+def _by_axis(
+    one: NDArray[np.float64], other: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean square difference of views and mirrored others, for every column of the axis."""
+    a, b = one, other[:, ::-1]
     m = a.shape[1]
     ones = np.ones_like(a)
     square = _correlations(a**2, ones) + _correlations(ones, b**2) - 2 * _correlations(a, b)
-    overlap = m - np.abs(_shifts(m)) / _PARTS
+    shift = _shifts(m) / _PARTS
+    overlap = m - np.abs(shift)
     within = overlap >= _OVERLAP * m
-    found = square[within] / (overlap[within] * len(a))
-    return float(_smallest(found) - 2 * smoothed_noise(sinogram))
+    return (m - 1 + shift[within]) / 2, square[within] / (overlap[within] * len(a))
 
 
 def mismatch(sinogram: NDArray[np.floating], one: Sequence[int], other: Sequence[int]) -> float:

@@ -22,6 +22,12 @@ class CtOptions(PrepareOptions):
         " it, try:FIRST:LAST:STEP draws a slice for each candidate, centre is the middle",
     )
     size: int | None = Field(None, ge=8, description="pixels of each side of the image")
+    width: int | None = Field(
+        None,
+        ge=8,
+        description="pixels of each side of the region that is modelled, at least those of the"
+        " image; more where the sample is wider than the detector",
+    )
     likelihood: Literal["gaussian", "poisson"] = Field(
         "gaussian",
         description="gaussian: line integrals weighted by their noise; poisson: the counts"

@@ -26,6 +26,14 @@ from tiltkit_ct.parallel import ParallelBeam
 from tiltkit_ct.prepare import Sinogram, prepare
 from tiltkit_ct.ramp import filtered_back_projection
 from tiltkit_ct.rows import unusable_rows
+from tiltkit_ct.truncation import (
+    WIDEST,
+    extended,
+    is_truncated,
+    seen_radius,
+    some_rows,
+    widening,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +89,7 @@ class CtScan:
     def layout(self) -> Layout:
         """One slice per detector row."""
         p = self.projections
-        size = self.geometry.size
+        size = self.geometry.image_size
         name, factor = display_length(p.pixel_mm)
         step = (p.pixel_mm or 1.0) * factor
         across = [(i - (size - 1) / 2) * step for i in range(size)]
@@ -111,15 +119,35 @@ class CtScan:
         # Images are per pixel where the pixel is not known, and where values are no attenuation.
         pitch = p.pixel_mm / _MILLIMETRES[o.units] if self.units and p.pixel_mm else 1.0
         unit = pitch / (p.pixel_mm or 1.0)
+        size = o.size or image_size(p.n_columns, axis)
+        width, seen = self._region(axis)
+        width = max(width, size)
         return Geometry(
             torch.from_numpy(np.asarray(p.angles, dtype=np.float64)),
             p.n_columns,
             axis,
-            o.size or image_size(p.n_columns, axis),
+            width + (width - size) % 2,
             pitch,
             math.inf if o.source_mm is None else o.source_mm * unit,
             (o.detector_mm or 0.0) * unit,
+            shown=size,
+            seen=seen,
         )
+
+    def _region(self, axis: float) -> tuple[int, float | None]:
+        """Pixels of the region that is modelled, and the radius that all projections see.
+
+        The radius is None where the sample is not wider than the detector.
+        """
+        p, o = self.projections, self.options
+        if o.source_mm is not None:
+            return o.width or 0, None
+        rows, angles = some_rows(p, o, self._some)
+        if not is_truncated(rows, angles, axis):
+            return o.width or 0, None
+        natural = image_size(p.n_columns, axis)
+        width = o.width or math.ceil(natural * widening(rows, angles, axis, natural))
+        return width, seen_radius(p.n_columns, axis, angles)
 
     @cached_property
     def prepare(self) -> Callable[[int], Sinogram]:
@@ -137,7 +165,9 @@ class CtScan:
         if self.options.scale:
             return self.options.scale
         previews = self._previews()
-        found = max(map(_bright_end, previews.values()))
+        seen = self.geometry.field_of_view()
+        inside = previews.values() if seen is None else [x * seen for x in previews.values()]
+        found = max(map(_bright_end, inside))
         if not found > 0:
             raise InputError(
                 f"{', '.join(previews)} of {self.projections.path} show no sample.",
@@ -147,9 +177,14 @@ class CtScan:
 
     def _previews(self) -> Mapping[str, Tensor]:
         """Rough reconstructions of rows all over the scan, by the name of the row."""
-        n, operator = len(self.good), self.operator(_CPU)
-        rows = [self.good[i] for i in sorted({n // 4, n // 2, (3 * n) // 4})]
-        return {f"row {row}": self._plain(self.prepare(row), operator) for row in rows}
+        operator = self.operator(_CPU)
+        return {f"row {row}": self._plain(self.prepare(row), operator) for row in self._some}
+
+    @property
+    def _some(self) -> Sequence[int]:
+        """A few usable rows from all over the scan."""
+        n = len(self.good)
+        return [self.good[i] for i in sorted({n // 4, n // 2, (3 * n) // 4})]
 
     def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
         """The inverse problem of one row, scaled to the prior's range."""
@@ -163,8 +198,10 @@ class CtScan:
         operator, scale = self.operator(device), self.scale
         shape = (1, *operator.shape)
 
+        geometry = self.geometry
+
         def to_image(x: Tensor) -> Tensor:
-            return x[:, 0] * scale
+            return geometry.crop(x[:, 0]) * scale
 
         variance = sinogram.variance
         measured = np.isfinite(variance)
@@ -182,6 +219,7 @@ class CtScan:
             },
             notes=sinogram.notes,
             constraint=Constraint(nonnegative=True) if self.options.nonnegative else None,
+            field_of_view=geometry.field_of_view(),
         )
 
     @cached_property
@@ -197,6 +235,7 @@ class CtScan:
             yield Note("axis_found", text)
         if not p.pixel_mm:
             yield Note("pixel_unknown", "The pixel size is unknown: axes are in pixels.")
+        yield from self._truncation()
         if self.unusable:
             text = f"{len(self.unusable)} of {p.n_rows} rows cannot be used and are left out."
             yield Note("rows_left_out", text)
@@ -224,12 +263,27 @@ class CtScan:
             "energy": f"{p.energy_kev:g} keV" if p.energy_kev else "unknown",
             "rotation axis": f"column {g.axis:.2f}"
             + (" (found)" if self.options.axis == "auto" else " (given)"),
-            "image": f"{g.size} x {g.size}, in {self.units or 'units of the file per pixel'}",
+            "image": f"{g.image_size} x {g.image_size}, in"
+            f" {self.units or 'units of the file per pixel'}",
+            **({} if g.seen is None else {"region modelled": f"{g.size} x {g.size}"}),
             "line integrals": f"{lines.min():.3g} to {lines.max():.3g}",
             "noise level": f"{np.sqrt(np.median(sinogram.variance[measured])):.3g} (median)",
             **{name.replace("_", " "): _as_text(value) for name, value in sinogram.facts.items()},
             "the prior's 1": f"{self.scale:.4g}",
         }
+
+    def _truncation(self) -> Iterator[Note]:
+        g = self.geometry
+        if g.seen is None:
+            return
+        text = (
+            f"The sample is wider than the detector: {g.size} x {g.size} pixels are modelled"
+            f" (--width), {g.image_size} x {g.image_size} are kept. Beyond {g.seen:.4g} pixels from"
+            " the rotation axis, where projections are missing, values are NaN."
+        )
+        if self.options.width is None and g.size >= WIDEST * image_size(g.columns, g.axis):
+            text += " The sample may be wider still: compare with a larger --width."
+        yield Note("sample_truncated", text, assumed=self.options.width is None)
 
     def _few_photons(self) -> Iterator[Note]:
         photons, counted = self.shown.facts.get("photons", math.inf), self.shown.counts is not None
@@ -282,9 +336,15 @@ class CtScan:
         )
 
     def _plain(self, sinogram: Sinogram, operator: Projector | ConeBeam) -> Tensor:
-        """Reconstruction (1, ny, nx) without a prior."""
+        """Image (1, ny, nx) without a prior."""
+        return self.geometry.crop(self._region_without_prior(sinogram, operator))
+
+    def _region_without_prior(self, sinogram: Sinogram, operator: Projector | ConeBeam) -> Tensor:
+        """Region that is modelled (1, ny, nx), without a prior."""
         y = torch.from_numpy(sinogram.line_integrals).to(operator.angles)
         if isinstance(operator, ParallelBeam):
+            if self.geometry.seen is not None:
+                y, operator = extended(y, operator, self.geometry.size / 2)
             return filtered_back_projection(y, operator)
         measured = torch.from_numpy(np.isfinite(sinogram.variance)).to(y)
         weighted = Weighted(operator, measured)
