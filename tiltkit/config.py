@@ -77,6 +77,10 @@ class Recipe(BaseModel):
         False, description="test the shares of separate explanations among the samples by posterior"
         " simulation-based calibration, which costs 32 further runs"
     )  # fmt: skip
+    baseline_only: bool = Field(
+        False, description="reconstruct without a prior (zero-filled, filtered back-projection,"
+        " ...), without samples",
+    )  # fmt: skip
     seed: int = Field(
         0, ge=0, lt=2**63, strict=True, description="the same seed gives the same samples"
     )

@@ -246,3 +246,42 @@ def test_a_stopped_slice_is_resumed_at_its_last_level(
         with h5py.File(out) as a, h5py.File(whole) as b:
             np.testing.assert_array_equal(a[f"entry/{name}"][()], b[f"entry/{name}"][()])
     assert {p.name for p in tmp_path.iterdir()} == {"scan.h5", "out.h5", "whole.h5"}
+
+
+def test_a_reconstruction_without_a_prior_is_the_baseline_of_the_posterior(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
+    sampled, alone = tmp_path / "sampled.h5", tmp_path / "alone.h5"
+    assert tilt("run", "mri-recon", scan, "-o", sampled, *FAST).code == 0
+    done = tilt("run", "mri-recon", scan, "-o", alone, "--baseline-only", "--write", "tiff")
+    assert done.code == 0, done.err
+    assert "1 slice, reconstructed without a prior" in done.out
+    assert "Warning" not in done.out
+    found, expected = read_estimate(alone, 0), read_estimate(sampled, 0)
+    for image in (found.mean, found.baseline, found.samples[0]):
+        np.testing.assert_array_equal(image, expected.baseline)
+    assert np.isnan(found.std).all()
+    assert read_recipe(alone)["baseline_only"] is True
+    assert (tmp_path / "alone.tif").exists()
+
+
+def test_a_reconstruction_without_a_prior_is_not_judged_as_a_posterior(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.h5"
+    done = tilt("run", "mri-recon", scan, "-o", out, "--baseline-only", "--json")
+    figures = json.loads(done.out.splitlines()[0])
+    assert figures["samples"] == 0
+    assert figures["warnings"] == []
+    assert figures["local"]["status"] == figures["shares"]["status"] == "not tested"
+    with h5py.File(out) as file:
+        assert "without a prior" in file["entry/title"].asstr()[()]
+
+
+def test_check_of_a_reconstruction_without_a_prior_estimates_no_sampling(
+    tilt: Tilt, scan: Path
+) -> None:
+    done = tilt("check", "mri-recon", scan, "--baseline-only")
+    assert done.code == 0, done.err
+    assert "without samples" in done.out
+    assert "sampler" not in done.out

@@ -20,7 +20,7 @@ __all__ = ["RecipeCommand", "is_result_name", "recipe_options", "recipe_values",
 
 # Settings that have an option of their own, by the option's name.
 _DIRECT = ("quality", "samples", "runs", "seed", "slices", "device", "memory_gb", "threads",
-           "swmr", "calibration", "widen", "test_shares")  # fmt: skip
+           "swmr", "calibration", "widen", "test_shares", "baseline_only")  # fmt: skip
 
 
 class RecipeCommand(click.Command):
@@ -64,6 +64,8 @@ def recipe_options(command: Command) -> Command:
                      help="Independent runs that share the samples; 2 or more give R-hat."),
         click.option("--test-shares", is_flag=True, default=None,
                      help="Test the shares of separate explanations; costs 32 further runs."),
+        click.option("--baseline-only", is_flag=True, default=None,
+                     help="Reconstruct without a prior and without samples, in seconds."),
         click.option("--seed", type=int, metavar="N",
                      help="Seed of all random numbers; the same seed gives the same samples."),
         click.option("--slices", metavar="LIST", help="Slices to do, such as 0,3,5:9."),

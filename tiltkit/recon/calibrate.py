@@ -125,7 +125,7 @@ def calibrate_scan(
     Raises:
         TiltkitError: The calibration failed; the kind of the error has the cause.
     """
-    free = {"calibration": None, "widen": False, "test_shares": False}
+    free = {"calibration": None, "widen": False, "test_shares": False, "baseline_only": False}
     recipe = resolve({**recipe.model_dump(), **free}, plugins)
     if recipe.samples < _FEWEST_SAMPLES:
         raise UsageError(

@@ -137,6 +137,21 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
         prepared = time.perf_counter() - opened
         n = -(-recipe.samples // recipe.runs)
         chunk = chunk_size(problem.shape, n, memory)
+        if recipe.baseline_only:
+            seconds = opened - start + tiles * len(chosen) * prepared
+            return dict(scan.describe()) | {
+                "slices to do": len(chosen),
+                "device": str(devices[0]),
+                "notes": [asdict(note) for note in problem.notes],
+                "estimated_seconds": seconds,
+                "estimated_memory_gb": peak_memory_mb(devices[:1]) / 1e3,
+                "result_mb": len(chosen)
+                * image_bytes(scan.layout, 1, problem)
+                / scan.layout.shape[0]
+                / 1e6,
+                "estimate": f"about {seconds:.2g} s, without a prior and without samples",
+                "estimate_took_seconds": 0.0,
+            }
         levels = sampler.levels(Target(problem, n, chunk, devices[0]))
         before = time.perf_counter()
         cost = measure(problem, sampler, n, chunk, devices[0])

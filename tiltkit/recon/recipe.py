@@ -40,6 +40,9 @@ def resolve(values: Mapping[str, Any], plugins: Plugins) -> Recipe:
         filled["prior"] = {"name": task.default_prior, **as_table(filled.get("prior", {}))}
     _check_misplaced(filled, plugins)
     recipe = validate(Recipe, filled, "")
+    if recipe.baseline_only:
+        single = {"samples": 1, "runs": 1, "test_shares": False, "calibration": None}
+        recipe = recipe.model_copy(update=single)
     if recipe.runs > recipe.samples:
         raise UsageError(
             f"{recipe.runs} runs cannot share {recipe.samples} samples.",

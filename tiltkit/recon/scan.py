@@ -207,7 +207,10 @@ def open_job(
             origin["calibration"] = calibrated.citation(origin["raw_sha256"])
         parts = Parts(scan, priors, sampler, devices, recipe, checkpoint, label, calibrated)
         check = partial(check_unchanged, source, before, origin["raw_sha256"])
-        yield Job(parts, chosen, _select_slices(scan.layout, chosen), origin, check)
+        layout = _select_slices(scan.layout, chosen)
+        if recipe.baseline_only:
+            layout = replace(layout, title=f"{layout.title} (without a prior)".lstrip())
+        yield Job(parts, chosen, layout, origin, check)
 
 
 def _sample_into_file(job: Job, writer: ResultWriter) -> Iterator[Event]:

@@ -16,6 +16,7 @@ from tiltkit.io.tiles import window_bounds
 from tiltkit.likelihoods import linear_gaussian
 from tiltkit.posterior.outcome import Outcome
 from tiltkit.problem import AnnotatedScan, Note, TiledScan
+from tiltkit.recon.baseline import baseline_outcome
 from tiltkit.recon.solve import DEFAULT_MEMORY_GB, LevelDone, solve
 from tiltkit.recon.tiles import available_memory, combine_reports, values_at_once
 from tiltkit.sampling.target import Target
@@ -131,7 +132,8 @@ class Parts:
                 f" but {' and '.join(f'its {n} has {found}' for n, found in wrong.items())}.",
                 "report it to the plugin's authors: all need the layout's shape, without channels.",
             )
-        if linear_gaussian(problem.likelihood) is not None:
+        sampled = not self.recipe.baseline_only
+        if sampled and linear_gaussian(problem.likelihood) is not None:
             Target(problem, 1, 1, device).check_measurement()
         if self.calibrated:
             self.calibrated.check(problem, tile=tile is not None)
@@ -186,7 +188,10 @@ class Parts:
         checkpoint: Path | None,
         memory_gb: float,
     ) -> Iterator[LevelDone | Outcome]:
-        """Sample a problem of slice ``index``."""
+        """Sample a problem of slice ``index``, or reconstruct it without a prior."""
+        if self.recipe.baseline_only:
+            prior, device = self.priors[0], self.devices[0]
+            return iter([baseline_outcome(problem(prior, device), self.recipe.seed, device)])
         return solve(
             [problem(prior, at) for prior, at in zip(self.priors, self.devices, strict=True)],
             self.sampler,

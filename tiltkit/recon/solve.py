@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tiltkit.likelihoods import GaussianLikelihood, linear_gaussian
+from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.posterior.average import StreamingMean
 from tiltkit.posterior.certificate import data_fit, ladder_report, training_distance_report
 from tiltkit.posterior.further import further_images
@@ -26,6 +26,7 @@ from tiltkit.posterior.separation import separation_report
 from tiltkit.posterior.stein import stein_report
 from tiltkit.posterior.verdict import find_verdict
 from tiltkit.posterior.warnings import find_warnings
+from tiltkit.recon.baseline import to_host, without_prior
 from tiltkit.recon.shares import with_shares_tested
 from tiltkit.sampling.run import Group, side_by_side
 from tiltkit.sampling.settle import further_rounds
@@ -186,8 +187,7 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
     )
 
     def host(image: torch.Tensor) -> Any:
-        found = image.to(groups[0].target.dtype).cpu()
-        return (found if view is None else found.where(view.cpu(), torch.nan)).numpy()
+        return to_host(image.to(groups[0].target.dtype), problem)
 
     phase = problem.phase
     spread = 1.0 if len(x) > 1 else torch.nan  # one sample has none
@@ -196,7 +196,7 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
         std=host(std),
         quantiles={q: host(image * spread) for q, image in quantiles.at(QUANTILES).items()},
         samples=host(problem.to_image(x)),
-        baseline=host(_baseline(problem, x[:1])),
+        baseline=host(without_prior(problem, x[:1])),
         phase=None if phase is None else host(phase(particles.mean.to(x.dtype))),
         diagnostics=diagnostics,
         particles=x.to(groups[0].target.dtype).cpu().numpy(),
@@ -207,29 +207,6 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
 def _within(image: FurtherImage, view: NDArray[np.bool_]) -> FurtherImage:
     """A further image with NaN outside of the field of view."""
     return replace(image, values=np.where(view, image.values, np.nan).astype(image.values.dtype))
-
-
-def _baseline(problem: Problem, x: torch.Tensor) -> torch.Tensor:
-    """Reconstruction without a prior (*image): the baseline of the problem, or a backprojection.
-
-    The backprojection is the multiple of ``A^H y`` with the smallest residual (first step of
-    steepest descent); in MRI the zero-filled image. It is zero if the likelihood has no linear
-    approximation.
-
-    Args:
-        problem: The problem.
-        x: An image (1, channel, *space) of the right type and device.
-    """
-    if problem.baseline is not None:
-        return problem.baseline
-    linear = linear_gaussian(problem.likelihood)
-    if linear is None:
-        return problem.to_image(torch.zeros_like(x))[0]
-    back = linear.operator.adjoint(linear.y)
-    ax = linear.operator.forward(back).flatten()
-    energy = float(torch.linalg.vector_norm(ax)) ** 2
-    fit = float((ax.conj() * linear.y.flatten()).real.sum()) / energy if energy else 0.0
-    return problem.to_image(back * fit)[0]
 
 
 def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -> dict[str, Any]:

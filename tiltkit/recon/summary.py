@@ -48,7 +48,7 @@ def summarize(reports: Sequence[Mapping[str, Any]], samples: int, seconds: float
 
     Args:
         reports: Diagnostics of every slice.
-        samples: Posterior samples per slice.
+        samples: Posterior samples per slice; the figure is 0 of reconstructions without a prior.
         seconds: Duration of the run.
     """
     warnings = group_warnings(report.get("warnings", ()) for report in reports)
@@ -56,7 +56,7 @@ def summarize(reports: Sequence[Mapping[str, Any]], samples: int, seconds: float
     summary: dict[str, Any] = {
         "slices": len(reports),
         "warned": sum(bool(report.get("warnings")) for report in reports),
-        "samples": samples,
+        "samples": 0 if any("baseline_only" in report for report in reports) else samples,
         "seconds": seconds,
         "warnings": [asdict(one) | {"slices": slices} for one, slices in warnings],
         "notes": _notes(reports),
@@ -88,9 +88,11 @@ def last_line(summary: Mapping[str, Any]) -> str:
     """
     slices, count = summary["slices"], summary["samples"]
     text = f"{summary['output']}: {slices} slice{'s' * (slices != 1)}"
-    text += f", {count} sample{'s' * (count != 1)}, {summary['seconds']:.0f} s"
+    made = f"{count} sample{'s' * (count != 1)}" if count else "reconstructed without a prior"
+    text += f", {made}, {summary['seconds']:.0f} s"
     text += f", report {summary['report']}. " if "report" in summary else ". "
-    text += f"{_warned(summary)} {_halves(summary)}".lstrip()
+    text += f"{_warned(summary)} {_halves(summary) if count else ''}".strip()
+    text = text.rstrip()
     others = ", ".join(_tested(summary))
     text += f" Also tested without warning: {others}." if others else ""
     assumed = dict.fromkeys(note["text"] for note in summary["notes"] if note["assumed"])

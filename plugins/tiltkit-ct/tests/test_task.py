@@ -249,3 +249,15 @@ def run(*arguments: object) -> int:
         main([str(argument) for argument in arguments])
     assert isinstance(stop.value.code, int)
     return stop.value.code
+
+
+def test_the_window_of_the_filter_changes_the_reconstruction_without_a_prior(file: Path) -> None:
+    spread = []
+    for window in ("ram-lak", "shepp-logan", "hann"):
+        with opened(file, window=window) as scan:
+            found = scan.problem(1, PRIOR, CPU).baseline
+        assert at_places(found) == pytest.approx(
+            [BODY * v for *_, v in PLACES], rel=0.2, abs=BODY / 5
+        )
+        spread.append(float(found.diff(dim=0).std()))
+    assert spread[0] > spread[1] > spread[2]

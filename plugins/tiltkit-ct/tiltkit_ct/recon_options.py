@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tiltkit_ct.candidates import candidates
 from tiltkit_ct.options import PrepareOptions
+from tiltkit_ct.ramp import Window
 
 __all__ = ["CtOptions"]
 
@@ -39,6 +40,11 @@ class CtOptions(PrepareOptions):
         gt=0,
         allow_inf_nan=False,
         description="attenuation, in the unit of the result, that becomes 1 in the prior's units",
+    )
+    window: Window = Field(
+        "hann",
+        description="window of the ramp filter of the reconstruction without a prior; ram-lak is"
+        " the ramp itself",
     )
     nonnegative: bool = Field(False, description="attenuation below zero is ruled out")
     source_mm: float | None = Field(

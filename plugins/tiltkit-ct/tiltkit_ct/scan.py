@@ -345,7 +345,7 @@ class CtScan:
         if isinstance(operator, ParallelBeam):
             if self.geometry.seen is not None:
                 y, operator = extended(y, operator, self.geometry.size / 2)
-            return filtered_back_projection(y, operator)
+            return filtered_back_projection(y, operator, self.options.window)
         measured = torch.from_numpy(np.isfinite(sinogram.variance)).to(y)
         weighted = Weighted(operator, measured)
         top = float(weighted.normal(torch.ones(1, 1, *operator.shape).to(y)).max())
