@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import center_of_mass, gaussian_filter
 from tiltkit_deblur.beads import bead_average, find_beads
+from tiltkit_deblur.kernel import find_kernel
 from tiltkit_deblur.models import diffraction, gaussian, gaussian_widths
+from tiltkit_deblur.options import DeblurOptions
 from tiltkit_deblur.psf import crop_depth, cropped, half_support, kernel_of
 
 from tiltkit.errors import InputError, UsageError
@@ -355,3 +357,58 @@ def test_a_model_without_its_package_says_how_to_get_it(monkeypatch: pytest.Monk
             depth_um=0.0, voxel_um=(0.2, 0.1, 0.1), shape=(9, 31, 31),
         )  # fmt: skip
     assert "pip install" in caught.value.hint
+
+
+def modelled(microscope: str, *, flat: bool = False, **options: Any) -> np.ndarray:
+    """The kernel of a Gaussian model on voxels far smaller than the widths."""
+    given = DeblurOptions(
+        psf_model="gaussian", microscope=microscope, na=1.2, wavelength_um=0.52, **options
+    )
+    return find_kernel(given, (0.04, 0.02, 0.02), (1 if flat else 99, 99, 99))[0]
+
+
+def test_an_open_pinhole_leaves_the_excitation_and_a_closed_one_narrows_it() -> None:
+    laser = widths(modelled("widefield"))
+    same = {"excitation_um": 0.52}
+    wide, closed = (modelled("confocal", pinhole_au=au, **same) for au in (20.0, 0.02))
+    assert widths(wide)[1:] == pytest.approx(laser[1:], rel=0.02)
+    assert widths(closed) == pytest.approx([w / math.sqrt(2) for w in laser], rel=0.02)
+    middle = widths(modelled("confocal", **same))
+    assert widths(closed)[1] < middle[1] < widths(wide)[1]
+
+
+def test_two_photon_excitation_is_narrower_by_the_square_root_of_two() -> None:
+    twice = widths(modelled("two-photon", excitation_um=1.04))
+    laser = widths(modelled("widefield"))
+    assert twice == pytest.approx([2 * w / math.sqrt(2) for w in laser], rel=0.02)
+
+
+def test_a_light_sheet_narrows_the_psf_along_z_alone() -> None:
+    wide, sheet = widths(modelled("widefield")), widths(modelled("light-sheet", sheet_um=0.4))
+    sigma = 0.4 / 2.3548 / 0.04
+    assert sheet[0] == pytest.approx((sigma**-2 + wide[0] ** -2) ** -0.5, rel=0.02)
+    assert sheet[1:] == pytest.approx(wide[1:], rel=0.02)
+
+
+@pytest.mark.parametrize("microscope", ["confocal", "two-photon", "light-sheet"])
+def test_each_microscope_has_a_psf_of_a_plane_and_names_what_it_lacks(microscope: str) -> None:
+    kernel = modelled(microscope, flat=True, excitation_um=0.5, sheet_um=1.0)
+    assert kernel.ndim == 2
+    assert kernel.sum() == pytest.approx(1)
+    with pytest.raises(UsageError, match="needs the") as caught:
+        modelled(microscope)
+    assert "sheet_um" in caught.value.hint or "excitation_um" in caught.value.hint
+
+
+def test_diffraction_makes_a_confocal_psf_that_ends_along_z() -> None:
+    pytest.importorskip("psfmodels")
+    options = {"psf_model": "born-wolf", "na": 1.2, "wavelength_um": 0.52, "excitation_um": 0.488}
+    planes = []
+    for microscope in ("widefield", "confocal"):
+        kernel = find_kernel(
+            DeblurOptions(microscope=microscope, **options), (0.2, 0.1, 0.1), (41, 81, 81)
+        )[0]
+        light = kernel.sum((1, 2))
+        planes.append(light[0] / light.max())
+    assert planes[0] > 0.3
+    assert planes[1] < 0.1

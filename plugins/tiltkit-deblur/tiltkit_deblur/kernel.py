@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,14 @@ from tiltkit.errors import UsageError
 from tiltkit.io.sniff import find_reader
 from tiltkit.problem import Note
 from tiltkit_deblur.beads import bead_average
-from tiltkit_deblur.models import diffraction, gaussian, gaussian_widths
+from tiltkit_deblur.models import (
+    confocal,
+    diffraction,
+    gaussian,
+    gaussian_widths,
+    light_sheet,
+    two_photon,
+)
 from tiltkit_deblur.psf import Voxel, cropped, kernel_of
 from tiltkit_deblur.volume import full_scale
 
@@ -75,41 +83,81 @@ def _measured(
 def _model(
     o: DeblurOptions, voxel: tuple[float, float, float] | None, shape: Sequence[int]
 ) -> NDArray[np.float64]:
+    """The kernel of a model of the microscope.
+
+    Raises:
+        UsageError: A property of the microscope or of the data is missing.
+    """
     if voxel is None:
         raise UsageError(
             "The file does not contain its voxel size, which a model of the PSF needs.",
             "give -s task.voxel_um=Z,Y,X.",
         )
     flat = shape[0] == 1 or o.dimensions == 2
+    size = (1, *shape[1:]) if flat else tuple(shape)
     if o.psf_model == "gaussian" and o.fwhm_um is not None:
-        widths = o.fwhm_um
-    elif o.na is None or o.wavelength_um is None:
+        return cropped(gaussian((0.0, *o.fwhm_um[1:]) if flat else o.fwhm_um, voxel))
+    lens = partial(_lens, o, voxel=voxel, shape=size, flat=flat)
+    if o.microscope == "two-photon":
+        return cropped(two_photon(lens(_given(o, "excitation_um"))))
+    wavelength_um = _given(o, "wavelength_um")
+    emission = lens(wavelength_um)
+    if o.microscope == "confocal":
+        pinhole_um = o.pinhole_au * 1.22 * wavelength_um / _given(o, "na")
+        return cropped(confocal(lens(_given(o, "excitation_um")), emission, pinhole_um, voxel[1:]))
+    if o.microscope == "light-sheet":
+        return cropped(light_sheet(emission, _given(o, "sheet_um"), voxel[0]))
+    return cropped(emission)
+
+
+_NEEDED = {
+    "na": ("numerical aperture", "1.4"),
+    "wavelength_um": ("wavelength", "0.52"),
+    "excitation_um": ("wavelength of the laser", "0.488"),
+    "sheet_um": ("thickness of the sheet", "2"),
+}
+
+
+def _given(o: DeblurOptions, name: str) -> float:
+    """A property of the microscope.
+
+    Raises:
+        UsageError: It is not given.
+    """
+    value: float | None = getattr(o, name)
+    if value is None:
+        meaning, example = _NEEDED[name]
         raise UsageError(
-            f"The PSF model {o.psf_model} needs the numerical aperture and the wavelength.",
-            "give -s task.na=1.4 and -s task.wavelength_um=0.52.",
+            f"The PSF model {o.psf_model} of a {o.microscope} microscope needs the {meaning}.",
+            f"give -s task.{name}={example}.",
         )
-    elif o.na >= o.immersion_index:
+    return value
+
+
+def _lens(
+    o: DeblurOptions,
+    wavelength_um: float,
+    *,
+    voxel: tuple[float, float, float],
+    shape: Sequence[int],
+    flat: bool,
+) -> NDArray[np.float32]:
+    """PSF (z, y, x) of one lens at a wavelength."""
+    na = _given(o, "na")
+    if na >= o.immersion_index:
         raise UsageError(
-            f"The numerical aperture is {o.na:g}, but must be less than the refractive index of"
+            f"The numerical aperture is {na:g}, but must be less than the refractive index of"
             f" the immersion, {o.immersion_index:g}.",
             "correct -s task.na or -s task.immersion_index.",
         )
-    elif o.psf_model == "gaussian":
-        widths = gaussian_widths(o.na, o.wavelength_um, o.immersion_index)
-    else:
-        return cropped(_diffraction(o, voxel, (1, *shape[1:]) if flat else shape))
-    return cropped(gaussian((0.0, *widths[1:]) if flat else widths, voxel))
-
-
-def _diffraction(
-    o: DeblurOptions, voxel: tuple[float, float, float], shape: Sequence[int]
-) -> NDArray[np.float32]:
-    assert o.na is not None and o.wavelength_um is not None  # noqa: S101, PT018  (checked before)
-    assert o.psf_model in ("born-wolf", "gibson-lanni")  # noqa: S101  (the caller's third case)
+    if o.psf_model == "gaussian":
+        widths = gaussian_widths(na, wavelength_um, o.immersion_index)
+        return gaussian((0.0, *widths[1:]) if flat else widths, voxel)
+    assert o.psf_model is not None  # noqa: S101  (the caller's check)
     return diffraction(
         o.psf_model,
-        na=o.na,
-        wavelength_um=o.wavelength_um,
+        na=na,
+        wavelength_um=wavelength_um,
         immersion_index=o.immersion_index,
         sample_index=o.sample_index,
         depth_um=o.depth_um,

@@ -1,4 +1,7 @@
-"""Point spread functions from theory: a Gaussian, or scalar diffraction through psfmodels."""
+"""Point spread functions from theory: a Gaussian, or scalar diffraction through psfmodels.
+
+Both are those of one lens, as in a widefield microscope. Other microscopes have products of them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from scipy.signal import fftconvolve
 from scipy.special import erf
 
 from tiltkit.errors import UsageError
@@ -15,13 +19,15 @@ from tiltkit.errors import UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["diffraction", "gaussian", "gaussian_widths"]
+__all__ = ["confocal", "diffraction", "gaussian", "gaussian_widths", "light_sheet", "two_photon"]
 
 _FWHM = 2 * math.sqrt(2 * math.log(2))
 # Half sides of kernels: standard deviations of a Gaussian, and units of resolution in diffraction.
 _REACH, _RINGS, _DEPTHS = 4.0, 6.0, 3.0
 # Search for the best focus: steps per depth of field, and most steps in all.
 _FINE, _MOST = 8, 1000
+# Points per pixel and axis with which the edge of a pinhole is drawn.
+_POINTS = 9
 
 
 def gaussian(fwhm_um: Sequence[float], voxel_um: Sequence[float]) -> NDArray[np.float32]:
@@ -111,6 +117,71 @@ def diffraction(
     focus = 0.0 if same else _focus(at, depth_um, immersion_index / sample_index, depth_of_field)
     stack = at([focus + i * dz for i in range(-deep, deep + 1)], nx=2 * half + 1)
     return np.asarray(stack, np.float32).reshape(2 * deep + 1, 2 * half + 1, 2 * half + 1)
+
+
+def confocal(
+    excitation: NDArray[np.float32],
+    emission: NDArray[np.float32],
+    pinhole_um: float,
+    pixel_um: Sequence[float],
+) -> NDArray[np.float32]:
+    """Image of a point in a confocal microscope: excitation times detection through the pinhole.
+
+    The emission PSF is convolved with the pinhole (Wilson and Sheppard, Theory and Practice of
+    Scanning Optical Microscopy, 1984). A Gaussian emission PSF is darker out of focus than a real
+    one, so that an open pinhole still narrows the image along z.
+
+    Args:
+        excitation: PSF of the focused laser (z, y, x), its focus in the middle.
+        emission: Widefield PSF at the emission wavelength, likewise.
+        pinhole_um: Diameter of the pinhole in the sample.
+        pixel_um: Edges of a pixel (y, x).
+    """
+    y, x = (_fine(pinhole_um / 2, edge) for edge in pixel_um)
+    disc = np.hypot(y[:, None], x) <= pinhole_um / 2
+    pinhole = disc.reshape(len(y) // _POINTS, _POINTS, -1, _POINTS).mean((1, 3))
+    detected = fftconvolve(emission, pinhole[None], mode="same", axes=(1, 2)).clip(0)
+    first, second = _common(excitation, detected.astype(np.float32))
+    product: NDArray[np.float32] = first * second
+    return product
+
+
+def _fine(radius: float, edge: float) -> NDArray[np.float64]:
+    """Points, `_POINTS` per pixel, of the pixels that a disc around a pixel's centre touches."""
+    side = 2 * math.ceil(radius / edge) + 1
+    points: NDArray[np.float64] = (np.arange(side * _POINTS) + 0.5) / _POINTS - side / 2
+    return points * edge
+
+
+def two_photon(excitation: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Image of a point with two-photon excitation: the square of the focused laser's intensity.
+
+    All emitted light counts, wherever it is detected (Denk, Strickler and Webb, Science 248, 1990).
+    """
+    return excitation**2
+
+
+def light_sheet(
+    emission: NDArray[np.float32], thickness_um: float, plane_um: float
+) -> NDArray[np.float32]:
+    """Image of a point that a sheet of Gaussian profile along z excites (Huisken et al., 2004).
+
+    Args:
+        emission: Widefield PSF at the emission wavelength (z, y, x), its focus in the middle.
+        thickness_um: Full width at half maximum of the sheet.
+        plane_um: Distance of planes.
+    """
+    z = (np.arange(len(emission)) - len(emission) // 2) * plane_um
+    sheet = np.exp(-4 * math.log(2) * (z / thickness_um) ** 2)
+    return (emission * sheet[:, None, None]).astype(np.float32)
+
+
+def _common(*stacks: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """The middle parts of stacks with odd sides, of one shape."""
+    size = [min(sides) for sides in zip(*(stack.shape for stack in stacks), strict=True)]
+    first = [[(n - m) // 2 for n, m in zip(s.shape, size, strict=True)] for s in stacks]
+    boxes = [tuple(slice(f, f + m) for f, m in zip(at, size, strict=True)) for at in first]
+    return [stack[box] for stack, box in zip(stacks, boxes, strict=True)]
 
 
 def _focus(

@@ -55,6 +55,18 @@ class DeblurOptions(BaseModel):
     fwhm_um: Triple | None = Field(
         None, description="full width at half maximum (z, y, x) of a Gaussian PSF"
     )
+    microscope: Literal["widefield", "confocal", "two-photon", "light-sheet"] = Field(
+        "widefield", description="kind of microscope that the model of the PSF is for"
+    )
+    excitation_um: Positive | None = Field(
+        None, description="wavelength of the laser of a confocal or two-photon microscope"
+    )
+    pinhole_au: Positive = Field(
+        1.0, description="diameter of a confocal pinhole in Airy units of the emission"
+    )
+    sheet_um: Positive | None = Field(
+        None, description="thickness (full width at half maximum) of a light sheet"
+    )
     na: Positive | None = Field(None, description="numerical aperture")
     wavelength_um: Annotated[Positive, AfterValidator(_in_micrometres)] | None = Field(
         None, description="emission wavelength in vacuum, such as 0.52"
@@ -128,4 +140,6 @@ class DeblurOptions(BaseModel):
         named = [name for name in ("psf", "beads", "psf_model") if getattr(self, name) is not None]
         if len(named) > 1:
             raise ValueError(f"{' and '.join(named)} are both given, but there is one PSF")
+        if self.microscope != "widefield" and (self.psf_model is None or self.fwhm_um):
+            raise ValueError("microscope needs psf_model and na, not a PSF or its width")
         return self

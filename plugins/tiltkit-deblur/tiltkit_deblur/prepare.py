@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["Grid", "Prepared", "check_readings", "grid_of", "prepare"]
 
 
+# Chi-squared per pixel from which on an image fits the data, and most iterations until then.
+_FITS, _MOST_ITERATIONS = 1.0, 200
+
+
 @dataclass(frozen=True, slots=True)
 class Grid:
     """Grid of the image: the data and a border from which light falls into them.
@@ -108,6 +112,10 @@ def prepare(
     to the others alone. The solver is diagonal on the whole periodic grid: without the prediction
     the borders would ring.
 
+    The noise variance follows from the expected brightness, that of an image with as many
+    iterations as it takes to fit the data: the baseline is still too smooth for bright points,
+    whose variance it would underestimate.
+
     Args:
         readings: Data (space).
         kernel: Point spread function (space).
@@ -128,11 +136,23 @@ def prepare(
     unit = camera.gain if camera.gain > 0 else 1.0
     dark = background + camera.read_noise**2 / unit
     baseline = richardson_lucy(operator, y + dark, measured, dark, iterations)
-    blurred = operator.forward(baseline)
-    noise = camera.gain * (blurred + background).clamp_min(0) + camera.read_noise**2
-    variance = noise.clamp_min(least_variance)
+
+    def variance_at(blurred: Tensor) -> Tensor:
+        noise = camera.gain * (blurred + background).clamp_min(0) + camera.read_noise**2
+        return noise.clamp_min(least_variance)
+
+    fitted, done = baseline, iterations
+    blurred = operator.forward(fitted)
+    while done < _MOST_ITERATIONS and _chi2(y - blurred, variance_at(blurred), measured) > _FITS:
+        fitted = richardson_lucy(operator, y + dark, measured, dark, iterations, fitted)
+        blurred, done = operator.forward(fitted), done + iterations
     filled = torch.where(measured, y, blurred)
-    return Prepared(operator, grid, filled, measured, variance, baseline)
+    return Prepared(operator, grid, filled, measured, variance_at(blurred), baseline)
+
+
+def _chi2(residual: Tensor, variance: Tensor, measured: Tensor) -> float:
+    """Mean squared residual of the measured pixels over their variance."""
+    return float((residual.square() / variance)[measured].double().mean())
 
 
 def check_readings(stack: NDArray[np.float32], offset: float, name: str) -> None:

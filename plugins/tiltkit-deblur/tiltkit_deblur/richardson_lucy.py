@@ -19,7 +19,12 @@ _DETERMINED = 0.02
 
 
 def richardson_lucy(
-    operator: Convolution, y: Tensor, measured: Tensor, background: float, iterations: int
+    operator: Convolution,
+    y: Tensor,
+    measured: Tensor,
+    background: float,
+    iterations: int,
+    start: Tensor | None = None,
 ) -> Tensor:
     """Maximum-likelihood iterations for Poisson counts, stopped early.
 
@@ -33,6 +38,7 @@ def richardson_lucy(
         measured: True where ``y`` is measured, shaped as it.
         background: Counts that are there without an image.
         iterations: Number of iterations.
+        start: Image to start from, such as that of earlier iterations; a constant when None.
 
     Returns:
         The image (1, 1, *space), nonnegative.
@@ -42,7 +48,7 @@ def richardson_lucy(
     share = operator.adjoint(weight)
     determined = share > _DETERMINED * share.max()
     level = (counts.sum() / weight.sum().clamp_min(1) - background).clamp_min(1e-6 * counts.max())
-    x = torch.where(determined, level, 0.0)
+    x = torch.where(determined, level, 0.0) if start is None else start
     least = 1e-6 * counts.max().clamp_min(torch.finfo(y.dtype).tiny)
     for _ in range(iterations):
         ratio = counts / (operator.forward(x) + background).clamp_min(least)
