@@ -32,17 +32,25 @@ class PosteriorMean:
 
     def __init__(self) -> None:
         self._denoised: MeanEstimate | None = None
-        self._samples, self._rounds = StreamingMean(), StreamingMean()
+        self.restart_samples()
 
     def add_denoised_mean(self, new: MeanEstimate) -> None:
         """Take in the mean of E[x0 | x_a, y] over the particles of the next noise level."""
         self._denoised = new if self._denoised is None else shrink(self._denoised, new)
 
-    def add_samples(self, images: Tensor) -> None:
-        """Take in a round of samples (particle, *image); rounds may be correlated."""
+    def add_samples(self, images: Tensor, projected: Tensor | None = None) -> None:
+        """Take in a round of samples (particle, *image); rounds may be correlated.
+
+        Args:
+            images: The samples.
+            projected: The same samples as nonnegative images, whose mean is estimated instead.
+        """
         ones = torch.ones(len(images), dtype=torch.float64)
         self._samples.add(images, ones)
         self._rounds.add(images.mean(0, keepdim=True), ones[:1])
+        if projected is not None:
+            self._projected.add(projected, ones)
+            self._positive.add((projected > 0).to(projected), ones)
 
     @property
     def image(self) -> Tensor:
@@ -53,14 +61,21 @@ class PosteriorMean:
         """
         samples = self._sample_mean()
         if self._denoised is None:
-            return samples.image
+            return self._projected.image if self._projected.count else samples.image
         mean = shrink(self._denoised, samples)
+        if self._projected.count:
+            # Control variate: the regression of a projected value on the value itself has about
+            # the share of positive values as its slope. Clipping the estimate instead would add
+            # light, as its negative values are noise and ringing about 0.
+            change = self._positive.image * (mean.image - samples.image)
+            return (self._projected.image + change).clamp_min(0)
         # Each band moves by its own factor, which may take a mean of positive images below zero.
         return mean.image.clamp_min(mean.minimum)
 
     def restart_samples(self) -> None:
         """Leave out the samples taken in so far; denoised means stay."""
         self._samples, self._rounds = StreamingMean(), StreamingMean()
+        self._projected, self._positive = StreamingMean(), StreamingMean()
 
     @property
     def round_scatter(self) -> Tensor:
@@ -85,9 +100,17 @@ class PosteriorMean:
         variance = torch.maximum(per_round - self._rounds.scatter, per_round / rounds)
         return MeanEstimate(self._samples.image, variance, self._samples.minimum)
 
+    def _means(self) -> dict[str, StreamingMean]:
+        return {
+            "samples": self._samples,
+            "rounds": self._rounds,
+            "projected": self._projected,
+            "positive": self._positive,
+        }
+
     def dump(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Tensors and numbers that `restore` takes."""
-        parts = {"samples": self._samples.dump(), "rounds": self._rounds.dump()}
+        parts = {name: mean.dump() for name, mean in self._means().items()}
         if self._denoised is not None:
             parts["denoised"] = asdict(self._denoised)
         return {f"{p}.{name}": t for p, part in parts.items() for name, t in part.items()}, {}
@@ -101,8 +124,8 @@ class PosteriorMean:
                 if name.startswith(prefix)
             }  # fmt: skip
 
-        self._samples.restore(part("samples."))
-        self._rounds.restore(part("rounds."))
+        for name, mean in self._means().items():
+            mean.restore(part(f"{name}."))
         denoised = part("denoised.")
         self._denoised = MeanEstimate(**denoised) if denoised else None
 

@@ -147,21 +147,23 @@ class Group:
         if progress.state is not None and state.started_over != progress.state.started_over:
             progress.start_over()
         if (denoised := state.denoised_mean) is not None and self.target.averages_denoised:
-            if constraint is not None and constraint.nonnegative:
-                # Denoised means are not projected, and may be negative where samples are not.
-                denoised = replace(denoised, minimum=denoised.minimum.clamp_min(0))
             progress.mean.add_denoised_mean(denoised)
         if info.final:
             if further_rounds(self.sampler, self.target, [*progress.infos, info]):
                 progress.restart_samples()  # the rounds before had not settled
             rounds = sum(info.final for info in progress.infos)
             late = 2 * rounds >= _rounds(self.sampler)
-            x = self.target.finish(self.sampler.images(self.target, state))
-            images = self.target.problem.to_image(x)
+            free = self.sampler.images(self.target, state)
+            x = self.target.finish(free)
+            to_image = self.target.problem.to_image
+            images = to_image(x)
             progress.particles.add(x)
             progress.halves[late].add(images)
             progress.quantiles.add(images)
-            progress.mean.add_samples(images)
+            if constraint is not None and constraint.nonnegative:
+                progress.mean.add_samples(to_image(free), images)
+            else:
+                progress.mean.add_samples(images)
         progress.state, progress.network_calls = state, self.target.network_calls
         progress.infos.append(info)
 
