@@ -122,6 +122,32 @@ def test_positive_images_have_a_positive_mean() -> None:
     assert mean.image.min() >= 0
 
 
+def test_projected_images_keep_their_light() -> None:
+    """Most values vary about 0: clipping their mean at 0 would add a tenth of the light."""
+    spike = torch.zeros(SHAPE)
+    spike[30, 30] = 10000.0
+    free = spike + images(8, 2)
+    # The projection of this test takes the light that clipping adds from the spike.
+    projected = free.clamp_min(0)
+    projected[:, 30, 30] -= (projected - free).sum((1, 2))
+    mean = PosteriorMean()
+    mean.add_denoised_mean(averaged(spike + images(8, 1)))
+    mean.add_samples(free, projected)
+    light = float(projected.sum((1, 2)).mean())
+    assert mean.image.min() >= 0
+    assert float(mean.image.sum()) == pytest.approx(light, rel=0.02)
+
+
+def test_projected_images_of_positive_ones_leave_the_estimate_as_it_is() -> None:
+    with_them, without = PosteriorMean(), PosteriorMean()
+    x = 30 + images(6, 2)
+    for mean in (with_them, without):
+        mean.add_denoised_mean(averaged(30 + images(6, 1)))
+    with_them.add_samples(x, x)
+    without.add_samples(x)
+    torch.testing.assert_close(with_them.image, without.image)
+
+
 def test_samples_alone_give_their_mean() -> None:
     mean, x = PosteriorMean(), images(5)
     mean.add_samples(x)

@@ -150,7 +150,8 @@ def _fine(radius: float, edge: float) -> NDArray[np.float64]:
     """Points, `_POINTS` per pixel, of the pixels that a disc around a pixel's centre touches."""
     side = 2 * math.ceil(radius / edge) + 1
     points: NDArray[np.float64] = (np.arange(side * _POINTS) + 0.5) / _POINTS - side / 2
-    return points * edge
+    points *= edge
+    return points
 
 
 def two_photon(excitation: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -158,7 +159,8 @@ def two_photon(excitation: NDArray[np.float32]) -> NDArray[np.float32]:
 
     All emitted light counts, wherever it is detected (Denk, Strickler and Webb, Science 248, 1990).
     """
-    return excitation**2
+    squared: NDArray[np.float32] = excitation**2
+    return squared
 
 
 def light_sheet(
@@ -173,7 +175,8 @@ def light_sheet(
     """
     z = (np.arange(len(emission)) - len(emission) // 2) * plane_um
     sheet = np.exp(-4 * math.log(2) * (z / thickness_um) ** 2)
-    return (emission * sheet[:, None, None]).astype(np.float32)
+    lit: NDArray[np.float32] = emission * sheet[:, None, None].astype(np.float32)
+    return lit
 
 
 def _common(*stacks: NDArray[np.float32]) -> list[NDArray[np.float32]]:
