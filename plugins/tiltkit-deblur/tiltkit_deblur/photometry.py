@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiltkit.errors import InputError
-from tiltkit_deblur.noise import Camera, estimate_camera
+from tiltkit_deblur.noise_check import Noise, cut_off_reading, examine_noise
 from tiltkit_deblur.prepare import check_readings
 from tiltkit_deblur.volume import full_scale
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tiltkit_deblur.noise import Camera
     from tiltkit_deblur.options import DeblurOptions
     from tiltkit_deblur.volume import Volume
 
@@ -96,16 +97,22 @@ class Photometry:
     @cached_property
     def saturation(self) -> float:
         """Reading from which on a pixel is saturated."""
-        found = min(self.volume.saturation, full_scale(self._readings))
+        readings = self._readings
+        found = min(self.volume.saturation, full_scale(readings), cut_off_reading(readings))
         return self.options.saturation or found
 
     @cached_property
-    def camera(self) -> Camera:
-        """Gain, offset and read noise, given or estimated from the sample."""
+    def noise(self) -> Noise:
+        """Camera, given or estimated from the sample, and what is doubtful about it."""
         o = self.options
-        camera = estimate_camera(self.planes, gain=o.gain, offset=o.offset, read_noise=o.read_noise)
-        check_readings(self.planes, camera.offset, str(self.volume.path))
-        return camera
+        noise = examine_noise(self.planes, gain=o.gain, offset=o.offset, read_noise=o.read_noise)
+        check_readings(self.planes, noise.camera.offset, str(self.volume.path))
+        return noise
+
+    @property
+    def camera(self) -> Camera:
+        """Gain, offset and read noise."""
+        return self.noise.camera
 
     @cached_property
     def variance(self) -> float:

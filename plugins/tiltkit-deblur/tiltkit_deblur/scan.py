@@ -243,10 +243,14 @@ class DeblurScan:
         if estimated:
             text = f"Estimated from the images: {', '.join(estimated)}."
             yield Note("camera_estimated", text)
+        yield from self.photometry.noise.notes
         if self.voxel is None:
             yield Note("voxel_unknown", "The voxel size is unknown: axes are in pixels.")
         if saturated := self.photometry.saturated:
-            text = f"{saturated:.2%} of the pixels are saturated and left out."
+            text = (
+                f"{saturated:.2%} of the pixels are saturated, at {self.photometry.saturation:g} or"
+                " above, and left out."
+            )
             yield Note("saturation_left_out", text)
         if unknown := self.photometry.unknown:
             text = (
