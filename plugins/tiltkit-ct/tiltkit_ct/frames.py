@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tiltkit_ct.dataset_view import DatasetView
+    from tiltkit_ct.tiff_frames import TiffFrames
 
 __all__ = ["check_sources", "frames_of", "stack"]
 
@@ -23,7 +24,7 @@ _KEPT_BYTES = 2**28  # of rows that are read together
 
 
 def stack(
-    item: h5py.Dataset | DatasetView,
+    item: h5py.Dataset | DatasetView | TiffFrames,
     order: Sequence[int],
     frames: NDArray[np.int64],
     times: NDArray[np.float64],

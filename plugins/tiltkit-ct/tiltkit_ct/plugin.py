@@ -93,6 +93,13 @@ def tiltkit_readers() -> list[ReaderEntry]:
             cite=(HYPERSPY,),
         ),
         ReaderEntry(
+            name="ct.tiff",
+            target="tiltkit_ct.tiff_folder:TiffFolder",
+            summary="folder of TIFF files, flats and darks by their names, or one TIFF file",
+            gives="ct.projections",
+            patterns=("*.tif", "*.tiff"),
+        ),
+        ReaderEntry(
             name="ct.mrc",
             target="tiltkit_ct.tilt_series:Mrc",
             summary="electron tilt series in MRC, angles from .rawtlt, .tlt or .mdoc beside it",
