@@ -99,6 +99,16 @@ class DeblurOptions(BaseModel):
         allow_inf_nan=False,
         description="standard deviation of the readout, in readings",
     )
+    dark: Path | None = Field(
+        None, description="file with dark frames of the camera: offset, read noise and hot pixels"
+    )
+    gain_map: Path | None = Field(None, description="file with the gain of every pixel")
+    offset_map: Path | None = Field(
+        None, description="file with the reading in the dark of every pixel"
+    )
+    variance_map: Path | None = Field(
+        None, description="file with the variance of the read noise of every pixel, in readings^2"
+    )
     background: float = Field(
         0.0,
         ge=0,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiltkit.errors import InputError
+from tiltkit_deblur.camera_maps import CameraMaps, read_maps
 from tiltkit_deblur.noise_check import Noise, cut_off_reading, examine_noise
 from tiltkit_deblur.prepare import check_readings
 from tiltkit_deblur.volume import full_scale
@@ -58,7 +59,7 @@ class Photometry:
         Raises:
             InputError: Too many pixels are saturated, or the readings are unusable.
         """
-        stack = self._readings
+        stack = self._sample[1]
         check_readings(stack, self.options.offset or -np.inf, str(self.volume.path))
         if self.saturated > _MOST_SATURATED:
             raise InputError(
@@ -66,23 +67,41 @@ class Photometry:
                 f" {self.saturation:g} or above.",
                 "give a shorter exposure, or -s task.saturation=READING.",
             )
-        return np.where(stack >= self.saturation, np.float32(np.nan), stack)
+        return np.where(self._readings >= self.saturation, np.float32(np.nan), stack)
 
     @cached_property
+    def maps(self) -> CameraMaps:
+        """Maps of the camera."""
+        return read_maps(self.options, self.volume.shape[3:])
+
+    @property
     def _readings(self) -> NDArray[np.float32]:
-        """A sample (n, y, x), without planes that are blank or broken if others are not."""
+        """The sample as stored."""
+        return self._sample[0]
+
+    @cached_property
+    def _sample(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """A sample (n, y, x), as stored and corrected by the maps of the camera.
+
+        Planes that are blank or broken are left out if others are not.
+        """
         planes = [(t, z) for t in self.times for z in range(self.volume.shape[2])]
         chosen = np.unique(np.linspace(0, len(planes) - 1, _PLANES).round().astype(int))
         rows, columns = _sample_windows(self.volume.shape[3:], len(chosen))
-        stack = np.concatenate([
-            self.volume.read(time, self.channel, (slice(z, z + 1), y, x))
+        windows = [(y, x) for y in rows for x in columns]
+        pieces = [
+            self.volume.read(time, self.channel, (slice(z, z + 1), *window))
             for time, z in (planes[i] for i in chosen)
-            for y in rows
-            for x in columns
-        ])  # fmt: skip
+            for window in windows
+        ]
+        corrected = [
+            self.maps.correct(piece, windows[i % len(windows)]) for i, piece in enumerate(pieces)
+        ]
+        stack = np.concatenate(pieces)
         usable = np.isfinite(stack).any(axis=(1, 2))
         usable &= np.fmin.reduce(stack, (1, 2)) < np.fmax.reduce(stack, (1, 2))
-        return stack[usable] if usable.any() else stack
+        chosen = usable if usable.any() else ~usable
+        return stack[chosen], np.concatenate(corrected)[chosen]
 
     @cached_property
     def saturated(self) -> float:
@@ -91,8 +110,8 @@ class Photometry:
 
     @cached_property
     def unknown(self) -> float:
-        """Share of pixels whose reading is not finite."""
-        return float(np.isnan(self._readings).mean())
+        """Share of pixels whose reading is not finite, and of hot ones in dark frames."""
+        return float(np.isnan(self._sample[1]).mean())
 
     @cached_property
     def saturation(self) -> float:
@@ -104,8 +123,14 @@ class Photometry:
     @cached_property
     def noise(self) -> Noise:
         """Camera, given or estimated from the sample, and what is doubtful about it."""
-        o = self.options
-        noise = examine_noise(self.planes, gain=o.gain, offset=o.offset, read_noise=o.read_noise)
+        o, maps = self.options, self.maps
+        known = None if maps.variance is None else float(np.median(maps.variance)) ** 0.5
+        noise = examine_noise(
+            self.planes,
+            gain=o.gain if maps.mean_gain is None else maps.mean_gain,
+            offset=o.offset if maps.offset is None else 0.0,
+            read_noise=o.read_noise if known is None else known,
+        )
         check_readings(self.planes, noise.camera.offset, str(self.volume.path))
         return noise
 
@@ -113,6 +138,20 @@ class Photometry:
     def camera(self) -> Camera:
         """Gain, offset and read noise."""
         return self.noise.camera
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Origin of gain, offset and read noise: ``map``, ``given`` or ``estimated``."""
+        o, maps = self.options, self.maps
+        values = {
+            "gain": (maps.gain, o.gain),
+            "offset": (maps.offset, o.offset),
+            "read noise": (maps.variance, o.read_noise),
+        }
+        return {
+            name: "map" if mapped is not None else "estimated" if given is None else "given"
+            for name, (mapped, given) in values.items()
+        }
 
     @cached_property
     def variance(self) -> float:

@@ -104,6 +104,7 @@ def prepare(
     least_variance: float,
     iterations: int,
     device: torch.device,
+    read_variance: NDArray[np.float64] | None = None,
 ) -> Prepared:
     """Put readings on their grid.
 
@@ -126,6 +127,8 @@ def prepare(
         least_variance: Smallest noise variance of a pixel.
         iterations: Iterations of Richardson-Lucy.
         device: Device to compute on.
+        read_variance: Variance of the read noise of every pixel (y, x); that of the camera when
+            None.
     """
     operator = Convolution(_fitting(kernel, grid.shape, device), grid.shape)
     y = torch.zeros((1, 1, *grid.shape), device=device)
@@ -134,11 +137,14 @@ def prepare(
     measured[grid.at] = torch.from_numpy(readings < saturation).to(device)
     # Read noise of a variance v is that of v further counts: Snyder et al., JOSA A 12, 1995.
     unit = camera.gain if camera.gain > 0 else 1.0
-    dark = background + camera.read_noise**2 / unit
+    read = torch.full_like(y, camera.read_noise**2)
+    if read_variance is not None:
+        read[grid.at] = torch.from_numpy(read_variance).to(read)
+    dark = background + read / unit
     baseline = richardson_lucy(operator, y + dark, measured, dark, iterations)
 
     def variance_at(blurred: Tensor) -> Tensor:
-        noise = camera.gain * (blurred + background).clamp_min(0) + camera.read_noise**2
+        noise = camera.gain * (blurred + background).clamp_min(0) + read
         return noise.clamp_min(least_variance)
 
     fitted, done = baseline, iterations

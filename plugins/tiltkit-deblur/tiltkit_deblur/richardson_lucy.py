@@ -22,7 +22,7 @@ def richardson_lucy(
     operator: Convolution,
     y: Tensor,
     measured: Tensor,
-    background: float,
+    background: float | Tensor,
     iterations: int,
     start: Tensor | None = None,
 ) -> Tensor:
@@ -36,7 +36,7 @@ def richardson_lucy(
         operator: The blur, on a grid larger than the data.
         y: Counts (1, 1, *space), on the grid; anything where not measured.
         measured: True where ``y`` is measured, shaped as it.
-        background: Counts that are there without an image.
+        background: Counts that are there without an image, one number or one per pixel.
         iterations: Number of iterations.
         start: Image to start from, such as that of earlier iterations; a constant when None.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -230,15 +230,10 @@ class DeblurScan:
         return (*self.volume.notes, *self._found_kernel[1], *self._notes())
 
     def _notes(self) -> Iterator[Note]:
-        o, camera = self.options, self.photometry.camera
+        camera, origins = self.photometry.camera, self.photometry.origins
+        values = zip(origins.items(), astuple(camera), strict=True)
         estimated = [
-            f"{name} {value:.4g}"
-            for name, value, given in (
-                ("gain", camera.gain, o.gain),
-                ("offset", camera.offset, o.offset),
-                ("read noise", camera.read_noise, o.read_noise),
-            )
-            if given is None
+            f"{name} {value:.4g}" for (name, origin), value in values if origin == "estimated"
         ]
         if estimated:
             text = f"Estimated from the images: {', '.join(estimated)}."
@@ -255,7 +250,8 @@ class DeblurScan:
         if unknown := self.photometry.unknown:
             text = (
                 f"{unknown:.2%} of the pixels have no finite reading, as margins and dead pixels"
-                " have none, and are left out: there the result follows the prior."
+                " have none, or are hot in dark frames. They are left out: there the result follows"
+                " the prior."
             )
             yield Note("unknown_left_out", text)
         if unusable := self.layout.unusable:
@@ -264,13 +260,10 @@ class DeblurScan:
 
     def describe(self) -> Mapping[str, Any]:
         """Facts about the file, by their names, for `tiltkit check`."""
-        v, o, camera = self.volume, self.options, self.photometry.camera
+        v, camera, origins = self.volume, self.photometry.camera, self.photometry.origins
         saturated, unknown = self.photometry.saturated, self.photometry.unknown
         name = f" ({v.channels[self.channel]})" if self.channel < len(v.channels) else ""
         core = " x ".join(f"{2 * h + 1}" for h in half_support(self.kernel, 0.5))
-
-        def origin(value: float | None) -> str:
-            return "given" if value is not None else "estimated"
 
         return {
             "layout": v.layout,
@@ -280,9 +273,9 @@ class DeblurScan:
             "voxel": "unknown" if self.voxel is None else f"{_by(self.voxel, '.3g')} um",
             "PSF": f"{_by(self.kernel.shape)} pixels, half of it within {core}",
             "grid": _by(self.grid.shape),
-            "gain": f"{camera.gain:.3g} per electron ({origin(o.gain)})",
-            "offset": f"{camera.offset:.4g} ({origin(o.offset)})",
-            "read noise": f"{camera.read_noise:.3g} ({origin(o.read_noise)})",
+            "gain": f"{camera.gain:.3g} per electron ({origins['gain']})",
+            "offset": f"{camera.offset:.4g} ({origins['offset']})",
+            "read noise": f"{camera.read_noise:.3g} ({origins['read noise']})",
             "saturated": f"{saturated:.2%} of the pixels, at {self.photometry.saturation:g}, left"
             " out"
             if saturated
@@ -305,7 +298,10 @@ class DeblurScan:
         }
 
     def _prepared(self, time: int, extent: Sequence[slice], device: torch.device) -> Prepared:
-        readings = self._read(time, extent)
+        readings, maps = self._read(time, extent), self.photometry.maps
+        at = (*extent, slice(None), slice(None))[1:3]
+        full = readings >= self.photometry.saturation
+        readings = np.where(full, np.float32(np.nan), maps.correct(readings, at))
         readings = readings if self.deep else readings[0]
         o = self.options
         # The object continues beyond a tile, also where the whole image is circular.
@@ -318,10 +314,11 @@ class DeblurScan:
             grid_of(readings.shape, self.kernel, o.boundary if whole else "free"),
             self.photometry.camera,
             background=o.background,
-            saturation=self.photometry.saturation,
+            saturation=np.inf,  # saturated pixels are NaN
             least_variance=self.photometry.least_variance,
             iterations=o.iterations,
             device=device,
+            read_variance=maps.read_variance(at),
         )
 
     def _brightest_block(self) -> tuple[slice, slice, slice]:
