@@ -68,6 +68,17 @@ def test_without_air_columns_the_flats_alone_count(scan: Any, exchange: Exchange
     assert np.mean(lines - scan.truth) == pytest.approx(-np.log(0.7), abs=0.01)
 
 
+def test_sides_that_may_be_the_inside_of_a_sample_are_named_and_not_scaled(
+    scan: Any, exchange: Exchange
+) -> None:
+    path = exchange(dimmed(scan, np.full((1, 1), 0.7)))
+    notes, lines = opened(path, columns="0:90")
+    assert "flats_scaled" not in notes
+    assert np.mean(lines - scan.truth[:, :90]) == pytest.approx(-np.log(0.7), abs=0.01)
+    with CtRecon(CtOptions(axis="centre", columns="0:90")).open(path) as found:
+        assert any(note.code == "exposure_doubtful" and note.assumed for note in found.notes)
+
+
 def thick(n: int, radius: float, inclusion: float, seed: int) -> Any:
     """Transmission (angle, 1, column) of a cylinder of this radius around a smaller one."""
     rng = np.random.default_rng(seed)
@@ -84,7 +95,8 @@ def thick(n: int, radius: float, inclusion: float, seed: int) -> Any:
 @pytest.mark.parametrize("radius", [1.05, 1.3, 2.0])
 @pytest.mark.parametrize("n", [96, 512])
 def test_the_inside_of_a_wide_sample_is_no_air(n: int, radius: float, inclusion: float) -> None:
-    assert find_air(thick(n, radius, inclusion, seed=0), 20.0) is None
+    air = find_air(thick(n, radius, inclusion, seed=0), 20.0)
+    assert air is None or not air.certain
 
 
 @pytest.mark.parametrize("bad", [0.0, 0.01])

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from tiltkit_ct.task import CtOptions, CtRecon
 
+from tiltkit.errors import InputError
+
 Exchange = Callable[..., Path]
 
 
@@ -75,3 +77,36 @@ def test_the_gain_of_a_single_flat_comes_from_air(scan: Any, exchange: Exchange)
         facts = opened.prepare(1).facts
     assert facts["gain_from"] == "air beside the sample"
     assert facts["gain"] == pytest.approx(2.0, rel=0.15)
+
+
+def without_references(scan: Any, exchange: Exchange, values: Any) -> Path:
+    return exchange(
+        scan,
+        exchange__data=values.astype(np.float32),
+        exchange__data_white=None,
+        exchange__data_dark=None,
+    )
+
+
+def normalised(scan: Any) -> Any:
+    return (scan.counts - 100) / (scan.flats.mean(axis=0) - 100)
+
+
+def test_transmission_without_flats_is_recognised(scan: Any, exchange: Exchange) -> None:
+    codes, found = prepared(without_references(scan, exchange, normalised(scan)))
+    assert codes == {"transmission_assumed"}
+    assert abs(np.mean(found - scan.truth)) < 0.005
+
+
+def test_line_integrals_without_flats_are_recognised(scan: Any, exchange: Exchange) -> None:
+    codes, found = prepared(without_references(scan, exchange, -np.log(normalised(scan))))
+    assert codes == {"line_integrals_assumed"}
+    assert abs(np.mean(found - scan.truth)) < 0.005
+
+
+@pytest.mark.parametrize("offset", [0.3, 100.0])
+def test_other_values_without_flats_are_refused(
+    scan: Any, exchange: Exchange, offset: float
+) -> None:
+    with pytest.raises(InputError, match="no flats"):
+        prepared(without_references(scan, exchange, scan.counts / 1e4 + offset))

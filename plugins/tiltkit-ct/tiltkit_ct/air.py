@@ -29,6 +29,7 @@ _ERRORS, _SPREAD = 4.0, 1.5  # standard errors, and standard deviations over tha
 # Darker than flats, the inside of a sample that is wider than the detector looks alike. It falls
 # towards the middle by more than these standard errors and this share of the darkest column.
 _DARKER, _FALL_ERRORS, _FALL = 0.97, 2.5, 0.02
+_OF_MEDIAN = 1.25  # standard error of a median over that of a mean
 _STRAY = 0.97  # share of the values that are no spikes
 
 
@@ -39,12 +40,16 @@ class Air:
     Attributes:
         brightness: Transmission at the first and at the last column, (angle, 2).
         error: Standard error of the brightness in one projection.
+        level_error: Standard error of the mean brightness of all, by noise of the flats too.
         columns: Columns at the left and at the right side; 0 where that side has no air.
+        certain: False where it may as well be the inside of a sample wider than the detector.
     """
 
     brightness: Values
     error: float
+    level_error: float
     columns: tuple[int, int]
+    certain: bool
 
 
 def find_air(transmission: Frames, flats: float) -> Air | None:
@@ -68,16 +73,20 @@ def find_air(transmission: Frames, flats: float) -> Air | None:
     found = [side for side in sides if side is not None]
     if not found or (_level(found) < _DARKER and not _is_flat(found, values)):
         return None
+    certain = _level(found) >= _DARKER or len(found) == 2
     widths = [0 if side is None else side.width for side in sides]
-    error = max(1.25 * noise / math.sqrt(side.width) for side in found)
+    error = max(_OF_MEDIAN * noise / math.sqrt(side.width) for side in found)
+    level_error = error * math.sqrt(1 / flats + 1 / n)
     if len(found) == 1:
         level = found[0].level
-        return Air(np.stack([level, level], axis=1), error, (widths[0], widths[1]))
+        return Air(
+            np.stack([level, level], axis=1), error, level_error, (widths[0], widths[1]), certain
+        )
     left, right = (side.level for side in found)
     # From the middle of the air at each side to the ends.
     slope = (right - left) / (n_columns - sum(widths) / 2)
     ends = [left - slope * (widths[0] - 1) / 2, right + slope * (widths[1] - 1) / 2]
-    return Air(np.stack(ends, axis=1), error, (widths[0], widths[1]))
+    return Air(np.stack(ends, axis=1), error, level_error, (widths[0], widths[1]), certain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +111,9 @@ def _level(sides: list[_Side]) -> float:
 
 
 def _is_flat(sides: list[_Side], values: Values) -> bool:
-    """True for air at both sides that does not fall towards the sample, as a cylinder would."""
-    if len(sides) < 2:
-        return False
+    """True for columns that do not get darker towards the sample, as those of a cylinder would."""
     fall = float(np.mean([side.fall for side in sides]))
-    error = math.hypot(*(side.error for side in sides)) / 2
+    error = math.hypot(*(side.error for side in sides)) / len(sides)
     depth = 1 - float(np.nanmin(_median(values))) / _level(sides)
     return fall <= _FALL_ERRORS * error + _FALL * depth
 

@@ -17,12 +17,19 @@ if TYPE_CHECKING:
     Frames = NDArray[np.float32]
     Chosen = NDArray[np.bool_]
 
-__all__ = ["frames_unlike_others", "level_of", "listed", "views_without_light"]
+__all__ = [
+    "frames_unlike_others",
+    "level_of",
+    "levels_unlike_others",
+    "listed",
+    "views_without_light",
+]
 
 # A frame is unlike the others where more than this share of its pixels differ from the median of
 # the frames by so many robust standard deviations.
 _SHARE, _SURE = 0.05, 8.0
 _MOST_RUNS = 12  # of frames that a text lists
+_FLICKER = 0.05  # changes of the beam that are no fault
 _FEWEST = 3  # frames of which the median is one that was taken
 # Share of the brightest values of a view that may be zingers.
 _ZINGERS = 0.02
@@ -52,9 +59,21 @@ def frames_unlike_others(frames: Frames, least: float) -> Chosen:
     # Counts vary as their square root: pixels beside the beam would make the unit too small.
     relative = deviation / np.sqrt(np.maximum(usual, 1.0)).ravel()
     unit = MAD_TO_SD * float(np.nanmedian(relative))
-    far = (relative > _SURE * unit) & (deviation > least)
+    different = deviation[deviation > 0]
+    # Darks of small noise are mostly equal: then a step of the detector counts as noise.
+    step = float(different.min()) / 2 if different.size else 0.0
+    far = (relative > _SURE * unit) & (deviation > max(least, _SURE * step))
     usable = np.maximum(np.isfinite(deviation).sum(axis=1), 1)
     return np.asarray(far.sum(axis=1) > _SHARE * usable, np.bool_)
+
+
+def levels_unlike_others(levels: NDArray[np.float64]) -> Chosen:
+    """Flats whose brightness (n,) differs from the median by far more than is usual."""
+    if len(levels) <= _FEWEST:
+        return np.zeros(len(levels), np.bool_)
+    change = np.abs(levels / np.nanmedian(levels) - 1)
+    limit = max(_SURE * MAD_TO_SD * float(np.nanmedian(change)), _FLICKER)
+    return np.asarray(change > limit, np.bool_)
 
 
 def level_of(frames: Frames) -> NDArray[np.float64]:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["follow_beam"]
 
-# Air this much brighter than flats has no other cause than the beam; darker, it may be a container.
-_BRIGHTER, _DARKER = 1.01, 0.97
+# Flats have another exposure where air differs from 1 by this share and so many standard errors.
+_EXPOSURE, _LEVEL_ERRORS = 0.03, 4.0
 # Changes of the beam are followed where they exceed noise by the factor and this share; single
 # projections where they exceed so many standard errors and this share.
 _OVER_NOISE, _CHANGE = 2.0, 0.003
@@ -55,6 +55,16 @@ def follow_beam(p: Projections, band: Band, options: PrepareOptions) -> Projecti
             transmission = np.where(c.usable, c.counts / c.blank, np.float32(np.nan))
         air = find_air(transmission, float(c.used_flats.min()))
     notes: list[Note] = []
+    if air is not None and not air.certain:
+        level, width = float(np.median(air.brightness)), max(air.columns)
+        text = (
+            f"At the sides ({_columns(air)}) projections are {level:.3g} times as bright as flats:"
+            " either the sample is wider than the detector, or flats had another exposure. The"
+            f" flats count; if this is air, add --air {width}."
+        )
+        if monitored is None:
+            notes.append(Note("exposure_doubtful", text, assumed=True))
+        air = None
     brightness = None
     if monitored is not None:
         if air is not None and not _agrees(monitored, air):
@@ -109,8 +119,8 @@ def _by_air(air: Air) -> tuple[Values | None, list[Note]]:
     # The beam changes at both sides; at one of them a sample may have moved into the air.
     jumps = stray.min(axis=1) > _ERRORS * error + _JUMP
     relative = relative if changes else np.where(jumps[:, None], relative, 1.0)
-    other = level.max() > _BRIGHTER or level.min() < _DARKER
-    brightness = relative * level if other else relative
+    other = np.abs(level - 1).max() > max(_EXPOSURE, _LEVEL_ERRORS * air.level_error)
+    brightness = relative * level if other or changes else relative
     notes = []
     if other and (not changes or brightness.max() < 1 - _LARGE or brightness.min() > 1 + _LARGE):
         text = (

@@ -32,7 +32,7 @@ from tiltkit_ct.hdf5 import (
     text,
 )
 from tiltkit_ct.opposite import closes
-from tiltkit_ct.projections import Projections, Stack
+from tiltkit_ct.projections import Projections, Stack, constant_stack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -219,7 +219,7 @@ def _references(
         return stack(view, order, np.arange(n), _times(group, what, n, angles, path))
     kind = "flat" if what == "white" else "dark"
     value = dataset(file, f"process/acquisition/{kind}_fields/{kind}_field_value")
-    return None if value is None else _constant(float(numbers(value, path)[0]))
+    return None if value is None else constant_stack(float(numbers(value, path)[0]))
 
 
 def _absent(item: h5py.Dataset) -> bool:
@@ -238,16 +238,6 @@ def _times(
         return np.zeros(n)
     found = numbers(theta, path)
     return np.interp(found, angles, np.arange(len(angles), dtype=np.float64))
-
-
-def _constant(value: float) -> Stack:
-    """One frame of the same value everywhere."""
-
-    def load(frames: NDArray[np.int64], rows: slice, columns: slice) -> NDArray[np.float32]:
-        shape = len(frames), rows.stop - rows.start, columns.stop - columns.start
-        return np.full(shape, value, np.float32)
-
-    return Stack(load, np.arange(1), np.zeros(1))
 
 
 def _angles(

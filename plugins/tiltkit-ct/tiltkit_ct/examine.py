@@ -11,10 +11,16 @@ import numpy as np
 
 from tiltkit.problem import Note
 from tiltkit_ct import frame_statistics
-from tiltkit_ct.bad_frames import frames_unlike_others, level_of, listed, views_without_light
+from tiltkit_ct.bad_frames import (
+    frames_unlike_others,
+    level_of,
+    levels_unlike_others,
+    listed,
+    views_without_light,
+)
 from tiltkit_ct.beam import follow_beam
 from tiltkit_ct.noise import dark_variance
-from tiltkit_ct.repairs import exchanged_back, unwrapped
+from tiltkit_ct.repairs import exchanged_back, interpreted, unwrapped
 from tiltkit_ct.transmission import read_band
 
 if TYPE_CHECKING:
@@ -52,7 +58,8 @@ def examine(p: Projections, options: PrepareOptions) -> Projections:
     rows = _rows(p)
 
     band = read_band(p, rows.start, rows.stop, options)
-    for repaired in (unwrapped, exchanged_back):
+    repairs = (unwrapped, exchanged_back, *(() if options.kind else (interpreted,)))
+    for repaired in repairs:
         whole = repaired(p, band)
         if whole is not p:
             p, band = whole, read_band(whole, rows.start, rows.stop, options)
@@ -110,14 +117,13 @@ def _noted_saturation(p: Projections, band: Band) -> Projections:
     """The scan with a note where many pixels of flats are saturated."""
     if p.kind != "counts" or band.flats is None or not p.flats:
         return p
-    lost = np.isnan(band.flats).mean(axis=0)
-    if (lost > 0).mean() < _SATURATED:
+    lost = float((np.isnan(band.flats).mean(axis=0) > _HALF).mean())
+    if lost < _SATURATED:
         return p
-    some, most = (lost > 0).mean(), (lost > _HALF).mean()
     text = (
-        f"Flats are saturated or NaN in {some:.0%} of the pixels; {most:.0%} of the pixels cannot"
-        " be used, and others may be too bright. Take flats with a shorter"
-        " exposure: the result has errors that its intervals do not cover."
+        f"Flats are saturated or NaN in {lost:.0%} of the pixels, which are left out, and may be"
+        " too dark beside them. Take flats with a shorter exposure: the result has errors that its"
+        " intervals do not cover."
     )
     return replace(p, notes=(*p.notes, Note("flats_saturated", text, assumed=True)))
 
@@ -127,7 +133,7 @@ def _bad_darks(darks: Frames, levels: NDArray[np.float64], flats: Frames | None)
     beam = 0.0
     if flats is not None:
         beam = max(float(np.nanmax(level_of(flats)) - np.nanmin(levels)), 0.0)
-    bad = frames_unlike_others(darks, _LEAST_DARK * beam)
+    bad = _unless_all(frames_unlike_others(darks, _LEAST_DARK * beam))
     typical = float(np.nanmin(levels[~bad]))
     return bad | (levels > typical + _LIGHT * beam) if beam else bad
 
@@ -139,7 +145,8 @@ def _bad_flats(
     bad = views_without_light(light, float(np.nanmax(light)), 0.0)
     for group in _groups(times[~bad], np.flatnonzero(~bad)):
         typical = float(np.nanmedian(light[group]))
-        bad[group] = frames_unlike_others(flats[group], _LEAST_FLAT * typical)
+        unlike = frames_unlike_others(flats[group], _LEAST_FLAT * typical)
+        bad[group] = unlike | levels_unlike_others(light[group])
     return bad
 
 

@@ -59,8 +59,8 @@ def correct(band: Band, where: str) -> Corrected:
     if band.flats is None:
         raise InputError(
             f"{where} has no flats (projections without sample).",
-            "give the counts without sample with --flat-value, or add --kind line_integrals if the"
-            " values are line integrals already.",
+            "give flats with --flats FILE, or their counts with --flat-value, or add --kind"
+            " line_integrals if the values are line integrals already.",
         )
     _check_flats(band.flats, where)
     dark = np.zeros((1, 1, 1), np.float32)

@@ -17,7 +17,7 @@ from tiltkit.problem import Note
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Band", "Kind", "Projections", "Stack"]
+__all__ = ["Band", "Kind", "Projections", "Stack", "constant_stack"]
 
 Kind = Literal["counts", "line_integrals"]
 
@@ -78,6 +78,16 @@ class Stack:
             return np.ascontiguousarray(values[:, :, ::-1] if columns else values)
 
         return replace(self, load=load) if rows or columns else self
+
+
+def constant_stack(value: float) -> Stack:
+    """One frame of the same value everywhere."""
+
+    def load(frames: NDArray[np.int64], rows: slice, columns: slice) -> NDArray[np.float32]:
+        shape = len(frames), rows.stop - rows.start, columns.stop - columns.start
+        return np.full(shape, value, np.float32)
+
+    return Stack(load, np.arange(1), np.zeros(1))
 
 
 def _reverse(part: slice, n: int) -> slice:

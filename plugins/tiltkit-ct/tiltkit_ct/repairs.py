@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from tiltkit.problem import Note
 from tiltkit_ct.bad_frames import level_of
+from tiltkit_ct.projections import constant_stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,13 +21,15 @@ if TYPE_CHECKING:
 
     Frames = NDArray[np.float32]
 
-__all__ = ["exchanged_back", "unwrapped"]
+__all__ = ["exchanged_back", "interpreted", "unwrapped"]
 
 _SIGNED, _UNSIGNED = 2.0**15 - 1, 2.0**16 - 1  # largest values of 16 bits
 # Values below this are no noise around zero; so many of them are no damage.
 _NEGATIVE, _SHARE = -1024.0, 0.01
 # Light of projections, as a share of that of flats: more than noise and afterglow.
 _LIGHT = 0.05
+# Share of the columns at each side that are beside the sample, and how near to 0 or 1 they are.
+_SIDE, _NEAR = 0.03, 0.05
 
 
 def unwrapped(p: Projections, band: Band) -> Projections:
@@ -62,6 +66,39 @@ def _unwrapped(stack: Stack) -> Stack:
         return np.where(found < 0, found + np.float32(_UNSIGNED + 1), found)
 
     return replace(stack, load=load, full_scale=_UNSIGNED)
+
+
+def interpreted(p: Projections, band: Band) -> Projections:
+    """The scan as transmission or as line integrals, where its values without flats are such.
+
+    Numbers of floating point that are 1 beside the sample and less in it were divided by flats; 0
+    beside the sample and more in it, they are minus the logarithm of that.
+    """
+    whole = np.isfinite(p.projections.full_scale)
+    if p.kind != "counts" or band.flats is not None or band.darks is not None or whole:
+        return p
+    side = max(math.ceil(_SIDE * p.n_columns), 2)
+    beside = np.concatenate([band.counts[..., :side], band.counts[..., -side:]], axis=2)
+    if not np.isfinite(beside).any():
+        return p
+    air = float(np.nanmedian(beside))
+    low, high = (float(np.nanquantile(band.counts, share)) for share in (0.005, 0.995))
+    if abs(air - 1) < _NEAR and -_NEAR < low < 1 - _NEAR and high < 1 + 3 * _NEAR:
+        text = (
+            "There are no flats, and values are 1 beside the sample: they are taken as counts that"
+            " were divided by flats (--flat-value, --kind)."
+        )
+        flats, darks = constant_stack(1.0), constant_stack(0.0)
+        note = Note("transmission_assumed", text, assumed=True)
+        return replace(p, flats=flats, darks=darks, notes=(*p.notes, note))
+    if abs(air) < _NEAR * high and low > -_NEAR * high:
+        text = (
+            "There are no flats, and values are 0 beside the sample: they are taken as line"
+            " integrals (--kind)."
+        )
+        note = Note("line_integrals_assumed", text, assumed=True)
+        return replace(p, kind="line_integrals", notes=(*p.notes, note))
+    return p
 
 
 def exchanged_back(p: Projections, band: Band) -> Projections:
