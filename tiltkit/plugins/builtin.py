@@ -208,6 +208,26 @@ def tiltkit_writers() -> list[WriterEntry]:
             optional=(".samples.nii.gz", ".phase.nii.gz", ".map-*.nii.gz"),
         ),
         WriterEntry(
+            name="ome-tiff",
+            target="tiltkit.io.ome:write_ome_tiff",
+            summary="OME-TIFF: mean, standard deviation and 90 % interval as channels; with"
+            " samples=true samples as a second image",
+            suffix=".ome.tif",
+        ),
+        WriterEntry(
+            name="ome-zarr",
+            target="tiltkit.io.ome:write_ome_zarr",
+            summary="OME-Zarr 0.4 folder: the channels of ome-tiff; with samples=true samples",
+            requires=("zarr",),
+            extra="zarr",
+            suffix=".ome.zarr",
+            folder=(
+                *(".zattrs", ".zgroup", ".zarray", "0/.zarray", "0/.zattrs", "0/*/*/*/0/0"),
+                *("samples/.zattrs", "samples/.zgroup", "samples/0/.zarray"),
+                *("samples/0/.zattrs", "samples/0/*/*/*/0/0"),
+            ),
+        ),
+        WriterEntry(
             name="png",
             target="tiltkit.report.picture:write_png",
             summary="one picture: no prior, mean and standard deviation of the middle slice",
