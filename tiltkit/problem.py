@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tiltkit.protocols import Layout, Prior
 
 __all__ = [
-    "AnnotatedScan", "Constraint", "ImageMap", "Note", "Problem", "Scan", "Task", "Tile",
+    "AnnotatedScan", "CoarseScan", "Constraint", "ImageMap", "Note", "Problem", "Scan", "Task", "Tile",
     "TiledScan", "plain_image",
 ]  # fmt: skip
 
@@ -169,6 +169,24 @@ class AnnotatedScan(Protocol):
     @property
     def notes(self) -> Sequence[Note]:
         """Notes on the whole scan, in reading order."""
+        ...
+
+
+@runtime_checkable
+class CoarseScan(Protocol):
+    """A `Scan` of large images whose time ``tiltkit check`` measures at a coarser resolution."""
+
+    def coarse(
+        self, index: int, prior: Prior, device: torch.device, factor: int
+    ) -> Problem | None:
+        """The problem of slice ``index`` with pixels ``factor`` times as large along each axis.
+
+        Measured values become fewer as pixels do. None where there is no such problem.
+        """
+        ...
+
+    def coarser(self, factor: int) -> str:
+        """Options of the command line for a run with pixels ``factor`` times as large."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,3 +60,15 @@ def test_the_estimate_grows_with_the_number_of_samples(
     sampler = Moments(Moments.Options(levels=6))
     few, many = (measure(problem, sampler, n, n, torch.device("cpu")) for n in (4, 4000))
     assert many.seconds > 5 * few.seconds
+
+
+def test_a_coarser_problem_stands_for_a_large_one_in_proportion_to_their_values(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tiltkit.recon.check._time", lambda _, work: (1.0, work()))
+    sampler, device = Moments(Moments.Options(levels=6)), torch.device("cpu")
+    whole = measure(problem, sampler, 4, 4, device)
+    large = replace(problem, shape=(1, 32))  # 2 times as many values; nothing of it is computed
+    by_coarse = measure(large, sampler, 4, 4, device, problem)
+    assert by_coarse.seconds == pytest.approx(2 * whole.seconds)
+    assert by_coarse.call == pytest.approx(2 * whole.call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from tiltkit.errors import known_errors
 from tiltkit.io.atomic import checkpoint_path
 from tiltkit.io.nexus import image_bytes
 from tiltkit.io.source import watched
+from tiltkit.problem import CoarseScan
 from tiltkit.protocols import SpectralOperator
 from tiltkit.recon.recipe import resolve
 from tiltkit.recon.scan import choose_devices, make_parts, open_scan
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
     from tiltkit.config import Recipe
     from tiltkit.plugins import Plugins
-    from tiltkit.problem import Problem
+    from tiltkit.problem import Problem, Scan
+    from tiltkit.protocols import Prior
     from tiltkit.sampling.state import Sampler, State
 
 __all__ = ["check_scan"]
@@ -42,6 +45,13 @@ UNCERTAINTY = 1.5
 # neither takes a second with the shipped network on one core.
 _TRIAL_VALUES = 2**18
 _NETWORK_SECONDS = 0.4
+# Images of more values than the first number are tried at a coarser resolution, with about the
+# second number of values.
+_LARGE, _COARSE = 2**18, 2**17
+# Largest factor between estimated and actual time from a coarser resolution.
+UNCERTAINTY_COARSE = 3.0
+# Seconds of a run from which on coarser ones are proposed, and their factors.
+_LONG, _FACTORS = 3600, (2, 4)
 # Time of one more particle over that of the first, without the prior's share. Measured: 0.2 to 0.3
 # for tomography and for MRI with several coils.
 _SLOPE = 0.3
@@ -60,11 +70,13 @@ class Cost:
         seconds: Total time.
         call: Time of one score evaluation for all particles, in seconds.
         memory_mb: Peak memory in MB.
+        kept_mb: Part of it that all particles take while they wait, in MB.
     """
 
     seconds: float
     call: float
     memory_mb: float
+    kept_mb: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +166,8 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
             }
         levels = sampler.levels(Target(problem, n, chunk, devices[0]))
         before = time.perf_counter()
-        cost = measure(problem, sampler, n, chunk, devices[0])
+        coarse = _coarse(scan, chosen[0], problem, prior, devices[0])
+        cost = measure(problem, sampler, n, chunk, devices[0], coarse)
         took = time.perf_counter() - before
         lanes = min(len(devices), recipe.runs)
         seconds = tiles * len(chosen) * (prepared + cost.seconds * recipe.runs / lanes)
@@ -177,12 +190,42 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
             "time per network call": f"{cost.call:.2g} s for {n} samples",
             "notes": [asdict(note) for note in problem.notes],
             **figures,
-            "estimate": _in_words(figures),
+            "estimate": _in_words(figures, UNCERTAINTY if coarse is None else UNCERTAINTY_COARSE),
+            **_proposals(scan, seconds, cost, coarse),
             "estimate_took_seconds": took,
         }
 
 
-def measure(problem: Problem, sampler: Sampler, n: int, chunk: int, device: torch.device) -> Cost:
+def _coarse(
+    scan: Scan, index: int, problem: Problem, prior: Prior, device: torch.device
+) -> Problem | None:
+    """A coarser version of a large problem; None where there is none."""
+    values = prod(problem.shape)
+    if values <= _LARGE or not isinstance(scan, CoarseScan):
+        return None
+    return scan.coarse(index, prior, device, math.ceil(math.sqrt(values / _COARSE)))
+
+
+def _proposals(scan: Scan, seconds: float, cost: Cost, coarse: Problem | None) -> dict[str, str]:
+    """Options of shorter runs, with time and memory, for a run of ``seconds`` that takes hours."""
+    if seconds < _LONG or coarse is None or not isinstance(scan, CoarseScan):
+        return {}
+    texts = []
+    for factor in _FACTORS:
+        memory = cost.memory_mb - cost.kept_mb * (1 - 1 / factor**2)
+        duration = _duration(seconds / factor**2)
+        texts.append(f"{scan.coarser(factor)}: about {duration}, {memory / 1e3:.2g} GB")
+    return {"shorter runs": "; ".join(texts)}
+
+
+def measure(
+    problem: Problem,
+    sampler: Sampler,
+    n: int,
+    chunk: int,
+    device: torch.device,
+    coarse: Problem | None = None,
+) -> Cost:
     """Estimate the cost of sampling a problem from single steps and single network calls.
 
     The prior's score is timed for a few images. Steps of few particles count score evaluations and
@@ -194,22 +237,28 @@ def measure(problem: Problem, sampler: Sampler, n: int, chunk: int, device: torc
         n: Number of particles of a run.
         chunk: Particles that are computed together.
         device: Device of the problem.
+        coarse: The same problem at a coarser resolution, to measure in its place. Time is taken as
+            proportional to the number of values of an image.
 
     Raises:
         TiltkitError: As the first steps of a run would.
     """
+    tried = coarse or problem
+    ratio = prod(problem.shape) / prod(tried.shape)
     # Time on a GPU hardly grows with the number of particles.
-    affordable = min(n // 4, _TRIAL_VALUES // prod(problem.shape))
+    affordable = min(n // 4, _TRIAL_VALUES // prod(tried.shape))
     few = chunk if device.type == "cuda" else min(max(affordable, 1), chunk)
-    target = _TrialTarget(problem, few, few, device)
+    target = _TrialTarget(tried, few, few, device)
     with torch.inference_mode():
-        score, together = _time_score(Target(problem, n, chunk, device))
+        score, together = _time_score(Target(tried, n, chunk, device))
         work = _try_steps(target, sampler)
+    score, work = ratio * score, _Work(work.seconds * ratio, work.calls)
     grown = (n + (1 / _SLOPE - 1)) / (few + (1 / _SLOPE - 1))
     total = work.seconds * grown + score * (n * (work.calls + 1) + _CALLS_OF_SOME)
-    tensors = (chunk - together) * TENSORS_PER_PARTICLE + (n - few) * TENSORS_KEPT
-    memory = peak_memory_mb([device]) + tensors * prod(problem.shape) * 4 / 1e6
-    return Cost(total, score * n, memory)
+    image_mb = prod(problem.shape) * 4 / 1e6
+    kept = (n - few / ratio) * TENSORS_KEPT * image_mb
+    together_mb = (chunk - together / ratio) * TENSORS_PER_PARTICLE * image_mb
+    return Cost(total, score * n, peak_memory_mb([device]) + together_mb + kept, kept)
 
 
 def _time_score(target: Target) -> tuple[float, int]:
@@ -268,9 +317,9 @@ def _time(device: torch.device, work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def _in_words(figures: Mapping[str, float]) -> str:
+def _in_words(figures: Mapping[str, float], uncertainty: float) -> str:
     return (
-        f"about {_duration(figures['estimated_seconds'])} within a factor of {UNCERTAINTY:g},"
+        f"about {_duration(figures['estimated_seconds'])} within a factor of {uncertainty:g},"
         f" {figures['estimated_memory_gb']:.2g} GB of memory; result file"
         f" {figures['result_mb']:.3g} MB"
     )

@@ -65,6 +65,15 @@ def test_binning_averages_pixels_both_ways() -> None:
     np.testing.assert_allclose(part.read(1, 2).counts, expected[:, 1:], rtol=1e-5)
 
 
+def test_rows_and_columns_are_binned_apart() -> None:
+    options = PrepareOptions(binning=2, bin_columns=3)
+    part = select(scan(pixel_mm=0.01, axis_hint=7.0), options)
+    assert (part.n_rows, part.n_columns, part.pixel_mm) == (4, 4, pytest.approx(0.03))
+    assert part.axis_hint == pytest.approx(2.0)
+    expected = FRAMES.reshape(40, 4, 2, 4, 3).mean(axis=(2, 4))
+    np.testing.assert_allclose(part.read(0, 4).counts, expected, rtol=1e-5)
+
+
 def test_the_axis_of_the_file_moves_with_columns_and_binning() -> None:
     part = select(scan(axis_hint=7.5), PrepareOptions(columns="2:12", binning=2))
     # Column 7.5 is between 7 and 8, of which 8 - 2 starts the binned column 3.
@@ -110,7 +119,14 @@ def test_a_wrong_range_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"rows": "0:8:2"}, {"columns": "0:8:2"}, {"binning": 9}, {"rows": "0:1", "binning": 2}],
+    [
+        {"rows": "0:8:2"},
+        {"columns": "0:8:2"},
+        {"binning": 9},
+        {"rows": "0:1", "binning": 2},
+        {"bin_rows": 9},
+        {"bin_columns": 13},
+    ],
 )
 def test_rows_with_gaps_and_too_much_binning_are_refused(options: Any) -> None:
     with pytest.raises(UsageError):

@@ -146,6 +146,23 @@ def test_a_distance_of_parallel_rays_is_refused() -> None:
         CtOptions(detector_mm=300)
 
 
+def test_a_coarser_slice_shows_the_same_sample_in_fewer_pixels(file: Path) -> None:
+    device = torch.device("cpu")
+    with opened(file) as scan:
+        whole, coarse = scan.problem(1, PRIOR, device), scan.coarse(1, PRIOR, device, 2)
+        assert scan.coarser(2) == "--bin-columns 2"
+    assert coarse is not None
+    assert coarse.facts["scale"] == whole.facts["scale"]
+    n = whole.shape[-1] // 2
+    assert coarse.shape == (1, n, n)
+    assert whole.baseline is not None and coarse.baseline is not None
+    averaged = torch.nn.functional.avg_pool2d(whole.baseline[None], 2)[0, :n, :n]
+    inside = averaged > 0.5 * averaged.max()
+    assert float(coarse.baseline[inside].mean()) == pytest.approx(
+        float(averaged[inside].mean()), rel=0.05
+    )
+
+
 def test_few_photons_are_noted_where_noise_is_gaussian(
     exchange: Exchange, simulate: Callable[..., Any]
 ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tiltkit.errors import InputError
+from tiltkit.errors import InputError, UsageError
 from tiltkit.priors.slicewise import slicewise
 from tiltkit.problem import Note
 from tiltkit.protocols import Axis, Layout
@@ -51,8 +51,18 @@ class ConeScan(CtScan):
     def geometry(self) -> Geometry:
         """Geometry of a slice, with all rows."""
         p, o = self.projections, self.options
+        if p.bin_rows != p.bin_columns:
+            raise UsageError(
+                f"Detector rows of a cone beam are binned by {p.bin_rows}, columns by"
+                f" {p.bin_columns}.",
+                "use --binning, which keeps pixels square.",
+            )
         level = p.middle_row if o.source_row is None else o.source_row
         return replace(super().geometry, rows=p.n_rows, level=level)
+
+    def coarse(self, index: int, prior: Prior, device: torch.device, factor: int) -> None:
+        """None: voxels are cubes, and rows are not binned here."""
+        del index, prior, device, factor
 
     @cached_property
     def shown(self) -> Sinogram:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tiltkit_ct.projections import Kind
 from tiltkit_ct.stripes import Filter
@@ -37,6 +37,12 @@ class PrepareOptions(BaseModel):
         None, description="projections to leave out, such as 20-28,31,50-; counted from 0"
     )
     binning: int = Field(1, ge=1, le=64, description="detector pixels to average, each way")
+    bin_rows: int | None = Field(
+        None, ge=1, le=64, description="detector rows to average, where other than binning"
+    )
+    bin_columns: int | None = Field(
+        None, ge=1, le=64, description="detector columns to average, where other than binning"
+    )
     angle_unit: Literal["deg", "rad"] | None = Field(None, description="unit of the angles")
     angle_range: str | None = Field(
         None,
@@ -80,3 +86,15 @@ class PrepareOptions(BaseModel):
     delta_beta: float | None = Field(
         None, gt=0, description="ratio delta / beta of the material: phase retrieval (Paganin)"
     )
+
+    @model_validator(mode="after")
+    def _square(self) -> Self:
+        """The filter of phase retrieval is one of square pixels."""
+        if self.delta_beta is not None and self.bins[0] != self.bins[1]:
+            raise ValueError("phase retrieval needs square pixels: use binning")
+        return self
+
+    @property
+    def bins(self) -> tuple[int, int]:
+        """Detector rows and columns that are averaged into one."""
+        return self.bin_rows or self.binning, self.bin_columns or self.binning

@@ -134,8 +134,9 @@ class Projections:
         name: Name of the scan in the file, where it has several.
         flats: Frames without sample, or None.
         darks: Frames without beam, or None.
-        binning: Detector pixels of each side that are averaged into one.
-        pixel_mm: Side of a (binned) detector pixel at the sample, or None.
+        bin_rows: Detector rows that are averaged into one.
+        bin_columns: Detector columns that are averaged into one.
+        pixel_mm: Width of a (binned) detector pixel at the sample, or None.
         energy_kev: Photon energy, or None.
         distance_mm: Sample to detector, or None.
         kind: Kind of values: counts, or line integrals.
@@ -160,7 +161,8 @@ class Projections:
     name: str = ""
     flats: Stack | None = None
     darks: Stack | None = None
-    binning: int = 1
+    bin_rows: int = 1
+    bin_columns: int = 1
     pixel_mm: float | None = None
     energy_kev: float | None = None
     distance_mm: float | None = None
@@ -177,12 +179,12 @@ class Projections:
     @property
     def n_rows(self) -> int:
         """Detector rows, after binning."""
-        return len(self.rows) // self.binning
+        return len(self.rows) // self.bin_rows
 
     @property
     def n_columns(self) -> int:
         """Detector columns, after binning."""
-        return len(self.columns) // self.binning
+        return len(self.columns) // self.bin_columns
 
     @property
     def rising(self) -> NDArray[np.float64]:
@@ -239,7 +241,7 @@ class Projections:
             InputError: The data are damaged.
         """
         raw = slice(
-            self.rows.start + first_row * self.binning, self.rows.start + last_row * self.binning
+            self.rows.start + first_row * self.bin_rows, self.rows.start + last_row * self.bin_rows
         )
         flats, darks = self._load(self.flats, raw), self._load(self.darks, raw)
         counts = self._load(self.projections, raw)
@@ -249,10 +251,10 @@ class Projections:
                 if frames is not None:
                     frames[frames >= limit] = np.nan
         return Band(
-            _binned(counts, self.binning),
+            self._binned(counts),
             self.projections.times,
-            None if flats is None else _binned(flats, self.binning),
-            None if darks is None else _binned(darks, self.binning),
+            None if flats is None else self._binned(flats),
+            None if darks is None else self._binned(darks),
             self.flats.times if self.flats else np.zeros(0),
             self.darks.times if self.darks else np.zeros(0),
             self.brightness,
@@ -261,9 +263,20 @@ class Projections:
     def _load(self, stack: Stack | None, rows: slice) -> Any:
         if stack is None:
             return None
-        used = len(self.columns) // self.binning * self.binning
+        used = self.n_columns * self.bin_columns
         columns = slice(self.columns.start, self.columns.start + used)
         return stack.load(stack.frames, rows, columns)
+
+    def _binned(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Means over the detector pixels (frame, row, column) that are averaged into one."""
+        n, m = self.bin_rows, self.bin_columns
+        if n == m == 1:
+            return frames
+        count, rows, columns = frames.shape
+        means: NDArray[np.float32] = frames.reshape(
+            count, rows // n, n, columns // m, m
+        ).mean(axis=(2, 4))  # fmt: skip
+        return means
 
     def _saturation(self, flats: NDArray[np.float32] | None) -> float:
         """Value from which on pixels are saturated: the end of the type, or of the camera."""
@@ -274,14 +287,3 @@ class Projections:
         if top in _FULL_SCALES and (flats == top).mean() > _SATURATED_SHARE:
             return min(full, top)
         return full
-
-
-def _binned(frames: NDArray[np.float32], n: int) -> NDArray[np.float32]:
-    """Means over ``n`` x ``n`` detector pixels of (frame, row, column)."""
-    if n == 1:
-        return frames
-    count, rows, columns = frames.shape
-    means: NDArray[np.float32] = frames.reshape(
-        count, rows // n, n, columns // n, n
-    ).mean(axis=(2, 4))  # fmt: skip
-    return means

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from tiltkit_ct.parallel import ParallelBeam
 from tiltkit_ct.prepare import Sinogram, prepare
 from tiltkit_ct.ramp import filtered_back_projection
 from tiltkit_ct.rows import unusable_rows
+from tiltkit_ct.select import binned_position
 from tiltkit_ct.truncation import (
     WIDEST,
     extended,
@@ -61,6 +62,8 @@ _ROUGH = 1e-2
 _MILLIMETRES = {"1/mm": 1.0, "1/cm": 10.0}
 # Photons through the sample below which the Gaussian approximation of their noise is worth a note.
 _FEW_PHOTONS = 100
+# Smallest side of an image whose computing time is measured in place of a larger one.
+_SMALLEST = 8
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,11 @@ class CtScan:
         size = self.geometry.image_size
         name, factor = display_length(p.pixel_mm)
         step = (p.pixel_mm or 1.0) * factor
+        height = step * p.bin_rows / p.bin_columns
         across = [(i - (size - 1) / 2) * step for i in range(size)]
         return Layout(
             axes=(
-                Axis("z", [row * step for row in range(p.n_rows)], name, "detector row"),
+                Axis("z", [row * height for row in range(p.n_rows)], name, "detector row"),
                 Axis("y", across, name),
                 Axis("x", across, name),
             ),
@@ -191,6 +195,27 @@ class CtScan:
         sinogram = self.prepare(index)
         baseline = self._plain(sinogram, self.operator(device))
         return self._problem(sinogram, baseline, prior, device)
+
+    def coarse(
+        self, index: int, prior: Prior, device: torch.device, factor: int
+    ) -> Problem | None:
+        """See `tiltkit.problem.CoarseScan`; fewer columns and fewer projections."""
+        p, o, g = self.projections, self.options, self.geometry
+        p = p.subset(slice(None, None, factor))
+        p = replace(
+            p,
+            bin_columns=p.bin_columns * factor,
+            pixel_mm=p.pixel_mm and p.pixel_mm * factor,
+        )
+        axis = str(binned_position(g.axis, factor))
+        size = max(g.size // factor, _SMALLEST)
+        update = {"axis": axis, "size": size, "scale": self.scale, "air": o.air and o.air // factor}
+        options = o.model_copy(update=update)
+        return replace(self, projections=p, options=options).problem(index, prior, device)
+
+    def coarser(self, factor: int) -> str:
+        """See `tiltkit.problem.CoarseScan`."""
+        return f"--bin-columns {self.projections.bin_columns * factor}"
 
     def _problem(
         self, sinogram: Sinogram, baseline: Tensor, prior: Prior, device: torch.device

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tiltkit_ct.options import PrepareOptions
     from tiltkit_ct.projections import Projections
 
-__all__ = ["parse_range", "parse_views", "select"]
+__all__ = ["binned_position", "parse_range", "parse_views", "select"]
 
 # A gap of so many median gaps is the end of the turn; the jitter of an encoder makes smaller ones.
 _WIDE = 1.5
@@ -39,20 +39,21 @@ def select(projections: Projections, options: PrepareOptions) -> Projections:
     if options.tilt_axis not in (None, p.axis_along):
         p = p.transposed()
     rows, columns = _window(p, options)
-    n = options.binning
+    n_rows, n_columns = options.bins
     p = _kept(p, options)
     hint = p.axis_hint
     p = replace(
         p,
         rows=rows,
         columns=columns,
-        binning=n,
-        pixel_mm=_scaled(options.pixel_mm, p.pixel_mm, n),
+        bin_rows=n_rows,
+        bin_columns=n_columns,
+        pixel_mm=_scaled(options.pixel_mm, p.pixel_mm, n_columns),
         energy_kev=options.energy_kev or p.energy_kev,
         distance_mm=options.distance_mm or p.distance_mm,
         kind=options.kind or p.kind,
-        axis_hint=None if hint is None else (hint - columns.start - (n - 1) / 2) / n,
-        middle_row=((p.rows[0] + p.rows[-1]) / 2 - rows.start - (n - 1) / 2) / n,
+        axis_hint=None if hint is None else binned_position(hint - columns.start, n_columns),
+        middle_row=binned_position((p.rows[0] + p.rows[-1]) / 2 - rows.start, n_rows),
     )
     check_angles(p)
     return p.subset(_around(p.angles))
@@ -81,12 +82,12 @@ def _window(p: Projections, options: PrepareOptions) -> tuple[range, range]:
             "Rows and columns are ranges without gaps, but a step was given.",
             "use FIRST:END, and binning to skip detail.",
         )
-    n = options.binning
-    if min(len(rows), len(columns)) < n:
-        raise UsageError(
-            f"Binning by {n} leaves nothing of {len(rows)} rows and {len(columns)} columns.",
-            f"use binning up to {min(len(rows), len(columns))}.",
-        )
+    for what, pixels, n in zip(("rows", "columns"), (rows, columns), options.bins, strict=True):
+        if len(pixels) < n:
+            raise UsageError(
+                f"Binning by {n} leaves nothing of {len(pixels)} {what}.",
+                f"use --bin-{what} of at most {len(pixels)}.",
+            )
     return rows, columns
 
 
@@ -162,6 +163,11 @@ def _around(angles: NDArray[np.float64]) -> NDArray[np.int64]:
     gaps = np.diff(turn[order], prepend=turn[order[-1]] - 1)
     widest = int(gaps.round(9).argmax())
     return np.roll(order, -widest) if gaps[widest] > _WIDE * np.median(gaps) else order
+
+
+def binned_position(position: float, n: int) -> float:
+    """Position of a point on the detector, in pixels, after binning by ``n``."""
+    return (position - (n - 1) / 2) / n
 
 
 def _scaled(given: float | None, found: float | None, binning: int) -> float | None:

@@ -179,7 +179,7 @@ def find_gain(p: Projections, row: int, options: PrepareOptions) -> tuple[float,
         InputError: Neither flats nor projections show any noise.
     """
     if options.gain is not None:
-        return options.gain / p.binning**2, "given"
+        return options.gain / (p.bin_rows * p.bin_columns), "given"
     first, last = max(row - _GAIN_ROWS, 0), min(row + _GAIN_ROWS + 1, p.n_rows)
     band = read_band(p.subset(slice(0, 0)), first, last, options)
     if (found := _gain_from_flats(band)) is not None:
