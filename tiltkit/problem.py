@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tiltkit.protocols import Layout, Prior
 
 __all__ = [
-    "AnnotatedScan", "CoarseScan", "Constraint", "ImageMap", "Note", "Problem", "Scan", "Task", "Tile",
-    "TiledScan", "plain_image",
+    "AnnotatedScan", "CoarseScan", "Constraint", "ImageMap", "Note", "Problem", "Scan", "Task",
+    "Tile", "TiledScan", "plain_image",
 ]  # fmt: skip
 
 
@@ -176,9 +176,7 @@ class AnnotatedScan(Protocol):
 class CoarseScan(Protocol):
     """A `Scan` of large images whose time ``tiltkit check`` measures at a coarser resolution."""
 
-    def coarse(
-        self, index: int, prior: Prior, device: torch.device, factor: int
-    ) -> Problem | None:
+    def coarse(self, index: int, prior: Prior, device: torch.device, factor: int) -> Problem | None:
         """The problem of slice ``index`` with pixels ``factor`` times as large along each axis.
 
         Measured values become fewer as pixels do. None where there is no such problem.

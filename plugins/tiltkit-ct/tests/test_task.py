@@ -155,7 +155,8 @@ def test_a_coarser_slice_shows_the_same_sample_in_fewer_pixels(file: Path) -> No
     assert coarse.facts["scale"] == whole.facts["scale"]
     n = whole.shape[-1] // 2
     assert coarse.shape == (1, n, n)
-    assert whole.baseline is not None and coarse.baseline is not None
+    assert whole.baseline is not None
+    assert coarse.baseline is not None
     averaged = torch.nn.functional.avg_pool2d(whole.baseline[None], 2)[0, :n, :n]
     inside = averaged > 0.5 * averaged.max()
     assert float(coarse.baseline[inside].mean()) == pytest.approx(

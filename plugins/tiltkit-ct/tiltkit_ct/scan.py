@@ -196,9 +196,7 @@ class CtScan:
         baseline = self._plain(sinogram, self.operator(device))
         return self._problem(sinogram, baseline, prior, device)
 
-    def coarse(
-        self, index: int, prior: Prior, device: torch.device, factor: int
-    ) -> Problem | None:
+    def coarse(self, index: int, prior: Prior, device: torch.device, factor: int) -> Problem | None:
         """See `tiltkit.problem.CoarseScan`; fewer columns and fewer projections."""
         p, o, g = self.projections, self.options, self.geometry
         p = p.subset(slice(None, None, factor))
