@@ -205,9 +205,13 @@ class CtScan:
             bin_columns=p.bin_columns * factor,
             pixel_mm=p.pixel_mm and p.pixel_mm * factor,
         )
-        axis = str(binned_position(g.axis, factor))
-        size = max(g.size // factor, _SMALLEST)
-        update = {"axis": axis, "size": size, "scale": self.scale, "air": o.air and o.air // factor}
+        update = {
+            "axis": str(binned_position(g.axis, factor)),
+            "size": max(g.image_size // factor, _SMALLEST),
+            "width": max(g.size // factor, _SMALLEST),
+            "scale": self.scale,
+            "air": o.air and o.air // factor,
+        }
         options = o.model_copy(update=update)
         return replace(self, projections=p, options=options).problem(index, prior, device)
 
