@@ -190,7 +190,9 @@ class Layout:
         long_name: Name of the values for axis labels: ``"magnitude"``.
         title: Title of the result.
         metadata: Metadata copied from the input to the result: nested mappings of scalars, strings
-            and arrays (``{"ismrmrd_header": "<xml...>"}``).
+            and arrays (``{"ismrmrd_header": "<xml...>"}``). Arrays (row, column) or (plane, row,
+            column) in the mapping ``pictures`` are shown by ``tiltkit check --picture`` and on the
+            page: a point spread function.
         unusable: Slices that must be left out, by index, with the reason (``"all pixels are 7"``).
 
     Raises:

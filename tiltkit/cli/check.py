@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +12,7 @@ import click
 from tiltkit.cli.faults import failures_as_json
 from tiltkit.cli.recipe import RecipeCommand, recipe_options, recipe_values, resolve_recipe
 from tiltkit.cli.shared import call_plugins, json_option, print_json, print_tree, set_threads
-from tiltkit.errors import UsageError
+from tiltkit.errors import InputError, UsageError
 
 __all__ = ["check"]
 
@@ -18,8 +20,14 @@ __all__ = ["check"]
 @click.command(cls=RecipeCommand, short_help="Show what a run would do, without sampling.")
 @click.argument("words", nargs=-1, metavar="TASK FILE")
 @recipe_options
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.png",
+    help="Also write a picture of what was found, such as the point spread function.",
+)
 @json_option
-def check(words: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def check(words: tuple[str, ...], picture: Path | None, as_json: bool, **options: Any) -> None:
     """Read FILE as a run does, and show its properties and the estimated cost of the run.
 
     \b
@@ -33,8 +41,28 @@ def check(words: tuple[str, ...], as_json: bool, **options: Any) -> None:
         set_threads(recipe.threads)
         from tiltkit.recon.check import check_scan
 
-        found = check_scan(recipe, call_plugins(), files[0])
+        show = partial(_write_picture, picture) if picture else None
+        found = check_scan(recipe, call_plugins(), files[0], show)
     print_json(found) if as_json else print_tree(_printed(found))
+
+
+def _write_picture(output: Path, pictures: Mapping[str, Any]) -> None:
+    """Write the pictures of a scan.
+
+    Raises:
+        UsageError: There are none.
+        InputError: The file cannot be written.
+    """
+    if not pictures:
+        raise UsageError("This task has no pictures of a scan.", "leave --picture out.")
+    from tiltkit.report.picture import write_scan_pictures
+
+    try:
+        write_scan_pictures(pictures, output)
+    except OSError as error:
+        raise InputError(
+            f"{output} could not be written: {error.strerror}.", "name a file in another folder."
+        ) from error
 
 
 def _printed(found: Mapping[str, Any]) -> dict[str, Any]:

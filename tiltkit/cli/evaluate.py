@@ -35,7 +35,7 @@ __all__ = ["evaluate"]
     "--truth",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="HDF5 file with the true images, in the units of the scan.",
+    help="HDF5, TIFF or other image file with the true images, in the units of the scan.",
 )
 @click.option(
     "--dataset",

@@ -10,6 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from tiltkit.errors import InputError
 from tiltkit.io.diagnostics import COMPLETE, members, read_diagnostics
@@ -20,8 +21,8 @@ from tiltkit.protocols import Estimate
 __all__ = [
     "check_finished", "further_names", "is_hdf5", "is_result", "open_hdf5", "open_result",
     "read_axes", "read_diagnostics_of", "read_estimate", "read_finished", "read_further",
-    "read_provenance", "read_recipe", "read_slice_diagnostics", "read_steps", "read_title",
-    "read_units", "result_shape", "tree",
+    "read_provenance", "read_recipe", "read_scan_pictures", "read_slice_diagnostics", "read_steps",
+    "read_title", "read_units", "result_shape", "tree",
 ]  # fmt: skip
 
 
@@ -189,6 +190,13 @@ def read_slice_diagnostics(path: Path, index: int) -> dict[str, Any]:
 
 
 read_diagnostics_of = read_slice_diagnostics  # the former name, until release 0.3
+
+
+def read_scan_pictures(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Read the pictures of the scan that `Layout.metadata` has, such as its PSF, by name."""
+    with open_result(path) as file:
+        group = file.get("entry/scan_header/pictures", {})
+        return {name: np.asarray(item[()], np.float32) for name, item in members(group)}
 
 
 def tree(group: h5py.Group) -> dict[str, Any]:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_scan"]
 
+ShowPictures = Callable[[Mapping[str, Any]], None]
+
 # Largest factor between estimated and actual time, on the CPU, in the cases of benchmarks/check.py.
 UNCERTAINTY = 1.5
 # Values of all images of a trial, and seconds of the timed network calls, about. Chosen so that
@@ -113,13 +115,16 @@ class _TrialTarget(Target):
         return torch.zeros((1, *self.problem.shape), dtype=self.dtype, device=self.device)
 
 
-def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]:
+def check_scan(
+    recipe: Recipe, plugins: Plugins, source: Path, show: ShowPictures | None = None
+) -> dict[str, Any]:
     """Describe a run: figures of the scan, notes, and the estimated cost.
 
     Args:
         recipe: The settings.
         plugins: The plugins.
         source: The input file.
+        show: Called with the pictures of the scan, see `Layout.metadata`.
 
     Returns:
         Short values by label, in the order in which they are printed; ``notes`` has records
@@ -141,6 +146,8 @@ def check_scan(recipe: Recipe, plugins: Plugins, source: Path) -> dict[str, Any]
         open_scan(task, source, recipe) as scan,
     ):
         chosen = choose_slices(recipe.slices, scan.layout, source)
+        if show is not None:
+            show(scan.layout.metadata.get("pictures", {}))
         label = plugins.owner("task", recipe.task["name"]).label
         path = checkpoint_path(source)
         parts = Parts(scan, [prior], sampler, devices[:1], recipe, path, label)

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltkit.errors import InputError, PluginError, TiltkitError
-from tiltkit.io.reading import open_hdf5, read_estimate, read_provenance, result_shape
+from tiltkit.io.images import is_image, read_contents
+from tiltkit.io.reading import is_hdf5, open_hdf5, read_estimate, read_provenance, result_shape
 from tiltkit.io.sniff import datasets
 from tiltkit.plugins.isolation import isolate
 from tiltkit.protocols import Estimate
@@ -135,7 +136,7 @@ def evaluate(
 
     Args:
         result: A result file.
-        truth: An HDF5 file with the true images in the same units.
+        truth: An HDF5 file, or an image file such as TIFF, with the true images in the same units.
         dataset: Path of the images inside ``truth``; the usual names when None.
         plugins: Plugins with metrics.
         notify: Called with the reason for each metric that is left out.
@@ -208,21 +209,8 @@ def _read_truth(
 
     If the truth has all slices of a scan and the result only some, ``numbers`` selects them.
     """
-    with open_hdf5(path) as file:
-        name = _truth_name(file, dataset)
-        if not isinstance(file.get(name), h5py.Dataset):
-            raise InputError(
-                f"{path} has no dataset {name}; it has {', '.join(datasets(file)) or 'none'}.",
-                "name one of these with --dataset.",
-            )
-        images = file[name]
-        if images.dtype.kind not in "fiu":
-            raise InputError(
-                f"The truth {name} has type {images.dtype}, not real numbers.",
-                "give magnitude images, or another --dataset.",
-            )
-        found = images.shape
-        chosen = images[()]
+    name, chosen = _truth_array(path, dataset)
+    found = chosen.shape
     if numbers and len(found) == len(shape) and len(numbers) < found[0] > max(numbers):
         chosen = chosen[list(numbers)]
     if chosen.shape != shape and (1, *found) != shape:
@@ -236,6 +224,31 @@ def _read_truth(
             f"The truth {name} in {path} contains NaN or infinite values.", "give another file."
         )
     return truth
+
+
+def _truth_array(path: Path, dataset: str | None) -> tuple[str, NDArray[Any]]:
+    """Name and values of the array with the true images, of HDF5 or of an image file."""
+    if path.is_file() and is_image(path) and not is_hdf5(path):
+        name, images = path.name, read_contents([path], dataset or "").values
+    else:
+        name, images = _truth_dataset(path, dataset)
+    if images.dtype.kind not in "fiu":
+        raise InputError(
+            f"The truth {name} has type {images.dtype}, not real numbers.",
+            "give magnitude images, or another --dataset.",
+        )
+    return name, images
+
+
+def _truth_dataset(path: Path, dataset: str | None) -> tuple[str, NDArray[Any]]:
+    with open_hdf5(path) as file:
+        name = _truth_name(file, dataset)
+        if not isinstance(file.get(name), h5py.Dataset):
+            raise InputError(
+                f"{path} has no dataset {name}; it has {', '.join(datasets(file)) or 'none'}.",
+                "name one of these with --dataset.",
+            )
+        return name, file[name][()]
 
 
 def _truth_name(file: h5py.File, dataset: str | None) -> str:

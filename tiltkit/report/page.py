@@ -17,6 +17,7 @@ from tiltkit.io.reading import (
     read_further,
     read_provenance,
     read_recipe,
+    read_scan_pictures,
     read_slice_diagnostics,
     read_steps,
     read_title,
@@ -27,6 +28,7 @@ from tiltkit.posterior.verdict import stored_verdict, worst_verdict
 from tiltkit.protocols import Estimate
 from tiltkit.report import figures, tables, words
 from tiltkit.report.html import render
+from tiltkit.report.picture import shown_planes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,6 +113,7 @@ def _template_values(result: Path) -> dict[str, Any]:
         "view": next(iter(views)),
         **_pictures(estimate, read_units(result)),
         "further": _further_pictures(result, finished[middle], next(iter(cuts.values()))),
+        "scan": _scan_pictures(result),
         "planes": _other_planes(views, read_steps(result)[1:]),
         "sheet": _contact_sheet(result, finished, estimate, image),
         "ladder": figures.ladder_plot(slices, one, samples),
@@ -160,6 +163,15 @@ def _further_pictures(result: Path, index: int, cut: tuple[int | slice, ...]) ->
         note = f"{one.long_name}: {ends.strip() if finite.size else 'no finite value'}"
         pictures.append(Picture(figures.image(one.values, window), name, one.long_name, note))
     return pictures
+
+
+def _scan_pictures(result: Path) -> list[Picture]:
+    """Pictures of what was found in the scan, such as its point spread function."""
+    return [
+        Picture(figures.image(plane, figures.common_window([plane])), caption, caption)
+        for name, array in read_scan_pictures(result).items()
+        for caption, plane in shown_planes(name, array).items()
+    ]
 
 
 def _other_planes(views: Mapping[str, Estimate], steps: Sequence[float]) -> list[Picture]:

@@ -12,11 +12,13 @@ from tiltkit.io.reading import read_estimate, read_finished, read_steps, read_ti
 from tiltkit.report.figures import common_window, middle_plane
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from matplotlib.axes import Axes
 
     from tiltkit.report.figures import Array, Window
 
-__all__ = ["write_png"]
+__all__ = ["shown_planes", "write_png", "write_scan_pictures"]
 
 # Inches along the longer side of an image, and dots per inch.
 _SIDE, _DPI = 3.6, 150
@@ -57,6 +59,39 @@ def write_png(result: Path, output: Path) -> None:
         _draw(ax, array, window, title, aspect=tall / wide)
     samples = f"{len(estimate.samples)} samples"
     figure.suptitle(", ".join(filter(None, [read_title(result), samples, units])), fontsize=9)
+    figure.savefig(output, format="png", dpi=_DPI)
+
+
+def shown_planes(name: str, array: Array) -> dict[str, Array]:
+    """Middle planes (row, column) of a picture of a scan by caption, as roots of their values.
+
+    The square root shows faint light beside bright one, such as the rings of a point spread
+    function.
+    """
+    title = f"{name.replace('_', ' ')}, square root"
+    root = np.sqrt(np.asarray(array, np.float32).clip(0))
+    if root.ndim < 3:
+        return {title: root}
+    return {f"{title}, xy": middle_plane(root), f"{title}, xz": root[:, root.shape[1] // 2]}
+
+
+def write_scan_pictures(pictures: Mapping[str, Array], output: Path) -> None:
+    """Write the pictures of a scan, see `Layout.metadata`, beside each other.
+
+    Args:
+        pictures: Arrays (row, column) or (plane, row, column) by name.
+        output: PNG file to write; an existing file is replaced.
+
+    Raises:
+        OSError: The picture cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    panels = [p for name, array in pictures.items() for p in shown_planes(name, array).items()]
+    figure = Figure(figsize=(len(panels) * (_SIDE + 0.75), _SIDE + 0.8), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (title, array) in zip(axes, panels, strict=True):
+        _draw(ax, array, common_window([array]), title, aspect=1.0)
     figure.savefig(output, format="png", dpi=_DPI)
 
 

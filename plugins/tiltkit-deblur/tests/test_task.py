@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -185,6 +186,28 @@ def test_bad_input_is_refused_without_output(
     assert says in text
     assert "Traceback" not in text
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data.tif", "psf.tif"]
+
+
+def test_the_psf_is_a_picture_of_check_and_on_the_page_and_the_truth_may_be_tiff(
+    scene: Any, tiff: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, psf = tiff("data.tif", scene.readings), tiff("psf.tif", scene.psf)
+    truth, out = tiff("truth.tif", scene.truth.astype(np.float32)), tmp_path / "out.h5"
+    picture = tmp_path / "psf.png"
+    assert run("check", "deblur", data, "--psf", psf, "--picture", picture, *QUICK) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert run("run", "deblur", data, "-o", out, "--psf", psf, "--report", *QUICK) == 0
+    with h5py.File(out) as result:
+        stored = result["entry/scan_header/pictures/point_spread_function"][()]
+    assert stored.sum() == pytest.approx(1)
+    assert "point spread function" in out.with_suffix(".html").read_text()
+    capsys.readouterr()
+    assert run("evaluate", out, "--truth", truth, "--json") == 0
+    figures = json.loads(capsys.readouterr().out)
+    with h5py.File(out) as result:
+        mean = result["entry/data/data"][()].squeeze()
+    expected = error(mean, scene.truth) / np.sqrt(np.mean(scene.truth**2))
+    assert figures["nrmse"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_three_numbers_may_be_given_with_commas() -> None:

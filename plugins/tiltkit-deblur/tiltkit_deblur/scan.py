@@ -144,7 +144,8 @@ class DeblurScan:
             axes=axes,
             long_name="intensity",
             title=f"Deconvolution of {self.volume.path.name}",
-            metadata=self.volume.metadata,
+            metadata=dict(self.volume.metadata)
+            | {"pictures": {"point_spread_function": self.kernel}},
             unusable=self.faults,
         )
 
