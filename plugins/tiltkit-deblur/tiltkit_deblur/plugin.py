@@ -95,7 +95,7 @@ def tiltkit_readers() -> list[ReaderEntry]:
 
     def reader(
         name: str, target: str, summary: str, patterns: tuple[str, ...], *cite: str,
-        requires: tuple[str, ...] = (),
+        requires: tuple[str, ...] = (), extra: str = "",
     ) -> ReaderEntry:  # fmt: skip
         return ReaderEntry(
             name=f"deblur.{name}",
@@ -104,6 +104,7 @@ def tiltkit_readers() -> list[ReaderEntry]:
             gives="deblur.volume",
             patterns=patterns,
             requires=requires,
+            extra=extra,
             cite=cite,
         )
 
@@ -116,5 +117,11 @@ def tiltkit_readers() -> list[ReaderEntry]:
         reader("tiff", "readers.tiff:Tiff", "TIFF, OME-TIFF and ImageJ's",
                ("*.tif", "*.tiff"), OME_TIFF),
         reader("zarr", "readers.omezarr:OmeZarr", "OME-Zarr folders",
-               ("*.zarr",), OME_ZARR, requires=("zarr",)),
+               ("*.zarr",), OME_ZARR, requires=("zarr",), extra="zarr"),
+        reader("fits", "readers.fits:Fits", "FITS images",
+               ("*.fits", "*.fit", "*.fts", "*.fits.gz"), requires=("astropy",), extra="fits"),
+        reader("czi", "readers.czi:Czi", "CZI of ZEISS microscopes",
+               ("*.czi",), requires=("pylibCZIrw",), extra="czi"),
+        reader("nd2", "readers.nd2:Nd2", "ND2 of Nikon microscopes",
+               ("*.nd2",), requires=("nd2",), extra="nd2"),
     ]  # fmt: skip

@@ -14,6 +14,7 @@ import tifffile
 
 from tiltkit.errors import InputError, UsageError
 from tiltkit.problem import Note
+from tiltkit_deblur.readers.choosing import chosen_image
 from tiltkit_deblur.volume import AXES, Volume, checked_voxel, micrometres, read_axes
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Tiff"]
 
 
-# Series that an error message lists: it stays readable.
-_NAMED = 6
 # Another series of a file is a thumbnail or a label where it has so many times fewer values.
 _THUMBNAIL = 8
 # Compressions that change values, by tifffile's names.
@@ -82,26 +81,15 @@ class Tiff:
 
 def _chosen(file: Any, path: Path, asked: int | None) -> int:
     """Number of the series to read."""
-    there = len(file.series)
-    listed = ", ".join(f"{i}: {_name(one, i)}" for i, one in enumerate(file.series[:_NAMED]))
-    if asked is not None and asked >= there:
-        raise UsageError(
-            f"{path} has no series {asked}; it has {there} ({listed}).", "count series from 0."
-        )
-    if asked is not None or there == 1:
-        return asked or 0
     sizes = [one.size for one in file.series]
-    first, second = sorted(sizes, reverse=True)[:2]
-    if first < _THUMBNAIL * second:
-        more = ", ..." if there > _NAMED else ""
-        raise UsageError(
-            f"{path} holds {there} images, such as positions of the stage: {listed}{more}.",
-            "choose one with -s task.series=NUMBER.",
-        )
-    return sizes.index(first)
+    if asked is None and len(sizes) > 1:
+        first, second = sorted(sizes, reverse=True)[:2]
+        if first >= _THUMBNAIL * second:
+            return sizes.index(first)
+    return chosen_image(path, [_name(one) for one in file.series], asked)
 
 
-def _name(series: Any, number: int) -> str:
+def _name(series: Any) -> str:
     size = " x ".join(str(n) for n in series.shape)
     return f"{series.name} ({size})" if series.name else size
 
