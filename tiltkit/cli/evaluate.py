@@ -148,11 +148,11 @@ def _trust(result: Path) -> dict[str, Any]:
 def _warnings(result: Path) -> list[dict[str, Any]]:
     """Warnings of all finished slices, for conditions."""
     from tiltkit.io.reading import read_finished, read_slice_diagnostics
-    from tiltkit.recon.summary import summarize
+    from tiltkit.recon.summary import warnings_of_slices
 
-    reports = [read_slice_diagnostics(result, index) for index in read_finished(result)]
-    found: list[dict[str, Any]] = summarize(reports, 0, 0.0)["warnings"]
-    return found
+    return warnings_of_slices(
+        [read_slice_diagnostics(result, index) for index in read_finished(result)]
+    )
 
 
 def _print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -123,7 +124,7 @@ class ResultWriter:
         Raises:
             TiltkitError: The disk is full.
         """
-        with explained(self.path, self._size):
+        with explained(self.path, self._whole_size(outcome)):
             self._write_images(index, (), outcome)
         self.close_slice(index, outcome.diagnostics)
 
@@ -138,7 +139,7 @@ class ResultWriter:
         Raises:
             TiltkitError: The disk is full.
         """
-        with explained(self.path, self._size):
+        with explained(self.path, self._whole_size(outcome)):
             self._write_images(index, window, outcome)
             self._file.flush()
             write_tile(self._file["entry"], index, window, outcome.diagnostics)
@@ -194,6 +195,11 @@ class ResultWriter:
         """Flush all written data to disk."""
         self._file.flush()
         os.fsync(self._file.id.get_vfd_handle())
+
+    def _whole_size(self, outcome: Outcome) -> int:
+        """Bytes of all images of the result, those included that the task adds to slices."""
+        further = sum(image.values.nbytes for image in outcome.further.values())
+        return self._size + further * math.prod(self._layout.shape) // outcome.mean.size
 
     def _write_images(self, index: int, window: tuple[slice, ...], outcome: Outcome) -> None:
         entry, at = self._file["entry"], (index, *window)

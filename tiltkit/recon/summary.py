@@ -14,9 +14,9 @@ from tiltkit.posterior.verdict import (
     verdict_text,
     worst_verdict,
 )
-from tiltkit.posterior.warnings import group_warnings
+from tiltkit.posterior.warnings import Caution, group_warnings
 
-__all__ = ["FIGURES", "last_line", "summarize"]
+__all__ = ["FIGURES", "last_line", "summarize", "warnings_of_slices"]
 
 # How figures of slices are combined: worst slice, or mean over slices.
 _OF_SLICES: Mapping[str, Callable[[Sequence[float]], float]] = {
@@ -51,23 +51,32 @@ def summarize(reports: Sequence[Mapping[str, Any]], samples: int, seconds: float
         samples: Posterior samples per slice; the figure is 0 of reconstructions without a prior.
         seconds: Duration of the run.
     """
-    warnings = group_warnings(report.get("warnings", ()) for report in reports)
+    warnings = warnings_of_slices(reports)
     verdict = worst_verdict([stored_verdict(report) for report in reports])
     summary: dict[str, Any] = {
         "slices": len(reports),
         "warned": sum(bool(report.get("warnings")) for report in reports),
         "samples": 0 if any("baseline_only" in report for report in reports) else samples,
         "seconds": seconds,
-        "warnings": [asdict(one) | {"slices": slices} for one, slices in warnings],
+        "warnings": warnings,
         "notes": _notes(reports),
         "local": asdict(verdict.local),
         "shares": asdict(verdict.shares),
-        "verdict": verdict_text(verdict, [one for one, _ in warnings]),
+        "verdict": verdict_text(verdict, [one for one, _ in _grouped(reports)]),
     }
     for name, of_all in _OF_SLICES.items():
         if values := [report[name] for report in reports if name in report]:
             summary[name] = of_all(values)
     return summary
+
+
+def warnings_of_slices(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each kind of warning once, with the figures of the worst slice and all ``slices`` with it."""
+    return [asdict(one) | {"slices": slices} for one, slices in _grouped(reports)]
+
+
+def _grouped(reports: Sequence[Mapping[str, Any]]) -> list[tuple[Caution, list[int]]]:
+    return group_warnings(report.get("warnings", ()) for report in reports)
 
 
 def _notes(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -174,6 +174,7 @@ def test_a_header_that_states_one_side_explains_the_missing_one(healthy: Complex
     half = centre_only(healthy)
     assert codes(half, stated=(0, SHAPE[1] // 2 + 4)) == []
     assert codes(half, stated=(0, SHAPE[1])) == ["half_missing"]
+    assert codes(half, stated=(2 * SHAPE[1], 3 * SHAPE[1])) == ["half_missing"]
 
 
 def test_coils_of_another_gain_are_no_fault(healthy: Complex) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tiltkit.errors import InputError, UsageError
 from tiltkit.problem import Note
+from tiltkit_mri.kspace import PER_SLICE
 
 if TYPE_CHECKING:
     from tiltkit_mri.kspace import KSpace
@@ -82,26 +83,25 @@ def _numbers(name: str) -> dict[str, int]:
 def _part(scan: KSpace, kept: list[int]) -> KSpace:
     """A scan with some of the slices, in their order."""
 
-    def of(function: Callable[[int], Any] | None) -> Callable[[int], Any] | None:
-        return None if function is None else lambda index: function(kept[index])
+    def of(function: Callable[[int], Any]) -> Callable[[int], Any]:
+        return lambda index: function(kept[index])
 
+    functions: dict[str, Any] = {
+        one.name: of(function) for one in fields(scan)
+        if one.metadata.keys() >= PER_SLICE.keys() and (function := getattr(scan, one.name))
+    }  # fmt: skip
     text = f"{len(kept)} of {scan.n_slices} slices are chosen, from {scan.slice_names[kept[0]]}"
     chosen = Note("slices_chosen", f"{text} to {scan.slice_names[kept[-1]]}; numbers count these.")
     return replace(
         scan,
         n_slices=len(kept),
         columns=scan.columns[np.array(kept)],
-        read=lambda index: scan.read(kept[index]),
         notes=(*(note for note in scan.notes if note.code != "slices_named"), chosen),
         unusable={
             i: scan.unusable[slice_] for i, slice_ in enumerate(kept) if slice_ in scan.unusable
         },
-        points=of(scan.points),
-        reference=of(scan.reference),
-        reference_points=of(scan.reference_points),
-        differences=of(scan.differences),
-        trajectory=of(scan.trajectory),
         geometry=tuple(scan.geometry[i] for i in kept) if scan.geometry else (),
         slice_names=tuple(scan.slice_names[i] for i in kept),
         places=tuple(scan.places[i] for i in kept) if scan.places else (),
+        **functions,
     )

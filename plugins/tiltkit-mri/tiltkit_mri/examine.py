@@ -168,9 +168,10 @@ def _notes_on_sides(
     side = columns[n // 2 + short + 1 :] if after > before else columns[: max(n // 2 - short, 0)]
     if short >= _SHORT_SIDE * long or side.sum() < _BY_CHANCE:
         return
+    limits = np.zeros(n, dtype=np.bool_)
     if stated:
-        limits = np.zeros(n, dtype=np.bool_)
         limits[max(stated[0], 0) : max(stated[1], 0)] = True
+    if limits.any():  # limits outside of the grid state nothing
         expected = _sides(limits, n)[0 if before < after else 1]
         if expected < _SHORT_SIDE * long:
             return

@@ -17,11 +17,13 @@ from tiltkit_mri.masks import complete_centre
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SLICE_AXES", "VOLUME_AXES", "Geometry", "KSpace"]
+__all__ = ["PER_SLICE", "SLICE_AXES", "VOLUME_AXES", "Geometry", "KSpace"]
 
 # Names of the axes across, along rows and along columns.
 SLICE_AXES = ("slice", "readout", "phase encoding")
 VOLUME_AXES = ("readout", "first phase encoding", "second phase encoding")
+# Metadata of fields of `KSpace` that are functions of a slice number.
+PER_SLICE = {"per_slice": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +92,26 @@ class KSpace:
     shape: tuple[int, int]
     columns: NDArray[np.bool_]
     image: Grid
-    read: Callable[[int], NDArray[np.complex64]]
+    read: Callable[[int], NDArray[np.complex64]] = field(metadata=PER_SLICE)
     layout: str = "fastMRI"
     header: Header = field(default_factory=Header)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     unusable: Mapping[int, str] = field(default_factory=dict)
-    points: Callable[[int], NDArray[np.bool_]] | None = None
-    reference: Callable[[int], NDArray[np.complex64]] | None = None
-    reference_points: Callable[[int], NDArray[np.bool_]] | None = None
+    points: Callable[[int], NDArray[np.bool_]] | None = field(default=None, metadata=PER_SLICE)
+    reference: Callable[[int], NDArray[np.complex64]] | None = field(
+        default=None, metadata=PER_SLICE
+    )
+    reference_points: Callable[[int], NDArray[np.bool_]] | None = field(
+        default=None, metadata=PER_SLICE
+    )
     noise: NDArray[np.complex64] | None = None
-    differences: Callable[[int], NDArray[np.complex64]] | None = None
-    trajectory: Callable[[int], NDArray[np.float32]] | None = None
+    differences: Callable[[int], NDArray[np.complex64]] | None = field(
+        default=None, metadata=PER_SLICE
+    )
+    trajectory: Callable[[int], NDArray[np.float32]] | None = field(
+        default=None, metadata=PER_SLICE
+    )
     geometry: tuple[Geometry, ...] = ()
     slice_names: tuple[str, ...] = ()
     axes: tuple[str, str, str] = SLICE_AXES

@@ -134,6 +134,10 @@ class CartesianSense(Diagonalised):
         Infinite where the data do not determine a pixel: where eigenvectors with an eigenvalue of 0
         hold more than rounding errors of it.
         """
+        return self._inverse_diagonal
+
+    @cached_property
+    def _inverse_diagonal(self) -> Tensor:
         values, vectors = self._eigen
         weights = vectors.abs().square()  # (row, column, eigenvalue)
         singular = values <= _SINGULAR * values.max()
