@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiltkit_ct.parallel import ParallelBeam
-from tiltkit_ct.ramp import angular_weights, filtered_back_projection, ramp_filter
+from tiltkit_ct.ramp import angular_weights, filtered_back_projection, ramp_filter, widest_gap
 from torch import Tensor
 
 from tiltkit.errors import UsageError
@@ -119,3 +121,21 @@ def test_wrong_windows_and_shapes_are_refused() -> None:
         filtered_back_projection(torch.zeros(5, 8), operator, "hanning")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"shape \(8, 5\), the scan \(5, 8\)"):
         filtered_back_projection(torch.zeros(8, 5), operator)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "gap"),
+    [
+        (np.arange(0, 180, 2.0), 0.0),
+        (np.arange(0, 360, 3.0), 0.0),
+        (np.arange(-60, 61, 2.0), 58.0),
+        (np.delete(np.arange(0, 180, 2.0), np.arange(20, 30)), 20.0),
+        (np.arange(0, 300, 4.0), 0.0),
+    ],
+)
+def test_the_widest_gap_is_that_of_directions_without_a_projection(
+    degrees: Any, gap: float
+) -> None:
+    assert math.degrees(widest_gap(torch.from_numpy(np.radians(degrees)))) == pytest.approx(
+        gap, abs=2
+    )

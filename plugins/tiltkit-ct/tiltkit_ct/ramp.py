@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tiltkit_ct.parallel import ParallelBeam
 
-__all__ = ["Window", "angular_weights", "filtered_back_projection", "ramp_filter"]
+__all__ = ["Window", "angular_weights", "filtered_back_projection", "ramp_filter", "widest_gap"]
 
 Window = Literal["ram-lak", "shepp-logan", "cosine", "hamming", "hann"]
 
@@ -96,6 +96,18 @@ def angular_weights(angles: Tensor) -> Tensor:
     weights = torch.empty_like(angles)
     weights[order] = (gaps + gaps.roll(1)) / 2
     return weights
+
+
+def widest_gap(angles: Tensor) -> float:
+    """Widest range of directions without a projection, in radians; one usual step is none.
+
+    Args:
+        angles: (n,) radians, in any order and range; opposite directions count as the same.
+    """
+    direction = angles.double().remainder(math.pi).sort().values
+    gaps = torch.cat([direction, direction[:1] + math.pi]).diff()
+    usual = gaps[gaps > 1e-6].median() if bool((gaps > 1e-6).any()) else gaps.max()
+    return float(gaps.max() - usual)
 
 
 def _half_acquisition(operator: ParallelBeam) -> bool:

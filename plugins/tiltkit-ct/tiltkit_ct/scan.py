@@ -24,7 +24,7 @@ from tiltkit_ct.axis import check_axis, find_axis
 from tiltkit_ct.geometry import Geometry, image_size
 from tiltkit_ct.parallel import ParallelBeam
 from tiltkit_ct.prepare import Sinogram, prepare
-from tiltkit_ct.ramp import filtered_back_projection
+from tiltkit_ct.ramp import filtered_back_projection, widest_gap
 from tiltkit_ct.rows import unusable_rows
 from tiltkit_ct.select import binned_position
 from tiltkit_ct.truncation import (
@@ -60,6 +60,8 @@ _DAMPING = 1e-3
 _ROUGH = 1e-2
 # Millimetres in the length that a unit of attenuation goes with.
 _MILLIMETRES = {"1/mm": 1.0, "1/cm": 10.0}
+# Degrees without projections that are worth a note.
+_MISSING = 10.0
 # Photons through the sample below which the Gaussian approximation of their noise is worth a note.
 _FEW_PHOTONS = 100
 # Smallest side of an image whose computing time is measured in place of a larger one.
@@ -263,6 +265,7 @@ class CtScan:
         if not p.pixel_mm:
             yield Note("pixel_unknown", "The pixel size is unknown: axes are in pixels.")
         yield from self._truncation()
+        yield from self._missing_directions()
         if self.unusable:
             text = f"{len(self.unusable)} of {p.n_rows} rows cannot be used and are left out."
             yield Note("rows_left_out", text)
@@ -311,6 +314,15 @@ class CtScan:
         if self.options.width is None and g.size >= WIDEST * image_size(g.columns, g.axis):
             text += " The sample may be wider still: compare with a larger --width."
         yield Note("sample_truncated", text, assumed=self.options.width is None)
+
+    def _missing_directions(self) -> Iterator[Note]:
+        missing = math.degrees(widest_gap(self.geometry.angles))
+        if missing > _MISSING:
+            text = (
+                f"Projections are missing over {missing:.4g} degrees: detail that only they would"
+                " show is determined by the prior alone."
+            )
+            yield Note("directions_missing", text)
 
     def _few_photons(self) -> Iterator[Note]:
         photons, counted = self.shown.facts.get("photons", math.inf), self.shown.counts is not None
@@ -371,7 +383,7 @@ class CtScan:
         y = torch.from_numpy(sinogram.line_integrals).to(operator.angles)
         if isinstance(operator, ParallelBeam):
             if self.geometry.seen is not None:
-                y, operator = extended(y, operator, self.geometry.size / 2)
+                y, operator = extended(y, operator, self.geometry.size)
             return filtered_back_projection(y, operator, self.options.window)
         measured = torch.from_numpy(np.isfinite(sinogram.variance)).to(y)
         weighted = Weighted(operator, measured)

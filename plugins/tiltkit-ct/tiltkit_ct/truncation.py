@@ -78,14 +78,21 @@ def is_truncated(sinograms: NDArray[np.float32], angles: NDArray[np.float64], ax
         angles: Radians (angle,), rising.
         axis: Column of the rotation axis.
     """
-    columns, turned = sinograms.shape[2], _turned(angles)
-    if not len(sinograms) or turned < _HALF:
+    columns = sinograms.shape[2]
+    if not len(sinograms) or _turned(angles) < _HALF:
         return False
-    sides = [sinograms, sinograms[..., ::-1]]
+    sides = {"left": sinograms, "right": sinograms[..., ::-1]}
+    longer = _longer_side(angles, columns, axis)
+    counted = sides.values() if longer is None else [sides[longer]]
+    return any(_reaches(row, angles) for side in counted for row in side)
+
+
+def _longer_side(angles: NDArray[np.floating], columns: int, axis: float) -> str | None:
+    """Side of the detector that sees all of the sample in a full turn; None where both count."""
     off = axis - (columns - 1) / 2
-    if turned >= _FULL and abs(off) > _CENTRED * columns:
-        sides = sides[:1] if off > 0 else sides[1:]
-    return any(_reaches(row, angles) for side in sides for row in side)
+    if _turned(angles) < _FULL or abs(off) <= _CENTRED * columns:
+        return None
+    return "left" if off > 0 else "right"
 
 
 def seen_radius(columns: int, axis: float, angles: NDArray[np.float64]) -> float:
@@ -154,9 +161,7 @@ def _residual(y: Tensor, angles: Tensor, axis: float, size: int) -> float:
     return float((y - operator.forward(x)).square().mean().sqrt())
 
 
-def extended(
-    sinogram: Tensor, operator: ParallelBeam, radius: float
-) -> tuple[Tensor, ParallelBeam]:
+def extended(sinogram: Tensor, operator: ParallelBeam, width: float) -> tuple[Tensor, ParallelBeam]:
     """Projections that end smoothly where the sample does, and their geometry.
 
     Beyond the detector each projection is continued as that of a disc of the sample's radius
@@ -166,10 +171,14 @@ def extended(
     Args:
         sinogram: Line integrals (angle, column).
         operator: Geometry of the scan.
-        radius: Radius of the sample in columns.
+        width: Width of the region that is modelled, in columns: that of the sample and a margin.
     """
+    radius = width / 2 / _MARGIN
     n, axis = operator.n_columns, operator.axis
     before, after = (max(math.ceil(radius - reach), 0) for reach in (axis, n - 1 - axis))
+    if (side := _longer_side(operator.angles.sort().values.cpu().numpy(), n, axis)) is not None:
+        # Opposite projections have what the shorter side misses.
+        before, after = (before, 0) if side == "left" else (0, after)
     s = (torch.arange(-before, n + after, dtype=sinogram.dtype) - axis) / radius
     chord = (1 - s.square()).clamp_min(0).sqrt().to(sinogram)
     k = max(n // _STRIP, 2)
@@ -183,6 +192,6 @@ def extended(
     return rows, wide
 
 
-def _turned(angles: NDArray[np.float64]) -> float:
+def _turned(angles: NDArray[np.floating]) -> float:
     """Range of the angles, with the last step."""
     return float(np.ptp(angles)) * len(angles) / max(len(angles) - 1, 1)
