@@ -117,6 +117,16 @@ def test_air_beside_a_sample_is_found_at_each_side(
     assert half.columns[0] == 0
 
 
+def test_stripes_of_the_detector_do_not_hide_air(project: Any) -> None:
+    rng = np.random.default_rng(0)
+    lines = project(np.linspace(0, np.pi, 90), 256, 128.0, 100.0)
+    found = 0.7 * rng.poisson(1e5 * np.exp(-lines)) / 1e5 * rng.normal(1, 0.005, 256)
+    air = find_air(found.astype(np.float32)[:, None], 20.0)
+    assert air is not None
+    assert air.certain
+    assert np.median(air.brightness) == pytest.approx(0.7, abs=0.005)
+
+
 def nxtomo(write: Any, scan: Any, monitor: Any) -> Path:
     """Darks, flats and projections of the scan in an NXtomo file."""
     frames = np.concatenate([scan.darks, scan.flats, scan.counts])

@@ -141,4 +141,4 @@ def test_no_view_may_be_left_without_an_error(scan: Any, exchange: Exchange) -> 
 
 def test_runs_of_numbers_are_listed_as_ranges() -> None:
     assert listed([5, 1, 2, 3, 9, 10]) == "1-3, 5, 9-10"
-    assert listed(range(0, 100, 2)).endswith("22, ...")
+    assert listed(range(0, 100, 2)).endswith("78, ...")

@@ -144,3 +144,12 @@ def test_a_spike_in_one_of_two_flats_does_not_count() -> None:
     mean, _ = mean_over_time(flats, np.zeros(2), np.zeros(1))
     assert mean[0, 0, 7] == flats[0, 0, 7]
     np.testing.assert_array_equal(mean[0, 1], clean[0, 1])
+
+
+def test_rows_of_views_that_were_never_written_cannot_be_used() -> None:
+    counts = band().counts.copy()
+    counts[3, 1] = 0
+    found = correct(band(counts=counts), "scan")
+    assert np.isnan(found.counts[3, 1]).all()
+    assert np.isnan(found.counts).sum() == 6
+    assert found.usable.all()

@@ -23,8 +23,9 @@ __all__ = ["Air", "find_air"]
 _FEWEST, _NARROWEST, _WIDEST = 3, 0.03, 0.1
 _VIEWS = 8  # fewest, from which noise is told from a sample that turns
 _QUIET = 10.0  # percentile of the columns by their noise: the bare beam has the least
-# Columns of air differ from each other and over time by no more than noise and this.
-_FLAT, _STEADY = 0.005, 0.003
+# Columns of air differ from each other and over time by no more than noise and this; a tenth of
+# them may differ by more, as stripes do.
+_FLAT, _TREND, _STEADY, _MOST = 0.01, 0.005, 0.003, 0.9
 _ERRORS, _SPREAD = 4.0, 1.5  # standard errors, and standard deviations over that of noise
 # Darker than flats, the inside of a sample that is wider than the detector looks alike. It falls
 # towards the middle by more than these standard errors and this share of the darkest column.
@@ -160,12 +161,14 @@ def _air(part: Values, noise: float, flats: float) -> _Side | None:
     alike = _median(stray.T) <= _SPREAD * noise + _STEADY
     n = len(pattern)
     place = (np.arange(n) - (n - 1) / 2) / n
-    trend = float(place @ pattern / (place @ place))
-    error = of_pattern / math.sqrt(float(place @ place))
+    squares = float(place @ place)
+    trend = float(place @ pattern) / squares
+    stripes = float(np.std(pattern - pattern.mean() - trend * place))
+    error = max(of_pattern, stripes) / math.sqrt(squares)
     flat = (
-        np.abs(pattern - 1).max() <= _FLAT + _ERRORS * of_pattern
-        and abs(trend) <= _FLAT + _ERRORS * error
-        and spread.max() <= _SPREAD * noise + _STEADY
+        np.quantile(np.abs(pattern - 1), _MOST) <= _FLAT + _ERRORS * of_pattern
+        and abs(trend) <= _TREND + _ERRORS * error
+        and np.quantile(spread, _MOST) <= _SPREAD * noise + _STEADY
         and np.nanquantile(stray, _STRAY) <= _ERRORS * noise + _STEADY
         and alike.mean() >= _STRAY
     )

@@ -28,7 +28,7 @@ __all__ = [
 # A frame is unlike the others where more than this share of its pixels differ from the median of
 # the frames by so many robust standard deviations.
 _SHARE, _SURE = 0.05, 8.0
-_MOST_RUNS = 12  # of frames that a text lists
+_MOST_RUNS = 40  # of frames that a text lists
 _FLICKER = 0.05  # changes of the beam that are no fault
 _FEWEST = 3  # frames of which the median is one that was taken
 # Share of the brightest values of a view that may be zingers.
@@ -78,10 +78,10 @@ def levels_unlike_others(levels: NDArray[np.float64]) -> Chosen:
 
 def level_of(frames: Frames) -> NDArray[np.float64]:
     """Brightness of frames (n, row, column): their mean without the brightest values, (n,)."""
-    values = np.sort(frames.reshape(len(frames), -1).astype(np.float64), axis=1)  # NaN at the end
+    values = np.sort(frames.reshape(len(frames), -1), axis=1)  # NaN at the end
     finite = np.isfinite(values).sum(axis=1)
     kept = np.arange(values.shape[1]) < np.maximum(finite * (1 - _ZINGERS), 1)[:, None]
-    total = np.where(kept, np.nan_to_num(values), 0).sum(axis=1)
+    total = np.where(kept, np.nan_to_num(values), 0).sum(axis=1, dtype=np.float64)
     level: NDArray[np.float64] = np.where(finite > 0, total / kept.sum(axis=1), np.nan)
     return level
 

@@ -24,6 +24,7 @@ __all__ = ["Corrected", "correct", "drift", "mean_over_time"]
 
 # A pixel with less than this share of the typical beam is dead or behind a blocker.
 _BLOCKED_SHARE = 0.02
+_HALF = 0.5  # of the views
 _SURE = 5.0  # standard errors by which light must exceed darks
 
 
@@ -68,7 +69,7 @@ def correct(band: Band, where: str) -> Corrected:
         dark, _ = mean_over_time(band.darks, band.dark_times, band.times)
     flat, used = mean_over_time(band.flats, band.flat_times, band.times)
     blank = flat - dark
-    counts = band.counts - dark
+    counts = np.where(_unwritten(band.counts), np.float32(np.nan), band.counts - dark)
     # Relative to the brightest row: the beam may miss all the others.
     rows = frame_statistics.median(np.moveaxis(blank, 1, 2).reshape(-1, blank.shape[1]))
     typical = float(np.fmax.reduce(rows))
@@ -164,6 +165,16 @@ def _by_chance(band: Band, frames: float, pixels: int) -> float:
         return 0.0
     variance = dark_variance(band.darks) * (1 / frames + 1 / len(band.darks)) / pixels
     return _SURE * math.sqrt(variance)
+
+
+def _unwritten(raw: Frames) -> NDArray[np.bool_]:
+    """Rows of views (angle, row, 1) with one number in all columns: parts that were never written.
+
+    None in rows where that holds for half of the views: data without noise, of air.
+    """
+    low, high = (f.reduce(raw, axis=2, keepdims=True) for f in (np.fmin, np.fmax))
+    same = np.asarray(low == high, np.bool_)
+    return same & (same.mean(axis=0) < _HALF)
 
 
 def _usable(raw: Frames, blank: Frames, typical: float) -> NDArray[np.bool_]:

@@ -109,6 +109,8 @@ def exchanged_back(p: Projections, band: Band) -> Projections:
     if p.kind != "counts" or band.darks is None or band.flats is None:
         return p
     dark, flat = (float(np.median(level_of(part))) for part in (band.darks, band.flats))
+    if not dark > flat:
+        return p
     views = float(np.median(level_of(band.counts)))
     if not (dark > views > flat and views - flat > _LIGHT * (dark - flat)):
         return p
