@@ -173,8 +173,8 @@ def _unwritten(raw: Frames) -> NDArray[np.bool_]:
     None in rows where that holds for half of the views: data without noise, of air.
     """
     low, high = (f.reduce(raw, axis=2, keepdims=True) for f in (np.fmin, np.fmax))
-    same = np.asarray(low == high, np.bool_)
-    return same & (same.mean(axis=0) < _HALF)
+    same = low == high
+    return np.asarray(same & (same.mean(axis=0) < _HALF), np.bool_)
 
 
 def _usable(raw: Frames, blank: Frames, typical: float) -> NDArray[np.bool_]:
