@@ -149,6 +149,13 @@ def test_a_run_cites_a_calibration_and_widens_intervals_only_when_asked(
     np.testing.assert_array_equal(middle, tiltkit.load_result(plain).quantiles(0.5))
     notes = {note.code for note in read_slice_diagnostics(wide, 0)["notes"]}
     assert {"calibrated", "intervals_widened"} <= notes
+    region = "--box", "10:20,10:20", "--profile", "10,10:10,20", "--json"
+    narrow, wider = (json.loads(tilt("evaluate", path, *region).out) for path in (cited, wide))
+    factor = max(record["factors"].values())
+    for kind in ("regions", "profiles"):
+        for one, other in zip(narrow[kind], wider[kind], strict=True):
+            assert other["low"] <= one["low"] < one["high"] <= other["high"]
+            assert other["high"] - other["low"] >= 1.99 * factor * other["std"]
     noisy = (*run, "--calibration", calibrated, "--widen", "--scale", 3e-5)
     assert "task.scale" in tilt(*noisy, "-o", tmp_path / "other.h5").err
     repeated = tilt("run", "-c", wide, "-o", tmp_path / "again.h5")

@@ -135,13 +135,16 @@ def _compare(result: Path, truth: Path, dataset: str | None) -> Mapping[str, flo
 
 
 def _trust(result: Path) -> dict[str, Any]:
-    """Verdict and warnings of a result, and a note where its intervals of pixels are widened."""
+    """Verdict and warnings of a result, and a note where its intervals are widened."""
     from tiltkit.io.show import describe
 
     about = describe(result, call_plugins())
     found = {name: about[name] for name in ("verdict", "warnings")}
     if about["provenance"].get("calibration", {}).get("widened"):
-        found["note"] = "The calibration widened the intervals of pixels, not those of regions."
+        found["note"] = (
+            "Intervals are widened with the largest factor of the calibration. Its guarantee is for"
+            " pixels, not for regions."
+        )
     return found
 
 

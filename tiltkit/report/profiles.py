@@ -16,6 +16,7 @@ from tiltkit.report.regions import (
     check_independent,
     independent_in_slice,
     region_figure,
+    widening_factor,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -73,11 +74,12 @@ def profile(
         raise InputError(f"The {name} has pixels that are not finite.", "move it.")
     worth = independent_in_slice(result, index[0], len(values))
     check_independent(result, len(values), worth)
+    factor = widening_factor(result, index[0])
     unit, (y, x, length_unit) = read_units(result), _positions(result, rows, columns)
     found = []
     for i, value in enumerate(mean.tolist()):
         pixels = 2 ** int(rows[i] % 1 > 0) * 2 ** int(columns[i] % 1 > 0)
-        figure = region_figure(name, "value", unit, value, values[:, i], worth, pixels)
+        figure = region_figure(name, "value", unit, value, values[:, i], worth, pixels, factor)
         distance = float(np.hypot(y[i] - y[0], x[i] - x[0]))
         contents = *astuple(figure), distance, float(y[i]), float(x[i]), length_unit
         found.append(ProfilePoint(*contents))

@@ -24,6 +24,7 @@ from tiltkit.io.reading import (
     check_finished,
     open_result,
     read_axes,
+    read_provenance,
     read_slice_diagnostics,
     read_units,
     result_shape,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RegionFigure", "check_independent", "independent_in_slice", "interval_ranks",
-    "region_figure", "region_figures",
+    "region_figure", "region_figures", "widening_factor",
 ]  # fmt: skip
 
 # Probability that the intervals aim at.
@@ -109,8 +110,9 @@ def region_figures(
             raise InputError(
                 f"The region {name} has pixels that are not finite.", "leave these pixels out."
             )
-        count = len(region)
-        worth = min(worths[index] for index in np.unique(region // pixels))
+        count, reached = len(region), np.unique(region // pixels).tolist()
+        worth = min(worths[index] for index in reached)
+        factor = max(widening_factor(result, index) for index in reached)
         check_independent(result, samples, worth)
         figures = {
             "mean": (unit, total / count, values / count),
@@ -119,8 +121,22 @@ def region_figures(
         if above is not None:
             sizes = counts * size
             figures[f"size above {above:g}"] = size_unit, float(sizes.mean()), sizes
-        found += [region_figure(name, figure, *of, worth, count) for figure, of in figures.items()]
+        found += [
+            region_figure(name, figure, *of, worth, count, factor) for figure, of in figures.items()
+        ]
     return found
+
+
+def widening_factor(result: Path, index: int) -> float:
+    """Standard deviations that an interval of a slice reaches at least on both sides.
+
+    This is the largest conformal factor of the calibration where it widened the intervals of the
+    slice, and 0 elsewhere.
+    """
+    notes = read_slice_diagnostics(result, index).get("notes", ())
+    if all(note.code != "intervals_widened" for note in notes):
+        return 0.0
+    return float(max(read_provenance(result)["calibration"]["factors"].values()))
 
 
 def interval_ranks(samples: int, independent: float | None = None) -> tuple[int, float]:
@@ -171,13 +187,20 @@ def region_figure(
     values: NDArray[np.float64],
     worth: float,
     pixels: int,
+    factor: float = 0.0,
 ) -> RegionFigure:
-    """Record of a figure from its values (sample,)."""
+    """Record of a figure from its values (sample,).
+
+    The interval contains ``value +- factor std`` unless the factor is 0; see `widening_factor`.
+    """
     rank, coverage = interval_ranks(len(values), worth)
     ordered, std = np.sort(values), float(values.std() / (1 - 1 / worth) ** 0.5)
+    low, high = float(ordered[rank - 1]), float(ordered[-rank])
+    if factor:
+        low, high = min(low, value - factor * std), max(high, value + factor * std)
     return RegionFigure(
-        region, figure, unit, value, std, std / worth**0.5, float(ordered[rank - 1]),
-        float(ordered[-rank]), coverage, len(values), worth, pixels,
+        region, figure, unit, value, std, std / worth**0.5, low, high, coverage, len(values),
+        worth, pixels,
     )  # fmt: skip
 
 
