@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tiltkit_deblur.options import DeblurOptions
 
-__all__ = ["find_kernel"]
+__all__ = ["channels_of_psf", "find_kernel"]
 
 
 def find_kernel(
@@ -60,6 +60,15 @@ def find_kernel(
             " -s task.na and -s task.wavelength_um.",
         )
     return _model(o, voxel, shape), ()
+
+
+def channels_of_psf(o: DeblurOptions) -> int:
+    """Number of channels of the file with the point spread function; 0 where there is none."""
+    path = o.psf or o.beads
+    if path is None:
+        return 0
+    with find_reader(path, gives="deblur.volume").open(path) as volume:
+        return int(volume.shape[1])
 
 
 def _measured(

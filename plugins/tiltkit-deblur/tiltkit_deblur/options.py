@@ -22,6 +22,11 @@ def _three(value: object) -> object:
     return parts
 
 
+def _listed(value: object) -> object:
+    """Numbers as the command line has them, separated by commas."""
+    return value.strip("[] ").split(",") if isinstance(value, str) else value
+
+
 def _in_micrometres(value: float) -> float:
     """A wavelength; visible light has 0.4 to 0.7 um, and 400 to 700 nm."""
     if value > _LONGEST_UM:
@@ -31,6 +36,9 @@ def _in_micrometres(value: float) -> float:
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Triple = Annotated[tuple[Positive, Positive, Positive], BeforeValidator(_three)]
+
+
+Waves = tuple[Annotated[Positive, AfterValidator(_in_micrometres)], ...]
 
 
 class DeblurOptions(BaseModel):
@@ -77,7 +85,13 @@ class DeblurOptions(BaseModel):
     sample_index: float = Field(1.33, ge=1, le=2.5, description="refractive index of the sample")
     depth_um: float = Field(0.0, ge=0, description="depth of the object below the cover glass")
 
-    channel: int | None = Field(None, ge=0, description="channel to deblur")
+    channel: Annotated[int, Field(ge=0)] | Literal["all"] | None = Field(
+        None, description="channel to deblur, or all: each with its own PSF and noise"
+    )
+    wavelengths_um: Annotated[Waves | None, BeforeValidator(_listed)] = Field(
+        None, description="emission wavelength of every channel, with channel=all, such as"
+        " 0.46,0.52"
+    )  # fmt: skip
     time: int | None = Field(None, ge=0, description="time to deblur; all of them when unset")
     dataset: str | None = Field(None, description="array of an HDF5 file that holds several")
     series: int | None = Field(
@@ -150,6 +164,8 @@ class DeblurOptions(BaseModel):
         named = [name for name in ("psf", "beads", "psf_model") if getattr(self, name) is not None]
         if len(named) > 1:
             raise ValueError(f"{' and '.join(named)} are both given, but there is one PSF")
+        if self.wavelengths_um is not None and self.channel != "all":
+            raise ValueError("wavelengths_um needs channel=all; for one channel give wavelength_um")
         if self.microscope != "widefield" and (self.psf_model is None or self.fwhm_um):
             raise ValueError("microscope needs psf_model and na, not a PSF or its width")
         return self

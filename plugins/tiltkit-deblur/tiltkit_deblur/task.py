@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from tiltkit.errors import InputError, UsageError
 from tiltkit.io.sniff import find_reader
+from tiltkit_deblur.channels import ChannelsScan, open_channels
 from tiltkit_deblur.options import DeblurOptions
 from tiltkit_deblur.readers.hdf5 import PlainHdf5
 from tiltkit_deblur.readers.tiff import Tiff
@@ -38,7 +39,7 @@ class Deblur:
         self.options = options
 
     @contextmanager
-    def open(self, path: Path) -> Iterator[DeblurScan]:
+    def open(self, path: Path) -> Iterator[DeblurScan | ChannelsScan]:
         """Open a file read-only, and find its point spread function and its noise.
 
         Raises:
@@ -47,8 +48,13 @@ class Deblur:
         """
         o = self.options
         with open_volume(path, o.dataset, o.axes, o.series) as volume:
-            scan = DeblurScan(volume, o, _channel(volume, o.channel))
-            scan.faults, scan.photometry.camera, scan.grid  # noqa: B018  (faults show here, before any output)
+            scan = (
+                open_channels(volume, o)
+                if o.channel == "all"
+                else DeblurScan(volume, o, _channel(volume, o.channel))
+            )
+            for one in scan.scans if isinstance(scan, ChannelsScan) else [scan]:
+                one.faults, one.photometry.camera, one.grid  # noqa: B018  (faults show here, before any output)
             yield scan
 
 
@@ -94,7 +100,7 @@ def _channel(volume: Volume, asked: int | None) -> int:
     if asked is None and there > 1:
         raise UsageError(
             f"{volume.path} has {there} channels{named}, which have PSFs of their own.",
-            "choose one with -s task.channel=NUMBER.",
+            "choose one with -s task.channel=NUMBER, or -s task.channel=all.",
         )
     if asked is not None and asked >= there:
         raise UsageError(
