@@ -99,7 +99,7 @@ CASES: dict[str, tuple[str | None, bool]] = {
     "n_key_float": (None, True),
     "n_no_image_key": ("refused", False),
     "n_nxtomo_lib": (None, True),
-    "n_nxtomo_lib_lrflip": (None, True),
+    "n_nxtomo_lib_lrflip": ("frames_mirrored", True),
     "n_only_projections_key0_flats_elsewhere": (None, True),
     "n_rad_units_radian": (None, True),
     "n_two_entries": ("entry_chosen", True),
@@ -372,7 +372,9 @@ def cases(folder: Path) -> tuple[int, int]:
         named = not found.assumed if code is None else code in found.codes
         slope = correlation = np.nan
         if found.baseline is not None and truth is not None:
-            slope, correlation = regression(found.baseline, truth)
+            # A mirrored detector shows each view from behind: the image is turned by half.
+            turned = np.rot90(truth, 2) if "frames_mirrored" in found.codes else truth
+            slope, correlation = regression(found.baseline, turned)
         good = not complete or (correlation > GOOD[0] and abs(slope - 1) < GOOD[1])
         right, total = right + (named and good), total + 1
         if not named or not good:

@@ -33,7 +33,11 @@ def stored(scan: Any, exchange: Exchange, dtype: type, gain: float = 1.0) -> Pat
 
 
 @pytest.mark.parametrize("gain", [3.0, 5.0])
-def test_counts_that_were_wrapped_are_restored(scan: Any, exchange: Exchange, gain: float) -> None:
+@pytest.mark.parametrize("rows", [3, 8])
+def test_counts_that_were_wrapped_are_restored(
+    simulate: Any, exchange: Exchange, rows: int, gain: float
+) -> None:
+    scan = simulate(rows=rows)
     _, expected = prepared(stored(scan, exchange, np.uint16, gain))
     codes, found = prepared(stored(scan, exchange, np.int16, gain))
     assert codes == {"counts_unwrapped"}

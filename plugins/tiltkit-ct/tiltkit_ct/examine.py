@@ -38,8 +38,7 @@ _ROWS = 4  # detector rows that are read of all frames
 _GLANCE = 4  # flats that are read to find rows with light
 # Differences of darks and of flats that do not matter, as shares of the flats.
 _LEAST_DARK, _LEAST_FLAT = 0.002, 0.01
-# A dark brighter than this share of the flats has light; a flat darker than it has none.
-_LIGHT = 0.1
+_LIGHT = 0.1  # share of the flats above which a dark has light
 _SATURATED, _HALF = 0.02, 0.5  # share of pixels, and of flats in a pixel
 _MOST_LEVELS = 4  # of frames, that a note lists
 _CAUSES = {
@@ -56,13 +55,11 @@ def examine(p: Projections, options: PrepareOptions) -> Projections:
     are as dark as darks are left out. Changes of the beam are found (`tiltkit_ct.beam`).
     """
     rows = _rows(p)
-
     band = read_band(p, rows.start, rows.stop, options)
-    repairs = (unwrapped, exchanged_back, *(() if options.kind else (interpreted,)))
-    for repaired in repairs:
-        whole = repaired(p, band)
-        if whole is not p:
-            p, band = whole, read_band(whole, rows.start, rows.stop, options)
+    for repair in (unwrapped, exchanged_back, *(() if options.kind else (interpreted,))):
+        repaired = repair(p, band)
+        if repaired is not p:
+            p, band = repaired, read_band(repaired, rows.start, rows.stop, options)
     if any(part is not None and not np.isfinite(part).any() for part in _parts(band)):
         return p  # the correction of each row says why
     p, band = _without_bad_references(p, band, options)
@@ -81,8 +78,8 @@ def _rows(p: Projections) -> range:
         flats = few.read(0, p.n_rows).flats
         if flats is not None:
             # Of the brightest frame: the shutter may be closed in others.
-            bright = np.nan_to_num(np.nanmax(np.nan_to_num(flats), axis=0)).mean(axis=1)
-            lit = np.flatnonzero(bright > bright.max() / 2)
+            bright = np.nan_to_num(flats).max(axis=0).mean(axis=1)
+            lit = np.flatnonzero(bright >= (bright.min() + bright.max()) / 2)
             middle = int(lit[len(lit) // 2])
     first = min(max(middle - n // 2, 0), p.n_rows - n)
     return range(first, first + n)
