@@ -269,13 +269,16 @@ def test_a_reconstruction_without_a_prior_is_not_judged_as_a_posterior(
     tilt: Tilt, scan: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.h5"
-    done = tilt("run", "mri-recon", scan, "-o", out, "--baseline-only", "--json")
+    done = tilt("run", "mri-recon", scan, "-o", out, "--baseline-only", "--json", "--report")
     figures = json.loads(done.out.splitlines()[0])
     assert figures["samples"] == 0
     assert figures["warnings"] == []
     assert figures["local"]["status"] == figures["shares"]["status"] == "not tested"
     with h5py.File(out) as file:
         assert "without a prior" in file["entry/title"].asstr()[()]
+    page = (tmp_path / "out.html").read_text()
+    assert "reconstructed without a prior" in page
+    assert "posterior mean" not in page.lower()
 
 
 def test_check_of_a_reconstruction_without_a_prior_estimates_no_sampling(

@@ -209,6 +209,8 @@ def _pictures(estimate: Estimate, units: str) -> dict[str, Any]:
     ]
     bars = [_bar(grey, "image value", units), _bar(heat, "standard deviation", units)]
     there = -1 if np.isnan(estimate.std).all() else None  # one sample has no spread
+    if "baseline_only" in estimate.diagnostics:
+        return {"main": main[:1], "samples": [], "bars": bars[:1]}
     return {
         "main": main[:there],
         "samples": [

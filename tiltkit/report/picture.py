@@ -49,15 +49,17 @@ def write_png(result: Path, output: Path) -> None:
         ("posterior mean", mean, grey),
         ("posterior standard deviation", spread, heat),
     ]
+    alone = "baseline_only" in estimate.diagnostics
     if np.isnan(spread).all():  # one sample has no spread
-        panels.pop()
+        panels = panels[: 1 if alone else 2]
     height, width = mean.shape[0] * tall, mean.shape[1] * wide
     scale = _SIDE / max(height, width)
     size = (len(panels) * (width * scale + 0.75), height * scale + 0.8)
     figure = Figure(figsize=size, layout="constrained")
-    for ax, (title, array, window) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (title, array, window) in zip(axes, panels, strict=True):
         _draw(ax, array, window, title, aspect=tall / wide)
-    samples = f"{len(estimate.samples)} samples"
+    samples = "" if alone else f"{len(estimate.samples)} samples"
     figure.suptitle(", ".join(filter(None, [read_title(result), samples, units])), fontsize=9)
     figure.savefig(output, format="png", dpi=_DPI)
 
