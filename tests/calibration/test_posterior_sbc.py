@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -186,3 +186,11 @@ def test_too_few_draws_leave_shares_untested(two_modes: Problem) -> None:
     check = check_shares(problem, particles, sampler, seed=1, draws=4)
     assert check.status == "not tested"
     assert shares_report(check) == {}
+
+
+@pytest.mark.parametrize("change", [with_both, with_other])
+def test_draws_have_values_beyond_the_field_of_view(change) -> None:
+    problem = white_problem(0, torch.ones(SIDE, SIDE))
+    part = replace(problem, field_of_view=torch.zeros(SIDE, SIDE, dtype=torch.bool))
+    y = measured(part, torch.zeros(1, *part.shape), seed=0, number=0)
+    assert change(part, y).field_of_view is None

@@ -71,13 +71,16 @@ def measured(problem: Problem, x: Tensor, *, seed: int, number: int) -> Tensor:
 
 
 def with_both(problem: Problem, y: Tensor) -> Problem:
-    """The problem given its own data and those of a draw."""
-    return replace(problem, likelihood=combine(problem.likelihood, y))
+    """The problem given its own data and those of a draw; see `with_other`."""
+    return replace(problem, likelihood=combine(problem.likelihood, y), field_of_view=None)
 
 
 def with_other(problem: Problem, y: Tensor) -> Problem:
-    """The problem given the data of a draw in the place of its own."""
-    return replace(problem, likelihood=remeasure(problem.likelihood, y))
+    """The problem given the data of a draw in the place of its own.
+
+    Pixels beyond the field of view count too: a right posterior covers them as often.
+    """
+    return replace(problem, likelihood=remeasure(problem.likelihood, y), field_of_view=None)
 
 
 def ranked(
