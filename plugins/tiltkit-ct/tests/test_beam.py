@@ -161,6 +161,12 @@ def test_a_monitor_that_air_contradicts_is_ignored_and_named(scan: Any, write: A
     assert np.abs((lines - scan.truth).mean(axis=1)).max() < 0.02
 
 
+def test_a_monitor_of_something_else_is_ignored_without_air_too(scan: Any, write: Any) -> None:
+    other = np.random.default_rng(0).uniform(1, 3, 110)
+    notes, _ = opened(nxtomo(write, scan, other), columns="40:90")
+    assert notes["monitor_ignored"]
+
+
 def test_a_monitor_without_values_does_not_count(scan: Any, write: Any) -> None:
     notes, _ = opened(nxtomo(write, scan, np.zeros(110)))
     assert notes == {}

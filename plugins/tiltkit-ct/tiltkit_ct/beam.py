@@ -10,6 +10,7 @@ import numpy as np
 from tiltkit.errors import InputError
 from tiltkit.problem import Note
 from tiltkit_ct.air import Air, find_air
+from tiltkit_ct.bad_frames import level_of
 from tiltkit_ct.normalise import correct
 from tiltkit_ct.zingers import MAD_TO_SD
 
@@ -29,6 +30,7 @@ _EXPOSURE, _LEVEL_ERRORS = 0.03, 4.0
 # projections where they exceed so many standard errors and this share.
 _OVER_NOISE, _CHANGE = 2.0, 0.003
 _ERRORS, _JUMP = 6.0, 0.01
+_ROUGHER = 2.0  # by a monitor, which then measured something else
 _LARGE = 0.05  # changes that a user should know about
 
 
@@ -44,49 +46,75 @@ def follow_beam(p: Projections, band: Band, options: PrepareOptions) -> Projecti
         band: Some of its rows.
         options: Settings of the correction.
     """
-    monitored = _monitored(p) if options.monitor and options.flat_value is None else None
-    air = None
-    if options.air is None:
-        try:
-            c = correct(replace(band, brightness=None), p.path.name)
-        except InputError:
-            return p  # said when its rows are prepared
-        with np.errstate(invalid="ignore", divide="ignore"):
-            transmission = np.where(c.usable, c.counts / c.blank, np.float32(np.nan))
-        air = find_air(transmission, float(c.used_flats.min()))
+    air = _air(p, band) if options.air is None else None
     notes: list[Note] = []
-    if air is not None and not air.certain:
-        level, width = float(np.median(air.brightness)), max(air.columns)
-        text = (
-            f"At the sides ({_columns(air)}) projections are {level:.3g} times as bright as flats:"
-            " either the sample is wider than the detector, or flats had another exposure. The"
-            f" flats count; if this is air, add --air {width}."
-        )
-        if monitored is None:
-            notes.append(Note("exposure_doubtful", text, assumed=True))
-        air = None
     brightness = None
-    if monitored is not None:
-        if air is not None and not _agrees(monitored, air):
-            text = (
-                "The monitor of the beam is ignored: air beside the sample is less steady with it"
-                " than without. Check what it measured."
-            )
-            notes.append(Note("monitor_ignored", text, assumed=True))
-        else:
-            brightness = np.stack([monitored, monitored], axis=1)
-            text = (
-                f"The beam is {_range(brightness)} times as bright as in the flats by the monitor"
-                " of the file, which is corrected; with --monitor false it is not."
-            )
-            notes.append(Note("monitor_used", text))
-    if air is not None:
+    if options.monitor and options.flat_value is None:
+        brightness, notes = _by_monitor(p, band, air)
+    if air is not None and air.certain:
         known = np.ones_like(air.brightness) if brightness is None else brightness
         rest, more = _by_air(replace(air, brightness=air.brightness / known))
         if rest is not None:
             brightness = known * rest
             notes += more
+    elif air is not None and brightness is None:
+        notes.append(_note_on_doubt(air))
     return replace(p, brightness=brightness, notes=(*p.notes, *notes))
+
+
+def _air(p: Projections, band: Band) -> Air | None:
+    """Air beside the sample, if any."""
+    try:
+        c = correct(replace(band, brightness=None), p.path.name)
+    except InputError:
+        return None  # said when its rows are prepared
+    with np.errstate(invalid="ignore", divide="ignore"):
+        transmission = np.where(c.usable, c.counts / c.blank, np.float32(np.nan))
+    return find_air(transmission, float(c.used_flats.min()))
+
+
+def _note_on_doubt(air: Air) -> Note:
+    level, width = float(np.median(air.brightness)), max(air.columns)
+    text = (
+        f"At the sides ({_columns(air)}) projections are {level:.3g} times as bright as flats:"
+        " either the sample is wider than the detector, or flats had another exposure. The"
+        f" flats count; if this is air, add --air {width}."
+    )
+    return Note("exposure_doubtful", text, assumed=True)
+
+
+def _by_monitor(
+    p: Projections, band: Band, air: Air | None
+) -> tuple[Values | None, list[Note]]:  # fmt: skip
+    """Brightness that the monitor of the file shows, None without a usable one, and notes on it."""
+    monitored = _monitored(p)
+    if monitored is None:
+        return None, []
+    if (air is not None and air.certain and not _agrees(monitored, air)) or _rough(monitored, band):
+        text = (
+            "The monitor of the beam is ignored: projections are less steady with it than without."
+            " Check what it measured."
+        )
+        return None, [Note("monitor_ignored", text, assumed=True)]
+    brightness = np.stack([monitored, monitored], axis=1)
+    text = (
+        f"The beam is {_range(brightness)} times as bright as in the flats by the monitor of the"
+        " file, which is corrected; with --monitor false it is not."
+    )
+    return brightness, [Note("monitor_used", text)]
+
+
+def _rough(monitored: Values, band: Band) -> bool:
+    """True where the light of projections changes more from one to the next by the monitor."""
+    order = np.argsort(band.times)
+    dark = 0.0 if band.darks is None else float(np.median(level_of(band.darks)))
+    light = np.log(np.maximum(level_of(band.counts) - dark, 1e-6))
+
+    def roughness(values: Values) -> float:
+        return float(np.median(np.abs(np.diff(values[order], 2)))) if len(values) > 2 else 0.0
+
+    before, after = roughness(light), roughness(light - np.log(monitored))
+    return after > _ROUGHER * before + _CHANGE
 
 
 def _monitored(p: Projections) -> Values | None:
