@@ -13,6 +13,7 @@ import torch
 from tiltkit.errors import InputError, UsageError
 from tiltkit.problem import Constraint, Note, Problem
 from tiltkit.protocols import Axis, Layout
+from tiltkit_deblur.hot_pixels import find_hot
 from tiltkit_deblur.kernel import find_kernel
 from tiltkit_deblur.likelihood import likelihood_of
 from tiltkit_deblur.options import DeblurOptions
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DeblurScan"]
 
+# Largest share of hot pixels; where more look so, it is not they.
+_MOST_HOT = 0.01
 # Pixels of the block for the scale.
 _BLOCK = 2**21
 
@@ -226,6 +229,13 @@ class DeblurScan:
         )
 
     @cached_property
+    def hot(self) -> float:
+        """Share of hot pixels, which are left out; 0 where they are too many to be hot pixels."""
+        found = find_hot(self.photometry.planes, self.kernel, self.photometry.camera)
+        share = float(found.mean())
+        return share if share < _MOST_HOT else 0.0
+
+    @cached_property
     def notes(self) -> Sequence[Note]:
         """Notes on parts of the file that were estimated, left out or assumed on reading."""
         return (*self.volume.notes, *self._found_kernel[1], *self._notes())
@@ -255,6 +265,13 @@ class DeblurScan:
                 " the prior."
             )
             yield Note("unknown_left_out", text)
+        if self.hot:
+            text = (
+                f"{self.hot:.3%} of the pixels are bright without the light around them that the"
+                " PSF gives, as hot pixels and cosmic rays are. They are left out; give"
+                " -s task.dark=FILE with dark frames to find fainter ones."
+            )
+            yield Note("hot_left_out", text)
         if unusable := self.layout.unusable:
             text = f"{len(unusable)} of {len(self.images)} images cannot be used and are left out."
             yield Note("images_left_out", text)
@@ -303,6 +320,9 @@ class DeblurScan:
         at = (*extent, slice(None), slice(None))[1:3]
         full = readings >= self.photometry.saturation
         readings = np.where(full, np.float32(np.nan), maps.correct(readings, at))
+        if self.hot:
+            hot = find_hot(readings, self.kernel, self.photometry.camera)
+            readings[hot] = np.nan
         readings = readings if self.deep else readings[0]
         o = self.options
         # The object continues beyond a tile, also where the whole image is circular.
