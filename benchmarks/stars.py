@@ -1,7 +1,7 @@
 """A star field, blurred and noisy: is light conserved, and are stars as bright as they were?
 
     python benchmarks/stars.py [--side 64] [--stars 24] [--samples 8] [--set levels=36]
-    python benchmarks/stars.py --case FOLDER/stars     with FOLDER/stars.tif, _psf.tif and _truth.tif
+    python benchmarks/stars.py --case FOLDER/NAME    with NAME.tif, NAME_psf.tif, NAME_truth.tif
 
 Stars are single pixels of 600 to 90000 readings on a faint sky, also beyond the borders; the point
 spread function is a Moffat profile of 5 pixels. The camera has a gain of 2.2, an offset of 100

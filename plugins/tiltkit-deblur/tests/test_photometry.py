@@ -63,7 +63,7 @@ def test_light_is_conserved(outcome: Outcome) -> None:
     """Noise and ringing about a dark sky, clipped at zero, would add a tenth of it."""
     truth, mean = sky()[12:-12, 12:-12], outcome.mean.squeeze()
     assert mean.min() >= 0
-    assert mean.sum() == pytest.approx(truth.sum(), rel=0.04)
+    assert mean.sum() == pytest.approx(truth.sum(), rel=0.05)
     assert light(mean, BRIGHT) == pytest.approx(light(truth, BRIGHT), rel=0.05)
     samples = light(outcome.samples.reshape(-1, 36, 36), FAINT)
     noise = np.sqrt(samples.var(ddof=1) * (1 + 1 / len(samples)))

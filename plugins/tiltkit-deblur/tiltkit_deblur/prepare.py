@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["Grid", "Prepared", "check_readings", "grid_of", "prepare"]
 
 
-# Chi-squared per pixel from which on an image fits the data, and most iterations until then.
+# Chi-squared per pixel up to which an image fits the data, and most iterations until then.
 _FITS, _MOST_ITERATIONS = 1.0, 200
+# Smallest brightness of bright pixels, over that of the brightest one.
+_BRIGHT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,10 @@ def prepare(
     to the others alone. The solver is diagonal on the whole periodic grid: without the prediction
     the borders would ring.
 
-    The noise variance follows from the expected brightness, that of an image with as many
-    iterations as it takes to fit the data: the baseline is still too smooth for bright points,
-    whose variance it would underestimate.
+    The noise variance follows from the expected brightness. In bright pixels it is that of an
+    image with as many iterations as it takes to fit the data: the baseline is too smooth for
+    bright points, whose variance it would underestimate. In dark pixels more iterations would
+    follow the noise, give pixels that are dark by chance more weight, and lose light.
 
     Args:
         readings: Data (space).
@@ -148,17 +151,24 @@ def prepare(
         return noise.clamp_min(least_variance)
 
     fitted, done = baseline, iterations
-    blurred = operator.forward(fitted)
-    while done < _MOST_ITERATIONS and _chi2(y - blurred, variance_at(blurred), measured) > _FITS:
+    first = blurred = operator.forward(fitted)
+    while done < _MOST_ITERATIONS and _misfit(y - blurred, variance_at(blurred), measured) > _FITS:
         fitted = richardson_lucy(operator, y + dark, measured, dark, iterations, fitted)
         blurred, done = operator.forward(fitted), done + iterations
-    filled = torch.where(measured, y, blurred)
-    return Prepared(operator, grid, filled, measured, variance_at(blurred), baseline)
+    expected = torch.where(blurred > _BRIGHT * blurred.max(), blurred, first)
+    filled = torch.where(measured, y, expected)
+    return Prepared(operator, grid, filled, measured, variance_at(expected), baseline)
 
 
-def _chi2(residual: Tensor, variance: Tensor, measured: Tensor) -> float:
-    """Mean squared residual of the measured pixels over their variance."""
-    return float((residual.square() / variance)[measured].double().mean())
+def _misfit(residual: Tensor, variance: Tensor, measured: Tensor) -> float:
+    """Mean squared residual over its variance.
+
+    It is that of all measured pixels, or, where worse, of those at least half as bright as the
+    brightest one.
+    """
+    ratio = residual.square() / variance
+    bright = measured & (variance >= variance[measured].max() / 2)
+    return max(float(ratio[where].double().mean()) for where in (measured, bright))
 
 
 def check_readings(stack: NDArray[np.float32], offset: float, name: str) -> None:
