@@ -14,7 +14,7 @@ from tiltkit_ct.sources import open_projections
 from tiltkit_ct.task import CtOptions, CtRecon
 from tiltkit_ct.tiff_folder import TiffFolder
 
-from tiltkit.errors import InputError
+from tiltkit.errors import InputError, UsageError
 
 RNG = np.random.default_rng(0)
 FRAMES = RNG.integers(100, 4000, (12, 3, 5)).astype(np.uint16)
@@ -148,3 +148,20 @@ def test_a_folder_gives_the_images_of_the_same_scan_in_one_file(
         assert scan.geometry.axis == pytest.approx(one.geometry.axis)
         codes = [note.code for note in scan.notes]
         assert {"frames_source", "angles_assumed"} <= set(codes)
+
+
+def test_a_text_file_gives_the_angles_of_any_scan(
+    simulate: Callable[..., Any], exchange: Callable[..., Path], tmp_path: Path
+) -> None:
+    made = simulate(n=60, rows=1)
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(str(angle) for angle in made.angles))  # radians, by their values
+    path = exchange(made, exchange__theta=None)
+    with CtRecon(CtOptions(theta=str(listed))).open(path) as scan:
+        np.testing.assert_allclose(scan.projections.angles, made.angles, atol=1e-6)
+        assert any("radians are assumed" in note.text for note in scan.notes)
+    with (
+        pytest.raises(UsageError, match="no file nowhere"),
+        CtRecon(CtOptions(theta="nowhere")).open(path),
+    ):
+        pass

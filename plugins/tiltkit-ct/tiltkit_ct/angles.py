@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,14 @@ from tiltkit.problem import Note
 from tiltkit_ct.hdf5 import DEFAULT_UNIT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from tiltkit_ct.options import PrepareOptions
     from tiltkit_ct.projections import Projections
 
-__all__ = ["ANGLES_ASSUMED", "check_angles", "settle_angles"]
+__all__ = ["ANGLES_ASSUMED", "check_angles", "listed_angles", "settle_angles"]
 
 # Code of the note that a file has no angles.
 ANGLES_ASSUMED = "angles_assumed"
@@ -54,6 +57,32 @@ def settle_angles(p: Projections, options: PrepareOptions) -> Projections:
         return replace(p, angle_unit="rad", notes=(*without, note))
     _check_unit(p)
     return p
+
+
+def listed_angles(file: Path, n: int) -> tuple[NDArray[np.float64], Note]:
+    """Angles of ``n`` projections from a text file: the last number of each line.
+
+    Lines that do not end with a number, such as titles, are left out.
+
+    Returns:
+        The numbers, and a note that they are taken as degrees.
+
+    Raises:
+        InputError: There is another number of them.
+    """
+    found = []
+    for line in file.read_text(errors="replace").splitlines():
+        try:
+            found.append(float(re.split(r"[\s,;]+", line.strip())[-1]))
+        except ValueError:
+            continue
+    if len(found) != n:
+        raise InputError(
+            f"{file} has {len(found)} angles for {n} projections.",
+            "give one angle in degrees per line.",
+        )
+    words = f"The angles are read from {file.name}: degrees are assumed (--angle-unit)."
+    return np.array(found), Note(DEFAULT_UNIT, words, assumed=True)
 
 
 def check_angles(p: Projections) -> None:

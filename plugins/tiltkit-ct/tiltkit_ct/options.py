@@ -23,7 +23,11 @@ class PrepareOptions(BaseModel):
         description="HDF5 dataset of the projections in a file of another layout; NAME[5:80] is a"
         " part of its frames, NAME[0] one of several scans",
     )
-    theta: str | None = Field(None, description="HDF5 dataset of the angles, beside data")
+    theta: str | None = Field(
+        None,
+        description="text file with one angle per line, or, beside data, HDF5 dataset of the"
+        " angles",
+    )
     flats: str | None = Field(
         None, description="flats from elsewhere: FILE, FILE::DATASET, or ::DATASET of the same file"
     )

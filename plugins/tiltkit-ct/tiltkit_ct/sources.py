@@ -14,10 +14,10 @@ import numpy as np
 from tiltkit.errors import InputError, UsageError
 from tiltkit.io.sniff import find_reader
 from tiltkit.problem import Note
-from tiltkit_ct.angles import ANGLES_ASSUMED
+from tiltkit_ct.angles import ANGLES_ASSUMED, listed_angles
 from tiltkit_ct.dataset_view import frames_view, parse_name, references_view
 from tiltkit_ct.frames import check_sources, stack
-from tiltkit_ct.hdf5 import angle_unit, dataset, numbers, open_scan
+from tiltkit_ct.hdf5 import DEFAULT_UNIT, angle_unit, dataset, numbers, open_scan
 from tiltkit_ct.projections import Projections
 
 if TYPE_CHECKING:
@@ -43,12 +43,27 @@ def open_projections(path: Path, options: PrepareOptions) -> Iterator[Projection
     with ExitStack() as files:
         if options.data is None:
             reader = find_reader(path, gives="ct.projections")
-            p = files.enter_context(reader.open(path))
+            p = _with_angles(files.enter_context(reader.open(path)), options)
         else:
             p = _by_name(files.enter_context(open_scan(path)), path, options)
         for what in ("flats", "darks"):
             p = _with_references(p, what, options, files)
         yield p
+
+
+def _with_angles(p: Projections, options: PrepareOptions) -> Projections:
+    """The scan with the angles of a text file, where options name one."""
+    if options.theta is None:
+        return p
+    file = Path(options.theta)
+    if not file.is_file():
+        raise UsageError(
+            f"There is no file {options.theta} with angles.",
+            "name a text file with one angle per line, or a dataset beside --data.",
+        )
+    angles, note = listed_angles(file, len(p.stored_angles))
+    kept = tuple(n for n in p.notes if n.code not in (ANGLES_ASSUMED, DEFAULT_UNIT))
+    return replace(p, stored_angles=angles, angle_unit="deg", notes=(*kept, note))
 
 
 def _by_name(file: h5py.File, path: Path, options: PrepareOptions) -> Projections:

@@ -18,9 +18,8 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.problem import Note
-from tiltkit_ct.angles import ANGLES_ASSUMED
+from tiltkit_ct.angles import ANGLES_ASSUMED, listed_angles
 from tiltkit_ct.frames import stack
-from tiltkit_ct.hdf5 import DEFAULT_UNIT
 from tiltkit_ct.projections import Projections
 from tiltkit_ct.tiff_frames import tiff_frames
 
@@ -203,27 +202,9 @@ def _angles(path: Path, n: int, notes: list[Note]) -> NDArray[np.float64]:
         words = "There are no angles: 0 to 180 degrees, both included, are assumed."
         notes.append(Note(ANGLES_ASSUMED, words, assumed=True))
         return np.linspace(0.0, 180.0, n)
-    numbers = _numbers(listed[0])
-    if len(numbers) != n:
-        raise InputError(
-            f"{listed[0]} has {len(numbers)} angles for {n} projections.",
-            "give one angle in degrees per line.",
-        )
-    words = f"The angles are read from {listed[0].name}: degrees are assumed (--angle-unit)."
-    notes.append(Note(DEFAULT_UNIT, words, assumed=True))
-    return numbers
-
-
-def _numbers(file: Path) -> NDArray[np.float64]:
-    """The last number of each line; lines without one, such as titles, are left out."""
-    found = []
-    for line in file.read_text(errors="replace").splitlines():
-        words = re.split(r"[\s,;]+", line.strip())
-        try:
-            found.append(float(words[-1]))
-        except ValueError:
-            continue
-    return np.array(found)
+    angles, note = listed_angles(listed[0], n)
+    notes.append(note)
+    return angles
 
 
 def _described(path: Path, groups: Sequence[_Group]) -> str:
