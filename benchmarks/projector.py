@@ -6,12 +6,22 @@ matters less. The adjoint error is ``|<A x, y> - <x, A^H y>| / (|A x| |y|)`` for
 single precision. How long the matrices take to make is printed apart.
 
     python benchmarks/projector.py [--side 256] [--angles 60] [--batch 8] [--threads 1]
+
+With ``--scaling`` columns, angles and slices are doubled one at a time, up to 2048 columns and 1800
+angles. Each line is a process of its own: processor seconds of a projection, a back-projection and
+the preconditioner, and the peak memory. The exponents are the slopes of straight lines through the
+logarithms.
+
+    python benchmarks/projector.py --scaling
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import resource
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,6 +32,13 @@ import numpy as np
 import torch
 from tiltkit_ct.parallel import ParallelBeam
 from torch import Tensor
+
+# Columns, angles and slices of the table of ``--scaling``, by what grows.
+SIZES = {
+    "columns": [(512, 900, 1), (1024, 900, 1), (2048, 900, 1)],
+    "angles": [(2048, 450, 1), (2048, 900, 1), (2048, 1800, 1)],
+    "slices": [(512, 450, 1), (512, 450, 2), (512, 450, 4), (512, 450, 8)],
+}
 
 
 @dataclass(frozen=True)
@@ -39,8 +56,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, value in (("side", 256), ("angles", 60), ("batch", 8), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--one", type=int, nargs=3, metavar=("COLUMNS", "ANGLES", "SLICES"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    if args.one:
+        print(*one_size(*args.one))
+        return
+    if args.scaling:
+        scaling()
+        return
     x = torch.rand(args.batch, 1, args.side, args.side, generator=torch.Generator().manual_seed(0))
     print(f"{'projector':34}images  forward ms  adjoint ms  adjoint error")
     for make in (ours, deepinv, scikit_image, astra):
@@ -49,6 +74,38 @@ def main() -> None:
                 row(peer, x[: peer.images])
         except ImportError as error:
             print(f"{make.__name__:34}not installed: {error}")
+
+
+def scaling() -> None:
+    """Table of time and memory against columns, angles and slices, and its exponents."""
+    print("columns  angles  slices   forward s  adjoint s  preconditioner s  memory GB")
+    for name, sizes in SIZES.items():
+        lines = []
+        for size in sizes:
+            command = [sys.executable, __file__, "--one", *map(str, size)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            figures = [float(word) for word in done.stdout.split()]
+            lines.append(figures)
+            print(f"{size[0]:7}{size[1]:8}{size[2]:8}" + "".join(f"{v:13.3f}" for v in figures))
+        axis = np.log([size[list(SIZES).index(name)] for size in sizes])
+        slopes = [np.polyfit(axis, np.log(column), 1)[0] for column in zip(*lines, strict=True)]
+        print(f"exponent of {name:11}" + "".join(f"{slope:13.2f}" for slope in slopes))
+
+
+def one_size(columns: int, n_angles: int, slices: int) -> tuple[float, ...]:
+    """Processor seconds forward, adjoint and of the preconditioner; peak memory in GB."""
+    angles = torch.arange(n_angles) * (math.pi / n_angles)
+    beam = ParallelBeam(angles, (columns, columns), columns, matrix_bytes=0)
+    x = torch.rand(slices, 1, columns, columns, generator=torch.Generator().manual_seed(0))
+    y = beam.forward(x)
+    inverse = beam.data_preconditioner(torch.ones_like(y[:1]), 0.1)
+    calls = (lambda: beam.forward(x), lambda: beam.adjoint(y), lambda: inverse(y))
+    seconds = []
+    for call in calls:
+        start = time.process_time()
+        call()
+        seconds.append(time.process_time() - start)
+    return *seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def row(peer: Peer, x: Tensor) -> None:
