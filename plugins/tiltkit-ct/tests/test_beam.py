@@ -7,9 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from tiltkit_ct.air import find_air
+from tiltkit_ct.data_exchange import DataExchange
+from tiltkit_ct.examine import examine
+from tiltkit_ct.prepare import PrepareOptions, prepare, select
 from tiltkit_ct.task import CtOptions, CtRecon
 
 Exchange = Callable[..., Path]
@@ -179,3 +183,21 @@ def test_many_zingers_side_by_side_are_masked(scan: Any, exchange: Exchange) -> 
     _, lines = opened(exchange(replace(scan, counts=counts)))
     _, clean = opened(exchange(scan))
     assert np.abs(lines - scan.truth).max() < 2 * np.abs(clean - scan.truth).max()
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.7])
+def test_flats_of_a_real_scan_are_scaled_where_they_have_another_exposure(
+    shared: Path, tmp_path: Path, factor: float
+) -> None:
+    path = tmp_path / "tooth.h5"
+    path.write_bytes((shared / "tooth_aps.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        flats, dark = file["exchange/data_white"], file["exchange/data_dark"][()].mean(axis=0)
+        flats[...] = dark + factor * (flats[()] - dark)
+    options = PrepareOptions()
+    with DataExchange.open(path) as read:
+        scan = examine(select(read, options), options)
+        lines = prepare(scan, 0, options).line_integrals
+    codes = {note.code for note in scan.notes if note.assumed}
+    assert codes == (set() if factor == 1 else {"flats_scaled"})
+    assert abs(lines[:, :100].mean()) < 0.01
