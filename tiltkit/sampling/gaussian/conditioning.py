@@ -63,11 +63,14 @@ class Step:
         s: Noise level of the potential ``R_s``.
         length: Length of a Langevin move in relaxation times of a Gaussian with covariance ``P``;
             0 for predictions.
+        mean_jacobian: Mean diagonal of the denoiser's Jacobian at the level of a Langevin move;
+            0 where unknown.
     """
 
     v: float
     s: float
     length: float = 0.0
+    mean_jacobian: float = 0.0
 
 
 class Conditioning(Protocol):

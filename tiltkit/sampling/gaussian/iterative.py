@@ -212,6 +212,11 @@ class IterativeConditioning:
         With ``n ~ N(0, Q^-1)``, ``Q = I / kernel_variance + A^H S_s^-1 A``, ``K`` is ``e/2 P Q``
         and the rest has the covariance ``e P - e^2/4 P Q P``. One solve serves drift and noise, so
         that the noise alone is not known and the move returns None for it.
+
+        Where no last noise is known, moves of noise ``(2 e - e^2) P`` would leave too little
+        variance where the prior is wider than its kernel: of a Gaussian of variance ``v / r`` in
+        directions without data, ``e (2 - e r)`` leaves the right one, with ``r = 1 - J`` and the
+        mean Jacobian for ``J``.
         """
         v, s2 = step.v, step.s**2
         e = -math.expm1(-step.length)
@@ -220,7 +225,8 @@ class IterativeConditioning:
         q, kept = e * score, torch.zeros_like(c)
         d = e * (self._y - self._operator.forward(c))
         if last_noise is None:
-            image_part, data_part = (2 * e - e**2) / v, 2 * e - e**2
+            image_part = e * (2 - e * (1 - step.mean_jacobian)) / v
+            data_part = e * (2 - e)
         else:
             kept = e / 2 * last_noise.xi
             q = q + e / 2 * (1 / last_noise.kernel_variance - 1 / v) * last_noise.xi

@@ -168,7 +168,8 @@ class Walmc:
             scored: True where the state's score is already that of its particles at this level.
         """
         level = state.level
-        step = Step(level**2, self._potential_level(target, level), self.options.step)
+        known = min(max(state.mean_jacobian, 0.0), 1.0) if scored else 0.0
+        step = Step(level**2, self._potential_level(target, level), self.options.step, known)
         parts, scores, jacobian = [], [], JacobianDiagonal(target)
         for rows in target.chunks():
             x, last_noise = state.c[rows], state.last_noise and state.last_noise.at(rows)
@@ -186,9 +187,8 @@ class Walmc:
             scores.append(s)
             parts.append((x, last_noise))
         c, noise = _concatenate(parts)
-        return replace(
-            state, c=c, score=joined(scores), last_noise=noise, mean_jacobian=jacobian.means[0]
-        )
+        mean = state.mean_jacobian if scored else jacobian.means[0]
+        return replace(state, c=c, score=joined(scores), last_noise=noise, mean_jacobian=mean)
 
     def _drift(self, target: Target, c: Tensor, score: Tensor, step: Step) -> Tensor:
         """The prior's score, plus the correction's force where the likelihood is not Gaussian."""
