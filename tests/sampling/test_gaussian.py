@@ -233,3 +233,22 @@ def test_iterative_samples_have_the_exact_spread_for_any_noise(noise, v):
     expected = 1 / (1 / v + values.clamp_min(0) / noise**2)
     ratio = (x.double() @ vectors).var(0) / expected
     assert (ratio - 1).abs().max() < 6 * (2 / n) ** 0.5
+
+
+@pytest.mark.parametrize("length", [0.2, 1.0])
+def test_iterative_moves_keep_the_spread_of_a_prior_much_wider_than_their_kernel(length):
+    # Prior N(0, 1) noised to the variance v: its score is -x / (1 + v).
+    d, data, n, v, noise = 30, 12, 2000, 0.02, 0.1
+    g = torch.Generator().manual_seed(1)
+    a = torch.randn(data, d, generator=g, dtype=torch.float64) / d**0.5
+    likelihood = GaussianLikelihood(Plain(Dense(a.float(), (d,))), torch.zeros(1, data), noise**2)
+    conditioning = IterativeConditioning(likelihood, (d,), torch.float32)
+    values, vectors = torch.linalg.eigh(a.T @ a)
+    expected = 1 / (1 / (1 + v) + values.clamp_min(0) / noise**2)
+    x = (torch.randn(n, d, generator=g, dtype=torch.float64) * expected.sqrt()) @ vectors.T
+    x, rng = x.float(), ParticleRng([0], n, torch.device("cpu"))
+    step = Step(v, 0.0, length, mean_jacobian=1 / (1 + v))
+    for _ in range(60):
+        x, _ = conditioning.move(x, -x / (1 + v), step, None, rng, slice(0, n))
+    ratio = (x.double() @ vectors).var(0) / expected
+    assert (ratio - 1).abs().max() < 6 * (2 / n) ** 0.5

@@ -28,7 +28,7 @@ change of the denoised image with the noise of the step before.
 A prior with separate modes makes ``x0 | x_a`` far from Gaussian, and a sample then ends in a mode
 that the data do not support. It shows at the end, where samples differ more in the data than one
 explanation allows (`tiltkit.posterior.separation`). The sampler then starts over with weighted
-particles, as `Twisted`.
+particles, as `Twisted`, if they differ in so few measured values that weights choose among them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from pydantic import Field
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.posterior.average import StreamingMean
 from tiltkit.posterior.level import Info
-from tiltkit.posterior.separation import MOST_SEPARATION, separation
+from tiltkit.posterior.separation import find_separation
 from tiltkit.sampling.jacobian import JacobianDiagonal, joined
 from tiltkit.sampling.particles.ladder import bounds
 from tiltkit.sampling.samplers.matching import Denoiser
@@ -84,8 +84,10 @@ class MomentsOptions(LadderOptions):
     difference_step: float = Field(0.3, gt=0, le=10, description="length of the finite difference "
                                    "in posterior standard deviations of the denoised "
                                    "image")  # fmt: skip
+    collect: int = Field(8, ge=0, le=10000, description="rounds of moves at the last level that "
+                         "count towards mean, spread and quantiles")  # fmt: skip
     step: float = Field(
-        0.2, gt=0, le=5, description="length of a collected Langevin move, in relaxation times"
+        1.0, gt=0, le=5, description="length of a collected Langevin move, in relaxation times"
     )
     sweeps: int = Field(0, ge=0, le=1000, description="times that the samples are noised again and "
                         "follow the ladder down once more")  # fmt: skip
@@ -105,8 +107,8 @@ class Moments:
     Options = MomentsOptions
     weighted: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "draft": {"levels": 12, "step": 0.5},
-        "high": {"levels": 48, "collect": 8},
+        "draft": {"levels": 12, "collect": 4},
+        "high": {"levels": 48, "collect": 16},
     }
 
     def __init__(self, options: MomentsOptions) -> None:
@@ -164,7 +166,8 @@ class Moments:
         if not isinstance(likelihood, GaussianLikelihood):  # weights need exact likelihoods
             return False
         samples = target.finish(self.images(target, state))
-        return separation(likelihood, samples, target.chunk) > MOST_SEPARATION
+        separation = find_separation(likelihood, samples, target.chunk)
+        return separation.found and separation.weighable
 
     def init(self, target: Target, level: float, rng: ParticleRng) -> tuple[State, Info]:
         """Samples of the noised posterior of a Gaussian, see `tiltkit.sampling.samplers.start`."""
