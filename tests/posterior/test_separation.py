@@ -26,9 +26,7 @@ def one_explanation(n: int, seed: int, noise_var: float = 0.25) -> torch.Tensor:
 
 @pytest.mark.parametrize("n", [2, 8, 64])
 def test_one_explanation_is_within_the_limit(n: int) -> None:
-    found = [
-        find_separation(likelihood(), one_explanation(n, seed), n).ratio for seed in range(50)
-    ]
+    found = [find_separation(likelihood(), one_explanation(n, seed), n).ratio for seed in range(50)]
     assert max(found) <= MOST_SEPARATION
 
 

@@ -38,9 +38,9 @@ def test_rounds_are_made_until_every_band_has_settled(sampler: str) -> None:
     before = run(0.05, sampler).diagnostics[0]
     after = run(0.05, sampler, settle=10.0).diagnostics[0]
     assert before["settling_rounds"] == 0
-    if any(abs(one.spread - 1) > max(0.05, 2 * one.spread_error) for one in before["bands"]):
+    if any(abs(one.spread - 1) > max(0.1, 2 * one.spread_error) for one in before["bands"]):
         assert after["settling_rounds"] > 0
-    assert all(abs(one.spread - 1) < max(0.05, 2 * one.spread_error) for one in after["bands"])
+    assert all(abs(one.spread - 1) < max(0.1, 2 * one.spread_error) for one in after["bands"])
 
 
 def test_rounds_cost_no_more_than_their_share_of_the_network_calls() -> None:

@@ -31,8 +31,8 @@ MOST_SEPARATION = 1.3
 
 # Largest number of measured values, for each sample, that importance weights can choose by. Weights
 # differ more the more values do: in the problems with exact answers, of up to 6 for each sample,
-# they bring the shares of explanations closer to the right ones, and in tomograms, of 60, one sample
-# of 16 gets all of the weight.
+# they bring the shares of explanations closer to the right ones; in tomograms, of 60, one sample of
+# 16 gets all of the weight.
 MOST_WEIGHED = 10.0
 
 
@@ -99,5 +99,7 @@ def separation_report(likelihood: Likelihood, x: Tensor, chunk: int) -> dict[str
     found = find_separation(likelihood, x, chunk)
     if not found.found:
         return {"separation": found.ratio}
-    text = f"samples lie {found.ratio:.1f} times further apart than one explanation of the data allows"
+    text = (
+        f"samples lie {found.ratio:.1f} times further apart than one explanation of the data allows"
+    )
     return {"separation": found.ratio, "shares_not_tested": text}

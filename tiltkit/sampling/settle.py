@@ -22,7 +22,7 @@ __all__ = ["further_rounds", "level_or_settling"]
 
 # Deviation of a band's variance ratio from 1 that counts as settled, and the standard errors that
 # chance explains.
-SETTLED, CHANCE = 0.05, 2.0
+SETTLED, CHANCE = 0.1, 2.0
 
 
 class Settling(Protocol):

@@ -89,6 +89,9 @@ class MomentsOptions(LadderOptions):
     step: float = Field(
         1.0, gt=0, le=5, description="length of a collected Langevin move, in relaxation times"
     )
+    settle: float = Field(0.25, ge=0, le=10, description="network calls of further moves at the "
+                          "last level until the spread has settled, at most this share of all "
+                          "others; 0 makes none")  # fmt: skip
     sweeps: int = Field(0, ge=0, le=1000, description="times that the samples are noised again and "
                         "follow the ladder down once more")  # fmt: skip
     sweep_level: float | None = Field(
@@ -107,7 +110,7 @@ class Moments:
     Options = MomentsOptions
     weighted: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "draft": {"levels": 12, "collect": 4},
+        "draft": {"levels": 12, "collect": 4, "settle": 0.5},
         "high": {"levels": 48, "collect": 16},
     }
 
