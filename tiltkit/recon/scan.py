@@ -21,6 +21,7 @@ from tiltkit.io.result import ResultWriter, check_output
 from tiltkit.io.resume import same_run
 from tiltkit.io.source import Stamp, check_unchanged, watched
 from tiltkit.io.stored import StoredInMemory
+from tiltkit.operators.memory import run_memory
 from tiltkit.recon.calibrated import use_calibration
 from tiltkit.recon.provenance import provenance
 from tiltkit.recon.recipe import resolve
@@ -253,9 +254,9 @@ def _cleared_on_error(output: Path) -> Iterator[None]:
 
 @contextmanager
 def open_scan(task: Task, source: Path, recipe: Recipe) -> Iterator[Scan]:
-    """Open a scan with its task, in SWMR mode if the recipe has it."""
+    """Open a scan with its task, in SWMR mode and with the memory that the recipe has."""
     with ExitStack() as stack:
-        with swmr_reading(recipe.swmr):
+        with swmr_reading(recipe.swmr), run_memory(recipe.memory_gb):
             scan = stack.enter_context(task.open(source))
         yield scan
 

@@ -13,11 +13,13 @@ import pytest
 import tifffile
 import torch
 from pydantic import ValidationError
+from tiltkit_ct.fan import FanBeam
 from tiltkit_ct.task import CtOptions, CtRecon, CtScan
 
 from tiltkit.cli import main
 from tiltkit.errors import InputError
 from tiltkit.likelihoods import TransmissionPoissonLikelihood
+from tiltkit.operators.memory import run_memory
 from tiltkit.posterior.outcome import Outcome
 from tiltkit.priors.closed_form import SmoothGaussian
 from tiltkit.recon.solve import solve
@@ -144,6 +146,14 @@ def test_an_axis_that_is_none_is_refused(axis: str) -> None:
 def test_a_distance_of_parallel_rays_is_refused() -> None:
     with pytest.raises(ValidationError, match="source_mm"):
         CtOptions(detector_mm=300)
+
+
+def test_matrices_take_at_most_half_of_the_memory_of_the_run(file: Path) -> None:
+    with run_memory(0.001), opened(file, source_mm=1e3, rows="1:2") as scan:
+        operator = scan.operator(torch.device("cpu"))
+    assert isinstance(operator, FanBeam)
+    assert operator.matrix_bytes == 500_000
+    assert operator._matrices is None
 
 
 def test_a_coarser_slice_shows_the_same_sample_in_fewer_pixels(file: Path) -> None:

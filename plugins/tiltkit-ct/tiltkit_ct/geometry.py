@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tiltkit_ct.parallel import ParallelBeam
+from tiltkit_ct.projector import MATRIX_BYTES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +40,7 @@ class Geometry:
         shown: Pixels of each side of the image, the middle of the region; None for all of it.
         seen: Radius in pixels of the circle that all projections see, where the sample is wider
             than the detector; None where it is not.
+        matrix_bytes: Largest size of the matrices of the operator.
     """
 
     angles: Tensor
@@ -52,6 +54,7 @@ class Geometry:
     level: float | None = None
     shown: int | None = None
     seen: float | None = None
+    matrix_bytes: int = MATRIX_BYTES
 
     @property
     def image_size(self) -> int:
@@ -75,7 +78,14 @@ class Geometry:
         angles = self.angles.to(device, torch.float32)
         shape = (self.size, self.size)
         if math.isinf(self.source):
-            return ParallelBeam(angles, shape, self.columns, axis=self.axis, pixel=self.pitch)
+            return ParallelBeam(
+                angles,
+                shape,
+                self.columns,
+                axis=self.axis,
+                pixel=self.pitch,
+                matrix_bytes=self.matrix_bytes,
+            )
         place: dict[str, Any] = {
             "axis": self.axis,
             "pixel": self.pitch,
@@ -85,10 +95,11 @@ class Geometry:
         if self.rows is None:
             from tiltkit_ct.fan import FanBeam
 
-            return FanBeam(angles, shape, self.columns, **place)
+            return FanBeam(angles, shape, self.columns, matrix_bytes=self.matrix_bytes, **place)
         from tiltkit_ct.cone import ConeBeam
 
         place |= {"level": self.level, "plane": self.level}  # planes are as high as rows there
+        place["memory_bytes"] = self.matrix_bytes
         return ConeBeam(angles, (self.rows, *shape), self.rows, self.columns, **place)
 
 

@@ -17,6 +17,7 @@ from tiltkit.io.units import display_length
 from tiltkit.likelihoods import TransmissionPoissonLikelihood, gaussian
 from tiltkit.operators.cg import conjugate_gradient
 from tiltkit.operators.compose import Weighted
+from tiltkit.operators.memory import matrix_memory
 from tiltkit.priors.scale import image_scale
 from tiltkit.problem import Constraint, Note, Problem
 from tiltkit.protocols import Axis, Layout
@@ -24,6 +25,7 @@ from tiltkit_ct.axis import check_axis, find_axis
 from tiltkit_ct.geometry import Geometry, image_size
 from tiltkit_ct.parallel import ParallelBeam
 from tiltkit_ct.prepare import Sinogram, prepare
+from tiltkit_ct.projector import MATRIX_BYTES
 from tiltkit_ct.ramp import filtered_back_projection, widest_gap
 from tiltkit_ct.rows import unusable_rows
 from tiltkit_ct.select import binned_position
@@ -136,6 +138,7 @@ class CtScan:
             pitch,
             math.inf if o.source_mm is None else o.source_mm * unit,
             (o.detector_mm or 0.0) * unit,
+            matrix_bytes=matrix_memory(MATRIX_BYTES),
             shown=size,
             seen=seen,
         )
