@@ -11,6 +11,7 @@ distance  of the samples from the training images (above 1: warned of)
 misfit    of denoised images to the data, over what the prior expects (above 1.4: warned of)
 covers    share of the object inside the 90 % intervals, which for n samples is (n - 1) / (n + 1)
 error     of the samples, over the difference of two of them: 1 where the spread is right
+psnr      of the posterior mean in dB, for a peak of 1 (the 99th percentile of the object)
 
 and at the end what holds where nothing warned. Both figures of the run can miss a stranger; what
 must not happen is that nothing warns *and* intervals are too narrow.
@@ -55,6 +56,7 @@ class Judged:
     misfit: float
     covers: float
     error: float
+    psnr: float
     warned: bool
 
     @classmethod
@@ -71,12 +73,13 @@ class Judged:
             d.get("residual_ratio_max", np.nan),
             coverage(outcome.quantiles[0.05], outcome.quantiles[0.95], truth, where),
             float(np.sqrt(error / apart)),
+            float(-10 * np.log10(np.square((outcome.mean - truth) / UNIT).mean())),
             bool(d["warnings"]),
         )
 
     def __str__(self) -> str:
         verdict = "warned" if self.warned else "no warning"
-        figures = f"{self.distance:8.2f}{self.misfit:8.2f}{self.covers:8.2f}{self.error:7.2f}"
+        figures = f"{self.distance:8.2f}{self.misfit:8.2f}{self.covers:8.2f}{self.error:7.2f}{self.psnr:7.2f}"
         return f"{figures}  {verdict}"
 
 
@@ -85,7 +88,7 @@ def main() -> None:
     args = arguments()
     torch.set_num_threads(args.threads)
     host = load_plugins()
-    print(f"{'':28}distance  misfit  covers  error  verdict")
+    print(f"{'':28}distance  misfit  covers  error   psnr  verdict")
     found = []
     for name, image in images(args):
         outcome = posterior(host, image, args)
@@ -105,6 +108,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("files", type=Path, nargs="*")
     parser.add_argument("--prior", default=MriRecon.default_prior)
     parser.add_argument("--prior-set", type=setting, action="append", default=[])
+    parser.add_argument("--sampler", default="twisted")
     parser.add_argument("--count", type=int, default=2, help="images of each file, evenly spread")
     parser.add_argument("--side", type=int, default=160, help="pixels of the pictures")
     parser.add_argument("--coils", type=int, default=4)
@@ -144,7 +148,7 @@ def posterior(host: Plugins, image: NDArray[np.complex128], args: argparse.Names
     """Measure an image and reconstruct it."""
     device = torch.device(args.device)
     prior = host.create("prior", args.prior, dict(args.prior_set)).to(device)
-    sampler = host.create("sampler", "twisted", dict(args.set))
+    sampler = host.create("sampler", args.sampler, dict(args.set))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scan.h5"
         write_scan(

@@ -53,6 +53,7 @@ class PriorEntry(Entry):
         weights: Weights file ``"package:path/inside.safetensors"``; empty for closed forms.
         sha256: SHA-256 of the weights file in hexadecimal; checked before use.
         licence: SPDX identifier of the licence of the weights.
+        fallback: Name of a prior for images that this one does not describe; warnings propose it.
         url: Address of weights that are not in the package, which ``tiltkit prior fetch``
             downloads; needs ``sha256`` and an empty ``weights``.
     """
@@ -61,6 +62,7 @@ class PriorEntry(Entry):
     weights: str = ""
     sha256: str = ""
     licence: str = ""
+    fallback: str = ""
     url: str = ""
 
 

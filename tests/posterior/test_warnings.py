@@ -54,6 +54,20 @@ def test_a_bad_figure_raises_the_one_warning_of_its_kind(
         assert f"{warning.value:.1f}" in warning.text
 
 
+@pytest.mark.parametrize("report", [{"residual_ratio_max": 2.0}, {"prior_distance": 1.2}])
+def test_a_prior_that_does_not_fit_has_its_fallback_proposed(report: dict[str, float]) -> None:
+    (with_one,) = find_warnings(report, fallback="lab.wide")
+    (without,) = find_warnings(report)
+    assert "--prior lab.wide" in with_one.hint
+    assert "--prior" not in without.hint
+    assert with_one.text == without.text
+
+
+def test_a_fallback_is_not_proposed_for_what_another_prior_cannot_mend() -> None:
+    (warning,) = find_warnings({"independent_samples": 1.1}, fallback="lab.wide")
+    assert "lab.wide" not in str(warning)
+
+
 @pytest.mark.parametrize(
     "report",
     [

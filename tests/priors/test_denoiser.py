@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from tiltkit.hookspecs import PriorEntry
 from tiltkit.priors.denoiser import NetworkOptions, network_prior, prior_of
 from tiltkit.priors.network import ScoreUNet
 from tiltkit.priors.weights import save_network
+from tiltkit.priors.wrapper import PriorWrapper, fallback_of
 
 
 def random_network(channels, widths, blocks):
@@ -101,3 +103,10 @@ def test_low_precision_rounds_weights_once_and_gives_the_bits_of_autocast(networ
 def test_low_precision_leaves_the_weights_of_the_profile_in_single_precision(network):
     prior_of(network, {}, NetworkOptions(precision="bfloat16"))
     assert {weight.dtype for weight in network.parameters()} == {torch.float32}
+
+
+def test_the_fallback_of_an_entry_stays_with_its_prior_on_any_device_and_wrapped(entry):
+    prior = network_prior(NetworkOptions(), replace(entry, fallback="lab.wide"))
+    moved = prior.to(torch.device("cpu"))
+    assert fallback_of(moved) == fallback_of(PriorWrapper(moved)) == "lab.wide"
+    assert fallback_of(network_prior(NetworkOptions(), entry)) == ""

@@ -83,7 +83,7 @@ class Caution:
         return abs((self.value or 0.0) - (self.limit or 0.0))
 
 
-def find_warnings(report: Mapping[str, Any]) -> tuple[Caution, ...]:
+def find_warnings(report: Mapping[str, Any], fallback: str = "") -> tuple[Caution, ...]:
     """All warnings that the figures of one slice raise.
 
     Levels without weights raise none: they are the rule for large images, and a figure of their
@@ -91,7 +91,9 @@ def find_warnings(report: Mapping[str, Any]) -> tuple[Caution, ...]:
 
     Args:
         report: Diagnostics by name; a rule whose figure is missing is left out.
+        fallback: Name of the prior to try where that of the run does not fit; empty for none.
     """
+    report = {**report, "fallback": fallback}
     return tuple(found for rule in _RULES for found in rule(report))
 
 
@@ -204,6 +206,8 @@ def _mean(report: Mapping[str, Any]) -> Iterator[Caution]:
 
 def _residual_ratio(report: Mapping[str, Any]) -> Iterator[Caution]:
     ratio = float(report.get("residual_ratio_max", 1.0))
+    fallback = report.get("fallback")
+    other = f"try --prior {fallback}" if fallback else "try another prior"
     if ratio > RESIDUAL_RATIO:
         yield Caution(
             "residual_ratio_high",
@@ -212,12 +216,15 @@ def _residual_ratio(report: Mapping[str, Any]) -> Iterator[Caution]:
             " image, and intervals may be too narrow.",
             ratio,
             RESIDUAL_RATIO,
-            "Check the scale, try another prior, or --quality high for more noise levels.",
+            f"Check the scale, {other}, or --quality high for more noise levels.",
         )
 
 
 def _training_distance(report: Mapping[str, Any]) -> Iterator[Caution]:
     distance = float(report.get("prior_distance", 0.0))
+    fallback = report.get("fallback")
+    kind = "a prior that was trained on images of this kind"
+    other = f"--prior {fallback}, or {kind}" if fallback else kind
     if distance > TRAINING_DISTANCE:
         yield Caution(
             "far_from_training",
@@ -226,7 +233,7 @@ def _training_distance(report: Mapping[str, Any]) -> Iterator[Caution]:
             " little, it may be wrong and its intervals too narrow.",
             distance,
             TRAINING_DISTANCE,
-            "Try a prior that was trained on images of this kind.",
+            f"Try {other}.",
         )
 
 

@@ -47,6 +47,7 @@ class DenoiserPrior:
         value_range: Range of image values, as text for people.
         to_device: Makes the denoiser for another device; None when it follows its input.
         profile: Distance of images from the training images; None where there is no profile.
+        fallback: Name of a prior for images that this one does not describe; empty for none.
     """
 
     denoise: Callable[[Tensor, float], Tensor]
@@ -55,6 +56,7 @@ class DenoiserPrior:
     value_range: str
     to_device: Callable[[torch.device], Callable[[Tensor, float], Tensor]] | None = None
     profile: Callable[[Tensor], Tensor] | None = None
+    fallback: str = ""
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
         """Score at noise level ``sigma``, shaped as ``x``."""
@@ -94,7 +96,8 @@ def network_prior(options: NetworkOptions, entry: PriorEntry) -> DenoiserPrior:
     with weights_file(entry) as weights:
         network, metadata = load_network(weights)
         profile = load_profile(weights)
-    return prior_of(network, metadata, options, profile)
+    prior = prior_of(network, metadata, options, profile)
+    return replace(prior, fallback=entry.fallback)
 
 
 class FileOptions(NetworkOptions):

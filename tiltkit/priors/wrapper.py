@@ -12,12 +12,17 @@ if TYPE_CHECKING:
 
     from tiltkit.protocols import Prior
 
-__all__ = ["PriorWrapper"]
+__all__ = ["PriorWrapper", "fallback_of"]
+
+
+def fallback_of(prior: Prior) -> str:
+    """Name of the prior that is proposed where this one does not fit; empty for none."""
+    return str(getattr(prior, "fallback", ""))
 
 
 @dataclass(frozen=True, slots=True)
 class PriorWrapper:
-    """Channels, noise range, value range and training distance of the wrapped prior.
+    """Channels, ranges, training distance and fallback of the wrapped prior.
 
     A subclass defines ``score`` and ``to``.
 
@@ -41,6 +46,11 @@ class PriorWrapper:
     def value_range(self) -> str:
         """Value range of the wrapped prior."""
         return self.prior.value_range
+
+    @property
+    def fallback(self) -> str:
+        """Name of the prior that is proposed where the wrapped one does not fit; may be empty."""
+        return fallback_of(self.prior)
 
     def training_distance(self, images: Tensor) -> Tensor | None:
         """Distance from the training images; see `tiltkit.protocols.TrainingDistance`."""

@@ -10,6 +10,7 @@ from tiltkit.errors import UsageError
 from tiltkit.posterior.outcome import Outcome
 from tiltkit.posterior.verdict import find_verdict
 from tiltkit.posterior.warnings import find_warnings
+from tiltkit.priors.wrapper import fallback_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,7 +39,8 @@ def with_shares_tested(
     """
     report = dict(outcome.diagnostics) | _tested(outcome, problem, solve, seed)
     report |= find_verdict(report).figures()
-    return replace(outcome, diagnostics=report | {"warnings": find_warnings(report)})
+    cautions = find_warnings(report, fallback_of(problem.prior))
+    return replace(outcome, diagnostics=report | {"warnings": cautions})
 
 
 def _tested(

@@ -26,6 +26,7 @@ from tiltkit.posterior.separation import separation_report
 from tiltkit.posterior.stein import stein_report
 from tiltkit.posterior.verdict import find_verdict
 from tiltkit.posterior.warnings import find_warnings
+from tiltkit.priors.wrapper import fallback_of
 from tiltkit.recon.baseline import to_host, without_prior
 from tiltkit.recon.shares import with_shares_tested
 from tiltkit.sampling.run import Group, side_by_side
@@ -240,7 +241,8 @@ def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -
             share * group.target.network_calls for share, group in zip(shares, groups, strict=True)
         ),
     }
-    return report | find_verdict(report).figures() | {"warnings": find_warnings(report)}
+    fallback = fallback_of(problem.prior)
+    return report | find_verdict(report).figures() | {"warnings": find_warnings(report, fallback)}
 
 
 def _scores(groups: Sequence[Group], x: torch.Tensor) -> torch.Tensor | None:
