@@ -19,6 +19,7 @@ from skimage import data
 from skimage.transform import resize
 from tiltkit_mri.operators import CartesianSense
 
+from tiltkit.hookspecs import PriorEntry
 from tiltkit.likelihoods import GaussianLikelihood
 from tiltkit.plugins import load_plugins
 from tiltkit.posterior.outcome import Outcome
@@ -117,3 +118,19 @@ def test_the_brain_of_a_macaque_is_farther_away_than_a_human_head() -> None:
     )
     assert macaque > 1 > head
     assert macaque > 1.2 * head
+
+
+def test_what_is_no_head_has_the_wide_prior_proposed() -> None:
+    host = load_plugins()
+    entry = host.get("prior", "mri.brain")
+    assert isinstance(entry, PriorEntry)
+    assert brain_prior().fallback == entry.fallback
+    assert host.create("prior", entry.fallback, {}).channels == 2
+
+
+def test_the_wide_prior_removes_noise_from_a_picture_that_is_no_head() -> None:
+    prior = load_plugins().create("prior", "mri.wide", {"precision": "float32"})
+    picture = complex_image(data.brick())
+    noise = 0.1 * torch.randn(picture.shape, generator=torch.Generator().manual_seed(0))
+    left = prior.denoise(picture + noise, 0.1) - picture
+    assert left.square().mean() < 0.4 * noise.square().mean()

@@ -79,7 +79,7 @@ def tiltkit_operators() -> list[Entry]:
 
 @hookimpl
 def tiltkit_priors() -> list[PriorEntry]:
-    """The prior that ships with the plugin."""
+    """The priors that ship with the plugin."""
     return [
         PriorEntry(
             name="mri.brain",
@@ -89,7 +89,17 @@ def tiltkit_priors() -> list[PriorEntry]:
             weights="tiltkit_mri:data/prior_brain.safetensors",
             sha256="b32dda004b1b43c0ff57c6e364fd790defe4a7aa9d5b7d7c7f78e8d4b5810161",
             licence="Apache-2.0",
-        )
+            fallback="mri.wide",
+        ),
+        PriorEntry(
+            name="mri.wide",
+            target="tiltkit.priors.denoiser:network_prior",
+            summary="complex images of any content, a score network for what is no head",
+            channels=2,
+            weights="tiltkit_mri:data/prior_wide.safetensors",
+            sha256="f8b9a03ba7ad05ce4f13ea7437b00d148fd273a61cc71dfc4b8b36cd0783542b",
+            licence="Apache-2.0",
+        ),
     ]
 
 

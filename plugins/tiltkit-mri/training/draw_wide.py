@@ -52,7 +52,9 @@ def finished(image: Array, rng: Generator) -> NDArray[np.float32]:
     image = np.abs(image)
     image = image / image_scale(image.astype(np.float32), 99.0)
     if rng.random() < 0.3:
-        noise = rng.normal(size=(2, *image.shape)) * np.exp(rng.uniform(np.log(0.003), np.log(0.04)))
+        noise = rng.normal(size=(2, *image.shape)) * np.exp(
+            rng.uniform(np.log(0.003), np.log(0.04))
+        )
         image = np.hypot(image + noise[0], noise[1])
     return (image * np.exp(rng.uniform(-0.25, 0.15))).astype(np.float32)
 
@@ -134,7 +136,9 @@ def bars(rng: Generator) -> Array:
         turn, frequency = rng.uniform(0, np.pi), np.exp(rng.uniform(np.log(4), np.log(150)))
         along = y * np.cos(turn) + x * np.sin(turn) + rng.uniform(0, 0.5) * (y**2 + x**2)
         wave = np.sin(frequency * along)
-        wave = np.where(wave > rng.uniform(-0.5, 0.5), 1, 0) if rng.random() < 0.5 else wave / 2 + 0.5
+        wave = (
+            np.where(wave > rng.uniform(-0.5, 0.5), 1, 0) if rng.random() < 0.5 else wave / 2 + 0.5
+        )
         where = inside(rng, 0.6, 0.2, 1.5)
         image[where] = (rng.uniform(0.3, 1) * wave + rng.uniform(0, 0.3))[where]
     return image
@@ -192,7 +196,9 @@ def tissue(rng: Generator) -> Array:
     for _ in range(rng.integers(0, 8)):
         bone = inside(rng, 0.6, 0.05, 0.35)
         rim = gaussian_filter(bone.astype(float), rng.uniform(2, 6))
-        image = np.where(rim > 0.75, rng.uniform(0.1, 1), np.where(rim > 0.25, rng.uniform(0, 0.3), image))
+        image = np.where(
+            rim > 0.75, rng.uniform(0.1, 1), np.where(rim > 0.25, rng.uniform(0, 0.3), image)
+        )
     depth = gaussian_filter(body.astype(float), rng.uniform(3, 14))
     image = np.where(depth < rng.uniform(0.6, 0.95), rng.uniform(0.4, 1.3), image)
     image = image * (1 + rng.uniform(0, 0.25) * field(rng, FINE, rng.uniform(0.8, 2.5)))

@@ -98,7 +98,8 @@ def packaged() -> Iterator[tuple[str, NDArray[np.generic]]]:
     for name in SKIMAGE:
         yield name, np.asarray(getattr(skimage.data, name)())
     yield "motorcycle", np.asarray(skimage.data.stereo_motorcycle()[0])
-    for name, picture in zip(("china", "flower"), sklearn.datasets.load_sample_images().images):
+    samples = sklearn.datasets.load_sample_images().images
+    for name, picture in zip(("china", "flower"), samples, strict=True):
         yield name, picture
     yield "hopper", opened(Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg")
 
