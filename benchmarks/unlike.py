@@ -79,8 +79,8 @@ class Judged:
 
     def __str__(self) -> str:
         verdict = "warned" if self.warned else "no warning"
-        figures = f"{self.distance:8.2f}{self.misfit:8.2f}{self.covers:8.2f}{self.error:7.2f}{self.psnr:7.2f}"
-        return f"{figures}  {verdict}"
+        figures = f"{self.distance:8.2f}{self.misfit:8.2f}{self.covers:8.2f}{self.error:7.2f}"
+        return f"{figures}{self.psnr:7.2f}  {verdict}"
 
 
 def main() -> None:
