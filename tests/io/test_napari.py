@@ -59,8 +59,8 @@ def test_the_manifest_names_what_exists() -> None:
     yaml = pytest.importorskip("yaml")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     place = project["entry-points"]["napari.manifest"][project["name"]]
-    assert place == "tiltkit:napari.yaml"
-    folder = Path(tiltkit.__file__).parent
+    assert place == "tiltkit.io:napari.yaml"
+    folder = Path(tiltkit.__file__).parent / "io"
     manifest = yaml.safe_load((folder / "napari.yaml").read_text())
     assert manifest["name"] == project["name"]
     commands = {one["id"]: one["python_name"] for one in manifest["contributions"]["commands"]}

@@ -1,4 +1,4 @@
-"""Reader of results for the viewer napari, named in its manifest ``tiltkit/napari.yaml``."""
+"""Reader of results for the viewer napari, named in its manifest ``tiltkit/io/napari.yaml``."""
 
 from __future__ import annotations
 
