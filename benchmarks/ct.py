@@ -1,6 +1,7 @@
-"""A head and a phantom from 60 projections of 10^4 photons: ours beside FBP, SIRT and MBIR.
+"""A head, a phantom or foam from 60 projections: ours beside FBP, SIRT and MBIR.
 
-    python benchmarks/ct.py FOLDER [--image head|shepp-logan] [--samples 16] [--pictures OUT.png]
+    python benchmarks/ct.py FOLDER [--image head|shepp-logan|foam] [--photons 10000]
+        [--samples 16] [--pictures OUT.png]
 
 The folder holds ``693_UNCR.dcm``, a head that had no part in the prior's training, from
 pydicom-data (``data_store/data``). Counts are Poisson, of exact projections of the image of
@@ -13,6 +14,7 @@ settings of the peers are those of anchors elsewhere: Hann window, 150 iteration
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -36,7 +38,7 @@ from tiltkit.recon.solve import solve
 Image = NDArray[np.float64]
 
 CPU = torch.device("cpu")
-SIDE, ANGLES, PHOTONS, FLATS = 256, 60, 1e4, 20
+SIDE, ANGLES, FLATS = 256, 60, 20
 WATER = 0.2  # 1/cm
 PIXEL_MM = 0.957
 
@@ -45,14 +47,14 @@ def main() -> None:
     """Run and print."""
     args = arguments()
     torch.set_num_threads(args.threads)
-    fine = head(args.folder / "693_UNCR.dcm") if args.image == "head" else phantom()
+    fine = picture(args)
     truth = fine.reshape(SIDE, 2, SIDE, 2).mean((1, 3))
     host = load_plugins()
     prior = host.create("prior", args.prior or CtRecon.default_prior, dict(args.prior_set))
     sampler = host.create("sampler", args.sampler, dict(args.set))
     with tempfile.TemporaryDirectory() as folder:
         scan_file = Path(folder) / "scan.h5"
-        write_scan(scan_file, fine, args.seed)
+        write_scan(scan_file, fine, args.photons, args.seed)
         options = CtOptions(axis="centre", likelihood=args.likelihood)
         with CtRecon(options).open(scan_file) as scan:
             for label, value in scan.describe().items():
@@ -74,17 +76,26 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=Path())
-    parser.add_argument("--image", choices=["head", "shepp-logan"], default="head")
+    parser.add_argument("--image", choices=["head", "shepp-logan", "foam"],
+                        default="head")  # fmt: skip
+    parser.add_argument("--photons", type=float, default=1e4, help="of a pixel without sample")
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--prior")
     parser.add_argument("--prior-set", type=setting, action="append", default=[])
-    parser.add_argument("--sampler", default="twisted")
+    parser.add_argument("--sampler", default="moments")
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--likelihood", choices=["gaussian", "poisson"], default="gaussian")
     parser.add_argument("--pictures", type=Path)
     return parser.parse_args()
+
+
+def picture(args: argparse.Namespace) -> Image:
+    """Attenuation in 1/cm, on pixels half as wide as those of the detector."""
+    if args.image == "head":
+        return head(args.folder / "693_UNCR.dcm")
+    return phantom() if args.image == "shepp-logan" else foam(args.seed)
 
 
 def head(path: Path) -> Image:
@@ -103,7 +114,25 @@ def phantom() -> Image:
     return image * (WATER / 0.3)
 
 
-def write_scan(path: Path, fine: Image, seed: int) -> None:
+def foam(seed: int) -> Image:
+    """A disk of water with 300 round holes that do not overlap, from small to large."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: 2 * SIDE, : 2 * SIDE] - SIDE + 0.5
+    image = np.where(np.hypot(x, y) < 0.9 * SIDE, WATER, 0.0)
+    holes: list[tuple[float, float, float]] = []
+    while len(holes) < 300:
+        radius = 0.9 * SIDE * float(rng.choice([0.03, 0.06, 0.1], p=[0.6, 0.3, 0.1]))
+        across, angle = 0.87 * SIDE * math.sqrt(rng.uniform()), rng.uniform(0, 2 * math.pi)
+        a, b = across * math.cos(angle), across * math.sin(angle)
+        if across + radius < 0.88 * SIDE and all(
+            math.hypot(a - c, b - d) > radius + r + 1 for c, d, r in holes
+        ):
+            holes.append((a, b, radius))
+            image[np.hypot(x - a, y - b) < radius] = 0.0
+    return image
+
+
+def write_scan(path: Path, fine: Image, photons: float, seed: int) -> None:
     """Counts, flats and darks as a beamline writes them."""
     angles = np.arange(ANGLES) * 180 / ANGLES
     pixel = PIXEL_MM / 10
@@ -113,9 +142,9 @@ def write_scan(path: Path, fine: Image, seed: int) -> None:
     lines = operator.forward(torch.from_numpy(fine)[None, None])[0].numpy()
     rng = np.random.default_rng(seed)
     with h5py.File(path, "w") as file:
-        counts = rng.poisson(PHOTONS * np.exp(-lines)).astype(np.uint16)
+        counts = rng.poisson(photons * np.exp(-lines)).astype(np.uint16)
         file["exchange/data"] = counts[:, None]
-        file["exchange/data_white"] = rng.poisson(PHOTONS, (FLATS, 1, SIDE)).astype(np.uint16)
+        file["exchange/data_white"] = rng.poisson(photons, (FLATS, 1, SIDE)).astype(np.uint16)
         file["exchange/data_dark"] = np.zeros((2, 1, SIDE), np.uint16)
         file["exchange/theta"] = angles
         file["exchange/theta"].attrs["units"] = "degrees"
