@@ -29,7 +29,8 @@ RIGHT = Problem(SLICE.prior, SLICE.likelihood, (1, 3, 2), lambda x: x[:, 0], tor
 def parts(problem: Problem, **members: object) -> Parts:
     """A scan of one slice."""
     scan = SimpleNamespace(layout=LAYOUT, problem=lambda index, prior, device: problem, **members)
-    recipe = SimpleNamespace(task={"name": "lab-task"}, samples=2, memory_gb=1.0, seed=0, runs=1)
+    recipe = SimpleNamespace(task={"name": "lab-task"}, samples=2, memory_gb=1.0, seed=0, runs=1,
+                             baseline_only=False)  # fmt: skip
     sampler = Walmc(WalmcOptions())
     checkpoint = Path("no.checkpoint")
     return Parts(scan, [problem.prior], sampler, [CPU], recipe, checkpoint, "lab (lab-kit)")
