@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -179,6 +181,20 @@ def test_few_samples_come_near_to_the_exact_mean(
 
     assert error(outcome.samples.mean(0)) > 0.1
     assert error(outcome.mean) < 0.03
+
+
+def test_the_fit_that_is_certified_is_that_of_the_written_mean(
+    blurred: tuple[Problem, torch.Tensor, torch.Tensor],
+) -> None:
+    to_image = lambda x: 50 * x[:, 0, 3:-3, 2:-5].flip(-1)  # noqa: E731
+    shown = replace(blurred[0], to_image=to_image, baseline=None)
+    outcome = run(shown, 4, levels=12, collect=1)
+    of_samples = torch.as_tensor(outcome.particles).mean(0)
+    written = of_samples.clone()
+    written[0, 3:-3, 2:-5] = torch.as_tensor(outcome.mean).flip(-1) / 50
+    fits = [float(shown.likelihood.chi2(x[None])) for x in (written, of_samples)]
+    assert abs(fits[0] / fits[1] - 1) > 0.01
+    assert outcome.diagnostics["chi2_mean"] == pytest.approx(fits[0], rel=1e-3)
 
 
 def test_a_single_sample_is_its_own_mean(

@@ -12,6 +12,7 @@ import torch
 from tiltkit.errors import InputError
 from tiltkit.io.images import is_image, read_contents, read_images
 from tiltkit.priors.scale import image_scale
+from tiltkit.recon.pixels import find_pixel_map
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,21 +80,12 @@ def invert(images: NDArray[Any], problem: Problem) -> NDArray[np.float32] | None
     """
     if problem.shape[0] != 1 or problem.shape[1:] != images.shape[1:]:
         return None
-    device = getattr(problem.likelihood, "y", torch.zeros(1)).device
-    x = torch.rand((1, *problem.shape), generator=torch.Generator().manual_seed(0))
-    trials = (0 * x, 0 * x + 1, x, -x)
-    zero, one, *others = (problem.to_image(t.to(device))[0].double().cpu().numpy() for t in trials)
-    factor = one - zero
-    scale = float(np.abs(factor).max())
-    for given, found in zip((x, -x), others, strict=True):
-        if not np.allclose(
-            found, zero + factor * given[0, 0].numpy(), rtol=1e-4, atol=1e-6 * scale
-        ):
-            return None
-    if not (factor != 0).all():
+    blank = torch.zeros(problem.shape, device=_device(problem))
+    pixels = find_pixel_map(problem, blank)
+    if pixels is None:
         return None
-    particles: NDArray[np.float32] = ((images - zero) / factor)[:, None].astype(np.float32)
-    return particles
+    given = torch.from_numpy(np.asarray(images)).to(blank.device)
+    return np.stack([pixels.particle(image, blank).cpu().numpy() for image in given])
 
 
 def _volume(path: Path, axes: int) -> NDArray[Any]:
@@ -148,10 +140,14 @@ def _scaled(path: Path, image: NDArray[np.float64], factor: float) -> NDArray[np
     return image / scale
 
 
+def _device(problem: Problem) -> torch.device:
+    device: torch.device = getattr(problem.likelihood, "y", torch.zeros(1)).device
+    return device
+
+
 def _unit(problem: Problem) -> float:
     """Value, in the units of the result, of an image of ones in the prior's units."""
-    likelihood_y = getattr(problem.likelihood, "y", torch.zeros(1))
-    ones = torch.zeros((1, *problem.shape), device=likelihood_y.device)
+    ones = torch.zeros((1, *problem.shape), device=_device(problem))
     ones[:, 0] = 1
     return float(problem.to_image(ones).median())
 

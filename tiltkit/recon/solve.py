@@ -28,6 +28,7 @@ from tiltkit.posterior.verdict import find_verdict
 from tiltkit.posterior.warnings import find_warnings
 from tiltkit.priors.wrapper import fallback_of
 from tiltkit.recon.baseline import to_host, without_prior
+from tiltkit.recon.pixels import find_pixel_map
 from tiltkit.recon.shares import with_shares_tested
 from tiltkit.sampling.run import Group, side_by_side
 from tiltkit.sampling.settle import further_rounds
@@ -169,8 +170,11 @@ def _outcome(groups: Sequence[Group], seed: Sequence[int], start: float) -> Outc
         particles = reduce(Moments.merged, (group.progress.particles for group in groups))
         quantiles = reduce(Quantiles.merged, (group.progress.quantiles for group in groups))
         shares = [g.progress.mean.image.to(device) * (g.target.n / len(x)) for g in groups]
-        diagnostics = _certificate(groups, x, particles)
         mean, std = torch.stack(shares).sum(0), images.std(len(x))
+        # The written mean is judged; where it is of magnitudes, that of the samples instead.
+        pixels, mean_particle = find_pixel_map(problem, x), particles.mean.to(x)
+        mean_particle = pixels.particle(mean, mean_particle) if pixels else mean_particle
+        diagnostics = _certificate(groups, x, mean_particle)
         further = further_images(problem, mean, std, x, particles.mean)
     view = problem.field_of_view
     if view is not None:
@@ -210,8 +214,14 @@ def _within(image: FurtherImage, view: NDArray[np.bool_]) -> FurtherImage:
     return replace(image, values=np.where(view, image.values, np.nan).astype(image.values.dtype))
 
 
-def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -> dict[str, Any]:
-    """Diagnostics that do not depend on the computer."""
+def _certificate(groups: Sequence[Group], x: torch.Tensor, mean: torch.Tensor) -> dict[str, Any]:
+    """Diagnostics that do not depend on the computer.
+
+    Args:
+        groups: All groups.
+        x: Their samples (n, channel, *space).
+        mean: Posterior mean (channel, *space) in the prior's units.
+    """
     first, sampler = groups[0].target, groups[0].sampler
     problem, sizes = first.problem, [group.target.n for group in groups]
     infos = merge_levels([group.progress.infos for group in groups])
@@ -224,7 +234,6 @@ def _certificate(groups: Sequence[Group], x: torch.Tensor, particles: Moments) -
         further_rounds(sampler, group.target, group.progress.infos) for group in groups
     )
     report["prior_noise_min"] = float(problem.prior.sigma_range[0])
-    mean = particles.mean.to(x)
     report |= data_fit(problem.likelihood, mean, x, first.chunk, independent)
     report |= separation_report(problem.likelihood, x, first.chunk)
     report |= training_distance_report(problem.prior, x)
