@@ -177,6 +177,16 @@ def test_a_single_sample_has_no_map_of_its_spread(
     assert "standard deviation" not in text
 
 
+def test_the_page_of_a_reconstruction_without_a_prior_speaks_of_no_posterior(
+    page_of: Callable[..., Page],
+) -> None:
+    found = page_of(baseline_only=1, device="cpu")
+    assert "Reconstruction of 3 of 3 slices" in found.text
+    for wrong in ("posterior mean", "the prior fills in", "samples are", "equally weighted"):
+        assert wrong not in found.text.lower()
+    assert not any("osterior" in str(image["alt"]) for image in found.images)
+
+
 def test_a_result_without_diagnostics_has_a_page(
     page: Callable[[Path], Page], start: Start, outcome: Make
 ) -> None:

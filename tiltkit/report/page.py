@@ -98,7 +98,9 @@ def _template_values(result: Path) -> dict[str, Any]:
     views = {name: read_estimate(result, finished[middle], cut) for name, cut in cuts.items()}
     estimate = next(iter(views.values()))
     one, samples = slices[middle], len(estimate.samples)
+    sampled = _sampled(estimate)
     return {
+        "sampled": sampled,
         "title": read_title(result),
         "file": result.name,
         "subtitle": _subtitle(provenance, len(finished), total),
@@ -109,7 +111,7 @@ def _template_values(result: Path) -> dict[str, Any]:
         "halves": verdict.sentence(),
         "fully_tested": verdict.ok,
         "notes": tables.notes(slices),
-        "tiles": tables.tiles(slices, samples),
+        "tiles": tables.tiles(slices, samples if sampled else 0),
         "view": next(iter(views)),
         **_pictures(estimate, read_units(result)),
         "further": _further_pictures(result, finished[middle], next(iter(cuts.values()))),
@@ -121,7 +123,9 @@ def _template_values(result: Path) -> dict[str, Any]:
             "What follows from the method": words.guaranteed(one, samples),
             "What was tested": words.measured(one, samples),
             "What no test shows": words.unknown(one, samples),
-        },
+        }
+        if sampled
+        else {},
         "bands": tables.bands(one),
         "rows": [tables.row(i, one) for i, one in zip(finished, slices, strict=True)],
         "facts": tables.facts(one),
@@ -183,11 +187,12 @@ def _other_planes(views: Mapping[str, Estimate], steps: Sequence[float]) -> list
     pictures = []
     for name, plane in list(views.items())[1:]:
         tall = max(1, round(steps[0] / steps[2 if name == "xz" else 1]))
-        for what, array, window in (
+        kinds = (
             ("Without a prior", plane.baseline, grey),
             ("Posterior mean", plane.mean, grey),
             ("Spread", plane.std, heat),
-        ):
+        )
+        for what, array, window in kinds if _sampled(first) else kinds[:1]:
             shown = np.repeat(array, tall, axis=0)
             pictures.append(
                 Picture(figures.image(shown, window), f"{what}, {name}", f"{what} in plane {name}")
@@ -209,7 +214,7 @@ def _pictures(estimate: Estimate, units: str) -> dict[str, Any]:
     ]
     bars = [_bar(grey, "image value", units), _bar(heat, "standard deviation", units)]
     there = -1 if np.isnan(estimate.std).all() else None  # one sample has no spread
-    if "baseline_only" in estimate.diagnostics:
+    if not _sampled(estimate):
         return {"main": main[:1], "samples": [], "bars": bars[:1]}
     return {
         "main": main[:there],
@@ -219,6 +224,11 @@ def _pictures(estimate: Estimate, units: str) -> dict[str, Any]:
         ],
         "bars": bars[:there],
     }
+
+
+def _sampled(estimate: Estimate) -> bool:
+    """True for a posterior, false for a reconstruction without a prior."""
+    return "baseline_only" not in estimate.diagnostics
 
 
 def _bar(window: figures.Window, label: str, units: str) -> Bar:
@@ -238,6 +248,7 @@ def _contact_sheet(
     For volumes, planes of the displayed slice.
     """
     grey = figures.common_window([shown.mean])
+    what = "Posterior mean" if _sampled(shown) else "Reconstruction"
     if len(image) > 2:
         index = finished[len(finished) // 2]
         planes = np.linspace(0, image[0] - 1, min(_THUMBNAILS, image[0])).round().astype(int)
@@ -245,7 +256,7 @@ def _contact_sheet(
             Picture(
                 figures.image(read_estimate(result, index, (k,)).mean, grey, _THUMBNAIL_PIXELS),
                 f"Plane {k}",
-                f"Posterior mean of plane {k}",
+                f"{what} of plane {k}",
             )
             for k in planes.tolist()
         ]
@@ -257,7 +268,7 @@ def _contact_sheet(
         Picture(
             figures.image(read_estimate(result, i).mean, grey, _THUMBNAIL_PIXELS),
             f"Slice {i}",
-            f"Posterior mean of slice {i}",
+            f"{what} of slice {i}",
         )
         for i in chosen
     ]

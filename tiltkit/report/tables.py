@@ -71,12 +71,15 @@ def _numbers(numbers: Sequence[int]) -> str:
 
 
 def tiles(slices: Sequence[Mapping[str, Any]], samples: int) -> list[tuple[str, str, str]]:
-    """List key figures as (label, value, remark)."""
+    """List key figures as (label, value, remark); that of samples only if there are some."""
 
     def values(name: str) -> list[float]:
         return [float(one[name]) for one in slices if name in one]
 
-    found = [("samples", str(samples), "per slice" if len(slices) > 1 else "equally weighted")]
+    found = []
+    if samples:
+        remark = "per slice" if len(slices) > 1 else "equally weighted"
+        found.append(("samples", str(samples), remark))
     if values("rhat"):
         runs = number(values("runs")[0])
         found.append(("R-hat", f"{max(values('rhat')):.2f}", f"of {runs} independent runs"))
