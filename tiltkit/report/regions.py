@@ -105,6 +105,7 @@ def region_figures(
     sums = _sums(result, list(regions.values()), pixels, above)
     samples = sums[1].shape[1]
     worths = [independent_in_slice(result, index, samples) for index in range(slices)]
+    factors = [widening_factor(result, index) for index in range(slices)]
     for (name, region), total, values, counts in zip(regions.items(), *sums, strict=True):
         if not np.isfinite([total, *values]).all():
             raise InputError(
@@ -112,7 +113,7 @@ def region_figures(
             )
         count, reached = len(region), np.unique(region // pixels).tolist()
         worth = min(worths[index] for index in reached)
-        factor = max(widening_factor(result, index) for index in reached)
+        factor = max(factors[index] for index in reached)
         check_independent(result, samples, worth)
         figures = {
             "mean": (unit, total / count, values / count),
