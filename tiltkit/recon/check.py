@@ -156,19 +156,23 @@ def check_scan(
         prepared = time.perf_counter() - opened
         n = -(-recipe.samples // recipe.runs)
         chunk = chunk_size(problem.shape, n, memory)
+        whole = image_bytes(scan.layout, recipe.samples, problem)
+        result_mb = whole * len(chosen) / scan.layout.shape[0] / 1e6
+        work = {
+            "slices to do": f"{len(chosen)}, each in {tiles} tiles" if tiles > 1 else len(chosen),
+            "device": str(devices[0]),
+        }
+        notes = [asdict(note) for note in problem.notes]
         if recipe.baseline_only:
             seconds = opened - start + tiles * len(chosen) * prepared
-            return dict(scan.describe()) | {
-                "slices to do": len(chosen),
-                "device": str(devices[0]),
-                "notes": [asdict(note) for note in problem.notes],
+            return {
+                **scan.describe(),
+                **work,
+                "notes": notes,
                 "estimated_seconds": seconds,
                 "estimated_memory_gb": peak_memory_mb(devices[:1]) / 1e3,
-                "result_mb": len(chosen)
-                * image_bytes(scan.layout, 1, problem)
-                / scan.layout.shape[0]
-                / 1e6,
-                "estimate": f"about {seconds:.2g} s, without a prior and without samples",
+                "result_mb": result_mb,
+                "estimate": f"about {_duration(seconds)}, without a prior and without samples",
                 "estimate_took_seconds": 0.0,
             }
         levels = sampler.levels(Target(problem, n, chunk, devices[0]))
@@ -179,23 +183,21 @@ def check_scan(
         lanes = min(len(devices), recipe.runs)
         seconds = tiles * len(chosen) * (prepared + cost.seconds * recipe.runs / lanes)
         seconds += opened - start
-        whole = image_bytes(scan.layout, recipe.samples, problem)
         figures = {
             "estimated_seconds": seconds,
             "estimated_memory_gb": cost.memory_mb / 1e3,
-            "result_mb": whole * len(chosen) / scan.layout.shape[0] / 1e6,
+            "result_mb": result_mb,
         }
         return dict(scan.describe()) | {
             "prior": f"{recipe.prior['name']}, noise {prior.sigma_range[0]:g} to"
             f" {prior.sigma_range[1]:g}, {prior.value_range}",
             "sampler": f"{recipe.sampler['name']}, {len(levels)} levels, {recipe.samples} samples"
             + (f" in {recipe.runs} independent runs" if recipe.runs > 1 else ""),
-            "slices to do": f"{len(chosen)}, each in {tiles} tiles" if tiles > 1 else len(chosen),
-            "device": str(devices[0]),
+            **work,
             "CPU threads": torch.get_num_threads(),
             "samples computed together": chunk,
             "time per network call": f"{cost.call:.2g} s for {n} samples",
-            "notes": [asdict(note) for note in problem.notes],
+            "notes": notes,
             **figures,
             "estimate": _in_words(figures, UNCERTAINTY if coarse is None else UNCERTAINTY_COARSE),
             **_proposals(scan, seconds, cost, coarse),
