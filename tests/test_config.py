@@ -59,6 +59,12 @@ def test_a_resolved_recipe_resolves_to_itself() -> None:
     assert resolve(once.model_dump(), Plugins()) == once  # type: ignore[arg-type]
 
 
+def test_a_reconstruction_without_a_prior_has_no_intervals_to_widen() -> None:
+    values = {"task": "t", "baseline_only": True, "calibration": "c.json", "widen": True}
+    recipe = resolve(values, Plugins())  # type: ignore[arg-type]
+    assert (recipe.calibration, recipe.widen) == (None, False)
+
+
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [

@@ -41,8 +41,8 @@ def resolve(values: Mapping[str, Any], plugins: Plugins) -> Recipe:
     _check_misplaced(filled, plugins)
     recipe = validate(Recipe, filled, "")
     if recipe.baseline_only:
-        single = {"samples": 1, "runs": 1, "test_shares": False, "calibration": None}
-        recipe = recipe.model_copy(update=single)
+        alone = {"samples": 1, "runs": 1, "test_shares": False, "calibration": None, "widen": False}
+        recipe = recipe.model_copy(update=alone)
     if recipe.runs > recipe.samples:
         raise UsageError(
             f"{recipe.runs} runs cannot share {recipe.samples} samples.",
