@@ -67,7 +67,8 @@ def _turn(p: Projections, options: PrepareOptions) -> tuple[float, bool] | None:
     Views without light are left out; the others keep their numbers.
     """
     whole = examine(select(p, options), options)
-    good = [row for row in range(whole.n_rows) if row not in unusable_rows(whole, options)]
+    unusable = unusable_rows(whole, options)
+    good = [row for row in range(whole.n_rows) if row not in unusable]
     sinogram = prepare(whole, good[len(good) // 2], options).line_integrals
     n = len(p.stored_angles)
     place = {int(view): i for i, view in enumerate(whole.projections.times)}
