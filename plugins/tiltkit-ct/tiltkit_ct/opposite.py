@@ -29,7 +29,7 @@ _PARTS = 4  # of a column, between shifts that are compared
 
 
 def mirror_mismatch(
-    sinogram: NDArray[np.floating], one: Sequence[int], other: Sequence[int]
+    sinogram: NDArray[np.floating], one: Sequence[int], other: Sequence[int], noise: float
 ) -> float:
     """Mean square difference of views and the mirror images of others, without that of noise.
 
@@ -39,13 +39,13 @@ def mirror_mismatch(
         sinogram: Line integrals (angle, column), finite.
         one: Numbers of views.
         other: Numbers of the views that they are compared with.
+        noise: `smoothed_noise` of the sinogram.
 
     Returns:
         The difference; zero or less where it is no larger than that of noise.
     """
-    smooth = gaussian_filter1d(np.asarray(sinogram, np.float64), _SMOOTH, axis=1)
-    _, found = _by_axis(smooth[list(one)], smooth[list(other)])
-    return _smallest(found) - 2 * smoothed_noise(sinogram)
+    _, found = _by_axis(_smooth(sinogram[list(one)]), _smooth(sinogram[list(other)]))
+    return _smallest(found) - 2 * noise
 
 
 def mirror_axis(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
@@ -55,8 +55,7 @@ def mirror_axis(one: NDArray[np.floating], other: NDArray[np.floating]) -> float
         one: Line integrals (view, column).
         other: Line integrals half a turn later (view, column).
     """
-    smooth = (gaussian_filter1d(np.asarray(x, np.float64), _SMOOTH, axis=1) for x in (one, other))
-    axis, found = _by_axis(*smooth)
+    axis, found = _by_axis(_smooth(one), _smooth(other))
     return float(axis[found.argmin()])
 
 
@@ -74,11 +73,12 @@ def _by_axis(
     return (m - 1 + shift[within]) / 2, square[within] / (overlap[within] * len(a))
 
 
-def mismatch(sinogram: NDArray[np.floating], one: Sequence[int], other: Sequence[int]) -> float:
+def mismatch(
+    sinogram: NDArray[np.floating], one: Sequence[int], other: Sequence[int], noise: float
+) -> float:
     """Mean square difference of views as they are, without that of noise; see `mirror_mismatch`."""
-    smooth = gaussian_filter1d(np.asarray(sinogram, np.float64), _SMOOTH, axis=1)
-    found = float(np.mean((smooth[list(one)] - smooth[list(other)]) ** 2))
-    return found - 2 * smoothed_noise(sinogram)
+    change = _smooth(sinogram[list(one)]) - _smooth(sinogram[list(other)])
+    return float(np.mean(change**2)) - 2 * noise
 
 
 def closes(sinogram: NDArray[np.floating], angles: NDArray[np.float64]) -> bool | None:
@@ -95,16 +95,22 @@ def closes(sinogram: NDArray[np.floating], angles: NDArray[np.float64]) -> bool 
     opposite, quarter = (_pairs(angles, apart, 1.1 * step) for apart in (np.pi, np.pi / 2))
     if not opposite[0] or not quarter[0]:
         return None
-    unlike = mirror_mismatch(sinogram, *quarter)
-    if unlike <= smoothed_noise(sinogram):
+    noise = smoothed_noise(sinogram)
+    unlike = mirror_mismatch(sinogram, *quarter, noise)
+    if unlike <= noise:
         return None
-    return bool(mirror_mismatch(sinogram, *opposite) < AGREE * unlike)
+    return bool(mirror_mismatch(sinogram, *opposite, noise) < AGREE * unlike)
 
 
 def smoothed_noise(sinogram: NDArray[np.floating]) -> float:
     """Variance of the noise of a sinogram after the smoothing of `mismatch`."""
     shrunk = 1 / (2 * np.sqrt(np.pi) * _SMOOTH)
     return float(shrunk * noise_variance(np.asarray(sinogram, np.float32)).mean())
+
+
+def _smooth(views: NDArray[np.floating]) -> NDArray[np.float64]:
+    smooth: NDArray[np.float64] = gaussian_filter1d(np.asarray(views, np.float64), _SMOOTH, axis=1)
+    return smooth
 
 
 def _pairs(

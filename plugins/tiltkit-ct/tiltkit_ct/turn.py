@@ -81,12 +81,14 @@ def _turn(p: Projections, options: PrepareOptions) -> tuple[float, bool] | None:
     quarter, half = pairs(n // 4), pairs(n // 2)
     if not all(first for first, _ in (step, ends, quarter, half)):
         return None
-    unlike, neighbours = mirror_mismatch(sinogram, *quarter), mismatch(sinogram, *step)
-    if unlike <= max(neighbours, smoothed_noise(sinogram)):
+    noise = smoothed_noise(sinogram)
+    unlike = mirror_mismatch(sinogram, *quarter, noise)
+    neighbours = mismatch(sinogram, *step, noise)
+    if unlike <= max(neighbours, noise):
         return None
-    if mirror_mismatch(sinogram, *half) < AGREE * unlike:
-        return 360.0, mismatch(sinogram, *ends) < _SAME * neighbours
-    end = mirror_mismatch(sinogram, *ends)
+    if mirror_mismatch(sinogram, *half, noise) < AGREE * unlike:
+        return 360.0, mismatch(sinogram, *ends, noise) < _SAME * neighbours
+    end = mirror_mismatch(sinogram, *ends, noise)
     if end < AGREE * unlike:
         return 180.0, end < _SAME * neighbours
     raise InputError(
