@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tiltkit_ct.options import PrepareOptions
     from tiltkit_ct.projections import Projections
 
-__all__ = ["ANGLES_ASSUMED", "check_angles", "listed_angles", "settle_angles"]
+__all__ = ["ANGLES_ASSUMED", "assumed_angles", "check_angles", "listed_angles", "settle_angles"]
 
 # Code of the note that a file has no angles.
 ANGLES_ASSUMED = "angles_assumed"
@@ -57,6 +57,12 @@ def settle_angles(p: Projections, options: PrepareOptions) -> Projections:
         return replace(p, angle_unit="rad", notes=(*without, note))
     _check_unit(p)
     return p
+
+
+def assumed_angles(n: int) -> tuple[NDArray[np.float64], Note]:
+    """Degrees of ``n`` projections of a file without angles, and a note that they are assumed."""
+    words = "There are no angles: 0 to 180 degrees, both included, are assumed."
+    return np.linspace(0.0, 180.0, n), Note(ANGLES_ASSUMED, words, assumed=True)
 
 
 def listed_angles(file: Path, n: int) -> tuple[NDArray[np.float64], Note]:

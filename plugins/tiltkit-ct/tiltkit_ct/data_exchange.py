@@ -19,7 +19,7 @@ from tiltkit.errors import InputError
 from tiltkit.io.opening import hdf5_file
 from tiltkit.io.units import ANGLES, ENERGIES, LENGTHS, unit_size
 from tiltkit.problem import Note
-from tiltkit_ct.angles import ANGLES_ASSUMED
+from tiltkit_ct.angles import assumed_angles
 from tiltkit_ct.dataset_view import DatasetView, frames_view, references_view
 from tiltkit_ct.frames import check_sources, frames_of, stack
 from tiltkit_ct.hdf5 import (
@@ -261,9 +261,9 @@ def _angles(
         notes.append(Note("angles_from_step", words))
         angles = first + float(numbers(step, path)[0]) * np.arange(n, dtype=np.float64)
         return angles, angle_unit(step, notes)
-    words = "There are no angles: 0 to 180 degrees, both included, are assumed."
-    notes.append(Note(ANGLES_ASSUMED, words, assumed=True))
-    return np.linspace(0.0, 180.0, n), "deg"
+    angles, note = assumed_angles(n)
+    notes.append(note)
+    return angles, "deg"
 
 
 def _pixel(file: h5py.File, path: Path) -> float | None:

@@ -14,7 +14,7 @@ import numpy as np
 from tiltkit.errors import InputError, UsageError
 from tiltkit.io.sniff import find_reader
 from tiltkit.problem import Note
-from tiltkit_ct.angles import ANGLES_ASSUMED, listed_angles
+from tiltkit_ct.angles import ANGLES_ASSUMED, assumed_angles, listed_angles
 from tiltkit_ct.dataset_view import frames_view, parse_name, references_view
 from tiltkit_ct.frames import check_sources, stack
 from tiltkit_ct.hdf5 import DEFAULT_UNIT, angle_unit, dataset, numbers, open_scan
@@ -113,9 +113,9 @@ def _angles(
             f"{name} of {path} has {items[0].size} angles for {n} projections.",
             "name the dataset with one angle per projection.",
         )
-    words = "There are no angles: 0 to 180 degrees, both included, are assumed."
-    notes.append(Note(ANGLES_ASSUMED, words, assumed=True))
-    return np.linspace(0.0, 180.0, n), "deg"
+    angles, note = assumed_angles(n)
+    notes.append(note)
+    return angles, "deg"
 
 
 def _named_as_angles(file: h5py.File) -> list[h5py.Dataset]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from tiltkit.errors import InputError
 from tiltkit.problem import Note
-from tiltkit_ct.angles import ANGLES_ASSUMED, listed_angles
+from tiltkit_ct.angles import assumed_angles, listed_angles
 from tiltkit_ct.frames import stack
 from tiltkit_ct.projections import Projections
 from tiltkit_ct.tiff_frames import tiff_frames
@@ -198,11 +198,7 @@ def _angles(path: Path, n: int, notes: list[Note]) -> NDArray[np.float64]:
     """Angles in degrees from a list in the folder, or half a turn."""
     listed = sorted(file for file in path.iterdir() if _ANGLES.fullmatch(file.name)) \
         if path.is_dir() else []  # fmt: skip
-    if not listed:
-        words = "There are no angles: 0 to 180 degrees, both included, are assumed."
-        notes.append(Note(ANGLES_ASSUMED, words, assumed=True))
-        return np.linspace(0.0, 180.0, n)
-    angles, note = listed_angles(listed[0], n)
+    angles, note = listed_angles(listed[0], n) if listed else assumed_angles(n)
     notes.append(note)
     return angles
 
