@@ -73,8 +73,7 @@ def _rows(p: Projections) -> range:
     n = min(_ROWS, p.n_rows)
     middle = p.n_rows // 2
     if p.flats is not None and p.n_rows > n:
-        some = np.unique(np.linspace(0, len(p.flats) - 1, _GLANCE).round().astype(int))
-        few = replace(p, flats=p.flats.part(some), darks=None).subset(slice(0, 0))
+        few = replace(p, flats=p.flats.few(_GLANCE), darks=None).subset(slice(0, 0))
         flats = few.read(0, p.n_rows).flats
         if flats is not None:
             # Of the brightest frame: the shutter may be closed in others.

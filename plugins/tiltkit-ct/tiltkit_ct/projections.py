@@ -55,6 +55,11 @@ class Stack:
         monitor = None if self.monitor is None else self.monitor[which]
         return replace(self, frames=self.frames[which], times=self.times[which], monitor=monitor)
 
+    def few(self, count: int) -> Stack:
+        """At most so many of the frames, from all over them."""
+        which = np.linspace(0, len(self) - 1, count).round().astype(int)
+        return self.part(np.unique(which))
+
     def transposed(self) -> Stack:
         """The same frames with rows and columns exchanged."""
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tiltkit.errors import InputError
 from tiltkit_ct.normalise import correct
 from tiltkit_ct.transmission import read_band
 
 if TYPE_CHECKING:
     from tiltkit_ct.options import PrepareOptions
-    from tiltkit_ct.projections import Band, Projections, Stack
+    from tiltkit_ct.projections import Band, Projections
 
 __all__ = ["unusable_rows"]
 
@@ -34,15 +32,13 @@ def unusable_rows(p: Projections, options: PrepareOptions) -> dict[int, str]:
 
 def _glance(p: Projections) -> Projections:
     """The same scan with few frames of each sort, from all over it."""
-
-    def few(stack: Stack) -> Stack:
-        which = np.unique(np.linspace(0, len(stack) - 1, _FRAMES).round().astype(int))
-        return stack.part(which)
-
     return replace(
-        p, projections=few(p.projections), flats=p.flats and few(p.flats),
-        darks=p.darks and few(p.darks), brightness=None,
-    )  # fmt: skip
+        p,
+        projections=p.projections.few(_FRAMES),
+        flats=p.flats and p.flats.few(_FRAMES),
+        darks=p.darks and p.darks.few(_FRAMES),
+        brightness=None,
+    )
 
 
 def _fault(band: Band, row: int) -> str | None:

@@ -213,10 +213,8 @@ def _oriented(p: Projections) -> Projections:
     However a sample is turned, its mass stays in its plane across the axis: sums over the columns
     change with the angle, unless the columns run across the axis.
     """
-    some = np.unique(np.linspace(0, len(p.projections) - 1, _MOST_FRAMES).round().astype(int))
-    frames = p.projections.load(
-        p.projections.frames[some], slice(0, len(p.rows)), slice(0, len(p.columns))
-    )
+    some = p.projections.few(_MOST_FRAMES)
+    frames = some.load(some.frames, slice(0, len(p.rows)), slice(0, len(p.columns)))
     vacuum = _vacuum(frames)
     changes = [_change(np.nansum(frames - vacuum, axis=axis)) for axis in (2, 1)]
     p = replace(p, background=vacuum)
