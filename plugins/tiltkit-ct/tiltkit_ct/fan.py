@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
 from tiltkit.errors import UsageError
+from tiltkit_ct.block_circulant import BlockCirculant, block_circulant, full_turn
 from tiltkit_ct.footprint import Shadow
 from tiltkit_ct.projector import MATRIX_BYTES, Projector
 
@@ -87,10 +90,58 @@ class FanBeam(Projector):
 
     @property
     def fan_angles(self) -> Tensor:
-        """Directions of the rays of each column (column,), float64; see `Projector`."""
+        """Directions of the rays of each column (column,), radians from the middle, float64.
+
+        They are counted as angles of projections are.
+        """
         column = torch.arange(self.n_columns, device=self.angles.device).double() - self.axis
         reach = self.source_distance + self.detector_distance
         return -torch.atan(column * self.pitch / reach)
+
+    def data_preconditioner(
+        self, variance: Tensor, c: float | Tensor
+    ) -> Callable[[Tensor], Tensor] | None:
+        """Approximate inverse of ``diag(variance) + A C A^H``; see `PreconditionedOperator`.
+
+        With one variance for all measurements only `BlockCirculant` is approximate; unequal
+        variances scale it so that its diagonal is right.
+        A ``C`` that differs between frequencies is replaced by its mean, weighted by one over the
+        frequency as in ``A^H A``; treating each frequency by itself saved next to no iterations.
+        """
+        circulant = self._circulant
+        if circulant is None:
+            return None
+        if isinstance(c, torch.Tensor):
+            c = _mean_over_frequencies(c)
+        # A high quantile: too large a variance only damps data that no image explains. Not the
+        # maximum, which dead rays would set.
+        common = variance.quantile(0.9)
+        correct = ((common + c * circulant.diagonal) / (variance + c * circulant.diagonal)).sqrt()
+        inverse = 1 / (common + c * circulant.values)
+
+        def apply(r: Tensor) -> Tensor:
+            return correct * circulant.apply(correct * r, inverse)
+
+        return apply
+
+    @cached_property
+    def _circulant(self) -> BlockCirculant | None:
+        """Preconditioner of all slices; None where it needs more than ``matrix_bytes``.
+
+        None also for less than a full turn, which no symmetry completes.
+        """
+        size = 4 * len(self.angles) * self.n_columns**2 * self.angles.element_size()
+        if size > self.matrix_bytes or not full_turn(self.angles):
+            return None
+        return block_circulant(self)
+
+    def pixel_projections(self, pixels: Tensor) -> Tensor:
+        """Projections of single pixels, counted along the rows of the image: (angle, column, n)."""
+        every = torch.arange(len(pixels), device=self.angles.device)
+        rows = self.angles.new_zeros(len(self.angles), self.n_columns + 1, len(pixels))
+        for row, (columns, means) in zip(rows, self.spreads(pixels=pixels), strict=True):
+            row[columns, every] = means
+        return rows[:, :-1]
 
     def place(self, angle: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Distances of pixels from the source along and across the central ray, float64."""
@@ -125,3 +176,10 @@ class FanBeam(Projector):
         ny, nx = self.shape
         width = 4 / torch.pi * self.pixel * self.magnification / self.pitch
         return len(self.angles) * ny * nx * (1 + 1.1 * width)
+
+
+def _mean_over_frequencies(c: Tensor) -> float:
+    """Mean over frequencies (ny, nx), weighted by one over the frequency, as ``A^H A`` is."""
+    cycles = [torch.fft.fftfreq(n, device=c.device) for n in c.shape]
+    weight = 1 / torch.hypot(cycles[0][:, None], cycles[1]).clamp_min(0.5 / max(c.shape))
+    return float((c * weight).sum() / weight.sum())

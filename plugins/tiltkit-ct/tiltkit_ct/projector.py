@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from tiltkit.errors import UsageError
 from tiltkit.operators.cg import conjugate_gradient
-from tiltkit_ct.block_circulant import BlockCirculant, block_circulant, full_turn
 from tiltkit_ct.footprint import Shadow, overlaps
 
 if TYPE_CHECKING:
@@ -77,14 +76,6 @@ class Projector(ABC):
     def _n_overlaps(self) -> float:
         """Approximate number of pairs of image and detector pixels that overlap."""
 
-    @property
-    def fan_angles(self) -> Tensor | None:
-        """Directions of the rays of each column, radians from the middle; None for parallel ones.
-
-        Float64 (column,), counted as angles of projections are.
-        """
-        return None
-
     def forward(self, x: Tensor) -> Tensor:
         """Line integrals (n, angle, column), each the mean over a detector pixel."""
         flat = x.flatten(1)
@@ -113,43 +104,6 @@ class Projector(ABC):
         """``(alpha I + beta A^H A)^-1 b`` by conjugate gradients."""
         return conjugate_gradient(self.normal, b, alpha, beta, max_iter=1000)[0]
 
-    def data_preconditioner(
-        self, variance: Tensor, c: float | Tensor
-    ) -> Callable[[Tensor], Tensor] | None:
-        """Approximate inverse of ``diag(variance) + A C A^H``; see `PreconditionedOperator`.
-
-        With one variance for all measurements only `BlockCirculant` is approximate; unequal
-        variances scale it so that its diagonal is right.
-        A ``C`` that differs between frequencies is replaced by its mean, weighted by one over the
-        frequency as in ``A^H A``; treating each frequency by itself saved next to no iterations.
-        """
-        circulant = self._circulant
-        if circulant is None:
-            return None
-        if isinstance(c, torch.Tensor):
-            c = _mean_over_frequencies(c)
-        # A high quantile: too large a variance only damps data that no image explains. Not the
-        # maximum, which dead rays would set.
-        common = variance.quantile(0.9)
-        correct = ((common + c * circulant.diagonal) / (variance + c * circulant.diagonal)).sqrt()
-        inverse = 1 / (common + c * circulant.values)
-
-        def apply(r: Tensor) -> Tensor:
-            return correct * circulant.apply(correct * r, inverse)
-
-        return apply
-
-    @cached_property
-    def _circulant(self) -> BlockCirculant | None:
-        """Preconditioner of all slices; None where it needs more than ``matrix_bytes``.
-
-        None also for less than a full turn of a fan beam, which no symmetry completes.
-        """
-        size = 4 * len(self.angles) * self.n_columns**2 * self.angles.element_size()
-        if size > self.matrix_bytes or (self.fan_angles is not None and not full_turn(self.angles)):
-            return None
-        return block_circulant(self)
-
     @property
     def _data_shape(self) -> tuple[int, int]:
         return len(self.angles), self.n_columns
@@ -164,25 +118,6 @@ class Projector(ABC):
     def _largest_matrices(self) -> int:
         """Largest size of the matrices in bytes."""
         return self.matrix_bytes
-
-    def pixel_projections(self, pixels: Tensor) -> Tensor:
-        """Projections of single pixels, counted along the rows of the image: (angle, column, n)."""
-        every = torch.arange(len(pixels), device=self.angles.device)
-        rows = self.angles.new_zeros(len(self.angles), self.n_columns + 1, len(pixels))
-        for row, (columns, means) in zip(rows, self.spreads(pixels=pixels), strict=True):
-            row[columns, every] = means
-        return rows[:, :-1]
-
-    def centred(self, pad: tuple[int, int]) -> Self:
-        """The scan with columns added on both sides and the axis in their middle."""
-        return type(self)(
-            self.angles,
-            self.shape,
-            self.n_columns + sum(pad),
-            pixel=self.pixel,
-            pitch=self.pitch,
-            matrix_bytes=self.matrix_bytes,
-        )
 
     def _assemble(self) -> tuple[Tensor, Tensor]:
         """The projector and its transpose, assembled on the CPU, on the device."""
@@ -282,10 +217,3 @@ def _product(matrix: Tensor, flat: Tensor) -> Tensor:
     if len(flat) == 1:  # a vector is twice as fast as a matrix of one column
         return torch.mv(matrix, flat[0])[None]
     return torch.mm(matrix, flat.T).T
-
-
-def _mean_over_frequencies(c: Tensor) -> float:
-    """Mean over frequencies (ny, nx), weighted by one over the frequency, as ``A^H A`` is."""
-    cycles = [torch.fft.fftfreq(n, device=c.device) for n in c.shape]
-    weight = 1 / torch.hypot(cycles[0][:, None], cycles[1]).clamp_min(0.5 / max(c.shape))
-    return float((c * weight).sum() / weight.sum())
