@@ -218,7 +218,9 @@ class CtScan:
             "air": o.air and o.air // factor,
         }
         options = o.model_copy(update=update)
-        return replace(self, projections=p, options=options).problem(index, prior, device)
+        coarse = replace(self, projections=p, options=options)
+        vars(coarse)["unusable"] = self.unusable  # not searched again: rows are the same
+        return coarse.problem(index, prior, device)
 
     def coarser(self, factor: int) -> str:
         """See `tiltkit.problem.CoarseScan`."""
