@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from tiltkit_ct.directions import circle_gaps
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -88,8 +90,7 @@ def block_circulant(scan: PlanarScan) -> BlockCirculant:
 
 def full_turn(angles: Tensor) -> bool:
     """True where no gap between the projections around the circle exceeds 90 degrees."""
-    turn = angles.double().remainder(2 * math.pi).sort().values
-    return float(torch.cat([turn, turn[:1] + 2 * math.pi]).diff().max()) < math.pi / 2
+    return float(circle_gaps(angles, 2 * math.pi).max()) < math.pi / 2
 
 
 def _phase(scan: PlanarScan) -> Tensor:

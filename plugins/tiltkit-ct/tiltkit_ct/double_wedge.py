@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 from scipy.fft import next_fast_len
 
+from tiltkit_ct.directions import circle_gaps
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -73,7 +75,7 @@ class DoubleWedge:
         self._frequency = f
         phase = torch.polar(torch.ones_like(f), 2 * math.pi * f * axis)
         self._phase = phase.to(dtype.to_complex())
-        step = _step(direction[self._order], 2 * math.pi if self._full else math.pi)
+        step = _step(direction, 2 * math.pi if self._full else math.pi)
         turns = len(angles) if self._full else 2 * len(angles)
         m = torch.fft.fftfreq(turns, 1 / turns, device=angles.device).double()[:, None]
         self._parity = (1 - 2 * (m.abs() % 2)).to(dtype)
@@ -154,13 +156,13 @@ class DoubleWedge:
 
 def _opposite_views(turn: Tensor) -> bool:
     """True where directions (n,), within a full turn, come in pairs of opposite ones."""
-    gaps = torch.cat([part := turn.remainder(math.pi).sort().values, part[:1] + math.pi]).diff()
+    gaps = circle_gaps(turn, math.pi)
     return bool((gaps < _NONE * gaps.mean()).double().mean() > _NONE)
 
 
 def _step(direction: Tensor, turn: float) -> float:
-    """Mean gap between sorted directions, missing wedges left out."""
-    gaps = torch.cat([direction, direction[:1] + turn]).diff()
+    """Mean gap between directions, missing wedges left out."""
+    gaps = circle_gaps(direction, turn)
     return float(gaps[gaps <= _WIDE * gaps.mean()].mean()) or turn / len(direction)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 
 from tiltkit.errors import UsageError
+from tiltkit_ct.directions import circle_gaps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,16 +105,14 @@ def widest_gap(angles: Tensor) -> float:
     Args:
         angles: (n,) radians, in any order and range; opposite directions count as the same.
     """
-    direction = angles.double().remainder(math.pi).sort().values
-    gaps = torch.cat([direction, direction[:1] + math.pi]).diff()
+    gaps = circle_gaps(angles, math.pi)
     usual = gaps[gaps > 1e-6].median() if bool((gaps > 1e-6).any()) else gaps.max()
     return float(gaps.max() - usual)
 
 
 def _half_acquisition(operator: ParallelBeam) -> bool:
     """True where the axis is off the middle and nearly every view has its opposite."""
-    direction = operator.angles.double().remainder(2 * math.pi).sort().values
-    gaps = torch.cat([direction, direction[:1] + 2 * math.pi]).diff()
+    gaps = circle_gaps(operator.angles, 2 * math.pi)
     usual = float(gaps[gaps > 1e-6].median())
     full = float(gaps.max()) < min(_WEDGE * usual, math.pi / 2)
     return full and _offset(operator) != 0 and 0 < operator.axis < operator.n_columns - 1
