@@ -11,6 +11,7 @@ import pytest
 from tiltkit_ct.data_exchange import DataExchange
 from tiltkit_ct.opposite import closes
 from tiltkit_ct.options import PrepareOptions
+from tiltkit_ct.select import select
 from tiltkit_ct.turn import find_turn
 
 from tiltkit.errors import InputError
@@ -77,6 +78,16 @@ def test_projections_that_are_all_alike_leave_the_assumption_and_say_so(
     found, text = angles_found(path)
     assert found[-1] == pytest.approx(180.0)
     assert "too much alike" in text
+
+
+def test_angles_that_are_assumed_are_degrees_whatever_the_unit_of_the_options(
+    simulate: Make, exchange: Callable[..., Path]
+) -> None:
+    made = simulate()
+    options = PrepareOptions(angle_unit="rad")
+    with DataExchange.open(exchange(made, exchange__theta=None)) as opened:
+        found = select(find_turn(opened, options), options)
+    np.testing.assert_allclose(found.angles, made.angles, atol=1e-6)
 
 
 def test_angles_in_the_file_are_kept(simulate: Make, exchange: Callable[..., Path]) -> None:

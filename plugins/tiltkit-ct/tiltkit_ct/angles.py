@@ -45,6 +45,8 @@ def settle_angles(p: Projections, options: PrepareOptions) -> Projections:
         angles = np.linspace(first, last, len(p.stored_angles))
         kept = tuple(n for n in p.notes if n.code not in (DEFAULT_UNIT, ANGLES_ASSUMED))
         return replace(p, stored_angles=angles, angle_unit="deg", notes=kept)
+    if any(note.code == ANGLES_ASSUMED for note in p.notes):
+        return p  # degrees, whatever the unit of angles that the file does not have
     without = tuple(note for note in p.notes if note.code != DEFAULT_UNIT)
     if options.angle_unit:
         return replace(p, angle_unit=options.angle_unit, notes=without)
