@@ -59,11 +59,6 @@ class DatasetView:
         return self.item.dtype
 
     @property
-    def size(self) -> int:
-        """Number of values."""
-        return int(np.prod(self.shape))
-
-    @property
     def name(self) -> str:
         """Path of the dataset in its file."""
         return str(self.item.name)
