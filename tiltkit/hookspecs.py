@@ -138,6 +138,8 @@ def tiltkit_writers() -> Iterable[WriterEntry]:
 
     Target: a function ``(result_path, output_path) -> None``, or with ``Options``, a pydantic
     model, ``(result_path, output_path, options) -> None``. It may return sentences for the user.
+    Its attribute ``check`` may be a function of the same arguments. It is called before sampling,
+    with a result without finished slices, and raises the errors of results that cannot be written.
     """
     return ()
 

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,16 @@ import pytest
 import tifffile
 
 from tests.cli.conftest import FAST
-from tiltkit.errors import Kind
+from tiltkit.errors import InputError, Kind
 from tiltkit.hookspecs import WriterEntry, hookimpl
-from tiltkit.io.reading import read_estimate
+from tiltkit.io.reading import (
+    read_estimate,
+    read_finished,
+    read_provenance,
+    read_recipe,
+    result_shape,
+)
+from tiltkit.io.result import ResultWriter
 
 Tilt = Callable[..., Any]
 
@@ -239,3 +247,76 @@ def test_the_error_for_an_unknown_option_has_the_nearest_name(tilt: Tilt, scan: 
     assert "'scale'" in tilt("run", "mri-recon", scan, "--scales", "2").err
     assert "--samples" in tilt("run", "mri-recon", scan, "--sample", "2").err
     assert "no value" in tilt("run", "mri-recon", scan, "--scale").err
+
+
+@pytest.fixture
+def never_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails a test in which a slice is sampled, or its cost is measured."""
+
+    def fail(*_: Any) -> Any:
+        pytest.fail("sampling began")
+
+    monkeypatch.setattr("tiltkit.recon.scan.sample_slice", fail)
+    monkeypatch.setattr("tiltkit.recon.check.measure", fail)
+
+
+@pytest.mark.usefixtures("never_sampled")
+def test_a_result_that_a_writer_cannot_write_is_refused_before_sampling(
+    tilt: Tilt, scan: Path, tmp_path: Path
+) -> None:
+    for command in (("run", "-o", tmp_path / "out.h5", "--write", "tiff"), ("check",)):
+        done = tilt(command[0], "mri-recon", scan, *command[1:], "--write", "dicom", *FAST)
+        assert done.code == Kind.INPUT.exit_code
+        assert "no pixel size in mm" in done.err
+        assert str(Path(gettempdir(), "tiltkit-")) not in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.h5"]
+
+
+@pytest.mark.usefixtures("never_sampled")
+def test_the_check_of_a_writer_knows_all_of_the_result_but_its_slices(
+    tilt: Tilt, scan_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(result: Path, output: Path) -> None:
+        found.append((result.name, output.name, result_shape(result), read_finished(result)))
+        assert read_recipe(result)["samples"] == 3
+        assert read_provenance(result)["slices"] == [1, 3]
+        raise InputError("The writer is out of ink.", "refill it.")
+
+    found: list[Any] = []
+    monkeypatch.setattr("tiltkit.io.tiff.write_tiff.check", check, raising=False)
+    scan = scan_of(tmp_path / "scan.h5", n_slices=4)
+    for command in (("run", "-o", tmp_path / "scan.posterior.h5"), ("check",)):
+        words = (*command[1:], "--slices", "1,3", "--write", "tiff", *FAST)
+        done = tilt(command[0], "mri-recon", scan, *words)
+        assert done.code == Kind.INPUT.exit_code
+        assert "out of ink" in done.err
+    assert found == [("scan.posterior.h5", "scan.posterior.tif", (2, 40, 36), [])] * 2
+
+
+def test_a_check_that_fails_is_a_fault_of_the_plugin(
+    tilt: Tilt, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tiltkit.io.tiff.write_tiff.check", lambda *_: 1 / 0, raising=False)
+    done = tilt("run", "mri-recon", scan, "-o", tmp_path / "out.h5", "--write", "tiff", *FAST)
+    assert done.code == Kind.PLUGIN.exit_code
+    assert "The check of the writer tiff failed: ZeroDivisionError" in done.err
+
+
+def test_a_stopped_run_is_kept_when_a_further_format_is_refused(
+    tilt: Tilt, scan_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, out = scan_of(tmp_path / "scan.h5", n_slices=2), tmp_path / "out.h5"
+    run = ("run", "mri-recon", scan, "-o", out, *FAST)
+    write = ResultWriter.write
+
+    def stop_at_the_second(self: ResultWriter, index: int, *rest: Any) -> None:
+        if index:
+            raise KeyboardInterrupt
+        write(self, index, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultWriter, "write", stop_at_the_second)
+        assert tilt(*run).code == 130
+    assert tilt(*run, "--resume", "--write", "dicom").code == Kind.INPUT.exit_code
+    assert read_finished(tmp_path / "out.h5.part") == [0]
+    assert tilt(*run, "--resume").code == 0

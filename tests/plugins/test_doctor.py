@@ -62,16 +62,18 @@ def test_targets_that_cannot_be_used_are_found(
 def test_a_writer_with_options_takes_three_arguments(good: str, install: Install) -> None:
     hook = "@hookimpl\ndef tiltkit_writers():\n    return [" + ", ".join(
         f"WriterEntry(name='{name}', target='writer_target:{name}', summary='s', suffix='.x',)"
-        for name in ("plain", "rich", "wrong")
+        for name in ("plain", "rich", "wrong", "checked")
     )
     target = (
         "import good_target\ndef plain(result, output): ...\n"
         "def rich(result, output, options): ...\ndef wrong(result, output): ...\n"
         "rich.Options = wrong.Options = good_target.Options\n"
+        "def checked(result, output): ...\nchecked.check = lambda result: None\n"
     )
     install("pen", hook + "]", writer_target=target)
-    [finding] = _found("pen")
-    assert "writer wrong cannot be called with (result, output, options)" in finding.message
+    wrong, checked = _found("pen")
+    assert "writer wrong cannot be called with (result, output, options)" in wrong.message
+    assert "has a check that cannot be called with (result, output)" in checked.message
 
 
 def test_the_extra_that_installs_a_missing_package_is_named(

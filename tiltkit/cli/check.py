@@ -12,6 +12,7 @@ import click
 from tiltkit.cli.faults import failures_as_json
 from tiltkit.cli.recipe import RecipeCommand, recipe_options, recipe_values, resolve_recipe
 from tiltkit.cli.shared import call_plugins, json_option, print_json, print_tree, set_threads
+from tiltkit.cli.writers import accept_result, plan_export
 from tiltkit.errors import InputError, UsageError
 
 __all__ = ["check"]
@@ -26,8 +27,21 @@ __all__ = ["check"]
     metavar="FILE.png",
     help="Also write a picture of what was found, such as the point spread function.",
 )
+@click.option(
+    "--write",
+    "formats",
+    multiple=True,
+    metavar="NAME[,KEY=VALUE]",
+    help="Also check that the result can be written in this format, as run --write; repeatable.",
+)
 @json_option
-def check(words: tuple[str, ...], picture: Path | None, as_json: bool, **options: Any) -> None:
+def check(
+    words: tuple[str, ...],
+    picture: Path | None,
+    formats: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Read FILE as a run does, and show its properties and the estimated cost of the run.
 
     \b
@@ -37,12 +51,15 @@ def check(words: tuple[str, ...], picture: Path | None, as_json: bool, **options
     if len(files) != 1:
         raise UsageError(f"{len(files)} input files are named.", "give one: check TASK FILE.")
     with failures_as_json(files[0], as_json=as_json):
+        result = Path(f"{files[0].stem}.posterior.h5")
+        exports = [plan_export(text, result) for text in formats]
         recipe = resolve_recipe(values)
         set_threads(recipe.threads)
         from tiltkit.recon.check import check_scan
 
         show = partial(_write_picture, picture) if picture else None
-        found = check_scan(recipe, call_plugins(), files[0], show)
+        accept = partial(accept_result, exports) if exports else None
+        found = check_scan(recipe, call_plugins(), files[0], show, accept)
     print_json(found) if as_json else print_tree(_printed(found))
 
 

@@ -23,7 +23,7 @@ from tiltkit.cli.recipe import (
 )
 from tiltkit.cli.shared import call_plugins, json_option, log, set_threads
 from tiltkit.cli.signals import raise_if_stopped, until_stopped
-from tiltkit.cli.writers import write_export
+from tiltkit.cli.writers import accept_result, write_export
 from tiltkit.errors import TiltkitError, UsageError
 from tiltkit.recon.summary import FIGURES
 
@@ -171,6 +171,7 @@ def _run_one(recipe: Recipe, job: Job, *, resume: bool, overwrite: bool) -> Scan
     events = run_scan(
         recipe, call_plugins(), job.source, job.result,
         resume=resume, overwrite=overwrite, command=command,
+        accept=partial(accept_result, job.exports) if job.exports else None,
     )  # fmt: skip
     try:
         with Progress(job.source.name) as progress:

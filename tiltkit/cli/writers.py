@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tiltkit.hookspecs import WriterEntry
 
-__all__ = ["Export", "plan_export", "write_export"]
+__all__ = ["Export", "accept_result", "plan_export", "write_export"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,11 @@ class Export:
     entry: WriterEntry
     output: Path
     options: BaseModel | None = None
+
+    @property
+    def arguments(self) -> tuple[BaseModel, ...]:
+        """Arguments of the writer behind result and output."""
+        return () if self.options is None else (self.options,)
 
     @property
     def files(self) -> list[Path]:
@@ -112,6 +117,27 @@ def plan_export(text: str, result: Path, output: Path | None = None) -> Export:
     return Export(entry, output or result.with_suffix(entry.suffix), options)
 
 
+def accept_result(exports: Iterable[Export], result: Path) -> None:
+    """Check before sampling that writers can write a result, by their functions ``check``.
+
+    Args:
+        exports: The outputs; writers without such a function are not asked.
+        result: A result without finished slices, see `tiltkit.io.nexus.outline`.
+
+    Raises:
+        TiltkitError: A writer cannot write it; the error is the one that writing would raise.
+        PluginError: The function failed.
+    """
+    for export in exports:
+        name = export.entry.name
+        check = getattr(call_plugins().load("writer", name), "check", None)
+        if check is None:
+            continue
+        plugin = call_plugins().owner("writer", name).distribution
+        with isolate(f"The check of the writer {name} failed", plugin, own_words=True):
+            check(result, export.output, *export.arguments)
+
+
 def write_export(export: Export, result: Path) -> list[str]:
     """Write a complete result in another format; return sentences for the user.
 
@@ -134,7 +160,6 @@ def write_export(export: Export, result: Path) -> list[str]:
     name, output = export.entry.name, export.output
     write = call_plugins().load("writer", name)
     plugin = call_plugins().owner("writer", name).distribution
-    arguments = () if export.options is None else (export.options,)
     with TemporaryDirectory(prefix=".tiltkit-", dir=output.absolute().parent) as folder:
         new = export.at(Path(folder))
         if export.entry.folder:
@@ -143,7 +168,7 @@ def write_export(export: Export, result: Path) -> list[str]:
             isolate(f"The writer {name} failed", plugin, own_words=True),
             explained(output, size),
         ):
-            remarks = write(result, new.output, *arguments)
+            remarks = write(result, new.output, *export.arguments)
         _check_written(new, Path(folder), plugin)
         _publish(new, export)
     return list(remarks or ())

@@ -119,7 +119,17 @@ def write_bids(result: Path, output: Path, options: BidsOptions) -> list[str]:
     return told
 
 
+def check_bids(result: Path, _output: Path, _options: BidsOptions) -> None:
+    """Check that the slices of a result, which may have no finished ones, lie on a common grid.
+
+    Raises:
+        InputError: They do not.
+    """
+    make_grid(read_places(result), result)
+
+
 write_bids.Options = BidsOptions  # type: ignore[attr-defined]
+write_bids.check = check_bids  # type: ignore[attr-defined]
 
 
 def name_parts(scan: str, options: BidsOptions) -> tuple[str, str]:

@@ -97,8 +97,8 @@ def _check_parallel(places: Places, shape: tuple[int, int], result: Path) -> Non
     if not all(same):
         numbers = [n for n, here in zip(places.numbers, same, strict=True) if here]
         raise InputError(
-            f"The slices of {result} have different directions or pixel sizes, and NIfTI has one"
-            f" for all; slices {', '.join(map(str, numbers))} agree.",
+            f"The slices of {result.name} have different directions or pixel sizes, and NIfTI has"
+            f" one for all; slices {', '.join(map(str, numbers))} agree.",
             "choose slices that agree with --slices, or write DICOM.",
         )
 
@@ -124,7 +124,8 @@ def _planes(places: Places, result: Path) -> tuple[NDArray[np.intp], NDArray[np.
     plane = (number - number.min()).astype(int)
     if off > 2 * _TOLERANCE or plane.max() >= _MOST_PLANES:
         raise InputError(
-            f"The slices of {result} have irregular distances, and NIfTI has one distance for all.",
+            f"The slices of {result.name} have irregular distances, and NIfTI has one distance for"
+            " all.",
             "choose slices at equal distances with --slices, or write DICOM.",
         )
     return plane, step

@@ -10,8 +10,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
     from tiltkit.problem import Problem
 
-__all__ = ["add_further", "add_phase", "build", "image_bytes", "store", "store_tree"]
+__all__ = ["add_further", "add_phase", "build", "image_bytes", "outline", "store", "store_tree"]
 
 # Pixels of a chunk along each axis of a plane.
 _LARGEST_CHUNK = 512
@@ -40,6 +44,8 @@ def build(
     samples: int,
     recipe: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    *,
+    allocate: bool = True,
 ) -> None:
     """Create groups and datasets of an empty result file.
 
@@ -49,6 +55,7 @@ def build(
         samples: Posterior samples per slice.
         recipe: The resolved settings, stored as JSON.
         provenance: Input, versions and command, as nested mappings of scalars.
+        allocate: Take the disk space of all images at once.
     """
     version = _versions(provenance).get("tiltkit", "")
     file.attrs.update(
@@ -63,12 +70,33 @@ def build(
     entry = _group(file, "entry", "NXentry")
     entry.attrs["default"] = "data"
     store(entry, "title", layout.title or "tiltkit result")
-    _images(entry, layout, samples)
+    _images(entry, layout, samples, allocate=allocate)
     _process(entry, version, recipe, provenance)
     if layout.metadata:
         store_tree(_group(entry, "scan_header", "NXcollection"), layout.metadata)
     diagnostics = _group(entry, "diagnostics", "NXcollection")
     diagnostics.create_dataset("complete", data=np.zeros(layout.shape[0], np.uint8))
+
+
+@contextmanager
+def outline(
+    name: str, layout: Layout, recipe: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> Iterator[Path]:
+    """Temporary result file without finished slices: all that is known before sampling.
+
+    Its images have their shapes, but no values and no disk space.
+
+    Args:
+        name: Name of the file.
+        layout: Axes, units and title of the result.
+        recipe: The resolved settings.
+        provenance: Input, versions and command.
+    """
+    with TemporaryDirectory(prefix="tiltkit-") as folder:
+        path = Path(folder, name)
+        with h5py.File(path, "w") as file:
+            build(file, layout, int(recipe["samples"]), recipe, provenance, allocate=False)
+        yield path
 
 
 def image_bytes(layout: Layout, samples: int, problem: Problem | None = None) -> int:
@@ -153,23 +181,24 @@ def _free_name(group: h5py.Group, key: str) -> str:
     return name
 
 
-def _images(entry: h5py.Group, layout: Layout, samples: int) -> None:
+def _images(entry: h5py.Group, layout: Layout, samples: int, *, allocate: bool) -> None:
     """Create the groups of mean with std, baseline, samples and quantiles."""
+    add_stack = partial(_add_stack, allocate=allocate)
     data = _plot(entry, "data", "data", layout)
-    _add_stack(data, "data", layout, layout.long_name)
-    _add_stack(data, "data_errors", layout, "standard deviation")
+    add_stack(data, "data", layout, layout.long_name)
+    add_stack(data, "data_errors", layout, "standard deviation")
     data["std"] = data["data_errors"]
     data.attrs["auxiliary_signals"] = np.array(["std"], dtype=_TEXT)
     spread = _plot(entry, "uncertainty", "std", layout)
     spread["std"] = data["data_errors"]
     baseline = _plot(entry, "baseline", "baseline", layout)
-    _add_stack(baseline, "baseline", layout, "reconstruction without a prior")
+    add_stack(baseline, "baseline", layout, "reconstruction without a prior")
     draws = Axis("sample", range(samples), long_name="sample number")
     group = _plot(entry, "samples", "samples", layout, draws)
-    _add_stack(group, "samples", layout, "posterior sample", first=samples)
+    add_stack(group, "samples", layout, "posterior sample", first=samples)
     levels = Axis("level", QUANTILES, long_name="quantile level")
     group = _plot(entry, "quantiles", "quantiles", layout, levels)
-    _add_stack(group, "quantiles", layout, "posterior quantile", first=len(QUANTILES))
+    add_stack(group, "quantiles", layout, "posterior quantile", first=len(QUANTILES))
 
 
 def _plot(
@@ -206,6 +235,7 @@ def _add_stack(
     first: int = 0,
     units: str | None = None,
     dtype: DTypeLike = np.float32,
+    allocate: bool = True,
 ) -> None:
     """Create an image stack (slice, *image) or (first, slice, *image), with one chunk per plane.
 
@@ -220,7 +250,7 @@ def _add_stack(
         dtype,
         chunks=(1,) * (len(shape) - len(plane)) + plane,
         fletcher32=True,
-        dcpl=early_allocation(),
+        dcpl=early_allocation() if allocate else None,
     )
     dataset.attrs["units"] = layout.units if units is None else units
     dataset.attrs["long_name"] = long_name

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "Images", "NiftiOptions", "further_images", "nifti_affine", "remarks", "save", "sidecar",
-    "stored_images", "write_nifti",
+    "Images", "NiftiOptions", "check_nifti", "further_images", "nifti_affine", "remarks", "save",
+    "sidecar", "stored_images", "write_nifti",
 ]  # fmt: skip
 
 # From LPS, the coordinates of DICOM and ISMRMRD, to RAS, those of NIfTI.
@@ -93,10 +93,7 @@ def write_nifti(result: Path, output: Path, options: NiftiOptions) -> list[str]:
         InputError: The result cannot be read, or its slices lie on no common grid.
         OSError: A file cannot be written.
     """
-    if not output.name.endswith(".nii.gz"):
-        raise UsageError(
-            f"{output.name} does not end with .nii.gz.", "choose a name like scan.nii.gz with -o."
-        )
+    check_nifti(result, output, options)
     stem = output.name.removesuffix(".nii.gz")
     places = read_places(result)
     grid = make_grid(places, result)
@@ -114,7 +111,22 @@ def write_nifti(result: Path, output: Path, options: NiftiOptions) -> list[str]:
     return remarks(grid, places)
 
 
+def check_nifti(result: Path, output: Path, _options: NiftiOptions) -> None:
+    """Check that `write_nifti` can write a result; the result may have no finished slices.
+
+    Raises:
+        UsageError: The name does not end with ``.nii.gz``.
+        InputError: The slices lie on no common grid.
+    """
+    if not output.name.endswith(".nii.gz"):
+        raise UsageError(
+            f"{output.name} does not end with .nii.gz.", "choose a name like scan.nii.gz with -o."
+        )
+    make_grid(read_places(result), result)
+
+
 write_nifti.Options = NiftiOptions  # type: ignore[attr-defined]
+write_nifti.check = check_nifti  # type: ignore[attr-defined]
 
 
 def stored_images(file: h5py.File, *, samples: bool) -> Iterator[Images]:

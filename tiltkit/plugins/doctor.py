@@ -156,9 +156,12 @@ def _target_problems(kind: str, entry: Entry, target: Any) -> Iterator[Problem]:
         arguments = list(_ARGUMENTS[kind])
         if kind == "writer" and hasattr(target, "Options"):
             arguments.append("options")
+        call = f"cannot be called with ({', '.join(arguments)}) ({entry.target})"
         if not _is_callable_with(target, len(arguments)):
-            call = f"({', '.join(arguments)})"
-            yield "error", f"cannot be called with {call} ({entry.target})", hint
+            yield "error", call, hint
+        check = getattr(target, "check", None) if kind == "writer" else None
+        if check is not None and not _is_callable_with(check, len(arguments)):
+            yield "error", f"has a check that {call}", hint
 
 
 def _is_callable_with(target: Any, count: int) -> bool:

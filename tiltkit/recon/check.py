@@ -15,13 +15,14 @@ from torch import Tensor
 
 from tiltkit.errors import known_errors
 from tiltkit.io.atomic import checkpoint_path
-from tiltkit.io.nexus import image_bytes
+from tiltkit.io.nexus import image_bytes, outline
 from tiltkit.io.source import watched
 from tiltkit.problem import CoarseScan
 from tiltkit.protocols import SpectralOperator
+from tiltkit.recon.provenance import provenance
 from tiltkit.recon.recipe import resolve
 from tiltkit.recon.scan import choose_devices, make_parts, open_scan
-from tiltkit.recon.selection import choose_slices
+from tiltkit.recon.selection import choose_slices, select_slices
 from tiltkit.recon.slice import Parts
 from tiltkit.recon.solve import cpu_threads, peak_memory_mb
 from tiltkit.recon.tiles import TENSORS_KEPT
@@ -116,7 +117,11 @@ class _TrialTarget(Target):
 
 
 def check_scan(
-    recipe: Recipe, plugins: Plugins, source: Path, show: ShowPictures | None = None
+    recipe: Recipe,
+    plugins: Plugins,
+    source: Path,
+    show: ShowPictures | None = None,
+    accept: Callable[[Path], None] | None = None,
 ) -> dict[str, Any]:
     """Describe a run: figures of the scan, notes, and the estimated cost.
 
@@ -125,6 +130,7 @@ def check_scan(
         plugins: The plugins.
         source: The input file.
         show: Called with the pictures of the scan, see `Layout.metadata`.
+        accept: As for `tiltkit.recon.scan.run_scan`.
 
     Returns:
         Short values by label, in the order in which they are printed; ``notes`` has records
@@ -148,6 +154,11 @@ def check_scan(
         chosen = choose_slices(recipe.slices, scan.layout, source)
         if show is not None:
             show(scan.layout.metadata.get("pictures", {}))
+        if accept is not None:
+            origin = provenance(source, chosen, plugins, recipe, "tiltkit check")
+            layout, name = select_slices(scan.layout, chosen), f"{source.stem}.posterior.h5"
+            with outline(name, layout, recipe.model_dump(), origin) as empty:
+                accept(empty)
         label = plugins.owner("task", recipe.task["name"]).label
         path = checkpoint_path(source)
         parts = Parts(scan, [prior], sampler, devices[:1], recipe, path, label)

@@ -15,6 +15,7 @@ import torch
 from tiltkit.config import split_table
 from tiltkit.errors import InputError, UsageError, known_error, known_errors
 from tiltkit.io.atomic import checkpoint_path, clear_checkpoints, is_complete
+from tiltkit.io.nexus import outline
 from tiltkit.io.opening import swmr_reading
 from tiltkit.io.reading import read_slice_diagnostics
 from tiltkit.io.result import ResultWriter, check_output
@@ -25,7 +26,7 @@ from tiltkit.operators.memory import run_memory
 from tiltkit.recon.calibrated import use_calibration
 from tiltkit.recon.provenance import provenance
 from tiltkit.recon.recipe import resolve
-from tiltkit.recon.selection import choose_slices
+from tiltkit.recon.selection import choose_slices, select_slices
 from tiltkit.recon.slice import Parts, Sink, sample_slice
 from tiltkit.recon.solve import LevelDone, cpu_threads
 from tiltkit.recon.summary import summarize
@@ -88,6 +89,7 @@ def run_scan(
     resume: bool,
     overwrite: bool,
     command: str,
+    accept: Callable[[Path], None] | None = None,
 ) -> Generator[Event, None, None]:
     """Sample every chosen slice of a file into a result file, slice by slice.
 
@@ -108,6 +110,8 @@ def run_scan(
         resume: Continue a run that was stopped.
         overwrite: Replace an existing result.
         command: Command line, for the provenance.
+        accept: Called before sampling with the path of a result without finished slices, see
+            `tiltkit.io.nexus.outline`. Its errors end the run.
 
     Raises:
         TiltkitError: The run failed; the kind of the error has the cause.
@@ -123,6 +127,9 @@ def run_scan(
                 output, job.layout.shape, settings, job.origin, refuse=not overwrite
             )
         if not complete:
+            if accept is not None:
+                with outline(output.name, job.layout, settings, job.origin) as empty:
+                    accept(empty)
             writer = ResultWriter.open(
                 output, layout=job.layout, samples=recipe.samples, recipe=settings,
                 provenance=job.origin, resume=resume, overwrite=overwrite,
@@ -208,7 +215,7 @@ def open_job(
             origin["calibration"] = calibrated.citation(origin["raw_sha256"])
         parts = Parts(scan, priors, sampler, devices, recipe, checkpoint, label, calibrated)
         check = partial(check_unchanged, source, before, origin["raw_sha256"])
-        layout = _select_slices(scan.layout, chosen)
+        layout = select_slices(scan.layout, chosen)
         if recipe.baseline_only:
             layout = replace(layout, title=f"{layout.title} (without a prior)".lstrip())
         yield Job(parts, chosen, layout, origin, check)
@@ -285,10 +292,3 @@ def make_parts(
     priors = [plugins.create("prior", *split_table(recipe.prior)).to(device) for device in devices]
     sampler = plugins.create("sampler", *split_table(recipe.sampler))
     return task, priors, sampler
-
-
-def _select_slices(layout: Layout, chosen: Sequence[int]) -> Layout:
-    """Layout of a result that contains the chosen slices only."""
-    slices = layout.axes[0]
-    kept = replace(slices, coordinates=[slices.coordinates[i] for i in chosen])
-    return replace(layout, axes=(kept, *layout.axes[1:]), unusable={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tiltkit.errors import InputError, UsageError
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from tiltkit.protocols import Layout
 
-__all__ = ["choose_slices"]
+__all__ = ["choose_slices", "select_slices"]
 
 
 def choose_slices(text: str | None, layout: Layout, source: Path) -> list[int]:
@@ -36,6 +37,13 @@ def choose_slices(text: str | None, layout: Layout, source: Path) -> list[int]:
             f"leave it out with --slices {_ranges(good)}." if good else "choose other slices.",
         )
     return chosen
+
+
+def select_slices(layout: Layout, chosen: Sequence[int]) -> Layout:
+    """Layout of a result that contains the chosen slices only."""
+    slices = layout.axes[0]
+    kept = replace(slices, coordinates=[slices.coordinates[i] for i in chosen])
+    return replace(layout, axes=(kept, *layout.axes[1:]), unusable={})
 
 
 def _numbers(text: str | None, total: int) -> list[int]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tiltkit.errors import InputError, UsageError
 from tiltkit.io.places import read_slice_names
-from tiltkit.io.reading import open_result
+from tiltkit.io.reading import open_result, result_shape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,10 +61,7 @@ def write_cfl(result: Path, output: Path, options: CflOptions) -> list[str]:
         InputError: The result cannot be read, or has images of one axis.
         OSError: A file cannot be written.
     """
-    if output.suffix != ".cfl":
-        raise UsageError(
-            f"{output.name} does not end with .cfl.", "choose a name like scan.cfl with -o."
-        )
+    check_cfl(result, output, options)
     stem = output.name.removesuffix(".cfl")
     with open_result(result) as file:
         entry = file["entry"]
@@ -87,7 +84,22 @@ def write_cfl(result: Path, output: Path, options: CflOptions) -> list[str]:
     return [f"{missing} images of the .cfl files are not in the result: zeros."] if missing else []
 
 
+def check_cfl(result: Path, output: Path, _options: CflOptions) -> None:
+    """Check that `write_cfl` can write a result; the result may have no finished slices.
+
+    Raises:
+        UsageError: The name does not end with ``.cfl``.
+        InputError: The result has images of one axis, or more counters than BART has dimensions.
+    """
+    if output.suffix != ".cfl":
+        raise UsageError(
+            f"{output.name} does not end with .cfl.", "choose a name like scan.cfl with -o."
+        )
+    _dimensions(read_slice_names(result), result_shape(result), result)
+
+
 write_cfl.Options = CflOptions  # type: ignore[attr-defined]
+write_cfl.check = check_cfl  # type: ignore[attr-defined]
 
 
 def _dimensions(
@@ -95,7 +107,7 @@ def _dimensions(
 ) -> tuple[list[dict[int, int]], list[int]]:
     """For each slice its index on BART's dimensions, and the length of all dimensions."""
     if len(shape) < 3:
-        raise InputError(f"{result} has no images of two axes.", "write it in another format.")
+        raise InputError(f"{result.name} has no images of two axes.", "write it in another format.")
     counters = [
         dict(re.findall(r"([\w ]+) (\d+)(?:, |$)", name)) or {"slice": str(position)}
         for position, name in enumerate(names)
@@ -121,7 +133,7 @@ def _numbers(words: Sequence[str], result: Path) -> dict[str, int]:
     others = [word for word in words if word not in found]
     if len(others) > len(free) or len(set(found.values())) < len(found):
         raise InputError(
-            f"The slices of {result} are counted by {', '.join(words)}, more than BART has"
+            f"The slices of {result.name} are counted by {', '.join(words)}, more than BART has"
             " dimensions for.",
             "choose some of them with --slices.",
         )

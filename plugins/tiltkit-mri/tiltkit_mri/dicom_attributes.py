@@ -131,7 +131,7 @@ def _set_examination(made: Dataset, source: Source) -> None:
         "ReferringPhysicianName": "",
         "FrameOfReferenceUID": _uid(source.scan, "frame of reference"),
     }
-    _assign(made, values | source.kept)
+    assign(made, values | source.kept)
     if not source.kept:
         made.PatientIdentityRemoved = "YES"
         made.DeidentificationMethod = "No field of the scan's header that identifies was copied."
@@ -140,7 +140,7 @@ def _set_examination(made: Dataset, source: Source) -> None:
     made.SoftwareVersions = source.method.partition(":")[0]
 
 
-def _assign(made: Dataset, values: dict[str, str]) -> None:
+def assign(made: Dataset, values: dict[str, str]) -> None:
     """Set attributes by keyword.
 
     Raises:
@@ -163,14 +163,14 @@ def _set_sequence(made: Dataset, source: Source, volume: str) -> None:
     """What was measured, as far as the header states it."""
     made.ScanningSequence, made.SequenceVariant, made.ScanOptions = "RM", "NONE", ""
     made.MRAcquisitionType, made.EchoTrainLength = "2D", None
-    _assign(
+    assign(
         made, {"PatientPosition": "", "RepetitionTime": "", "EchoTime": ""}
         | sequence_values(source.header)
     )  # fmt: skip
     if counted := re.search(r"(?:contrast|echo) (\d+)", volume):
         made.EchoNumbers = int(counted[1]) + 1
         if time := echo_time(source.header, int(counted[1])):
-            _assign(made, {"EchoTime": time})
+            assign(made, {"EchoTime": time})
 
 
 def _set_place(made: Dataset, places: Places, index: int) -> None:

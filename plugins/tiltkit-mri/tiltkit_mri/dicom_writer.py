@@ -16,8 +16,9 @@ from tiltkit.io.reading import (
     read_provenance,
     read_recipe,
     read_slice_diagnostics,
+    result_shape,
 )
-from tiltkit_mri.dicom_attributes import Series, Source, describe_places, make_dataset
+from tiltkit_mri.dicom_attributes import Series, Source, assign, describe_places, make_dataset
 from tiltkit_mri.dicom_header import Allowed, allowed_values
 from tiltkit_mri.header import parse_xml
 
@@ -73,22 +74,10 @@ def write_dicom(result: Path, output: Path, options: DicomOptions) -> list[str]:
             DICOM does not allow.
         OSError: A file cannot be written.
     """
-    task = str(dict(read_recipe(result)["task"]).get("name", ""))
-    if "mri" not in task:
-        raise InputError(
-            f"{result} is of the task {task}, and the files are those of MR images.",
-            "write another format, such as nifti.",
-        )
+    check_dicom(result, output, options)
     places = read_places(result)
     with open_result(result) as file:
         found = _images(file)
-        planes = file["entry/data/data"].ndim == 3
-    if not planes or "pixel size" in places.unknown:
-        raise InputError(
-            f"{result} has {'no pixel size in mm' if planes else 'images that are no planes'};"
-            " DICOM images are planes with a pixel size in mm.",
-            "write another format, such as nifti.",
-        )
     missing = next((name for name in options.also if name not in found), None)
     if missing is not None:
         raise InputError(
@@ -111,7 +100,33 @@ def write_dicom(result: Path, output: Path, options: DicomOptions) -> list[str]:
     return remarks
 
 
+def check_dicom(result: Path, _output: Path, options: DicomOptions) -> None:
+    """Check that `write_dicom` can write a result; the result may have no finished slices.
+
+    Raises:
+        InputError: The result is not of MRI, has no pixel size in mm, or images that are not
+            planes; or an allowed field has a value that DICOM does not allow.
+    """
+    from pydicom.dataset import Dataset
+
+    task = str(dict(read_recipe(result)["task"]).get("name", ""))
+    if "mri" not in task:
+        raise InputError(
+            f"{result.name} is of the task {task}, and the files are those of MR images.",
+            "write another format, such as nifti.",
+        )
+    planes = len(result_shape(result)) == 3
+    if not planes or "pixel size" in read_places(result).unknown:
+        raise InputError(
+            f"{result.name} has {'no pixel size in mm' if planes else 'images that are no planes'};"
+            " DICOM images are planes with a pixel size in mm.",
+            "write another format, such as nifti.",
+        )
+    assign(Dataset(), allowed_values(_read_header(result), options.keep))
+
+
 write_dicom.Options = DicomOptions  # type: ignore[attr-defined]
+write_dicom.check = check_dicom  # type: ignore[attr-defined]
 
 
 def _images(file: h5py.File) -> dict[str, tuple[str, str]]:
@@ -130,11 +145,17 @@ def _images(file: h5py.File) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _read_source(result: Path, places: Places, options: DicomOptions) -> Source:
+def _read_header(result: Path) -> Any:
+    """Header of the scan; None where the scan has none."""
     with open_result(result) as file:
         stored = file.get("entry/scan_header/ismrmrd_header")
-        header = None if stored is None else parse_xml(str(stored.asstr()[()]))
+        return None if stored is None else parse_xml(str(stored.asstr()[()]))
+
+
+def _read_source(result: Path, places: Places, options: DicomOptions) -> Source:
+    with open_result(result) as file:
         count = len(file["entry/samples/samples"])
+    header = _read_header(result)
     with result.open("rb") as raw:
         digest = hashlib.file_digest(raw, "sha256").hexdigest()
     origin, recipe = read_provenance(result), read_recipe(result)
