@@ -15,10 +15,12 @@ from scipy.spatial.transform import Rotation
 
 from tests.conftest import NX, NY, PROVENANCE, SAMPLES
 from tiltkit.errors import InputError, UsageError
-from tiltkit.io.nifti import NiftiOptions, write_nifti
+from tiltkit.io.nexus import outline
+from tiltkit.io.nifti import NiftiOptions, check_nifti, write_nifti
 from tiltkit.io.places import read_places
 from tiltkit.io.reading import read_estimate
 from tiltkit.io.result import ResultWriter
+from tiltkit.io.stored import StoredInFile
 from tiltkit.posterior.outcome import FurtherImage, Outcome
 from tiltkit.protocols import Axis, Layout
 
@@ -179,6 +181,28 @@ def test_slices_of_different_directions_are_refused(stack: Stack) -> None:
         export(stack(range(3), {"geometry": turned}))
     with pytest.raises(InputError, match="irregular distances"):
         export(stack(range(4), {"geometry": geometry(along([0, 1, 1.013, 7.7]))}))
+
+
+@pytest.mark.parametrize("gaps", [[0, 1, 2, 3], [0, 1, 1.013, 7.7]])
+@pytest.mark.parametrize("turned", [OBLIQUE, OBLIQUE[:, [2, 0, 1]]])
+def test_a_result_is_refused_before_sampling_as_it_is_afterwards(
+    stack: Stack, recipe: Any, gaps: list[float], turned: np.ndarray
+) -> None:
+    turns = np.stack([OBLIQUE, OBLIQUE, turned, turned])
+    result = stack(range(4), {"geometry": geometry(along(gaps), turns)})
+    layout = StoredInFile(result).layout
+    layout = replace(layout, metadata={"geometry": geometry(along(gaps), turns)})
+    told = []
+    with outline(result.name, layout, recipe | {"samples": 10**4}, PROVENANCE) as empty:
+        assert empty.stat().st_size < 10**6  # the images take no space
+        for one, function in ((empty, check_nifti), (result, write_nifti)):
+            try:
+                function(one, result.with_name("o.nii.gz"), NiftiOptions())
+                told.append("")
+            except InputError as error:
+                told.append(str(error))
+    assert told[0] == told[1]
+    assert bool(told[0]) == (gaps[-1] != 3 or turned is not OBLIQUE)
 
 
 def test_a_shifted_stack_keeps_its_positions_without_a_quaternion(stack: Stack) -> None:

@@ -20,7 +20,8 @@ from scipy.spatial.transform import Rotation
 from tiltkit_mri.dicom_writer import DicomOptions, write_dicom
 
 from tiltkit import reconstruct
-from tiltkit.errors import InputError
+from tiltkit.cli import main
+from tiltkit.errors import InputError, Kind
 from tiltkit.io.nifti import NiftiOptions, write_nifti
 
 OBLIQUE = Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()
@@ -40,21 +41,33 @@ SEQUENCE = "<sequenceParameters><TR>500</TR><TE>4.5</TE><TE>9</TE></sequencePara
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: Any, simulate: Any, sampling: Any, header: Any) -> Path:
+def raw_data(simulate: Any, sampling: Any, header: Any) -> Callable[..., Path]:
+    """Writes ISMRMRD raw data of two oblique slices of two contrasts; ``turns`` are theirs."""
+
+    def make(path: Path, turns: Any = (OBLIQUE, OBLIQUE), person: str = PERSON) -> Path:
+        scan = simulate()
+        xml = header((64, 56), (64, 56)).replace("<encoding>", f"{person}<encoding>", 1)
+        with ismrmrd.Dataset(str(path)) as file:
+            file.write_xml_header(xml.replace("</encoding>", f"</encoding>{SEQUENCE}"))
+            for number in range(4):
+                data = (scan.noisy(0.01, number) * (number + 1) * 1e-6).astype(np.complex64)
+                for column in np.flatnonzero(sampling(56)):
+                    line = ismrmrd.Acquisition.from_array(np.ascontiguousarray(data[..., column]))
+                    line.center_sample, line.idx.kspace_encode_step_1 = 32, column
+                    line.idx.contrast, line.idx.slice = divmod(number, 2)
+                    line.position[:] = CENTRES[number % 2]
+                    line.read_dir[:], line.phase_dir[:], line.slice_dir[:] = turns[number % 2].T
+                    file.append_acquisition(line)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: Any, raw_data: Callable[..., Path]) -> Path:
     """Two oblique slices of two contrasts, 64 x 56 pixels of 2 mm, from ISMRMRD raw data."""
-    folder, scan = tmp_path_factory.mktemp("dicom"), simulate()
-    xml = header((64, 56), (64, 56)).replace("<encoding>", f"{PERSON}<encoding>", 1)
-    with ismrmrd.Dataset(str(folder / "raw.h5")) as file:
-        file.write_xml_header(xml.replace("</encoding>", f"</encoding>{SEQUENCE}"))
-        for number in range(4):
-            data = (scan.noisy(0.01, number) * (number + 1) * 1e-6).astype(np.complex64)
-            for column in np.flatnonzero(sampling(56)):
-                line = ismrmrd.Acquisition.from_array(np.ascontiguousarray(data[..., column]))
-                line.center_sample, line.idx.kspace_encode_step_1 = 32, column
-                line.idx.contrast, line.idx.slice = divmod(number, 2)
-                line.position[:] = CENTRES[number % 2]
-                line.read_dir[:], line.phase_dir[:], line.slice_dir[:] = OBLIQUE.T
-                file.append_acquisition(line)
+    folder = tmp_path_factory.mktemp("dicom")
+    raw_data(folder / "raw.h5")
     settings = {"sampler.levels": 5, "sampler.collect": 1}
     out = folder / "o.h5"
     reconstruct(
@@ -199,6 +212,31 @@ def test_a_field_that_dicom_does_not_allow_is_named(copy: Path, export: Callable
         xml[()] = xml.asstr()[()].replace("1961-02-03", "spring 1961")
     with pytest.raises(InputError, match="PatientBirthDate is 'spring 1961'"):
         export("PatientBirthDate", copy)
+
+
+@pytest.mark.parametrize(("format_", "complaint"), [
+    ("nifti", "different directions"),
+    ("bids", "different directions"),
+    ("dicom,keep=PatientBirthDate", "PatientBirthDate is 'spring 1961'"),
+])  # fmt: skip
+def test_a_scan_that_a_format_cannot_hold_is_refused_before_sampling(
+    raw_data: Callable[..., Path],
+    tmp_path: Path,
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    format_: str,
+    complaint: str,
+) -> None:
+    monkeypatch.setattr("tiltkit.recon.scan.sample_slice", lambda *_: pytest.fail("it sampled"))
+    monkeypatch.chdir(tmp_path)
+    turns = OBLIQUE, OBLIQUE[:, [2, 0, 1]]
+    scan = raw_data(tmp_path / "raw.h5", turns, PERSON.replace("1961-02-03", "spring 1961"))
+    for command in ("run", "check"):
+        with pytest.raises(SystemExit) as stop:
+            main([command, "mri-recon", str(scan), "--prior", "gaussian", "--write", format_])
+        assert stop.value.code == Kind.INPUT.exit_code
+        assert complaint in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["raw.h5"]
 
 
 def test_writing_again_gives_the_same_files(export: Callable[..., Any], tmp_path: Path) -> None:
