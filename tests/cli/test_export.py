@@ -212,16 +212,19 @@ def test_a_dataset_gets_further_subjects_with_overwrite_and_is_no_other_folder(
 
 
 def test_a_writer_that_fails_stops_no_other_and_leaves_the_result(
-    tilt: Tilt, scan: Path, tmp_path: Path
+    tilt: Tilt, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def refuse(*_: Any) -> None:
+        raise InputError("The writer is out of ink.", "refill it.")
+
+    monkeypatch.setattr("tiltkit.report.picture.write_png", refuse)
     out = tmp_path / "out.h5"
-    # This scan states no pixel size, which DICOM needs.
-    done = tilt("run", "mri-recon", scan, "-o", out, *FAST, "--write", "dicom", "--write", "tiff")
+    done = tilt("run", "mri-recon", scan, "-o", out, *FAST, "--write", "png", "--write", "tiff")
     assert done.code == 4
-    assert "no pixel size in mm" in done.err
-    assert f"{out} is complete, but not written as dicom" in done.err
+    assert "out of ink" in done.err
+    assert f"{out} is complete, but not written as png" in done.err
     assert (tmp_path / "out.tif").exists()
-    assert not (tmp_path / "out.dicom").exists()
+    assert not (tmp_path / "out.png").exists()
     run = ("run", "mri-recon", scan, "-o", out, *FAST, "--resume", "--json", "--write", "tiff")
     assert json.loads(tilt(*run).out.splitlines()[0])["written"] == [str(tmp_path / "out.tif")]
 
