@@ -121,7 +121,7 @@ def accept_result(exports: Iterable[Export], result: Path) -> None:
     """Check before sampling that writers can write a result, by their functions ``check``.
 
     Args:
-        exports: The outputs; writers without such a function are not asked.
+        exports: The outputs; writers without such a function are skipped.
         result: A result without finished slices, see `tiltkit.io.nexus.outline`.
 
     Raises:
