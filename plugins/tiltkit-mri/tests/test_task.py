@@ -437,14 +437,16 @@ def test_a_partial_echo_with_readout_oversampling_gives_the_image_of_the_header(
     assert psnr(problem.to_image(solved)[0], scan.image) > 22
 
 
-@pytest.mark.parametrize("coils", [None, 3])
+@pytest.mark.parametrize(
+    "options", [{}, {"coils": 3}, {"coils": 3, "compression": "geometric"}], ids=str
+)
 def test_the_image_is_the_root_of_the_sum_of_squares_of_the_coils_of_the_file(
-    coils: int | None, scan: Any, write: Write
+    options: dict[str, Any], scan: Any, write: Write
 ) -> None:
     rng = np.random.default_rng(0)
     mix = np.diag([0.5, 1.0, 2.0, 1.0]) @ (np.eye(4) + 0.3 * rng.normal(size=(4, 4)))
     data = np.einsum("cd,dyx->cyx", mix, scan.noisy(LEVEL))
-    with opened(write(kspace=data[None]), coils=coils) as opened_scan:
+    with opened(write(kspace=data[None]), **options) as opened_scan:
         problem = opened_scan.problem(0, PRIOR, CPU)
         whitening = opened_scan.prepare(0).whitening.matrix
     likelihood = problem.likelihood

@@ -353,6 +353,20 @@ def test_bart_files_take_their_trajectory_from_another_file(
     assert found.shape == (COILS, spokes.shape[0] * spokes.shape[2])
 
 
+def test_geometric_compression_of_samples_anywhere_is_refused(
+    spokes: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "arrays.h5"
+    with h5py.File(path, "w") as file:
+        file["kspace"], file["trajectory"] = spokes.transpose(1, 0, 2), radial() * SIZE
+    options = MriOptions(compression="geometric")
+    with (
+        pytest.raises(UsageError, match="whole columns"),
+        MriRecon(options).open(path) as scan,
+    ):
+        scan.describe()
+
+
 def test_samples_and_positions_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "arrays.h5"
     with h5py.File(path, "w") as file:

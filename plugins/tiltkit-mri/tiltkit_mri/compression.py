@@ -9,7 +9,10 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ENERGY_KEPT", "FEWEST_COMPRESSED", "principal_coils", "virtual_coils"]
+__all__ = [
+    "ENERGY_KEPT", "FEWEST_COMPRESSED", "enough_coils", "mix_coils", "principal_coils",
+    "virtual_coils",
+]  # fmt: skip
 
 # Up to so many coils are used as they are: their maps cost little.
 FEWEST_COMPRESSED = 16
@@ -30,16 +33,39 @@ def virtual_coils(calibration: Tensor, wanted: int | None = None) -> tuple[Tenso
     Returns:
         The matrix (virtual coil, coil), and the share of the energy that is kept.
     """
-    n_coils = len(calibration)
     values, vectors = principal_coils(calibration)
-    share = (values.flip(0).cumsum(0) / values.sum()).clamp(max=1)
+    number, kept = enough_coils(values.flip(0), wanted)
+    if number == len(calibration):
+        return torch.eye(number, dtype=calibration.dtype), 1.0
+    strongest = vectors.flip(1)[:, :number]
+    return strongest.mH.resolve_conj().to(calibration.dtype), kept
+
+
+def enough_coils(energies: Tensor, wanted: int | None) -> tuple[int, float]:
+    """Number of virtual coils, and the share of the energy that they hold.
+
+    Args:
+        energies: Energies (coil,) of all virtual coils, descending.
+        wanted: As for `virtual_coils`.
+    """
+    share = (energies.cumsum(0) / energies.sum()).clamp(max=1)
     if wanted is None:
-        few = n_coils <= FEWEST_COMPRESSED
-        wanted = n_coils if few else int((share < ENERGY_KEPT).sum()) + 1
-    if wanted >= n_coils:
-        return torch.eye(n_coils, dtype=calibration.dtype), 1.0
-    strongest = vectors.flip(1)[:, :wanted]
-    return strongest.mH.resolve_conj().to(calibration.dtype), float(share[wanted - 1])
+        few = len(energies) <= FEWEST_COMPRESSED
+        wanted = len(energies) if few else int((share < ENERGY_KEPT).sum()) + 1
+    if wanted >= len(energies):
+        return len(energies), 1.0
+    return wanted, float(share[wanted - 1])
+
+
+def mix_coils(mix: Tensor, images: Tensor) -> Tensor:
+    """Combinations of coils (virtual coil, row, ...) by one matrix, or by one for each row.
+
+    Args:
+        mix: Matrix (virtual coil, coil), or matrices (row, virtual coil, coil).
+        images: Images or maps (coil, row, ...).
+    """
+    rows = "r" if mix.ndim == 3 else ""
+    return torch.einsum(f"{rows}vc,c{rows}...->v{rows}...", mix, images)
 
 
 def principal_coils(calibration: Tensor) -> tuple[Tensor, Tensor]:

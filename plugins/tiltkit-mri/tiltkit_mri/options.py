@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-__all__ = ["ESTIMATED", "MriOptions"]
+__all__ = ["ESTIMATED", "Compression", "MriOptions"]
 
 # Value of `MriOptions.maps` for maps from calibration lines.
 ESTIMATED = "espirit"
+Compression = Literal["svd", "geometric"]
 Output = Literal["complex", "snr", "g_factor", "posterior_g_factor"]
 
 
@@ -88,6 +89,12 @@ class MriOptions(BaseModel):
         le=1024,
         description="virtual coils that all coils are reduced to; when unset all coils up to 16,"
         " and of more coils as many as hold 99.9 % of the signal's energy",
+    )
+    compression: Compression = Field(
+        "svd",
+        description="how coils become virtual ones: 'svd' combines them alike in the whole image,"
+        " 'geometric' anew at each position along the readout, which needs fewer virtual coils and"
+        " whole columns of k-space",
     )
     output: tuple[Output, ...] = Field(
         (),

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from tiltkit.errors import InputError, UsageError
-from tiltkit_mri.compression import virtual_coils
+from tiltkit.problem import Note
+from tiltkit_mri.compression import mix_coils, virtual_coils
 from tiltkit_mri.espirit import FEWEST_LINES, Sensitivities, espirit, given_sensitivities
 from tiltkit_mri.examine import examine
 from tiltkit_mri.fourier import fft, ifft
+from tiltkit_mri.geometric_compression import geometric_coils, mix_kspace
 from tiltkit_mri.masks import MOST_LINES, around, complete_centre, whole_columns
 from tiltkit_mri.noise import Noise, Source, Whitening, whitening
 from tiltkit_mri.noise_places import find_noise
@@ -20,10 +22,12 @@ from tiltkit_mri.noise_places import find_noise
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tiltkit.problem import Note
     from tiltkit_mri.kspace import KSpace
+    from tiltkit_mri.options import Compression
 
-__all__ = ["Prepared", "centre", "estimate_sensitivities", "find_whitening", "prepare"]
+__all__ = [
+    "Prepared", "centre", "estimate_sensitivities", "find_whitening", "no_geometric", "prepare",
+]  # fmt: skip
 
 # Noise of a coil, over the median of all, from which on its map is mostly noise.
 _NOISY = 5.0
@@ -41,7 +45,8 @@ class Prepared:
         whitening: Matrix that mixes the coils, and the noise level.
         sensitivities: Coil maps of the mixed coils (coil, row, column).
         calibration_lines: Number of columns that the maps come from; 0 where they were given.
-        mix: Matrix from the white coils to those of ``y``.
+        mix: Matrix (virtual coil, coil) from the white coils to those of ``y``, or one for each
+            row of the image (row, virtual coil, coil).
         noise: Estimate of the noise; None where its level was given.
         energy_kept: Share of the energy of the calibration lines in the coils of ``y``.
         notes: What the examination of the slice found.
@@ -71,7 +76,7 @@ class Prepared:
         back = torch.linalg.inv(self.whitening.matrix)
         noise = back.abs().square().sum(1).sqrt()
         maps = self.sensitivities.maps
-        mixed = torch.einsum("cd,vd,v...->c...", back, self.mix.conj(), maps)
+        mixed = mix_coils(back, mix_coils(self.mix.mH, maps))
         return mixed[noise <= _NOISY * noise.median()]
 
 
@@ -84,6 +89,7 @@ def prepare(
     kernel: int | None = None,
     threshold: float = 0.02,
     coils: int | None = None,
+    compression: Compression = "svd",
     maps: Tensor | None = None,
     calibration_rows: int | None = None,
     air: Source | None = None,
@@ -99,6 +105,7 @@ def prepare(
         kernel: ESPIRiT kernel size; found from the number of lines when None.
         threshold: ESPIRiT singular value threshold.
         coils: Number of virtual coils; see `virtual_coils`.
+        compression: ``"geometric"`` for `geometric_coils` in place of `virtual_coils`.
         maps: Maps of the scan's coils (coil, row, column), readout oversampling removed; estimated
             from calibration lines when None.
         calibration_rows: Use so many readout samples at the centre; 32, or as many as lines, when
@@ -107,9 +114,13 @@ def prepare(
 
     Raises:
         InputError: The slice cannot be used: no data, no noise, or too few calibration lines.
-        UsageError: More lines were asked for than there are, or fewer than the kernel needs.
+        UsageError: More lines were asked for than there are, or fewer than the kernel needs; or
+            geometric compression of a scan without whole columns.
     """
     points = scan.mask(index)
+    geometric = compression == "geometric"
+    if geometric and not whole_columns(points):
+        raise no_geometric(scan)
     stated = scan.header.measured_columns
     examined = examine(scan.read(index), points, stated)
     points = points & examined.columns
@@ -142,22 +153,27 @@ def prepare(
             return white.apply(kspace)
         return fft(centre(white.apply(ifft(kspace, (1,))), scan.recon[0], dim=1), (1,))
 
-    y = block = whitened(measured)
+    y = calibration = whitened(measured)
     if maps is None:
         source = kspace if scan.reference is None else torch.from_numpy(scan.reference(index))[live]
-        block = whitened(source[..., lines.start : lines.stop])
-        if whole:  # fewer rows than before
-            rows = around(range(block.shape[1]), block.shape[1] // 2, len(rows))
-        block = block[:, rows.start : rows.stop]
-    mix, energy_kept = virtual_coils(block, coils)
-    y, block = (torch.einsum("vc,c...->v...", mix, data) for data in (y, block))
+        calibration = whitened(source[..., lines.start : lines.stop])
+    if whole:  # fewer rows than before
+        n_rows = y.shape[1]
+        rows = around(range(n_rows), n_rows // 2, len(rows) or MOST_LINES)
+    inner = calibration[:, rows.start : rows.stop]
+    if geometric and whole:
+        mix, energy_kept = geometric_coils(inner, y.shape[1], coils)
+    else:
+        mix, energy_kept = virtual_coils(calibration if maps is not None else inner, coils)
+    y, calibration = (mix_kspace(mix, data) for data in (y, calibration))
     if whole:
         mask = columns.expand(y.shape[1], -1)
     if maps is None:
         shape = (mask.shape[0], mask.shape[1])
+        block = calibration[:, rows.start : rows.stop]
         found = estimate_sensitivities(block, shape, kernel, threshold, white.noise_level)
     else:
-        found = given_sensitivities(torch.einsum("vc,c...->v...", mix, white.apply(maps[live])))
+        found = given_sensitivities(mix_coils(mix, white.apply(maps[live])))
     return Prepared(
         y=y,
         mask=mask,
@@ -167,8 +183,34 @@ def prepare(
         mix=mix,
         noise=noise,
         energy_kept=energy_kept,
-        notes=examined.notes,
+        notes=examined.notes + (_compression_notes(mix) if geometric else ()),
     )
+
+
+def no_geometric(scan: KSpace) -> UsageError:
+    """Error for geometric compression of a scan that has no matrix for each row."""
+    return UsageError(
+        "Geometric coil compression needs a Cartesian scan with whole columns of k-space, which"
+        f" {scan.path} is not.",
+        "leave task.compression out.",
+    )
+
+
+def _compression_notes(mix: Tensor) -> tuple[Note, ...]:
+    """A note where geometric compression was asked for, and the coils are combined otherwise."""
+    if mix.ndim == 2:
+        text = (
+            "Coils are combined alike in the whole image: samples of k-space are left out, and"
+            " geometric compression needs whole columns."
+        )
+        return (Note("compressed_by_svd", text, assumed=True),)
+    if mix.shape[1] == mix.shape[2]:
+        text = (
+            f"task.compression=geometric changes nothing, since all {mix.shape[2]} coils are used:"
+            " up to 16 are, unless task.coils is lower."
+        )
+        return (Note("not_compressed", text),)
+    return ()
 
 
 def find_whitening(

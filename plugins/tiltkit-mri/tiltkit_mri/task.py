@@ -37,7 +37,7 @@ from tiltkit_mri.noise_places import noise_of_slices
 from tiltkit_mri.non_cartesian import NonCartesianSense
 from tiltkit_mri.operators import CartesianSense, MaskedFourier
 from tiltkit_mri.options import ESTIMATED, MriOptions
-from tiltkit_mri.prepare import Prepared, centre, prepare
+from tiltkit_mri.prepare import Prepared, centre, no_geometric, prepare
 from tiltkit_mri.prepare_non_cartesian import prepare_non_cartesian
 from tiltkit_mri.sense import MaskedSense
 from tiltkit_mri.shared_maps import with_shared_maps
@@ -210,9 +210,12 @@ class MriScan:
             "maps": maps,
         }
         if self.kspace.trajectory is not None:
+            if o.compression == "geometric":
+                raise no_geometric(self.kspace)
             return prepare_non_cartesian(self.kspace, index, **given)
         air = self._air if o.noise_level is None else None
         rows = o.calibration_rows
+        given["compression"] = o.compression
         return prepare(self.kspace, index, calibration_rows=rows, air=air, **given)
 
     def problem(self, index: int, prior: Prior, device: torch.device) -> Problem:
@@ -283,8 +286,7 @@ class MriScan:
         return {
             "layout": k.layout,
             "slices": k.n_slices,
-            "coils": k.n_coils if first.energy_kept == 1 else f"{k.n_coils}, reduced to"
-            f" {len(first.y)} virtual ones with {100 * first.energy_kept:.2f} % of the energy",
+            "coils": _coils(k, first),
             "k-space": f"{rows} x {columns}",
             **_sampling(k, index),
             "coil maps": self._maps_source(first),
@@ -373,6 +375,17 @@ class MriScan:
     def _scales(self) -> dict[int, float]:
         """Scales by slice: `check` needs that of the first one twice, and it is slow to find."""
         return {}
+
+
+def _coils(k: KSpace, slice_: Prepared) -> int | str:
+    """Number of coils, and of those they are reduced to."""
+    if slice_.energy_kept == 1:
+        return k.n_coils
+    where = " at each position along the readout" if slice_.mix.ndim == 3 else ""
+    return (
+        f"{k.n_coils}, reduced to {len(slice_.y)} virtual ones{where} with"
+        f" {100 * slice_.energy_kept:.2f} % of the energy"
+    )
 
 
 def _sampling(k: KSpace, index: int) -> dict[str, str]:
