@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "Camera", "VarianceLine", "camera_of", "estimate_camera", "filtered", "spread", "variance_line",
+    "DIFFERENCE", "Camera", "VarianceLine", "camera_of", "filtered", "spread", "variance_line",
 ]  # fmt: skip
 
 # Fourth differences: they remove polynomials up to the third degree along a row or column, and so
 # nearly all structure that a point spread function of two pixels or more lets through.
-_DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / math.sqrt(70)
+DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / math.sqrt(70)
 # Standard deviation in pixels of the smoothed image that pixels are sorted by.
 _SORTED_BY = 1.5
 # Most bins of the curve of variance against mean, and fewest pixels of each.
@@ -74,27 +74,6 @@ class VarianceLine:
     free: float
 
 
-def estimate_camera(
-    stack: NDArray[np.float32],
-    *,
-    gain: float | None = None,
-    offset: float | None = None,
-    read_noise: float | None = None,
-) -> Camera:
-    """Camera parameters that are not given, from the line of variance against brightness.
-
-    Args:
-        stack: Readings (z, y, x).
-        gain: Readings per electron, if known.
-        offset: Reading in the dark, if known.
-        read_noise: In readings, if known.
-    """
-    if gain is not None and offset is not None and read_noise is not None:
-        return Camera(gain, offset, read_noise)
-    line = variance_line(stack, slope=gain)
-    return camera_of(line, stack, offset, read_noise)
-
-
 def camera_of(
     line: VarianceLine,
     stack: NDArray[np.floating],
@@ -125,7 +104,7 @@ def camera_of(
     return Camera(line.slope, offset, read_noise)
 
 
-def variance_line(stack: NDArray[np.floating], *, slope: float | None = None) -> VarianceLine:
+def variance_line(stack: NDArray[np.floating]) -> VarianceLine:
     """The noise variance against the mean reading, after Foi et al. (2008).
 
     Fourth differences along both axes of a plane leave noise and hardly any structure. In bins of
@@ -134,11 +113,10 @@ def variance_line(stack: NDArray[np.floating], *, slope: float | None = None) ->
 
     Args:
         stack: Readings (z, y, x); values that are not finite are left out.
-        slope: The slope, where it is known.
     """
     mean, residual, smooth = _parts(np.asarray(stack, np.float64))
     if not mean.size:
-        return VarianceLine(slope or 0.0, 0.0, math.inf, 0.0)
+        return VarianceLine(0.0, 0.0, math.inf, 0.0)
     order = np.argsort(smooth)
     bins = np.array_split(order, max(1, min(_BINS, len(order) // _LEAST)))
     # Bins of equal width represent bright pixels, which are few, as well as dark ones.
@@ -148,7 +126,7 @@ def variance_line(stack: NDArray[np.floating], *, slope: float | None = None) ->
     x = np.array([np.mean(mean[rows]) for rows in bins])
     y = np.array([spread(residual[rows]) ** 2 for rows in bins])
     weight = np.array([float(len(rows)) for rows in bins])
-    return _line(x, y, weight, slope)
+    return _line(x, y, weight)
 
 
 def filtered(stack: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -170,12 +148,12 @@ def _parts(
     The variance of the residual is that of the noise at the mean reading. Pixels are sorted by the
     smoothed image and not by the mean, whose noise would go along with that of the residual.
     """
-    if max(stack.shape[-2:]) < len(_DIFFERENCE):
+    if max(stack.shape[-2:]) < len(DIFFERENCE):
         return np.empty(0), np.empty(0), np.empty(0)
-    residual = filtered(stack, _DIFFERENCE)
+    residual = filtered(stack, DIFFERENCE)
     known = np.isfinite(residual)
     whole = np.nan_to_num(stack)
-    mean = filtered(stack, _DIFFERENCE**2)
+    mean = filtered(stack, DIFFERENCE**2)
     smooth = gaussian_filter(whole, (0, _SORTED_BY, _SORTED_BY), truncate=2)
     smooth /= gaussian_filter(
         np.isfinite(stack).astype(np.float64), (0, _SORTED_BY, _SORTED_BY), truncate=2
@@ -188,19 +166,16 @@ def spread(values: NDArray[np.float64]) -> float:
     return float(median_abs_deviation(values, axis=None, scale="normal"))
 
 
-def _line(
-    x: NDArray[np.float64], y: NDArray[np.float64], n: NDArray[np.float64], slope: float | None
-) -> VarianceLine:
+def _line(x: NDArray[np.float64], y: NDArray[np.float64], n: NDArray[np.float64]) -> VarianceLine:
     """Weighted line with a slope of zero or more; relative errors count, outliers little.
 
     Args:
         x: Mean readings.
         y: Variances.
         n: Numbers of pixels.
-        slope: The slope, where it is known.
     """
     least = max(1e-3 * float(y.max()), _TINY)
-    free, a, b = 0.0, slope or 0.0, 0.0
+    free, a, b = 0.0, 0.0, 0.0
     robust, power = np.ones_like(y), 0.0
     model = np.maximum(y, least)
     for _ in range(_ROUNDS):
@@ -209,13 +184,12 @@ def _line(
         w = n / model**2 * robust
         xm, ym = np.average(x, weights=w), np.average(y, weights=w)
         power = float((w * (x - xm) ** 2).sum())
-        if slope is None:
-            free = float((w * (x - xm) * (y - ym)).sum() / power) if power > 0 else 0.0
-            a = max(free, 0.0)
+        free = float((w * (x - xm) * (y - ym)).sum() / power) if power > 0 else 0.0
+        a = max(free, 0.0)
         b = float(ym - a * xm)
         model = np.maximum(a * x + b, least)
         deviation = (y - model) * np.sqrt(n / _BIN_ERROR) / model
         scale = max(spread(deviation), 1.0)
         robust = 1 / (1 + (deviation / (_DEVIATION * scale)) ** 2)
-    error = scale * math.sqrt(_BIN_ERROR / power) if power > 0 and slope is None else math.inf
+    error = scale * math.sqrt(_BIN_ERROR / power) if power > 0 else math.inf
     return VarianceLine(a, b, error, free)

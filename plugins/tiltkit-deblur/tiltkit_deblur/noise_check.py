@@ -10,7 +10,15 @@ import numpy as np
 from scipy.ndimage import convolve1d, gaussian_gradient_magnitude
 
 from tiltkit.problem import Note
-from tiltkit_deblur.noise import Camera, VarianceLine, camera_of, filtered, spread, variance_line
+from tiltkit_deblur.noise import (
+    DIFFERENCE,
+    Camera,
+    VarianceLine,
+    camera_of,
+    filtered,
+    spread,
+    variance_line,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,8 +30,7 @@ __all__ = ["Noise", "cut_off_reading", "examine_noise"]
 _OPTIONS = "-s task.gain, task.offset and task.read_noise"
 # Share of pixels that are flat: those with the smallest gradient, of the image smoothed so much.
 _FLAT, _SMOOTHED = 0.3, 2.0
-# Fourth and second differences, whose squares sum to 1.
-_FOURTH = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / 70**0.5
+# Second differences, whose squares sum to 1.
 _SECOND = np.array([1.0, -2.0, 1.0]) / 6**0.5
 # Noise is correlated where differences of neighbours have less than this multiple of the variance
 # of differences of next neighbours. White noise gives 0.7 to 1.2, smoothed noise 0 to 0.5.
@@ -155,7 +162,7 @@ def _flat(stack: NDArray[np.float64]) -> Flags:
     """Pixels with next to no structure around them."""
     fill = float(np.nanmedian(stack))
     whole = np.where(np.isfinite(stack), stack, fill)
-    size = tuple(_SMOOTHED if n >= len(_FOURTH) else 0.0 for n in stack.shape[-2:])
+    size = tuple(_SMOOTHED if n >= len(DIFFERENCE) else 0.0 for n in stack.shape[-2:])
     slope = np.stack([gaussian_gradient_magnitude(plane, size) for plane in whole])
     flat: Flags = slope <= np.quantile(slope, _FLAT)
     return flat
@@ -163,9 +170,9 @@ def _flat(stack: NDArray[np.float64]) -> Flags:
 
 def _whiteness(stack: NDArray[np.float64], flat: Flags) -> float:
     """Variance of the differences of neighbours over that of next neighbours; 1 for white noise."""
-    wide = np.zeros(2 * len(_FOURTH) - 1)
-    wide[::2] = _FOURTH
-    near, far = (filtered(stack, kernel)[flat] for kernel in (_FOURTH, wide))
+    wide = np.zeros(2 * len(DIFFERENCE) - 1)
+    wide[::2] = DIFFERENCE
+    near, far = (filtered(stack, kernel)[flat] for kernel in (DIFFERENCE, wide))
     near, far = near[np.isfinite(near)], far[np.isfinite(far)]
     if min(len(near), len(far)) < _PLATEAU or not spread(far) > 0:
         return 1.0
@@ -219,7 +226,7 @@ def _notes_on_gain(stack: NDArray[np.float64], line: VarianceLine) -> Iterator[N
 
 def _notes_on_steps(stack: NDArray[np.float64], flat: Flags) -> Iterator[Note]:
     values = np.unique(stack[flat & np.isfinite(stack)])
-    residual = filtered(stack, _FOURTH)
+    residual = filtered(stack, DIFFERENCE)
     residual = residual[flat & np.isfinite(residual)]
     if len(values) < 2 or not residual.size:
         return
@@ -271,7 +278,7 @@ def _notes_on_skewness(
     if line.error > _SURE * line.slope or line.slope == 0:
         return
     ratios = []
-    for kernel, errors in zip((_SECOND, _FOURTH), _SKEWED_ERRORS, strict=True):
+    for kernel, errors in zip((_SECOND, DIFFERENCE), _SKEWED_ERRORS, strict=True):
         ratio, error = _skewness(stack, flat, line.slope, kernel)
         if not _SKEWED[0] < ratio < _SKEWED[1] or ratio - 1 < errors * error:
             return
