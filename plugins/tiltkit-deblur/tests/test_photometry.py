@@ -88,7 +88,7 @@ def test_the_noise_of_a_bright_point_is_that_of_its_own_light(peak: float) -> No
     counts = np.random.default_rng(0).poisson(blurred / GAIN)
     prepared = prepare(
         (GAIN * counts).astype(np.float32), kernel, grid_of((36, 36), kernel, "free"),
-        Camera(GAIN, 0.0, 3.5), background=0.0, saturation=np.inf, least_variance=1.0,
+        Camera(GAIN, 0.0, 3.5), background=0.0, least_variance=1.0,
         iterations=20, device=torch.device("cpu"),
     )  # fmt: skip
     at = prepared.grid.at

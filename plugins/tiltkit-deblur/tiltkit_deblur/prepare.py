@@ -102,7 +102,6 @@ def prepare(
     camera: Camera,
     *,
     background: float,
-    saturation: float,
     least_variance: float,
     iterations: int,
     device: torch.device,
@@ -110,10 +109,10 @@ def prepare(
 ) -> Prepared:
     """Put readings on their grid.
 
-    The grid is larger than the detector; saturated pixels and those without a finite reading are
-    not measured. Unmeasured pixels get the prediction of the Richardson-Lucy image, which is fitted
-    to the others alone. The solver is diagonal on the whole periodic grid: without the prediction
-    the borders would ring.
+    The grid is larger than the detector; pixels without a finite reading are not measured.
+    Unmeasured pixels get the prediction of the Richardson-Lucy image, which is fitted to the others
+    alone. The solver is diagonal on the whole periodic grid: without the prediction the borders
+    would ring.
 
     The noise variance follows from the expected brightness. In bright pixels it is that of an
     image with as many iterations as it takes to fit the data: the baseline is too smooth for
@@ -121,12 +120,11 @@ def prepare(
     follow the noise, give pixels that are dark by chance more weight, and lose light.
 
     Args:
-        readings: Data (space).
+        readings: Data (space); NaN where saturated or without a reading.
         kernel: Point spread function (space).
         grid: From `grid_of`.
         camera: Gain, offset and read noise.
         background: Stray light and autofluorescence, in readings.
-        saturation: Reading from which on pixels are not measured.
         least_variance: Smallest noise variance of a pixel.
         iterations: Iterations of Richardson-Lucy.
         device: Device to compute on.
@@ -137,7 +135,7 @@ def prepare(
     y = torch.zeros((1, 1, *grid.shape), device=device)
     measured = torch.zeros((1, 1, *grid.shape), dtype=torch.bool, device=device)
     y[grid.at] = torch.from_numpy(readings).to(device) - (camera.offset + background)
-    measured[grid.at] = torch.from_numpy(readings < saturation).to(device)
+    measured[grid.at] = torch.from_numpy(np.isfinite(readings)).to(device)
     # Read noise of a variance v is that of v further counts: Snyder et al., JOSA A 12, 1995.
     unit = camera.gain if camera.gain > 0 else 1.0
     read = torch.full_like(y, camera.read_noise**2)

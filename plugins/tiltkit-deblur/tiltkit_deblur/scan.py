@@ -335,7 +335,6 @@ class DeblurScan:
             grid_of(readings.shape, self.kernel, o.boundary if whole else "free"),
             self.photometry.camera,
             background=o.background,
-            saturation=np.inf,  # saturated pixels are NaN
             least_variance=self.photometry.least_variance,
             iterations=o.iterations,
             device=device,
