@@ -13,13 +13,16 @@ import tifffile
 
 from tests.conftest import NX, NY, PROVENANCE, SAMPLES
 from tiltkit.cli import main
+from tiltkit.io.napari import layers_of_result
 from tiltkit.io.ome import OmeOptions, write_ome_tiff, write_ome_zarr
 from tiltkit.io.result import ResultWriter
 from tiltkit.posterior.outcome import Outcome
+from tiltkit.posterior.warnings import Caution
 from tiltkit.protocols import Axis, Layout
 
 CHANNELS = ["mean", "std", "q05", "q95"]
 Stack = Callable[..., Path]
+Start = Callable[..., ResultWriter]
 
 
 @pytest.fixture
@@ -102,6 +105,21 @@ def test_an_ome_zarr_folder_is_valid_and_read_by_another_library(
 def test_an_unknown_pixel_size_is_said(stack: Stack, tmp_path: Path) -> None:
     said = write_ome_tiff(stack("z", "px"), tmp_path / "o.ome.tif", OmeOptions())
     assert said == ["The pixel size along z is not known."]
+
+
+def test_warnings_are_in_the_description_and_in_the_layers_of_napari(
+    start: Start, outcome: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    far = Caution("far_from_training", "The samples differ.", hint="Try another prior.")
+    with start() as writer:
+        for index, cautions in enumerate([(), (far,), ()]):
+            writer.write(index, outcome(diagnostics={"warnings": cautions}))
+        writer.finish()
+    write_ome_tiff(writer.path, tmp_path / "o.ome.tif", OmeOptions())
+    with tifffile.TiffFile(tmp_path / "o.ome.tif") as file:
+        assert str(far) in (file.ome_metadata or "")
+    for _, options, _ in layers_of_result(str(writer.path)):
+        assert str(far) in options["metadata"]["verdict"]
 
 
 @pytest.mark.parametrize("name", ["ome-tiff", "ome-zarr"])

@@ -12,12 +12,11 @@ import numpy as np
 from tiltkit.io.reading import (
     is_result,
     open_result,
-    read_slice_diagnostics,
+    read_findings,
     read_steps,
     read_title,
     read_units,
 )
-from tiltkit.posterior.verdict import stored_verdict, worst_verdict
 
 __all__ = ["layers_of_result", "result_reader"]
 
@@ -64,7 +63,7 @@ def layers_of_result(path: str) -> list[Layer]:
         }
         if samples.size * samples.dtype.itemsize <= _MOST_BYTES:
             images["samples"] = samples[()]
-    about = _about(Path(path), len(images["mean"]))
+    about = _about(Path(path))
     return [
         (
             np.asarray(values),
@@ -80,11 +79,9 @@ def layers_of_result(path: str) -> list[Layer]:
     ]
 
 
-def _about(path: Path, slices: int) -> dict[str, str]:
-    reports = [read_slice_diagnostics(path, i) for i in range(slices)]
-    verdict = worst_verdict([stored_verdict(report) for report in reports])
+def _about(path: Path) -> dict[str, str]:
     return {
         "title": read_title(path),
         "units": read_units(path) or "arbitrary",
-        "verdict": verdict.sentence(),
+        "verdict": read_findings(path),
     }

@@ -14,14 +14,13 @@ from tiltkit.io.nifti import Images, stored_images
 from tiltkit.io.reading import (
     open_result,
     read_axes,
-    read_slice_diagnostics,
+    read_findings,
     read_steps,
     read_title,
     read_units,
     result_shape,
 )
 from tiltkit.io.units import LENGTHS, unit_size
-from tiltkit.posterior.verdict import stored_verdict, worst_verdict
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,7 +87,7 @@ def write_ome_tiff(result: Path, output: Path, options: OmeOptions) -> list[str]
     """
     import tifffile
 
-    stack = _arrange(result)
+    stack, about = _arrange(result), _description(result)
     sizes = zip("ZYX", stack.step, strict=True)
     known = {f"PhysicalSize{axis}": step for axis, step in sizes if step is not None}
     units = {f"{name}Unit": "µm" for name in known}
@@ -111,7 +110,7 @@ def write_ome_tiff(result: Path, output: Path, options: OmeOptions) -> list[str]
                     metadata={
                         "axes": "TCZYX",
                         "Name": name,
-                        "Description": _description(result),
+                        "Description": about,
                         "Channel": {"Name": list(reads)},
                         **known,
                         **units,
@@ -139,7 +138,7 @@ def write_ome_zarr(result: Path, output: Path, options: OmeOptions) -> list[str]
     """
     import zarr
 
-    stack = _arrange(result)
+    stack, about = _arrange(result), _description(result)
     with open_result(result) as file:
         pictures = _pictures(stored_images(file, samples=options.samples))
         for name, reads in pictures.items():
@@ -163,7 +162,7 @@ def write_ome_zarr(result: Path, output: Path, options: OmeOptions) -> list[str]
                         high.append(float(finite.max(initial=0.0)))
                 ranges.append((min(low), max(high)))
             channels = dict(zip(reads, ranges, strict=True))
-            group.attrs.update(_multiscale(stack, name, channels, _description(result)))
+            group.attrs.update(_multiscale(stack, name, channels, about))
     return _remarks(stack)
 
 
@@ -233,11 +232,9 @@ def _multiscale(
 
 
 def _description(result: Path) -> str:
-    """Title, unit and verdict."""
-    reports = [read_slice_diagnostics(result, i) for i in range(result_shape(result)[0])]
-    verdict = worst_verdict([stored_verdict(report) for report in reports]).sentence()
+    """Title, unit, warnings and verdict."""
     unit = read_units(result) or "arbitrary units"
-    return f"{read_title(result)}: posterior by tiltkit, in {unit}. {verdict}"
+    return f"{read_title(result)}: posterior by tiltkit, in {unit}. {read_findings(result)}"
 
 
 def _remarks(stack: _Stack) -> list[str]:

@@ -16,13 +16,15 @@ from tiltkit.errors import InputError
 from tiltkit.io.diagnostics import COMPLETE, members, read_diagnostics
 from tiltkit.io.opening import is_hdf5, open_hdf5, raised_by_h5py, unreadable
 from tiltkit.posterior.outcome import FurtherImage
+from tiltkit.posterior.verdict import stored_verdict, worst_verdict
+from tiltkit.posterior.warnings import group_warnings
 from tiltkit.protocols import Estimate
 
 __all__ = [
     "check_finished", "further_names", "is_hdf5", "is_result", "open_hdf5", "open_result",
-    "read_axes", "read_diagnostics_of", "read_estimate", "read_finished", "read_further",
-    "read_provenance", "read_recipe", "read_scan_pictures", "read_slice_diagnostics", "read_steps",
-    "read_title", "read_units", "result_shape", "tree",
+    "read_axes", "read_diagnostics_of", "read_estimate", "read_findings", "read_finished",
+    "read_further", "read_provenance", "read_recipe", "read_scan_pictures",
+    "read_slice_diagnostics", "read_steps", "read_title", "read_units", "result_shape", "tree",
 ]  # fmt: skip
 
 
@@ -190,6 +192,14 @@ def read_slice_diagnostics(path: Path, index: int) -> dict[str, Any]:
 
 
 read_diagnostics_of = read_slice_diagnostics  # the former name, until release 0.3
+
+
+def read_findings(path: Path) -> str:
+    """Read the certificate of all slices in words: warnings, and the verdict on what is right."""
+    reports = [read_slice_diagnostics(path, i) for i in range(result_shape(path)[0])]
+    found = [str(one) for one, _ in group_warnings(one.get("warnings", ()) for one in reports)]
+    verdict = worst_verdict([stored_verdict(one) for one in reports]).sentence()
+    return " ".join([*found, verdict]).strip()
 
 
 def read_scan_pictures(path: Path) -> dict[str, NDArray[np.float32]]:
