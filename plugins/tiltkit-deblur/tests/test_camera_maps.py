@@ -81,6 +81,15 @@ def test_a_gain_map_evens_out_the_readings(files: dict[str, Path], scene: Any) -
     assert errors[1] < 0.9 * errors[0]
 
 
+def test_an_offset_beside_its_map_is_no_offset_of_corrected_readings(
+    files: dict[str, Path], tiff: Write
+) -> None:
+    offset = tiff("offset.tif", camera()["offset"].astype(np.float32))
+    o = DeblurOptions(psf=files["psf"], offset_map=offset, offset=500.0)
+    with Deblur(o).open(files["data"]) as scan:
+        assert scan.photometry.origins["offset"] == "map"
+
+
 def test_maps_that_do_not_fit_are_refused(files: dict[str, Path], tiff: Write) -> None:
     small = tiff("small.tif", np.ones((20, 20), np.float32))
     negative = tiff("negative.tif", -np.ones((ROWS, COLUMNS), np.float32))

@@ -60,7 +60,7 @@ class Photometry:
             InputError: Too many pixels are saturated, or the readings are unusable.
         """
         stack = self._sample[1]
-        check_readings(stack, self.options.offset or -np.inf, str(self.volume.path))
+        check_readings(stack, -np.inf, str(self.volume.path))  # dark ones: see `noise`
         if self.saturated > _MOST_SATURATED:
             raise InputError(
                 f"{self.saturated:.0%} of the pixels of {self.volume.path} are saturated, at"
