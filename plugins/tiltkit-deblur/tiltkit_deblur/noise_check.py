@@ -152,7 +152,7 @@ def _notes_on_clipping(stack: NDArray[np.float64], lowest: float | None) -> Iter
         share = np.count_nonzero(stack == lowest) / max(int(np.isfinite(stack).sum()), 1)
         text = (
             f"{share:.1%} of the pixels have the lowest reading, {lowest:g}: darker ones were cut"
-            " off, likely after a background was subtracted. Light in the dark is too bright, and"
+            " off, likely after a background was subtracted. Dark parts are too bright, and"
             " the estimate of the noise leaves these pixels out; use images before subtraction."
         )
         yield Note("readings_cut_off", text, assumed=True)
