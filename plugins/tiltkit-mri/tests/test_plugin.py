@@ -12,7 +12,7 @@ import pytest
 import tiltkit_mri
 from tiltkit_mri import plugin
 
-from tiltkit.hookspecs import Entry
+from tiltkit.hookspecs import Entry, PriorEntry
 
 ENTRIES = [
     *plugin.tiltkit_tasks(),
@@ -29,12 +29,14 @@ def test_every_target_exists(entry: Entry) -> None:
     assert entry.summary
 
 
-def test_the_weights_have_the_digest_of_the_entry_and_of_the_card() -> None:
-    (entry,) = plugin.tiltkit_priors()
-    folder = files(tiltkit_mri) / "data"
-    digest = hashlib.sha256((folder / "prior_brain.safetensors").read_bytes()).hexdigest()
+@pytest.mark.parametrize("entry", plugin.tiltkit_priors(), ids=lambda entry: entry.name)
+def test_the_weights_have_the_digest_of_the_entry_and_of_the_card(entry: PriorEntry) -> None:
+    _, _, name = entry.weights.partition(":")
+    weights = files(tiltkit_mri) / name
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     assert entry.sha256 == digest
-    assert digest in (folder / "prior_brain.md").read_text()
+    card = files(tiltkit_mri) / name.replace(".safetensors", ".md")
+    assert digest in card.read_text()
 
 
 def test_finding_the_plugin_imports_nothing_heavy() -> None:
