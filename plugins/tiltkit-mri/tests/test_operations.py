@@ -72,11 +72,12 @@ def problem():
     )  # fmt: skip
 
 
-# Measured limits; the aim is 1.3 everywhere.
+# Measured limits; the aim is 1.3 everywhere. Of those of moments 0.02 keep steps in bounds where
+# the network's Jacobian is negative.
 @pytest.mark.parametrize(
     ("sampler", "calls", "limit", "reads"),
     [
-        (Moments(MomentsOptions(levels=8, collect=0)), 3, 1.57, 4),
+        (Moments(MomentsOptions(levels=8, collect=0)), 3, 1.58, 4),
         (Twisted(TwistedOptions(levels=8, collect=0)), 2, 1.32, 2),
         (Walmc(WalmcOptions(levels=8, start_moves=1, collect=0)), 2, 1.3, 2),
     ],

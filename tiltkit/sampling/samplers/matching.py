@@ -74,7 +74,7 @@ class Denoiser:
             u = conditioning.adjoint(p)
             ju = self._jacobian_product(x, denoised, u)
             square = noise_var * inner(p, p)
-            energy = (square + self.s**2 * _energy(u, ju)).clamp_min(1e-30)
+            energy = torch.add(square, _energy(u, ju), alpha=self.s**2).clamp_min(1e-30)
             along = inner(p, r)
             length = along / energy
             g += per_image(length, ju) * ju
