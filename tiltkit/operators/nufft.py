@@ -41,7 +41,7 @@ class Nufft:
     ) -> None:
         gpu = trajectory.device.type == "cuda"
         library = _library("cufinufft" if gpu else "finufft")
-        self._shape, self._count = shape, count
+        self._count = count
         self._scale = 1 / math.sqrt(math.prod(shape))
         real = torch.empty(0, dtype=dtype).real.dtype
         # cufinufft keeps no copy of the positions.
