@@ -51,18 +51,18 @@ def summarize(reports: Sequence[Mapping[str, Any]], samples: int, seconds: float
         samples: Posterior samples per slice; the figure is 0 of reconstructions without a prior.
         seconds: Duration of the run.
     """
-    warnings = warnings_of_slices(reports)
+    warnings = _grouped(reports)
     verdict = worst_verdict([stored_verdict(report) for report in reports])
     summary: dict[str, Any] = {
         "slices": len(reports),
         "warned": sum(bool(report.get("warnings")) for report in reports),
         "samples": 0 if any("baseline_only" in report for report in reports) else samples,
         "seconds": seconds,
-        "warnings": warnings,
+        "warnings": _records(warnings),
         "notes": _notes(reports),
         "local": asdict(verdict.local),
         "shares": asdict(verdict.shares),
-        "verdict": verdict_text(verdict, [one for one, _ in _grouped(reports)]),
+        "verdict": verdict_text(verdict, [one for one, _ in warnings]),
     }
     for name, of_all in _OF_SLICES.items():
         if values := [report[name] for report in reports if name in report]:
@@ -72,11 +72,15 @@ def summarize(reports: Sequence[Mapping[str, Any]], samples: int, seconds: float
 
 def warnings_of_slices(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Each kind of warning once, with the figures of the worst slice and all ``slices`` with it."""
-    return [asdict(one) | {"slices": slices} for one, slices in _grouped(reports)]
+    return _records(_grouped(reports))
 
 
 def _grouped(reports: Sequence[Mapping[str, Any]]) -> list[tuple[Caution, list[int]]]:
     return group_warnings(report.get("warnings", ()) for report in reports)
+
+
+def _records(grouped: Sequence[tuple[Caution, list[int]]]) -> list[dict[str, Any]]:
+    return [asdict(one) | {"slices": slices} for one, slices in grouped]
 
 
 def _notes(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
