@@ -13,13 +13,13 @@ from tiltkit.errors import InputError
 if TYPE_CHECKING:
     from tiltkit_deblur.volume import Volume
 
-__all__ = ["MOST_UNKNOWN", "find_unusable"]
+__all__ = ["find_unusable"]
 
 # Values that are looked at before a run, give or take a few pieces. Of larger files it is some
 # images, of larger images some pieces, evenly spread, the first and the last always among them.
 _MOST = 2**28
 # Largest share of values that are not finite: the margins of turned and stitched images are.
-MOST_UNKNOWN = 0.9
+_MOST_UNKNOWN = 0.9
 # Values that are read at once.
 _PIECE = 2**22
 
@@ -64,7 +64,7 @@ def _fault(volume: Volume, channel: int, time: int, depth: slice, most: int) -> 
         looked_at += piece.size
         low = min(low, float(np.fmin.reduce(piece, axis=None)))
         high = max(high, float(np.fmax.reduce(piece, axis=None)))
-    if bad > MOST_UNKNOWN * looked_at:
+    if bad > _MOST_UNKNOWN * looked_at:
         return f"{bad} values are NaN or infinite"
     return f"all pixels are {low:g}" if low == high else ""
 
