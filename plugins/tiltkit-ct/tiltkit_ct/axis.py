@@ -10,6 +10,7 @@ from scipy import fft
 from scipy.ndimage import gaussian_filter1d
 
 from tiltkit.errors import InputError, UsageError
+from tiltkit_ct.directions import FULL_TURN
 from tiltkit_ct.opposite import mirror_axis
 from tiltkit_ct.prepare import PrepareOptions, prepare
 
@@ -26,8 +27,7 @@ __all__ = ["check_axis", "find_axis"]
 
 _ROWS = 4  # detector rows that are used, of twice as many that are tried
 _ANGLES = 720  # projections that are enough
-_FULL = math.radians(350)  # of a turn counts as all of it
-_HALF = math.radians(179)
+_HALF = math.radians(179)  # from which on the angles cover half a turn
 _LEAST = math.radians(90)
 _UNSURE = 0.25  # columns: largest standard error of an axis from less than half a turn
 _SIDE = 0.1  # the axis is not searched in this share of the detector at either side
@@ -85,7 +85,7 @@ def find_axis(
     reason, advice = "", _GIVE
     if len(angles) >= 3 and turned >= _LEAST:
         sinograms = _sinograms(some, plain, rows)
-        if turned >= _FULL:
+        if turned >= FULL_TURN:
             return _from_full_turn(sinograms, angles, step)
         complete = _complete(sinograms)
         if turned >= _HALF:

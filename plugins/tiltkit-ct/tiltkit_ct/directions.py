@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,7 +10,10 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["circle_gaps"]
+__all__ = ["FULL_TURN", "circle_gaps"]
+
+# Range of the angles of a scan, in radians, from which on it counts as a full turn.
+FULL_TURN = math.radians(350)
 
 
 def circle_gaps(angles: Tensor, circle: float) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 
 from tiltkit.errors import InputError
 from tiltkit.operators.cg import conjugate_gradient
+from tiltkit_ct.directions import FULL_TURN
 from tiltkit_ct.parallel import ParallelBeam
 from tiltkit_ct.prepare import prepare
 
@@ -32,7 +33,6 @@ __all__ = ["WIDEST", "extended", "is_truncated", "seen_radius", "some_rows", "wi
 _ANGLES = 64  # projections that are enough
 _COLUMNS = 32  # to which the detector is binned, about
 _HALF = math.radians(170)  # of a turn: for less, what a wider sample adds is not determined
-_FULL = math.radians(350)  # of a turn counts as all of it
 _STRIP = 25  # strips at the sides are one so-many-th of the detector
 _SAMPLE = 0.05  # of the largest line integral, on average; more than this at the side is sample
 # Change of the side with angle and column, as a share of what the sample rises above it; less than
@@ -90,7 +90,7 @@ def is_truncated(sinograms: NDArray[np.float32], angles: NDArray[np.float64], ax
 def _longer_side(angles: NDArray[np.floating], columns: int, axis: float) -> str | None:
     """Side of the detector that sees all of the sample in a full turn; None where both count."""
     off = axis - (columns - 1) / 2
-    if _turned(angles) < _FULL or abs(off) <= _CENTRED * columns:
+    if _turned(angles) < FULL_TURN or abs(off) <= _CENTRED * columns:
         return None
     return "left" if off > 0 else "right"
 
@@ -102,7 +102,7 @@ def seen_radius(columns: int, axis: float, angles: NDArray[np.float64]) -> float
     projection misses the opposite one has.
     """
     sides = axis, columns - 1 - axis
-    return (max(sides) if _turned(angles) >= _FULL else min(sides)) + 0.5
+    return (max(sides) if _turned(angles) >= FULL_TURN else min(sides)) + 0.5
 
 
 def _reaches(sinogram: NDArray[np.float32], angles: NDArray[np.float64]) -> bool:
